@@ -1,0 +1,8 @@
+"""Binance Resender: a self-hosted gateway to the Binance API.
+
+Where to look first: `run.py` starts everything, `gateway.py` builds and joins the
+services, `web/server.py` is where a client's request arrives and `upstream/rest.py`
+where it leaves. `core/` holds the rules and does no I/O.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,85 @@
+"""Small tools for asyncio: owned tasks, back-off, time.
+
+No policy lives here. `Tasks` holds the tasks it started; everything else is stateless or
+owned by its creator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+logger = logging.getLogger("resender")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time as the services see it; tests pass their own.
+
+    Units: `now_ms` epoch milliseconds (Binance's unit), `mono` monotonic seconds.
+    """
+
+    now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
+    mono: Callable[[], float] = field(default=time.monotonic)
+
+
+class Tasks:
+    """Tasks with a name and an owner. A task that fails is logged, never lost."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(coro, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("task %s failed", task.get_name(), exc_info=error)
+
+    async def join(self, timeout_s: float) -> int:
+        """Wait for the tasks to end; return how many did not in time."""
+        if not self._tasks:
+            return 0
+        _, pending = await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        return len(pending)
+
+    async def cancel(self) -> None:
+        """Cancel what still runs and wait for it to end."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Growing pauses with jitter, for whatever is tried again.
+
+    Units: seconds. The pause is drawn from [delay/2, delay]; `delay` doubles up to `cap_s`
+    and starts over after `reset()`.
+    """
+
+    first_s: float = 0.5
+    cap_s: float = 30.0
+    random: random.Random = field(default_factory=random.Random)
+    _delay_s: float = 0.0
+
+    def next_s(self) -> float:
+        self._delay_s = min(self.cap_s, self._delay_s * 2 or self.first_s)
+        return self._delay_s * (0.5 + self.random.random() / 2)
+
+    def reset(self) -> None:
+        self._delay_s = 0.0

@@ -1,0 +1,300 @@
+"""The table of settings and how their values are found.
+
+One field of `Config` is one setting: its upper-case name stands in `settings.py`, the
+environment may override it as `RESENDER_<NAME>`, command-line arguments override both.
+This is the only module that reads `settings.py` or the environment. `Config` is frozen.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from resender.core.access import normalise_address
+from resender.core.markets import BY_MARKET, MARKETS, STREAM_HOSTS, WS_API_SPOT, Market
+from resender.core.redact import MASK, redact
+from resender.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT_PREFIX = "RESENDER_"
+OFF = "off"
+
+Parser = Callable[[Any], Any]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value.strip()
+
+
+def _choice(*words: str) -> Parser:
+    def parse(value: Any) -> str:
+        text = _text(value).upper()
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def _integer(low: int, high: int) -> Parser:
+    def parse(value: Any) -> int:
+        if isinstance(value, (bool, float)):
+            raise ValueError("must be a whole number")
+        try:
+            number = int(str(value).strip().replace("_", ""))
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not low <= number <= high:
+            raise ValueError(f"must lie between {low} and {high}")
+        return number
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Parser:
+    def parse(value: Any) -> float:
+        try:
+            number = float("x" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            raise ValueError("must be a number of seconds") from None
+        if not low <= number <= high:
+            raise ValueError(f"must lie between {low:g} and {high:g} seconds")
+        return number
+
+    return parse
+
+
+def _url(*schemes: str, can_be_off: bool = False) -> Parser:
+    def parse(value: Any) -> str:
+        text = _text(value)
+        if can_be_off and text.lower() == OFF:
+            return OFF
+        hint = f"must be a base URL such as {schemes[-1]}://host or {schemes[-1]}://host:port"
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ValueError(hint) from None
+        plain = not (parts.query or parts.fragment or parts.username or parts.password)
+        if parts.scheme not in schemes or not parts.hostname or not plain or parts.path not in ("", "/"):
+            raise ValueError(hint)
+        if any(c.isspace() or ord(c) > 0x7E for c in text) or port == 0:
+            raise ValueError(hint)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    return parse
+
+
+def _items(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) for v in value):
+        raise ValueError("must be a list of texts, or one text with commas")
+    return tuple(item.strip() for item in value if item.strip())
+
+
+def _addresses(value: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(normalise_address(item) for item in _items(value)))
+
+
+def setting(default: Any, parse: Parser, help: str, *, secret: bool = False) -> Any:
+    """Declare one setting: default, how a value is read, one line of help, is it a secret."""
+    return field(default=default, metadata={"parse": parse, "help": help, "secret": secret})
+
+
+def _upstream(market: Market, what: str) -> Any:
+    default = BY_MARKET[market].rest_default
+    return setting(
+        default, _url("http", "https", can_be_off=True), f"REST base URL of {what}; `off` = not served."
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """All settings in force.
+
+    Units: names ending in `_s` are seconds, `_bytes` bytes, `_days` days.
+    """
+
+    host: str = setting("0.0.0.0", _text, "Address the gateway listens on.")
+    port: int = setting(8000, _integer(0, 65535), "Port the gateway listens on; 0 = the system chooses.")
+    data_dir: str = setting("data", _text, "Folder of the database; a relative path starts beside run.py.")
+    database_url: str = setting(
+        "",
+        _text,
+        "Database as sqlite:///, postgresql:// or mysql:// URL; empty = resender.db in DATA_DIR.",
+        secret=True,
+    )
+    upstream_api: str = _upstream(Market.SPOT, "spot and sapi")
+    upstream_fapi: str = _upstream(Market.UM, "USD-M futures")
+    upstream_dapi: str = _upstream(Market.CM, "COIN-M futures")
+    upstream_eapi: str = _upstream(Market.OPTIONS, "options")
+    upstream_papi: str = _upstream(Market.PM, "portfolio margin")
+    stream_spot: str = setting(
+        STREAM_HOSTS[Market.SPOT], _url("ws", "wss"), "WebSocket base URL of spot market data, without path."
+    )
+    stream_um: str = setting(
+        STREAM_HOSTS[Market.UM],
+        _url("ws", "wss"),
+        "WebSocket base URL of USD-M market data; /market, /public and /private are added.",
+    )
+    stream_cm: str = setting(
+        STREAM_HOSTS[Market.CM], _url("ws", "wss"), "WebSocket base URL of COIN-M market data, without path."
+    )
+    ws_api_spot: str = setting(
+        WS_API_SPOT, _url("ws", "wss"), "Base URL of the spot WebSocket API, without path."
+    )
+    whitelist: tuple[str, ...] = setting(
+        (),
+        _addresses,
+        "Addresses and networks put into the whitelist when the database is created, never again.",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (), _addresses, "Reverse proxies whose X-Forwarded-For or X-Real-IP is believed; nobody else's is."
+    )
+    admin_password: str = setting("", _text, "First password of the admin account `root`.", secret=True)
+    egress: tuple[str, ...] = setting(
+        (), _items, "Ways out to Binance; empty = the default route.", secret=True
+    )
+    connect_timeout_s: float = setting(
+        5.0, _seconds(0.05, 300), "Longest wait for DNS, TCP and TLS of a new upstream connection."
+    )
+    read_timeout_s: float = setting(
+        20.0, _seconds(0.05, 3600), "Longest silence of the upstream while an answer is awaited or read."
+    )
+    total_timeout_s: float = setting(
+        120.0, _seconds(0.05, 86400), "Longest time of one call, from start to last byte handed over."
+    )
+    keepalive_s: float = setting(
+        55.0, _seconds(0, 3600), "How long an idle upstream connection is kept for the next call."
+    )
+    dns_cache_s: float = setting(300.0, _seconds(0, 86400), "How long a host's addresses are remembered.")
+    client_idle_s: float = setting(300.0, _seconds(1, 86400), "How long a client's idle connection is kept.")
+    max_in_flight: int = setting(
+        1000, _integer(1, 1_000_000), "Calls under way at once; one more is answered 503."
+    )
+    max_body_bytes: int = setting(
+        1 << 20, _integer(0, 1 << 30), "Largest request body accepted; a larger one is answered 413."
+    )
+    shutdown_s: float = setting(
+        10.0, _seconds(0, 600), "How long calls in flight may take to end at shutdown."
+    )
+    log_level: str = setting(
+        "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Detail of the process log on standard error."
+    )
+    log_retention_days: int = setting(30, _integer(1, 36500), "Rows of the request log older than this go.")
+    log_max_rows: int = setting(
+        1_000_000, _integer(1, 1_000_000_000), "Rows the request log keeps; the oldest go."
+    )
+    log_queue_size: int = setting(
+        10_000,
+        _integer(1, 10_000_000),
+        "Log rows that may wait for the database; more are dropped and counted.",
+    )
+
+    @property
+    def data_path(self) -> Path:
+        return ROOT / self.data_dir
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_path / 'resender.db'}"
+
+    @property
+    def upstreams(self) -> dict[Market, str]:
+        """REST base URLs of the markets that are served."""
+        urls = {facts.market: str(getattr(self, facts.rest_setting.lower())) for facts in MARKETS}
+        return {market: url for market, url in urls.items() if url != OFF}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table of settings, for help texts and documentation."""
+
+    name: str
+    default: Any
+    help: str
+    secret: bool
+    parse: Parser
+
+
+SETTINGS: dict[str, Setting] = {
+    f.name.upper(): Setting(
+        f.name.upper(), f.default, f.metadata["help"], f.metadata["secret"], f.metadata["parse"]
+    )
+    for f in fields(Config)
+    if f.default is not MISSING
+}
+
+
+def read_settings_file(path: Path = ROOT / "settings.py") -> dict[str, Any]:
+    """Run `settings.py` and return its upper-case names.
+
+    Raises: ConfigError if it cannot be run.
+    """
+    if not path.exists():
+        return {}
+    try:
+        names = runpy.run_path(str(path))
+    except Exception as error:
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ConfigError(f"{path.name}{where}: {type(error).__name__}: {error}") from None
+    return {name: value for name, value in names.items() if name.isupper() and not name.startswith("_")}
+
+
+def load_config(
+    file_values: Mapping[str, Any],
+    environ: Mapping[str, str] = os.environ,
+    arguments: Mapping[str, Any] | None = None,
+) -> Config:
+    """Join file, environment and arguments into one `Config`.
+
+    Shape: `file_values` and `arguments` by setting name ("PORT"); an argument of None is not given.
+    An empty value means the default or, for lists, none.
+    Raises: ConfigError naming the first setting that is unknown or wrong.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for name, value in file_values.items():
+        found[name] = (f"settings.py: {name}", value)
+    for key, value in environ.items():
+        if key.startswith(ENVIRONMENT_PREFIX):
+            found[key[len(ENVIRONMENT_PREFIX) :]] = (key, value)
+    for name, value in (arguments or {}).items():
+        if value is not None:
+            found[name] = (f"--{name.lower().replace('_', '-')}", value)
+    values: dict[str, Any] = {}
+    for name, (where, raw) in found.items():
+        row = SETTINGS.get(name)
+        if row is None:
+            raise ConfigError(f"{where}: there is no such setting{_similar(name)}.")
+        if raw is None or (isinstance(raw, str) and not raw.strip()):
+            continue
+        try:
+            values[name.lower()] = row.parse(raw)
+        except ValueError as error:
+            shown = MASK if row.secret else redact(repr(raw))
+            raise ConfigError(f"{where} = {shown}: {error}") from None
+    return Config(**values)
+
+
+def _similar(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, SETTINGS, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def shown_value(config: Config, name: str) -> str:
+    """Return a setting's value for people: secrets masked, lists joined."""
+    value = getattr(config, name.lower())
+    if SETTINGS[name].secret and value:
+        return MASK
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,103 @@
+"""Which headers pass, in both directions.
+
+It works on lists of pairs and does no I/O. Upwards only what Binance reads passes (an address
+of the client in a header nobody has heard of can therefore not leak); downwards everything
+passes but what belongs to one connection or to the upstream host's own browser policy.
+Source: RFC 9110 section 7.6.1 (hop by hop); Binance's general info pages of 2026-07-21.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+Pairs = list[tuple[str, str]]
+
+# Tornado rewrites header names ("X-Mbx-Apikey"); going up they get their documented spelling.
+_UP: dict[str, str] = {
+    "accept": "Accept",
+    "accept-language": "Accept-Language",
+    "cache-control": "Cache-Control",
+    "content-encoding": "Content-Encoding",
+    "content-type": "Content-Type",
+    "if-modified-since": "If-Modified-Since",
+    "if-none-match": "If-None-Match",
+    "pragma": "Pragma",
+    "user-agent": "User-Agent",
+    "x-mbx-apikey": "X-MBX-APIKEY",
+    "x-mbx-time-unit": "X-MBX-TIME-UNIT",
+    "x-mbx-sbe": "X-MBX-SBE",
+}
+_UP_PREFIXES = ("x-mbx-", "x-sapi-")
+
+_DOWN_DROPPED = frozenset(
+    {
+        # of one connection
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        # of the upstream's host, wrong for ours
+        "set-cookie",
+        "set-cookie2",
+        "strict-transport-security",
+        "alt-svc",
+        "public-key-pins",
+        "clear-site-data",
+    }
+)
+# Ours alone: an upstream cannot pretend to be the gateway.
+_OURS = "x-resender-"
+
+
+def headers_up(received: Iterable[tuple[str, str]], default_user_agent: str) -> Pairs:
+    """Choose the headers that go to Binance.
+
+    Shape: pairs as received, any case, repeated names allowed. The result always holds one
+        `Accept-Encoding` (`identity` when the client named none, so that a body never comes in
+        an encoding the client did not ask for) and a `User-Agent`.
+    """
+    out: Pairs = []
+    encodings: list[str] = []
+    has_agent = False
+    for name, value in received:
+        lower = name.lower()
+        wire = _UP.get(lower)
+        if wire is not None:
+            out.append((wire, value))
+            if wire == "User-Agent":
+                has_agent = True
+        elif lower == "accept-encoding":
+            encodings.append(value)
+        elif lower.startswith(_UP_PREFIXES):
+            out.append((name.upper(), value))
+    out.append(("Accept-Encoding", ", ".join(e for e in encodings if e.strip()) or "identity"))
+    if not has_agent:
+        out.append(("User-Agent", default_user_agent))
+    return out
+
+
+def headers_down(received: Iterable[tuple[bytes, bytes]]) -> Pairs:
+    """Choose the headers that go to the client; names keep the upstream's spelling.
+
+    Shape: raw pairs in, latin-1 text pairs out, so that a value's bytes stay what they were.
+        `Content-Length` passes: the body is never decoded.
+    """
+    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received]
+    dropped: frozenset[str] | set[str] = _DOWN_DROPPED
+    for name, value in pairs:
+        if name.lower() == "connection":
+            dropped = dropped | {token.strip().lower() for token in value.split(",")}
+            # Not even a `Connection` header can take these away.
+            dropped -= {"content-length", "content-type", "content-encoding", "retry-after", "date"}
+    out: Pairs = []
+    for name, value in pairs:
+        lower = name.lower()
+        if lower in dropped or lower.startswith(_OURS):
+            continue
+        out.append((name, value))
+    return out

@@ -1,0 +1,62 @@
+"""`run.py demo`: the gateway against the built-in sandbox exchange, to try without internet.
+
+The one place of the program that imports the sandbox. Nothing here serves a production start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+from resender.config import Config
+from resender.sandbox import API_KEY, API_SECRET, Sandbox, SandboxConfig
+from resender.serve import serve
+from resender.store import DuplicateEntry, open_repository
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+async def demo(config: Config, *, own_data: bool) -> int:
+    """Start the sandbox and serve against it until a signal comes; return the exit code.
+
+    Shape: with `own_data` the database lies in a folder of its own, so that the demo's open
+        loopback does not end up in the whitelist of a real gateway.
+    """
+    if own_data:
+        config = dataclasses.replace(config, data_dir=str(config.data_path / "demo"))
+    with open_repository(config.database) as repository:
+        repository.whitelist_seed(config.whitelist)
+        for address in LOOPBACK:
+            try:
+                repository.whitelist_add(address, "demo")
+            except DuplicateEntry as duplicate:
+                repository.whitelist_update(duplicate.entry.id, enabled=True)
+    async with Sandbox(SandboxConfig()) as sandbox:
+        urls = {name.lower(): url for name, url in sandbox.urls.items()}
+        config = dataclasses.replace(config, **urls)  # type: ignore[arg-type]
+        return await serve(config, announce=lambda url: _announce(url, sandbox.urls))
+
+
+def _announce(url: str, upstreams: dict[str, str]) -> None:
+    print(
+        f"""
+Binance Resender serves on {url} against a simulated exchange. Prices are not real. Try:
+
+  curl '{url}/api/v3/ticker/bookTicker?symbol=BTCUSDT'
+  curl '{url}/api/api/v3/klines?symbol=ETHUSDT&interval=1m&limit=3'
+  curl '{url}/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=3'
+  curl '{url}/dapi/v1/ticker/bookTicker?symbol=BTCUSD_PERP'
+  curl '{url}/metrics'
+
+Python:      from binance_interface.api import API
+             API(proxy_host='{url}').spot.market.get_ticker_bookTicker(symbol='BTCUSDT')
+Signed calls: key {API_KEY}
+             secret {API_SECRET}
+Admin:       {url}/admin
+Sandbox:     {upstreams["UPSTREAM_API"]} (spot), {upstreams["UPSTREAM_FAPI"]} (USD-M)
+
+Stop it with Ctrl+C.
+""",
+        file=sys.stdout,
+        flush=True,
+    )

@@ -1,0 +1,155 @@
+"""Every error of the gateway: the tree of exceptions and the table of our own answers.
+
+It is not the place for Binance's errors: a Binance 4xx or 5xx is data and passes through.
+It holds no state.
+
+    ResenderError
+    ├── ConfigError            a setting is wrong: the program exits with 2
+    ├── StartError             the program cannot start: it exits with 1
+    ├── StoreError             the database cannot be used: exit at start, a metric while running
+    └── AnswerError            becomes one of our own answers, see ANSWERS
+        ├── Forbidden          403  -1
+        ├── UpstreamUnreachable 502 -2   nothing was sent
+        ├── RouteError         404  -3 / MethodNotAllowed 405 -3
+        ├── BadRequest         400  -4
+        ├── BodyTooLarge       413  -5
+        ├── UpstreamLost       502  -6   sent, outcome unknown
+        ├── UpstreamTimeout    504  -7   sent, outcome unknown
+        ├── Busy               503  -8
+        └── InternalError      500  -9
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+
+class ResenderError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class ConfigError(ResenderError):
+    """A setting cannot be used; the text names it."""
+
+
+class StartError(ResenderError):
+    """The program cannot start for a reason outside its settings, such as a port in use."""
+
+
+class StoreError(ResenderError):
+    """The database cannot be used; the text is one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row of the table of our own answers: HTTP status, `code` and `X-Resender-Error`."""
+
+    status: int
+    code: int
+    name: str
+    reason: str
+
+
+# binance-interface (api/client.py) repeats a call up to 50 times, orders included, on the codes
+# -1001 -1003 -1004 -1007 -1008 -1016, so no row may use one of them.
+RETRIED_BY_CLIENTS = frozenset({-1001, -1003, -1004, -1007, -1008, -1016})
+
+ANSWERS: dict[str, Answer] = {
+    answer.name: answer
+    for answer in (
+        Answer(403, -1, "forbidden", "Forbidden"),
+        Answer(502, -2, "unreachable", "Bad Gateway"),
+        Answer(404, -3, "not_found", "Not Found"),
+        Answer(405, -3, "method_not_allowed", "Method Not Allowed"),
+        Answer(400, -4, "bad_request", "Bad Request"),
+        Answer(413, -5, "too_large", "Content Too Large"),
+        Answer(502, -6, "lost", "Bad Gateway"),
+        Answer(504, -7, "timeout", "Gateway Timeout"),
+        Answer(503, -8, "busy", "Service Unavailable"),
+        Answer(500, -9, "internal", "Internal Server Error"),
+    )
+}
+
+OUTCOME_UNKNOWN = (
+    "The execution status is unknown: check the order before you repeat the call, it may have been executed."
+)
+
+
+class AnswerError(ResenderError):
+    """Becomes the answer `ANSWERS[name]` with `msg` as its text."""
+
+    name = "internal"
+
+    def __init__(self, msg: str) -> None:
+        super().__init__(msg)
+        self.msg = msg
+
+    @property
+    def answer(self) -> Answer:
+        return ANSWERS[self.name]
+
+    def body(self) -> bytes:
+        return error_body(self.answer.code, self.msg)
+
+
+class Forbidden(AnswerError):
+    name = "forbidden"
+
+    def __init__(self, ip: str) -> None:
+        super().__init__(f"Forbidden IP: {ip}")
+
+
+class UpstreamUnreachable(AnswerError):
+    """DNS, TCP or TLS failed: nothing was sent."""
+
+    name = "unreachable"
+
+
+class RouteError(AnswerError):
+    name = "not_found"
+
+
+class MethodNotAllowed(AnswerError):
+    name = "method_not_allowed"
+
+
+class BadRequest(AnswerError):
+    name = "bad_request"
+
+
+class BodyTooLarge(AnswerError):
+    name = "too_large"
+
+
+class UpstreamLost(AnswerError):
+    """The connection ended after the request was sent and before an answer began."""
+
+    name = "lost"
+
+
+class UpstreamTimeout(AnswerError):
+    """The request was sent and no answer came in time."""
+
+    name = "timeout"
+
+
+class Busy(AnswerError):
+    name = "busy"
+
+
+class InternalError(AnswerError):
+    name = "internal"
+
+    def __init__(self, msg: str = "Internal error of the gateway; its log tells more.") -> None:
+        super().__init__(msg)
+
+
+def error_body(code: int, msg: str) -> bytes:
+    """Build the one shape of our own answers.
+
+    Shape: `{"code":-3,"msg":"...","data":{}}`, UTF-8.
+    """
+    return json.dumps(
+        {"code": code, "msg": msg, "data": {}}, ensure_ascii=False, separators=(",", ":")
+    ).encode("utf-8", "backslashreplace")

@@ -1,0 +1,107 @@
+"""The figures under /metrics, in Prometheus' text form.
+
+It counts what others tell it and decides nothing. One `Metrics` belongs to one `Gateway`;
+there is no global registry. Names follow `resender_<noun>_<what>_<unit>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from resender import __version__
+from resender.core.markets import Market
+from resender.errors import ANSWERS
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# From a cache answer on the same continent to Binance's own time-out.
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+
+
+class _Reader(Collector):
+    """Asks a function for samples when somebody scrapes."""
+
+    def __init__(self, read: Callable[[], list[CounterMetricFamily | GaugeMetricFamily]]) -> None:
+        self._read = read
+
+    def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        return self._read()
+
+
+class Metrics:
+    """Counters and histograms of one gateway."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self._requests = Counter(
+            "resender_requests",
+            "Calls of whitelisted clients that were forwarded, by market, method and HTTP status.",
+            ["market", "method", "status"],
+            registry=registry,
+        )
+        self._durations = Histogram(
+            "resender_request_duration_seconds",
+            "Time from a call's last byte received to its answer's last byte handed over.",
+            ["market"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._answers = Counter(
+            "resender_answers",
+            "Answers made by the gateway itself, by name of the error.",
+            ["name"],
+            registry=registry,
+        )
+        self.clients_gone = Counter(
+            "resender_clients_gone",
+            "Clients that went away before their answer was complete.",
+            registry=registry,
+        )
+        self.bodies_broken = Counter(
+            "resender_bodies_broken", "Answers that broke off in the middle of the body.", registry=registry
+        )
+        self.bytes_sent = Counter(
+            "resender_bytes_sent", "Bytes of answers' bodies sent to clients.", registry=registry
+        )
+        self.in_flight = Gauge("resender_in_flight", "Calls under way to an upstream now.", registry=registry)
+        info = Gauge(
+            "resender_build_info", "Always 1; the label tells the version.", ["version"], registry=registry
+        )
+        info.labels(__version__).set(1)
+        # Label values exist from the start, so that a rate is right from the first event on.
+        self._answer_children = {name: self._answers.labels(name) for name in ANSWERS}
+        self._duration_children = {market: self._durations.labels(market.value) for market in Market}
+        self._request_children: dict[tuple[Market, str, int], Counter] = {}
+
+    def add_reader(self, read: Callable[[], list[CounterMetricFamily | GaugeMetricFamily]]) -> None:
+        """Add samples that are read when somebody scrapes."""
+        self.registry.register(_Reader(read))
+
+    def count_answer(self, name: str) -> None:
+        self._answer_children[name].inc()
+
+    def count_request(
+        self, market: Market, method: str, status: int, duration_s: float, sent_bytes: int
+    ) -> None:
+        """Count one call that was forwarded; cheap enough for every call."""
+        key = (market, method, status)
+        child = self._request_children.get(key)
+        if child is None:
+            child = self._requests.labels(
+                market.value, method if method in _METHODS else "other", str(status)
+            )
+            self._request_children[key] = child
+        child.inc()
+        self._duration_children[market].observe(duration_s)
+        if sent_bytes:
+            self.bytes_sent.inc(sent_bytes)
+
+    def render(self) -> bytes:
+        """Return the text for a scraper."""
+        return generate_latest(self.registry)

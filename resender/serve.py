@@ -1,0 +1,118 @@
+"""Run the gateway as a process: sockets, signals, exit code.
+
+It reads no setting by itself and writes no answer. It owns the server and the `Gateway` while
+they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from tornado.netutil import bind_sockets
+
+from resender import __version__
+from resender.config import Config
+from resender.errors import StartError
+from resender.gateway import Gateway
+from resender.web.application import make_server
+
+logger = logging.getLogger("resender")
+
+_BACKLOG = 2048
+
+
+def run_loop(coro: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on uvloop where there is one."""
+    with suppress(ImportError):
+        import uvloop
+
+        return int(uvloop.run(coro))
+    return asyncio.run(coro)
+
+
+def raise_file_limit() -> None:
+    """Allow as many sockets as the system lets us: 1,000 clients need 2,000 and more."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind the listening sockets; "::" means IPv6 and IPv4.
+
+    Raises: StartError in one line if the address cannot be used.
+    """
+    try:
+        return bind_sockets(port, None if host == "::" else host, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise StartError(f"cannot listen on {host} port {port}: {text}") from None
+
+
+def stop_on_signal() -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        logger.info("%s: stopping, calls in flight are finished", number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+async def serve(config: Config, *, announce: Callable[[str], None] | None = None) -> int:
+    """Serve until a signal comes, then finish the calls in flight; return the exit code.
+
+    Raises: StartError or StoreError, one line each, if the start fails.
+    """
+    raise_file_limit()
+    stop = stop_on_signal()
+    async with AsyncExitStack() as stack:
+        sockets = bind(config.host, config.port)
+        for listening in sockets:
+            stack.callback(listening.close)
+        gateway = Gateway(config)
+        await gateway.start()
+        stack.push_async_callback(gateway.stop)
+        server = make_server(gateway)
+        server.add_sockets(sockets)
+        stack.push_async_callback(server.close_all_connections)
+        port = sockets[0].getsockname()[1]
+        logger.info(
+            "Binance Resender %s serves on %s port %d, %d whitelist entries",
+            __version__,
+            config.host,
+            port,
+            gateway.whitelist.size,
+        )
+        if announce is not None:
+            announce(local_url(config.host, port))
+        await stop.wait()
+        gateway.is_ready = False
+        server.stop()
+        # Calls in flight first, then the connections they are answered on.
+        await gateway.tasks.join(config.shutdown_s)
+    logger.info("stopped")
+    return 0
+
+
+def local_url(host: str, port: int) -> str:
+    """Return a URL under which this machine reaches the gateway."""
+    if host in ("0.0.0.0", "::", ""):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,285 @@
+"""Send one REST call to one Binance host and hand its answer back in pieces.
+
+It does not choose the host, knows no client and no whitelist, and changes nothing in what
+passes. A `RestClient` owns one pooled session; its owner starts and closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
+
+from resender.core.headers import Pairs
+from resender.core.redact import redact
+from resender.errors import OUTCOME_UNKNOWN, AnswerError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
+
+logger = logging.getLogger("resender.upstream")
+
+REPEATABLE = frozenset({"GET", "HEAD"})
+_SKIPPED_DEFAULTS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_MAX_HEADER_BYTES = 65536
+# On Python 3.10 asyncio's TimeoutError is no OSError.
+_FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What became of one try of one call, filled in by the connector."""
+
+    must_be_new: bool = False
+    connected: bool = False
+    reused: bool = False
+    protocol: _Protocol | None = None
+
+    @property
+    def answered(self) -> bool:
+        return self.protocol is not None and self.protocol.answered
+
+
+_attempt: contextvars.ContextVar[Attempt] = contextvars.ContextVar("attempt")
+
+
+class _Protocol(ResponseHandler):
+    """aiohttp's connection, which also remembers whether it was used and answered before."""
+
+    used = False
+    answered = False
+
+    def data_received(self, data: bytes) -> None:
+        if data:
+            self.answered = True
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        # aiohttp takes the end of a body without length for its proper end, even after a reset.
+        if exc is not None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(
+                aiohttp.ClientPayloadError("connection reset in the middle of the body")
+            )
+        super().connection_lost(exc)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connection pool that reports to the current `Attempt`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # The factory is private to aiohttp; a test notices when a new version stops using it.
+        factory: Any = functools.partial(_Protocol, loop=asyncio.get_running_loop())
+        self._factory = factory
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        attempt = _attempt.get()
+        connection: Any = await super().connect(req, traces, timeout)
+        while attempt.must_be_new and connection.protocol.used:
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
+        protocol: _Protocol = connection.protocol
+        attempt.connected = True
+        attempt.reused = protocol.used
+        attempt.protocol = protocol
+        protocol.used = True
+        protocol.answered = False
+        return connection
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The waits of a call.
+
+    Units: seconds. `connect_s` DNS, TCP and TLS; `read_s` silence of the upstream; `total_s` all.
+    """
+
+    connect_s: float
+    read_s: float
+    total_s: float
+
+
+@dataclass(slots=True)
+class RestStats:
+    """Counters of one client, read by the metrics."""
+
+    connections_new: int = 0
+    connections_reused: int = 0
+    repeats: int = 0
+
+
+class RestResponse:
+    """An answer whose body is still on its way; close it in any case."""
+
+    __slots__ = ("_client", "_content", "_method", "_response", "headers", "reason", "status")
+
+    def __init__(self, client: RestClient, method: str, response: aiohttp.ClientResponse) -> None:
+        self._client = client
+        self._method = method
+        self._response = response
+        self._content = response.content
+        self.status = response.status
+        self.reason = response.reason or ""
+        self.headers = response.raw_headers
+
+    async def next_chunk(self) -> bytes:
+        """Return the next bytes of the body as they came, b"" at its proper end.
+
+        Raises: UpstreamLost or UpstreamTimeout when the body breaks off.
+        """
+        try:
+            return await self._content.readany()
+        except asyncio.TimeoutError:
+            raise UpstreamTimeout(
+                self._client.unknown(self._method, "was silent in the middle of its answer")
+            ) from None
+        except (aiohttp.ClientError, OSError):
+            raise UpstreamLost(
+                self._client.unknown(self._method, "broke off in the middle of its answer")
+            ) from None
+
+    def at_end(self) -> bool:
+        return self._content.at_eof()
+
+    def close(self) -> None:
+        """Give the connection back, or end it if the body was not read to its end."""
+        self._response.close()
+
+
+class RestClient:
+    """One pooled session to one upstream host."""
+
+    def __init__(
+        self,
+        base_url: str,
+        timeouts: Timeouts,
+        *,
+        keepalive_s: float = 55.0,
+        dns_cache_s: float = 300.0,
+        ssl_context: ssl.SSLContext | None = None,
+        local_address: str | None = None,
+    ) -> None:
+        self._base = URL(base_url)
+        self.host = self._base.raw_host or ""
+        self._timeouts = timeouts
+        self._keepalive_s = keepalive_s
+        self._dns_cache_s = dns_cache_s
+        self._ssl_context = ssl_context
+        self._local_address = local_address
+        self._session: aiohttp.ClientSession | None = None
+        self.stats = RestStats()
+
+    async def start(self) -> None:
+        connector = _Connector(
+            limit=0,  # calls in flight are bounded by the gateway
+            keepalive_timeout=self._keepalive_s,
+            ttl_dns_cache=max(1, int(self._dns_cache_s)),
+            use_dns_cache=self._dns_cache_s > 0,
+            ssl=self._ssl_context if self._ssl_context is not None else True,
+            local_addr=(self._local_address, 0) if self._local_address else None,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_SKIPPED_DEFAULTS,
+            trust_env=False,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            timeout=aiohttp.ClientTimeout(
+                total=self._timeouts.total_s,
+                connect=self._timeouts.connect_s,
+                sock_read=self._timeouts.read_s,
+                ceil_threshold=3600,
+            ),
+        )
+        # aiohttp repeats GET, PUT and DELETE by itself when a connection dies before the answer.
+        # A DELETE or PUT may trade: nothing is repeated but by `send` below.
+        if not hasattr(self._session, "_retry_connection"):
+            raise RuntimeError("this aiohttp has no switch against repeating calls; use the pinned version")
+        self._session._retry_connection = False
+
+    async def stop(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def send(self, method: str, target: str, headers: Pairs, body: bytes) -> RestResponse:
+        """Send a call once; a GET or HEAD a second time if a kept connection proved dead.
+
+        Shape: `target` is the request target to be written as it is, ASCII; `headers` go as given.
+        Raises: UpstreamUnreachable (nothing was sent), UpstreamLost, UpstreamTimeout.
+        """
+        attempt = Attempt()
+        try:
+            response = await self._try(attempt, method, target, headers, body)
+        except _FAILURES as error:
+            stale = attempt.connected and attempt.reused and not attempt.answered
+            if isinstance(error, asyncio.TimeoutError) or not stale or method not in REPEATABLE:
+                raise self._explain(attempt, method, error) from None
+            self.stats.repeats += 1
+            attempt = Attempt(must_be_new=True)
+            try:
+                response = await self._try(attempt, method, target, headers, body)
+            except _FAILURES as second:
+                raise self._explain(attempt, method, second) from None
+        return RestResponse(self, method, response)
+
+    async def _try(
+        self, attempt: Attempt, method: str, target: str, headers: Pairs, body: bytes
+    ) -> aiohttp.ClientResponse:
+        assert self._session is not None, "start() first"
+        base = self._base
+        # The whole target is the "path" of an already encoded URL: yarl takes nothing in it apart,
+        # so nothing in it can change the host, and every byte stays what it was.
+        url = URL.build(scheme=base.scheme, authority=base.raw_authority, path=target, encoded=True)
+        _attempt.set(attempt)
+        response = await self._session.request(
+            method, url, headers=headers, data=body or None, allow_redirects=False
+        )
+        if attempt.reused:
+            self.stats.connections_reused += 1
+        else:
+            self.stats.connections_new += 1
+        return response
+
+    def unknown(self, method: str, what: str) -> str:
+        """Text for a call that was sent and not answered in full."""
+        text = f"The upstream {self.host} {what}."
+        return text if method in REPEATABLE else f"{text} {OUTCOME_UNKNOWN}"
+
+    def _explain(self, attempt: Attempt, method: str, error: BaseException) -> AnswerError:
+        """Turn an error of the HTTP client into one of ours; its own text may hold the URL."""
+        logger.debug("%s %s: %s", method, self.host, redact(f"{type(error).__name__}: {error}"))
+        if not attempt.connected:
+            return UpstreamUnreachable(
+                f"The upstream {self.host} cannot be reached: {_reason(error, self._timeouts)}."
+            )
+        if isinstance(error, asyncio.TimeoutError):
+            return UpstreamTimeout(self.unknown(method, "did not answer in time"))
+        if isinstance(error, aiohttp.ClientResponseError):
+            return UpstreamLost(self.unknown(method, "answered with something that is not HTTP"))
+        return UpstreamLost(self.unknown(method, "closed the connection before it answered"))
+
+
+def _reason(error: BaseException, timeouts: Timeouts) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return f"no connection within {timeouts.connect_s:g} s"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its TLS certificate is not valid"
+    if isinstance(error, (aiohttp.ClientConnectorSSLError, ssl.SSLError)):
+        return "the TLS handshake failed"
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, ConnectionRefusedError):
+        return "it refused the connection"
+    if isinstance(cause, socket.gaierror):
+        return "its name cannot be resolved"
+    return "the connection failed"

@@ -1,0 +1,79 @@
+"""The one list of routes that have a page, and the server that carries them and the hot path.
+
+Whatever is not in the list is a call for an upstream: `web/forward.py`. No state but Tornado's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from tornado import httputil
+from tornado.http1connection import HTTP1Connection
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.routing import URLSpec
+from tornado.web import Application
+
+from resender.gateway import Gateway
+from resender.web.answers import MALFORMED_REQUEST, TORNADO_BAD_REQUEST
+from resender.web.base import NotFoundHandler
+from resender.web.forward import RequestDelegate
+from resender.web.pages import FrontHandler, HealthHandler, MetricsHandler, front_page
+
+
+def make_app(gateway: Gateway) -> Application:
+    """Build the Tornado application of the pages."""
+    common = {"gateway": gateway}
+    return Application(
+        [
+            URLSpec("/", FrontHandler, common | {"page": front_page()}, name="front"),
+            URLSpec("/healthz", HealthHandler, common, name="health"),
+            URLSpec("/metrics", MetricsHandler, common, name="metrics"),
+        ],
+        default_handler_class=NotFoundHandler,
+        default_handler_args=common,
+        log_function=lambda handler: None,
+        compress_response=False,
+    )
+
+
+class GatewayDelegate(httputil.HTTPServerConnectionDelegate):
+    """Makes a `RequestDelegate` for every request."""
+
+    def __init__(self, gateway: Gateway, application: Application) -> None:
+        self.gateway = gateway
+        self.application = application
+
+    def start_request(
+        self, server_conn: object, request_conn: httputil.HTTPConnection
+    ) -> httputil.HTTPMessageDelegate:
+        return RequestDelegate(
+            self.gateway, self.application, server_conn, cast(HTTP1Connection, request_conn)
+        )
+
+    def on_close(self, server_conn: object) -> None:
+        self.application.on_close(server_conn)
+
+
+class GatewayServer(HTTPServer):
+    """Tornado's server, whose answer to a message it cannot parse is JSON like all others."""
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        write = stream.write
+
+        def write_json(data: bytes | memoryview) -> Any:
+            return write(MALFORMED_REQUEST if data == TORNADO_BAD_REQUEST else data)
+
+        stream.write = write_json  # type: ignore[method-assign]
+        super().handle_stream(stream, address)
+
+
+def make_server(gateway: Gateway) -> GatewayServer:
+    """Build the server of a gateway; the caller binds, starts and stops it."""
+    return GatewayServer(
+        cast(Any, GatewayDelegate(gateway, make_app(gateway))),
+        xheaders=False,  # it would believe anybody's X-Forwarded-For
+        idle_connection_timeout=gateway.config.client_idle_s,
+        body_timeout=gateway.config.read_timeout_s,
+        decompress_request=False,
+    )

@@ -1,0 +1,81 @@
+"""Base classes of Tornado handlers: every route is public, for clients, or (later) for admins.
+
+They hold nothing but the gateway they were given. Errors leave as our JSON shape only.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from tornado.web import HTTPError, RequestHandler
+
+from resender.errors import ANSWERS, AnswerError, Forbidden, InternalError, error_body
+from resender.gateway import Gateway
+from resender.web.answers import ERROR_HEADER, JSON_TYPE, client_ip
+
+logger = logging.getLogger("resender.web")
+
+_TEXTS = {
+    "not_found": "Unknown route.",
+    "method_not_allowed": "The method is not allowed.",
+    "bad_request": "Malformed HTTP request.",
+}
+
+
+class BaseHandler(RequestHandler):
+    """What all handlers share: the gateway and the shape of errors."""
+
+    def initialize(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def client_ip(self) -> str:
+        return client_ip(self.gateway, self.request.connection, self.request.headers)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if not isinstance(error, AnswerError):
+            names = {answer.status: name for name, answer in ANSWERS.items() if name in _TEXTS}
+            name = names.get(status_code) if isinstance(error, HTTPError) or error is None else None
+            if name is None:
+                error = InternalError()
+            else:
+                error = AnswerError(_TEXTS[name])
+                error.name = name
+        answer = error.answer
+        self.gateway.metrics.count_answer(answer.name)
+        self.set_status(answer.status, answer.reason)
+        self.set_header("Content-Type", JSON_TYPE)
+        self.set_header(ERROR_HEADER, answer.name)
+        self.finish(error_body(answer.code, error.msg))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if not isinstance(value, (HTTPError, AnswerError)):
+            logger.error("%s %s failed", self.request.method, self.request.path, exc_info=(typ, value, tb))
+
+    def data_received(self, chunk: bytes) -> None:  # no handler reads its body in pieces
+        raise NotImplementedError
+
+
+class PublicHandler(BaseHandler):
+    """A route for anybody."""
+
+
+class ClientHandler(BaseHandler):
+    """A route for whitelisted clients."""
+
+    def prepare(self) -> None:
+        ip = self.client_ip()
+        if self.gateway.whitelist.match(ip) is None:
+            raise Forbidden(ip)
+
+
+class NotFoundHandler(PublicHandler):
+    """Whatever has no route."""
+
+    def prepare(self) -> None:
+        raise HTTPError(404)

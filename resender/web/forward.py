@@ -1,0 +1,382 @@
+"""The hot path: one client's call, from its headers to the last byte of its answer.
+
+It goes around Tornado's RequestHandler, which costs as much as the rest of a call. Whatever
+has a page (`/`, `/healthz`, `/metrics`, `/admin...`) it hands to the Tornado application.
+A `RequestDelegate` lives for one request and holds its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+import time
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from tornado import httputil
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
+
+from resender.core.headers import Pairs, headers_down, headers_up
+from resender.core.redact import path_only
+from resender.core.routing import METHODS, Route, encode_high_bytes, has_signature, resolve
+from resender.errors import (
+    AnswerError,
+    BadRequest,
+    BodyTooLarge,
+    Busy,
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+)
+from resender.gateway import Gateway
+from resender.store import LogRecord
+from resender.upstream.rest import REPEATABLE, RestResponse
+from resender.web.answers import client_ip, write_error
+
+logger = logging.getLogger("resender.forward")
+
+# A refused body is read and thrown away up to here, so that the client gets to read the answer.
+_DRAIN_BYTES = 16 << 20
+_DRAIN_BYTES_STRANGER = 64 << 10
+_UNLIMITED = 1 << 62
+_NO_BODY_STATUS = frozenset({204, 304})
+_LINGER_OFF = struct.pack("ii", 1, 0)
+_PAGES = frozenset({"/", "/healthz", "/metrics"})
+
+
+def has_page(path: str) -> bool:
+    """Tell whether a path belongs to the Tornado application instead of an upstream."""
+    return path in _PAGES or path == "/admin" or path.startswith("/admin/")
+
+
+class WireHeaders:
+    """Response headers as pairs, with the part of the HTTPHeaders interface Tornado writes from.
+
+    Unlike HTTPHeaders it keeps the upstream's spelling of names.
+    """
+
+    __slots__ = ("length", "pairs")
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.length: str | None = None
+        for name, value in pairs:
+            if name.lower() == "content-length":
+                self.length = value
+
+    def __contains__(self, name: str) -> bool:
+        return name == "Content-Length" and self.length is not None
+
+    def __getitem__(self, name: str) -> str:
+        if name == "Content-Length" and self.length is not None:
+            return self.length
+        raise KeyError(name)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self.pairs.append((name, value))
+        if name == "Content-Length":
+            self.length = value
+
+    def get_all(self) -> Pairs:
+        return self.pairs
+
+
+class RequestDelegate(httputil.HTTPMessageDelegate):
+    """One request of one client."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        application: httputil.HTTPServerConnectionDelegate,
+        server_connection: object,
+        connection: HTTP1Connection,
+    ) -> None:
+        self.gateway = gateway
+        self.application = application
+        self.server_connection = server_connection
+        self.connection = connection
+        self.inner: httputil.HTTPMessageDelegate | None = None
+        self.error: AnswerError | None = None
+        self.route: Route | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.body = b""
+        self.size = 0
+        self.ip = ""
+        self.method = ""
+        self.target = ""
+        self.entry_id: int | None = None
+        self.is_gone = False
+
+    # --- what Tornado calls ----------------------------------------------------------------
+
+    def headers_received(
+        self,
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+    ) -> Awaitable[None] | None:
+        request_line = cast(httputil.RequestStartLine, start_line)
+        self.method, self.target, self.version = request_line
+        self.headers = headers
+        # The limit is ours to enforce, Tornado's own answer to a large body is not JSON.
+        self.connection.set_max_body_size(_UNLIMITED)
+        if has_page(self.target.partition("?")[0]):
+            self.error = self._too_large(headers)
+            if self.error is None:
+                self.inner = self.application.start_request(self.server_connection, self.connection)
+                return self.inner.headers_received(start_line, headers)
+        else:
+            try:
+                self._admit(headers)
+            except AnswerError as error:
+                self.error = error
+        if self.error is not None and not self._worth_draining(headers):
+            self._refuse(self.error, close=True)
+        return None
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        self.size += len(chunk)
+        if self.error is not None:
+            if self.size > _DRAIN_BYTES:
+                self._refuse(self.error, close=True)
+            return None
+        if self.size > self.gateway.config.max_body_bytes:
+            self.error = self._over_limit()
+            self.body = b""
+            if self.inner is not None:
+                self.inner.on_connection_close()
+                self.inner = None
+            return None
+        if self.inner is not None:
+            return self.inner.data_received(chunk)
+        self.body = self.body + chunk if self.body else chunk
+        return None
+
+    def finish(self) -> None:
+        if self.inner is not None:
+            self.inner.finish()
+            return
+        gateway = self.gateway
+        if self.error is None:
+            try:
+                target = self._final_target()
+                if gateway.in_flight >= gateway.config.max_in_flight:
+                    raise Busy("Too many calls are in flight in this gateway; nothing was sent.")
+            except AnswerError as error:
+                self.error = error
+        if self.error is not None:
+            self._refuse(self.error)
+            return
+        gateway.in_flight += 1
+        self.connection.set_close_callback(self._client_gone)
+        self.task = gateway.tasks.spawn(self._forward(target), name="call-forward")
+
+    def on_connection_close(self) -> None:
+        # The client left while it was still sending: nothing has been forwarded yet.
+        if self.inner is not None:
+            self.inner.on_connection_close()
+
+    # --- admission -------------------------------------------------------------------------
+
+    def _admit(self, headers: httputil.HTTPHeaders) -> None:
+        """Decide by the headers alone whether and where the call may go."""
+        gateway = self.gateway
+        self.ip = client_ip(gateway, self.connection, headers)
+        self.entry_id = gateway.whitelist.match(self.ip)
+        if self.entry_id is None:
+            raise Forbidden(self.ip)
+        self.route = resolve(self.target)
+        if self.method not in METHODS:
+            raise MethodNotAllowed(f"The method {self.method[:20]} is not allowed.")
+        too_large = self._too_large(headers)
+        if too_large is not None:
+            raise too_large
+
+    def _over_limit(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is larger than {self.gateway.config.max_body_bytes} bytes.")
+
+    def _too_large(self, headers: httputil.HTTPHeaders) -> BodyTooLarge | None:
+        length = headers.get("Content-Length", "0")
+        if length.isdigit() and int(length) > self.gateway.config.max_body_bytes:
+            return self._over_limit()
+        return None
+
+    def _worth_draining(self, headers: httputil.HTTPHeaders) -> bool:
+        """Tell whether to read a refused body before the answer: some clients send it all first."""
+        if "Expect" in headers:
+            return False
+        limit = _DRAIN_BYTES_STRANGER if isinstance(self.error, Forbidden) else _DRAIN_BYTES
+        length = headers.get("Content-Length", "0")
+        return not length.isdigit() or int(length) <= limit
+
+    def _final_target(self) -> str:
+        """Return the upstream's request target in ASCII."""
+        assert self.route is not None
+        target = self.route.target
+        if target.isascii():
+            return target
+        if has_signature(target, self.body):
+            raise BadRequest(
+                "The request target holds raw bytes above 0x7f and a signature. Percent-encode the "
+                "parameters before you sign them, as Binance demands; a signed call cannot be changed."
+            )
+        return encode_high_bytes(target)
+
+    def _refuse(self, error: AnswerError, *, close: bool = False) -> None:
+        """Answer by ourselves."""
+        self.gateway.metrics.count_answer(error.name)
+        sent = 0
+        if not self.connection.stream.closed():
+            sent = write_error(self.connection, error, close=close)
+        self._log(error.answer.status, None, 0.0, sent, error.msg)
+
+    # --- forwarding ------------------------------------------------------------------------
+
+    async def _forward(self, target: str) -> None:
+        gateway, route = self.gateway, self.route
+        assert route is not None
+        started = time.monotonic()
+        response: RestResponse | None = None
+        status = sent = 0
+        problem: str | None = None
+        try:
+            up = headers_up(self.headers.get_all(), gateway.user_agent)
+            response = await gateway.egress.send(route.market, self.method, target, up, self.body)
+            status = response.status
+            sent, problem = await self._relay(response)
+        except AnswerError as error:
+            status, problem = error.answer.status, error.msg
+            sent = self._answer(error)
+        except asyncio.CancelledError:
+            problem = "client gone" if self.is_gone else "gateway stopped"
+            self.connection.close()
+            if not self.is_gone:
+                raise
+        except Exception:
+            logger.exception("%s %s failed", self.method, path_only(route.path))
+            bug = InternalError()
+            status, problem = bug.answer.status, bug.msg
+            sent = self._answer(bug)
+        finally:
+            gateway.in_flight -= 1
+            if response is not None:
+                response.close()
+            duration_s = time.monotonic() - started
+            upstream_status = response.status if response is not None else None
+            if self.is_gone:
+                gateway.metrics.clients_gone.inc()
+                problem = problem or "client gone"
+                if self.method not in REPEATABLE:
+                    logger.warning(
+                        "client %s went away; %s %s was finished all the same: status %s",
+                        self.ip, self.method, path_only(route.path), upstream_status or status,
+                    )  # fmt: skip
+            gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)
+            self._log(status, upstream_status, duration_s * 1000, sent, problem)
+
+    def _answer(self, error: AnswerError) -> int:
+        self.gateway.metrics.count_answer(error.name)
+        if self.is_gone or self.connection.stream.closed():
+            return 0
+        return write_error(self.connection, error)
+
+    async def _relay(self, response: RestResponse) -> tuple[int, str | None]:
+        """Hand an answer down piece by piece; return the bytes sent and what went wrong.
+
+        A break in the middle breaks the client's connection too, after the headers and what there
+        is of the body: a client that saw no byte of an answer might repeat the call by itself.
+        """
+        headers = WireHeaders(headers_down(response.headers))
+        has_body = self.method != "HEAD" and response.status not in _NO_BODY_STATUS
+        sent = 0
+        chunk = b""
+        broken: AnswerError | None = None
+        try:
+            if has_body:
+                chunk = await response.next_chunk()
+                if headers.length is None and response.at_end():
+                    headers["Content-Length"] = str(len(chunk))
+        except AnswerError as error:
+            broken = error
+        # HTTP/1.0 knows no chunks: such a body ends with its connection.
+        ends_with_connection = has_body and headers.length is None and self.version == "HTTP/1.0"
+        if ends_with_connection and "Connection" in self.headers:
+            del self.headers["Connection"]
+        start = httputil.ResponseStartLine("HTTP/1.1", response.status, response.reason)
+        written: Awaitable[None] | None = None
+        if not self.is_gone:
+            written = self.connection.write_headers(start, cast(Any, headers), chunk)
+        while broken is None and chunk:
+            sent += len(chunk)
+            if response.at_end():
+                break
+            try:
+                if written is not None and not self.is_gone:
+                    await written
+            except StreamClosedError:
+                self._client_gone()
+            try:
+                chunk = await response.next_chunk()
+            except AnswerError as error:
+                broken = error
+                break
+            if chunk and not self.is_gone:
+                written = self.connection.write(chunk)
+        if self.is_gone:
+            return 0, None
+        if broken is not None:
+            self.gateway.metrics.bodies_broken.inc()
+            await self._break(written, reset=ends_with_connection)
+            return sent, broken.msg
+        if ends_with_connection:
+            await self._break(written, reset=False)
+        else:
+            self.connection.finish()
+        return sent, None
+
+    async def _break(self, written: Awaitable[None] | None, *, reset: bool) -> None:
+        """End the client's connection once what was written has left."""
+        try:
+            if written is not None:
+                await written
+        except StreamClosedError:
+            return
+        stream = self.connection.stream
+        if reset and stream.socket is not None:
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+        self.connection.close()
+
+    def _client_gone(self) -> None:
+        """The client closed its connection: stop a GET, finish a call that may trade."""
+        if self.is_gone:
+            return
+        self.is_gone = True
+        if self.method in REPEATABLE and self.task is not None:
+            self.task.cancel()
+
+    def _log(
+        self, status: int, upstream_status: int | None, duration_ms: float, sent: int, error: str | None
+    ) -> None:
+        """Put a row into the request log, if that is on, and count the caller."""
+        store = self.gateway.store
+        now_ms = self.gateway.clock.now_ms()
+        if self.entry_id is not None:
+            store.note_seen(self.entry_id, now_ms)
+        if store.log_enabled:
+            route = self.route
+            store.log(
+                LogRecord(
+                    time_ms=now_ms,
+                    ip=self.ip,
+                    method=self.method[:16],
+                    market=route.market.value if route is not None else "",
+                    path=path_only(self.target)[:512],
+                    status=status,
+                    upstream_status=upstream_status,
+                    duration_ms=round(duration_ms, 3),
+                    bytes=sent,
+                    error=error,
+                )
+            )

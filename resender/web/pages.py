@@ -1,0 +1,74 @@
+"""The small public pages and the metrics.
+
+Each handler reads from the gateway and writes; nothing is kept here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+from resender import __version__
+from resender.config import ROOT
+from resender.metrics import CONTENT_TYPE
+from resender.web.base import ClientHandler, PublicHandler
+
+STATIC = ROOT / "admin_static"
+
+
+def style_hash(html: str) -> str:
+    """Return the Content-Security-Policy source of a page's one inline style sheet."""
+    found = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
+    digest = hashlib.sha256(found.group(1).encode() if found else b"").digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+class FrontHandler(PublicHandler):
+    """`GET /`: what this is, and the way to the admin page."""
+
+    def initialize(self, gateway, page: str) -> None:  # type: ignore[no-untyped-def, override]
+        super().initialize(gateway)
+        self.page = page
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header(
+            "Content-Security-Policy",
+            f"default-src 'none'; style-src {style_hash(self.page)}; frame-ancestors 'none'; base-uri 'none'",
+        )
+        self.write(self.page)
+
+    head = get
+
+
+def front_page() -> str:
+    return (STATIC / "front.html").read_text("utf-8").replace("{{ version }}", __version__)
+
+
+class HealthHandler(PublicHandler):
+    """`GET /healthz`: 200 only while the gateway serves."""
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        if not self.gateway.is_ready:
+            self.set_status(503)
+            self.write(b'{"status":"stopping"}')
+            return
+        self.write(b'{"status":"ok"}')
+
+    head = get
+
+
+class MetricsHandler(ClientHandler):
+    """`GET /metrics`: Prometheus text, for whitelisted clients."""
+
+    def get(self) -> None:
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.set_header("Cache-Control", "no-store")
+        self.write(self.gateway.metrics.render())
+
+    head = get

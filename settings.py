@@ -1,0 +1,96 @@
+"""Your settings. Change a value here, or override it by the environment as RESENDER_<NAME>.
+
+An empty value means the default or, for lists, none. A name or value that is wrong stops the
+start with one clear line. The README explains every setting; restart after a change.
+"""
+
+# --- Where the gateway listens and keeps its data ---------------------------------------------
+
+# Address to listen on: "0.0.0.0" all IPv4 addresses, "::" IPv6 too, "127.0.0.1" this machine only.
+HOST = "0.0.0.0"
+
+# Port to listen on.
+PORT = 8000
+
+# Folder of the database; a relative path starts beside run.py.
+DATA_DIR = "data"
+
+# Database; empty = SQLite in DATA_DIR. Also "postgresql://user:password@host/name" or "mysql://...".
+DATABASE_URL = ""
+
+# --- Who may call ------------------------------------------------------------------------------
+
+# Addresses and networks put into the whitelist when the database is created, never again.
+# Example: ["203.0.113.5", "198.51.100.0/24", "2001:db8::/32"]
+WHITELIST = []
+
+# Reverse proxies in front of the gateway whose X-Forwarded-For or X-Real-IP is believed.
+# Leave it empty unless there is one: whoever is listed here can name any client address.
+TRUSTED_PROXIES = []
+
+# First password of the admin account "root"; empty = a random one is made.
+ADMIN_PASSWORD = ""
+
+# --- Binance -----------------------------------------------------------------------------------
+
+# REST base URLs, without a path. "off" = this market is not served.
+UPSTREAM_API = "https://api.binance.com"  # spot and sapi
+UPSTREAM_FAPI = "https://fapi.binance.com"  # USD-M futures
+UPSTREAM_DAPI = "https://dapi.binance.com"  # COIN-M futures
+UPSTREAM_EAPI = "https://eapi.binance.com"  # options
+UPSTREAM_PAPI = "https://papi.binance.com"  # portfolio margin
+
+# WebSocket base URLs of market data, without a path.
+STREAM_SPOT = "wss://stream.binance.com:9443"
+STREAM_UM = "wss://fstream.binance.com"  # /market, /public and /private are added
+STREAM_CM = "wss://dstream.binance.com"
+
+# Base URL of the spot WebSocket API, without a path.
+WS_API_SPOT = "wss://ws-api.binance.com:443"
+
+# Ways out to Binance: local addresses or proxies; empty = the machine's default route.
+EGRESS = []
+
+# --- Limits and waits (seconds) ----------------------------------------------------------------
+
+# Longest wait for DNS, TCP and TLS of a new connection to Binance.
+CONNECT_TIMEOUT_S = 5
+
+# Longest silence of Binance while an answer is awaited or read. Binance itself gives up after 10.
+READ_TIMEOUT_S = 20
+
+# Longest time of one call, from its start to the last byte handed to the client.
+TOTAL_TIMEOUT_S = 120
+
+# How long an idle connection to Binance is kept for the next call.
+KEEPALIVE_S = 55
+
+# How long the addresses of a host are remembered.
+DNS_CACHE_S = 300
+
+# How long an idle connection of a client is kept.
+CLIENT_IDLE_S = 300
+
+# Calls under way at once; one more is answered 503 at once.
+MAX_IN_FLIGHT = 1000
+
+# Largest request body in bytes; a larger one is answered 413.
+MAX_BODY_BYTES = 1_048_576
+
+# How long calls in flight may take to end when the gateway is stopped.
+SHUTDOWN_S = 10
+
+# --- Logs --------------------------------------------------------------------------------------
+
+# Detail of the process log on standard error: DEBUG, INFO, WARNING or ERROR.
+LOG_LEVEL = "INFO"
+
+# The request log in the database is off until `python run.py log on`. Its rows go when they are
+# older than this many days ...
+LOG_RETENTION_DAYS = 30
+
+# ... or when there are more than this many.
+LOG_MAX_ROWS = 1_000_000
+
+# Rows that may wait for the database; more are dropped and counted.
+LOG_QUEUE_SIZE = 10_000

@@ -1,0 +1,80 @@
+"""A gateway with its server in the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from resender.config import Config, load_config
+from resender.core.markets import MARKETS
+from resender.gateway import Gateway
+from resender.serve import bind
+from resender.web.application import make_server
+
+UPSTREAM_SETTINGS = tuple(facts.rest_setting for facts in MARKETS)
+
+
+class Running:
+    """A gateway that serves on `port`."""
+
+    def __init__(self, gateway: Gateway, port: int) -> None:
+        self.gateway = gateway
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+
+def make_config(data_dir: Path, upstream: str = "", **settings: Any) -> Config:
+    """Build a config: every upstream is `upstream` unless named, loopback is whitelisted."""
+    values: dict[str, Any] = dict.fromkeys(UPSTREAM_SETTINGS, upstream or "http://127.0.0.1:9")
+    values |= {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": 0, "WHITELIST": "127.0.0.1"}
+    values |= {name.upper(): value for name, value in settings.items()}
+    return load_config(values, {})
+
+
+@asynccontextmanager
+async def running(config: Config, **options: Any) -> AsyncIterator[Running]:
+    """Run a gateway for a block; afterwards no task of it may be left."""
+    gateway = Gateway(config, **options)
+    await gateway.start()
+    server = make_server(gateway)
+    sockets = bind(config.host, config.port)
+    server.add_sockets(sockets)
+    try:
+        yield Running(gateway, sockets[0].getsockname()[1])
+    finally:
+        server.stop()
+        await gateway.stop()
+        await server.close_all_connections()
+        for listening in sockets:
+            listening.close()
+    assert not len(gateway.tasks)
+
+
+async def wait_until(predicate: Callable[[], Any], timeout_s: float = 5.0) -> Any:
+    """Wait until something is true; fail when it does not come in time."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := predicate()):
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.01)
+    return value
+
+
+class Captured(logging.Handler):
+    """Everything that was logged, as text."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+        self.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)

@@ -104,7 +104,7 @@ def _set_up_logging(level: str) -> None:
         force=True,
     )
     # Our own lines say what matters; theirs may hold URLs.
-    for name in ("tornado.general", "tornado.application", "asyncio", "aiohttp"):
+    for name in ("tornado.general", "tornado.application", "asyncio", "aiohttp", "peewee"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -100,6 +100,12 @@ def _items(value: Any) -> tuple[str, ...]:
     return tuple(item.strip() for item in value if item.strip())
 
 
+def _not_yet(value: Any) -> tuple[str, ...]:
+    if _items(value):
+        raise ValueError("several ways out are not supported by this version; leave it empty")
+    return ()
+
+
 def _addresses(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normalise_address(item) for item in _items(value)))
 
@@ -161,7 +167,7 @@ class Config:
     )
     admin_password: str = setting("", _text, "First password of the admin account `root`.", secret=True)
     egress: tuple[str, ...] = setting(
-        (), _items, "Ways out to Binance; empty = the default route.", secret=True
+        (), _not_yet, "Ways out to Binance; empty = the default route.", secret=True
     )
     connect_timeout_s: float = setting(
         5.0, _seconds(0.05, 300), "Longest wait for DNS, TCP and TLS of a new upstream connection."

@@ -73,17 +73,23 @@ class Gateway:
             self._stack = stack.pop_all()
         self.is_ready = True
 
-    async def stop(self) -> None:
-        """Finish the calls in flight (at most `SHUTDOWN_S`), then stop every service."""
+    async def drain(self) -> None:
+        """Take no new calls and wait for those in flight, at most `SHUTDOWN_S`."""
         self.is_ready = False
         left = await self.tasks.join(self.config.shutdown_s)
         if left:
             logger.warning("%d calls did not end within %g s and are cut off", left, self.config.shutdown_s)
+
+    async def stop(self) -> None:
+        """Stop every service, in the reverse order of their start."""
+        self.is_ready = False
         await self._stack.aclose()
 
     def set_whitelist(self, entries: Iterable[Entry]) -> None:
         """Put a new whitelist in force, from the next request on."""
         self.whitelist = Whitelist(entries)
+        if self.whitelist.unreadable:
+            logger.error("%d whitelist entries cannot be read and are left out", self.whitelist.unreadable)
         if not self.whitelist.size:
             logger.warning(
                 "the whitelist is empty: nobody may call. Add an address with "

@@ -103,10 +103,9 @@ async def serve(config: Config, *, announce: Callable[[str], None] | None = None
         if announce is not None:
             announce(local_url(config.host, port))
         await stop.wait()
-        gateway.is_ready = False
         server.stop()
         # Calls in flight first, then the connections they are answered on.
-        await gateway.tasks.join(config.shutdown_s)
+        await gateway.drain()
     logger.info("stopped")
     return 0
 

@@ -106,15 +106,20 @@ class _Networks:
 class Whitelist:
     """The addresses and networks that may use the gateway. An empty one lets nobody in."""
 
-    __slots__ = ("_known", "_v4", "_v6", "size")
+    __slots__ = ("_known", "_v4", "_v6", "size", "unreadable")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         tables: dict[int, dict[int, dict[int, int]]] = {4: {}, 6: {}}
         self.size = 0
+        self.unreadable = 0
         for entry in entries:
             if not entry.enabled:
                 continue
-            network = parse_network(entry.address)
+            try:
+                network = parse_network(entry.address)
+            except ValueError:  # nobody of ours wrote that row; it lets nobody in
+                self.unreadable += 1
+                continue
             number = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
             tables[network.version].setdefault(network.prefixlen, {})[number] = entry.id
             self.size += 1

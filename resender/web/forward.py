@@ -52,6 +52,14 @@ def has_page(path: str) -> bool:
     return path in _PAGES or path == "/admin" or path.startswith("/admin/")
 
 
+def _declared_length(headers: httputil.HTTPHeaders) -> int:
+    """Return the body's length as announced; Tornado itself refuses what is no number."""
+    text = headers.get("Content-Length", "0").lstrip("0")
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) < 19 else _UNLIMITED
+
+
 class WireHeaders:
     """Response headers as pairs, with the part of the HTTPHeaders interface Tornado writes from.
 
@@ -162,12 +170,14 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         if self.error is None:
             try:
                 target = self._final_target()
+                if not gateway.is_ready:
+                    raise Busy("The gateway is stopping; nothing was sent.")
                 if gateway.in_flight >= gateway.config.max_in_flight:
                     raise Busy("Too many calls are in flight in this gateway; nothing was sent.")
             except AnswerError as error:
                 self.error = error
         if self.error is not None:
-            self._refuse(self.error)
+            self._refuse(self.error, close=not gateway.is_ready)
             return
         gateway.in_flight += 1
         self.connection.set_close_callback(self._client_gone)
@@ -198,8 +208,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         return BodyTooLarge(f"The body is larger than {self.gateway.config.max_body_bytes} bytes.")
 
     def _too_large(self, headers: httputil.HTTPHeaders) -> BodyTooLarge | None:
-        length = headers.get("Content-Length", "0")
-        if length.isdigit() and int(length) > self.gateway.config.max_body_bytes:
+        if _declared_length(headers) > self.gateway.config.max_body_bytes:
             return self._over_limit()
         return None
 
@@ -208,8 +217,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         if "Expect" in headers:
             return False
         limit = _DRAIN_BYTES_STRANGER if isinstance(self.error, Forbidden) else _DRAIN_BYTES
-        length = headers.get("Content-Length", "0")
-        return not length.isdigit() or int(length) <= limit
+        return _declared_length(headers) <= limit
 
     def _final_target(self) -> str:
         """Return the upstream's request target in ASCII."""

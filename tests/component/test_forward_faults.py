@@ -234,7 +234,9 @@ async def test_unknown_host_is_unreachable(tmp_path: Path) -> None:
 
 
 async def test_failed_tls_is_unreachable(tmp_path: Path, upstream: RawUpstream) -> None:
-    async with running(make_config(tmp_path, upstream.url.replace("http:", "https:"))) as run:
+    async with running(
+        make_config(tmp_path, upstream.url.replace("http:", "https:"), connect_timeout_s=0.3)
+    ) as run:
         reply = await call(run.port, "POST", "/api/v3/order")
     assert reply.status == 502
     assert reply.json()["code"] == -2
@@ -408,10 +410,11 @@ async def test_body_over_the_limit_is_refused_and_not_forwarded(
 
 
 async def test_announced_huge_body_is_refused_without_being_read(gateway: Running) -> None:
-    head = b"POST /api/v3/x HTTP/1.1\r\nHost: g\r\nContent-Length: 999999999999\r\n\r\nx"
-    reply = parse(await exchange(gateway.port, head))
-    assert reply.status == 413
-    assert reply.complete
+    for length in (b"999999999999", b"9" * 5000):
+        head = b"POST /api/v3/x HTTP/1.1\r\nHost: g\r\nContent-Length: " + length + b"\r\n\r\nx"
+        reply = parse(await exchange(gateway.port, head))
+        assert reply.status == 413
+        assert reply.complete
 
 
 @pytest.mark.parametrize(
@@ -423,6 +426,7 @@ async def test_announced_huge_body_is_refused_without_being_read(gateway: Runnin
         b"GET /api/v3/ti me HTTP/1.1\r\nHost: g\r\n\r\n",
         b"POST /api/v3/order HTTP/1.1\r\nHost: g\r\nContent-Length: abc\r\n\r\n",
         b"POST /api/v3/order HTTP/1.1\r\nHost: g\r\nContent-Length: -1\r\n\r\n",
+        b"POST /api/v3/order HTTP/1.1\r\nHost: g\r\nContent-Length: \xb2\r\n\r\n",
         b"POST /api/v3/order HTTP/1.1\r\nHost: g\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"POST /x HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /api/v3/order HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -470,6 +474,17 @@ async def test_calls_in_flight_are_finished_at_shutdown(tmp_path: Path, upstream
         await wait_until(lambda: upstream.requests)
         asyncio.get_running_loop().call_later(0.2, gate.set)
     assert (await held).status == 200
+
+
+async def test_new_call_on_a_kept_connection_is_refused_at_shutdown(
+    gateway: Running, upstream: RawUpstream
+) -> None:
+    gateway.gateway.is_ready = False
+    reply = await call(gateway.port, "POST", "/api/v3/order")
+    assert reply.status == 503
+    assert reply.json()["code"] == -8
+    assert reply.header("connection") == "close"
+    assert not upstream.requests
 
 
 async def test_calls_that_do_not_end_are_cut_off_at_shutdown(tmp_path: Path, upstream: RawUpstream) -> None:

@@ -37,19 +37,20 @@ def make_config(data_dir: Path, upstream: str = "", **settings: Any) -> Config:
 
 
 @asynccontextmanager
-async def running(config: Config, **options: Any) -> AsyncIterator[Running]:
+async def running(config: Config, *, port: int = 0, **options: Any) -> AsyncIterator[Running]:
     """Run a gateway for a block; afterwards no task of it may be left."""
     gateway = Gateway(config, **options)
     await gateway.start()
     server = make_server(gateway)
-    sockets = bind(config.host, config.port)
+    sockets = bind(config.host, port or config.port)
     server.add_sockets(sockets)
     try:
         yield Running(gateway, sockets[0].getsockname()[1])
     finally:
         server.stop()
-        await gateway.stop()
+        await gateway.drain()
         await server.close_all_connections()
+        await gateway.stop()
         for listening in sockets:
             listening.close()
     assert not len(gateway.tasks)

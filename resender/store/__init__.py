@@ -1,0 +1,32 @@
+"""Whitelist, request log and settings kept in a database: SQLite, PostgreSQL or MySQL.
+
+`Store` (service.py) is for the server, `open_repository` (repository.py) for command line
+programs. It decides nothing about requests. Read on in repository.py.
+"""
+
+from __future__ import annotations
+
+from resender.store.connection import open_database
+from resender.store.repository import Repository, open_repository
+from resender.store.rows import (
+    DuplicateEntry,
+    LogRecord,
+    LogRow,
+    StoreStats,
+    UnknownEntry,
+    WhitelistEntry,
+)
+from resender.store.service import Store
+
+__all__ = [
+    "DuplicateEntry",
+    "LogRecord",
+    "LogRow",
+    "Repository",
+    "Store",
+    "StoreStats",
+    "UnknownEntry",
+    "WhitelistEntry",
+    "open_database",
+    "open_repository",
+]

@@ -1,0 +1,55 @@
+"""All functions on an open database in one place.
+
+It is synchronous and belongs to the thread that opened the database; a server uses
+`resender.store.service.Store`, a command line program uses this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from resender.errors import StoreError
+from resender.store.connection import close_quietly, open_database, parse_url
+from resender.store.faults import explain, is_database_error
+from resender.store.request_log import RequestLogTable
+from resender.store.tables import clock_ms
+from resender.store.whitelist import WhitelistTable
+
+
+class Repository(WhitelistTable, RequestLogTable):
+    """The functions of all tables on one database: `Repository(open_database(url))`."""
+
+    def empty_wal(self) -> None:
+        """Move what SQLite has in its write-ahead log into the file, as far as that is possible."""
+        try:
+            self.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except Exception as error:
+            if not is_database_error(error):
+                raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        close_quietly(self.database)
+
+
+@contextmanager
+def open_repository(
+    url: str, *, now_ms: Callable[[], int] = clock_ms, busy_timeout_s: float = 5.0
+) -> Iterator[Repository]:
+    """Open a database for a block of work, beside a running server or without one.
+
+    Raises: StoreError, one line for the user, for every trouble with the database, also inside
+        the block.
+    """
+    repository = Repository(open_database(url, busy_timeout_s=busy_timeout_s), now_ms)
+    try:
+        yield repository
+    except StoreError:
+        raise
+    except Exception as error:
+        if is_database_error(error):
+            raise explain(error, parse_url(url).where) from error
+        raise
+    finally:
+        repository.close()

@@ -1,0 +1,352 @@
+"""`Store`: the database as the server sees it.
+
+No method blocks the event loop, and no fault of the database reaches a request. It owns the
+database thread, the buffers in front of it, and what the rest of the server knows of the
+whitelist and the log switch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from resender.core.access import normalise_address
+from resender.errors import StoreError
+from resender.store.buffers import BATCH_ROWS, LogBuffer, SeenCounts
+from resender.store.connection import parse_url
+from resender.store.repository import Repository
+from resender.store.rows import LogRecord, LogRow, StoreStats, WhitelistEntry
+from resender.store.tables import clock_ms
+from resender.store.worker import Chore, DatabaseThread
+
+logger = logging.getLogger("resender.store")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+OnWhitelist = Callable[[tuple[WhitelistEntry, ...]], None]
+SEEN_EVERY_S = 2.0
+PRUNE_EVERY_S = 600.0
+CLEAR_TIMEOUT_S = 300.0
+
+
+class Store:
+    """The store of a running server; everything is called on the event loop.
+
+    Raises: StoreError if the URL cannot be used, ValueError if `initial_whitelist` cannot.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        initial_whitelist: Sequence[str] = (),
+        log_queue_size: int = 10_000,
+        log_retention_days: int = 30,
+        log_max_rows: int = 1_000_000,
+        poll_s: float = 0.5,
+        flush_s: float = 0.25,
+        now_ms: Callable[[], int] = clock_ms,
+        busy_timeout_s: float = 5.0,
+        call_timeout_s: float = 15.0,
+        stop_timeout_s: float = 10.0,
+        log_tries: int = 8,
+    ) -> None:
+        self._initial = tuple(normalise_address(address) for address in initial_whitelist)
+        self._retention_days = log_retention_days
+        self._max_rows = log_max_rows
+        self._flush_s = flush_s
+        self._now_ms = now_ms
+        self._call_timeout_s = call_timeout_s
+        self._stop_timeout_s = stop_timeout_s
+        self._buffer = LogBuffer(log_queue_size, log_tries)
+        self._seen = SeenCounts()
+        self._thread = DatabaseThread(parse_url(url), now_ms=now_ms, busy_timeout_s=busy_timeout_s)
+        self._prune = Chore(self._do_prune, PRUNE_EVERY_S)
+        self._chores = [
+            Chore(self._do_flush, flush_s),
+            Chore(self._do_poll, poll_s),
+            Chore(self._do_seen, SEEN_EVERY_S),
+            self._prune,
+        ]
+        self._rows_since_prune = 0
+        # Connection and revision of the whitelist delivered last.
+        self._delivered = (0, 0)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_whitelist: OnWhitelist = lambda entries: None
+        self._stopped = False
+        #: Whether `log` keeps what it is given. Follows changes by other processes.
+        self.log_enabled = False
+
+    # -- life ---------------------------------------------------------------------------
+
+    async def start(self, on_whitelist: OnWhitelist) -> None:
+        """Open the database and deliver the whitelist once before returning.
+
+        Shape: `on_whitelist` gets all entries, disabled ones too, on the event loop, and again
+            after each change, whichever process made it.
+        Raises: StoreError, one line for the user.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._on_whitelist = on_whitelist
+        entries: list[tuple[WhitelistEntry, ...]] = []
+
+        def first(repository: Repository) -> None:
+            repository.whitelist_seed(self._initial)
+            revision, found = repository.whitelist_snapshot()
+            self._delivered = (self._thread.connections, revision)
+            self.log_enabled = repository.log_enabled()
+            entries.append(found)
+
+        self._thread.start(first, self._chores, self._do_last)
+        try:
+            await asyncio.wrap_future(self._thread.opened)
+            on_whitelist(entries[0])
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Write what is queued, within the time allowed, and close the database."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.log_enabled = False
+        if self._loop is None:
+            return
+        self._thread.stop(self._stop_timeout_s)
+        finished = asyncio.wrap_future(self._thread.finished)
+        # The margin is for a statement under way when the time is over.
+        done, _ = await asyncio.wait({finished}, timeout=self._stop_timeout_s + 5.0)
+        if not done or not self._thread.join(5.0):
+            logger.error(
+                "the database thread did not end in time; %d log records are lost", len(self._buffer)
+            )
+
+    # -- hot path -----------------------------------------------------------------------
+
+    def log(self, record: LogRecord) -> None:
+        """Queue a record for the request log; never waits, never raises."""
+        if self.log_enabled:
+            self._buffer.add(record)
+
+    def note_seen(self, entry_id: int, now_ms: int) -> None:
+        """Count a call for a whitelist entry; written every few seconds."""
+        self._seen.note(entry_id, now_ms)
+
+    @property
+    def stats(self) -> StoreStats:
+        return StoreStats(
+            log_written=self._buffer.written,
+            log_dropped=self._buffer.dropped,
+            log_queued=len(self._buffer),
+            errors=self._thread.errors,
+            last_error=self._thread.last_error,
+            healthy=self._thread.healthy,
+        )
+
+    # -- calls --------------------------------------------------------------------------
+
+    async def run(self, fn: Callable[Concatenate[Repository, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(repository, ...)` on the database thread and return its result.
+
+        Raises: StoreError for trouble with the database, also when it takes too long (the outcome
+            is unknown then, unless the text says it was not begun); what `fn` raises otherwise.
+        """
+        result: T = await self._submit(lambda repository: fn(repository, *args, **kwargs))
+        return result
+
+    async def whitelist_list(self) -> list[WhitelistEntry]:
+        """List all entries with up-to-date counts of calls."""
+
+        def work(_: Repository) -> list[WhitelistEntry]:
+            self._write_seen()
+            # Asked for anew: a fault while writing may have closed the connection.
+            return self._thread.call(Repository.whitelist_list, is_write=False)
+
+        result: list[WhitelistEntry] = await self._submit(work)
+        return result
+
+    async def whitelist_add(self, address: str, note: str = "", enabled: bool = True) -> WhitelistEntry:
+        """As `Repository.whitelist_add`; in force when it returns."""
+        return await self._change(Repository.whitelist_add, address, note, enabled)
+
+    async def whitelist_update(
+        self,
+        entry_id: int,
+        *,
+        address: str | None = None,
+        note: str | None = None,
+        enabled: bool | None = None,
+    ) -> WhitelistEntry:
+        """As `Repository.whitelist_update`; in force when it returns."""
+        return await self._change(
+            Repository.whitelist_update, entry_id, address=address, note=note, enabled=enabled
+        )
+
+    async def whitelist_remove(self, address_or_id: str | int) -> bool:
+        """As `Repository.whitelist_remove`; in force when it returns."""
+        return await self._change(Repository.whitelist_remove, address_or_id)
+
+    async def set_log_enabled(self, enabled: bool) -> None:
+        """Switch the request log, here at once and in other processes when they poll."""
+
+        def work(repository: Repository) -> None:
+            repository.set_log_enabled(enabled)
+            self._set_log_enabled(enabled)
+
+        await self._submit(work, is_write=True)
+
+    async def log_query(
+        self,
+        *,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        ip: str | None = None,
+        market: str | None = None,
+        status: int | None = None,
+        before_id: int | None = None,
+        limit: int = 100,
+    ) -> list[LogRow]:
+        """As `Repository.log_query`; what was logged before the call is included."""
+
+        def query(repository: Repository) -> list[LogRow]:
+            return repository.log_query(
+                from_ms=from_ms,
+                to_ms=to_ms,
+                ip=ip,
+                market=market,
+                status=status,
+                before_id=before_id,
+                limit=limit,
+            )
+
+        def work(_: Repository) -> list[LogRow]:
+            self._write_log()
+            return self._thread.call(query, is_write=False)
+
+        result: list[LogRow] = await self._submit(work)
+        return result
+
+    async def log_clear(self, older_than_ms: int | None = None) -> int:
+        """As `Repository.log_clear`, what was logged before the call included."""
+        finished: Future[int] = Future()
+        finished.set_running_or_notify_cancel()
+
+        def begin(repository: Repository) -> None:
+            self._thread.add_pieces(repository.log_clear_steps(older_than_ms), finished)
+
+        def work(_: Repository) -> None:
+            self._write_log()
+            self._thread.call(begin, is_write=False)
+
+        await self._submit(work)
+        return await self._wait(finished, CLEAR_TIMEOUT_S)
+
+    async def _submit(self, work: Callable[[Repository], Any], *, is_write: bool = False) -> Any:
+        return await self._wait(self._thread.submit(work, is_write=is_write), self._call_timeout_s)
+
+    async def _wait(self, future: Future[T], timeout_s: float) -> T:
+        waiter = asyncio.wrap_future(future)
+        outcome = "unknown"
+        try:
+            done, _ = await asyncio.wait({waiter}, timeout=timeout_s)
+        finally:
+            if not waiter.done():
+                outcome = "nothing was done" if future.cancel() else "the outcome is unknown"
+                waiter.cancel()
+        if done:
+            return waiter.result()
+        raise StoreError(f"The database did not answer within {timeout_s:g} s: {outcome}.")
+
+    async def _change(
+        self, fn: Callable[Concatenate[Repository, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        def work(repository: Repository) -> T:
+            with repository.transaction():
+                result = fn(repository, *args, **kwargs)
+                revision, entries = repository.whitelist_snapshot()
+            self._publish(revision, entries)
+            return result
+
+        result: T = await self._submit(work, is_write=True)
+        return result
+
+    # -- on the database thread ---------------------------------------------------------
+
+    def _publish(self, revision: int, entries: tuple[WhitelistEntry, ...]) -> None:
+        self._delivered = (self._thread.connections, revision)
+        assert self._loop is not None
+        # In the loop's queue before the result of the change, hence in force before it. A closed
+        # loop serves nobody any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._on_whitelist, entries)
+
+    def _set_log_enabled(self, enabled: bool) -> None:
+        self.log_enabled = enabled and not self._stopped
+
+    def _do_flush(self) -> float | None:
+        count = self._buffer.flush(self._write_batch)
+        self._rows_since_prune += count
+        if self._max_rows > 0 and self._rows_since_prune >= max(1000, self._max_rows // 20):
+            self._prune.due_mono = 0.0
+            self._rows_since_prune = 0
+        # When another batch is full already it follows at once, after the jobs that wait.
+        return 0.0 if count and len(self._buffer) >= BATCH_ROWS else None
+
+    def _do_poll(self) -> None:
+        state = self._thread.call(Repository.state_all, is_write=False)
+        self._set_log_enabled(state.get("log_enabled") == "1")
+        revision = int(state.get("whitelist_revision", 0))
+        if (self._thread.connections, revision) != self._delivered:
+            self._publish(*self._thread.call(Repository.whitelist_snapshot, is_write=False))
+        if self._thread.is_write_down and not len(self._buffer):
+            # Nothing is waiting that would show whether writing works again.
+            self._thread.call(Repository.touch, is_write=True)
+
+    def _do_seen(self) -> None:
+        counts = self._seen.take()
+        if not counts:
+            return
+        try:
+            self._thread.call(lambda repository: repository.whitelist_seen(counts), is_write=True)
+        except StoreError:
+            self._seen.give_back(counts)
+            raise
+
+    def _do_prune(self) -> None:
+        def begin(repository: Repository) -> None:
+            self._thread.add_pieces(
+                repository.log_prune_steps(self._now_ms(), self._retention_days, self._max_rows)
+            )
+
+        self._thread.call(begin, is_write=False)
+
+    def _write_batch(self, records: Sequence[LogRecord]) -> int:
+        return self._thread.call(lambda repository: repository.log_write(records), is_write=True)
+
+    def _write_log(self) -> None:
+        """Write what is queued now; trouble is left to the next flush."""
+        with contextlib.suppress(StoreError):
+            for _ in range(len(self._buffer)):
+                if not self._buffer.flush(self._write_batch):
+                    break
+
+    def _write_seen(self) -> None:
+        with contextlib.suppress(StoreError):
+            self._do_seen()
+
+    def _do_last(self, deadline_mono: float) -> None:
+        while len(self._buffer) and time.monotonic() < deadline_mono:
+            try:
+                self._buffer.flush(self._write_batch)
+            except StoreError:
+                time.sleep(min(0.1, max(0.0, deadline_mono - time.monotonic())))
+        lost = self._buffer.give_up()
+        if lost:
+            logger.error("%d log records could not be written before the store stopped", lost)
+        self._write_seen()

@@ -1,0 +1,105 @@
+"""`run.py doctor` tells what is wrong with each upstream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resender.core.markets import MARKETS, Market
+from resender.doctor import Examination, examine, table
+from tests.support.running import make_config
+from tests.support.upstream import Peer, RawUpstream, Request, response
+
+pytestmark = pytest.mark.component
+
+
+async def examine_all(tmp_path: Path, url: str, **settings: object) -> list[Examination]:
+    return [result async for result in examine(make_config(tmp_path, url, **settings))]
+
+
+def answering(status: str = "200 OK", body: bytes = b"{}", server_ms: int | None = None, **headers: str):
+    async def answer(request: Request, peer: Peer) -> None:
+        import time
+
+        down = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        if request.target.endswith(b"/time"):
+            now_ms = server_ms if server_ms is not None else int(time.time() * 1000)
+            await peer.send(response(b'{"serverTime":%d}' % now_ms, headers=down))
+        else:
+            await peer.send(response(body, status, down))
+
+    return answer
+
+
+async def test_healthy_upstreams_are_ok_in_turn(tmp_path: Path, upstream: RawUpstream) -> None:
+    upstream.answer = answering(x_mbx_used_weight_1m="17")
+    results = await examine_all(tmp_path, upstream.url)
+    assert [r.market for r in results] == [facts.market for facts in MARKETS]
+    for result in results:
+        assert result.is_ok
+        assert result.verdict == "ok"
+        assert result.used_weight == "17"
+        assert result.ping_ms is not None
+        assert (result.skew_ms is None) is (result.market is Market.PM)
+    lines = table(results)
+    assert len(lines) == 6
+    assert lines[0].split()[:2] == ["market", "upstream"]
+    assert all(upstream.url in line for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "words"),
+    [
+        ("451 Unavailable For Legal Reasons", b'{"code":0}', {}, "region block"),
+        ("418 I'm a teapot", b"{}", {"retry_after": "55"}, "ends in 55 s"),
+        ("429 Too Many Requests", b"{}", {"retry_after": "9"}, "try again in 9 s"),
+        ("403 Forbidden", b"<html>", {}, "firewall"),
+        ("502 Bad Gateway", b"<html>oops", {}, "HTTP 502"),
+    ],
+)
+async def test_refusals_are_told_in_plain_words(
+    tmp_path: Path, upstream: RawUpstream, status: str, body: bytes, headers: dict[str, str], words: str
+) -> None:
+    upstream.answer = answering(status, body, **headers)
+    for result in await examine_all(tmp_path, upstream.url):
+        assert not result.is_ok
+        assert words in result.verdict
+
+
+async def test_clock_that_is_off_is_a_warning(tmp_path: Path, upstream: RawUpstream) -> None:
+    upstream.answer = answering(server_ms=1_600_000_000_000)
+    result = (await examine_all(tmp_path, upstream.url))[0]
+    assert result.is_ok
+    assert "clock is off" in result.verdict
+    assert result.skew_ms is not None
+    assert result.skew_ms > 1000
+
+
+async def test_something_that_is_not_binance_is_noticed(tmp_path: Path, upstream: RawUpstream) -> None:
+    result = (await examine_all(tmp_path, upstream.url))[0]
+    assert not result.is_ok
+    assert "not like Binance" in result.verdict
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("http://no-such-host.invalid", "cannot be resolved"), ("http://127.0.0.1:1", "no TCP connection")],
+)
+async def test_network_trouble_is_told_by_its_stage(tmp_path: Path, url: str, words: str) -> None:
+    for result in await examine_all(tmp_path, url):
+        assert not result.is_ok
+        assert words in result.verdict
+
+
+async def test_failed_tls_is_told(tmp_path: Path, upstream: RawUpstream) -> None:
+    result = (await examine_all(tmp_path, upstream.url.replace("http:", "https:"), connect_timeout_s=0.3))[0]
+    assert not result.is_ok
+    assert "TLS" in result.verdict
+    assert result.tcp_ms is not None
+
+
+async def test_market_that_is_off_is_not_examined(tmp_path: Path, upstream: RawUpstream) -> None:
+    upstream.answer = answering()
+    results = await examine_all(tmp_path, upstream.url, upstream_papi="off", upstream_eapi="off")
+    assert [r.market for r in results] == [Market.SPOT, Market.UM, Market.CM]

@@ -1,0 +1,50 @@
+"""Owned tasks and back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from resender.aio import Backoff, Clock, Tasks
+
+
+def test_backoff_grows_to_its_cap_with_jitter_and_starts_over() -> None:
+    backoff = Backoff(first_s=1, cap_s=8, random=random.Random(1))
+    for ceiling in (1, 2, 4, 8, 8, 8):
+        assert ceiling / 2 <= backoff.next_s() <= ceiling
+    backoff.reset()
+    assert backoff.next_s() <= 1
+    pauses = {Backoff(first_s=4).next_s() for _ in range(20)}
+    assert len(pauses) > 10, "without jitter all clients come back at once"
+
+
+def test_clock_tells_milliseconds_and_seconds() -> None:
+    clock = Clock()
+    assert isinstance(clock.now_ms(), int)
+    assert clock.now_ms() > 1_700_000_000_000
+    assert clock.mono() <= clock.mono()
+
+
+async def test_failed_task_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise RuntimeError("boom")
+
+    tasks = Tasks()
+    tasks.spawn(fail(), name="thing-do")
+    await tasks.join(1)
+    await asyncio.sleep(0)
+    assert len(tasks) == 0
+    assert "thing-do" in caplog.text
+    assert "boom" in caplog.text
+
+
+async def test_join_tells_how_many_did_not_end_and_cancel_ends_them() -> None:
+    tasks = Tasks()
+    never = tasks.spawn(asyncio.sleep(60), name="sleep-long")
+    tasks.spawn(asyncio.sleep(0), name="sleep-short")
+    assert await tasks.join(0.05) == 1
+    await tasks.cancel()
+    assert never.cancelled()
+    assert await tasks.join(0.05) == 0

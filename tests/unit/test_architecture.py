@@ -1,0 +1,134 @@
+"""The layers of the program, read from its imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "resender"
+
+# A module imports only layers of a lower letter, or siblings in its own package.
+LAYERS = {
+    "core": "A",
+    "errors": "A",
+    "config": "B",
+    "aio": "B",
+    "metrics": "B",
+    "upstream": "C",
+    "market": "C",
+    "store": "C",
+    "cluster": "C",
+    "gateway": "D",
+    "doctor": "D",
+    "web": "E",
+    "serve": "F",
+    "demo": "F",
+    "commands": "F",
+    "sandbox": "sandbox",
+}
+# Third-party packages and the parts of the program that may import them.
+OWNERS = {
+    "aiohttp": {"upstream", "sandbox"},
+    "yarl": {"upstream", "sandbox"},
+    "peewee": {"store"},
+    "playhouse": {"store"},
+    "tornado": {"web", "serve"},
+    "prometheus_client": {"metrics", "gateway"},
+}
+NOT_IN_CORE = {
+    "asyncio",
+    "socket",
+    "ssl",
+    "time",
+    "os",
+    "pathlib",
+    "threading",
+    "logging",
+    "tornado",
+    "aiohttp",
+}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def part(path: Path) -> str:
+    """Return the part of the program a module belongs to: its package or its own name."""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Return the absolute names a module imports, wherever in its code."""
+    names: set[str] = set()
+    package = ["resender", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, node.module] if node.module else base)
+            names.add(module)
+            names |= {f"{module}.{alias.name}" for alias in node.names if module == "resender"}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_imports_only_what_its_layer_may(path: Path) -> None:
+    mine = part(path)
+    if mine == "__init__":
+        assert not imports(path)
+        return
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top in OWNERS:
+            assert mine in OWNERS[top], f"{mine} imports {name}"
+        if mine == "core":
+            assert top not in NOT_IN_CORE, f"core imports {name}"
+        if top != "resender" or not rest:
+            continue
+        other = rest.split(".")[0]
+        if other in (mine, "__version__"):
+            continue
+        if mine == "sandbox":
+            assert rest.startswith("core.markets"), f"the sandbox imports {name}"
+        elif other == "sandbox":
+            assert mine == "demo", f"{mine} imports the sandbox"
+        elif mine == "core":
+            assert other == "errors", f"core imports {name}"
+        elif mine == "errors":
+            raise AssertionError(f"errors imports {name}")
+        else:
+            assert LAYERS[other] < LAYERS[mine] or LAYERS[mine] == "F", f"{mine} imports {name}"
+
+
+def test_every_part_has_its_layer() -> None:
+    found = {part(path) for path in modules()} - {"__init__"}
+    assert found <= set(LAYERS)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_is_short_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 500
+    if "migrations" not in path.parts:
+        assert ast.get_docstring(ast.parse(text)), "a module starts with what it is"
+
+
+def test_aiohttp_session_is_made_only_where_repeating_is_switched_off() -> None:
+    makers = [p for p in modules() if "ClientSession(" in p.read_text() and part(p) != "sandbox"]
+    assert [p.name for p in makers] == ["rest.py"]
+    assert "_retry_connection = False" in makers[0].read_text()
+
+
+def test_tasks_are_started_only_where_they_are_owned() -> None:
+    for path in modules():
+        if part(path) in ("sandbox", "aio"):
+            continue
+        text = path.read_text()
+        assert "asyncio.create_task" not in text, path
+        assert "ensure_future" not in text, path

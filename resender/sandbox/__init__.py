@@ -1,0 +1,53 @@
+"""A simulated Binance exchange on loopback: REST, streams, faults, all from one seed.
+
+It is a server to test and try the gateway against, not a trading model. All state
+belongs to the `Sandbox` object. It shares nothing with the gateway but the table of
+markets, so one mistake cannot hide on both sides.
+
+In a test::
+
+    from resender.sandbox import API_KEY, API_SECRET, Fault, Sandbox, SandboxConfig
+
+    async with Sandbox(SandboxConfig(weight_limits={"spot": 100})) as sandbox:
+        base = sandbox.urls["UPSTREAM_API"]                # names of the gateway's settings
+        sandbox.faults.add(Fault("reset_before", match="/api/v3/order", method="POST"))
+        ...                                                # let the gateway call
+        assert sandbox.count("POST", "/api/v3/order") == 1   # what really arrived
+        rows = sandbox.market(Market.SPOT).kline_rows("BTCUSDT", "1m", limit=5)  # the truth
+
+Streams go wrong through `sandbox.faults` too: switches on `faults.stream(market)` (refuse,
+silent, duplicate, reorder, swallow_final, late_final_s, next_before_final, frozen) and
+one-time acts (`drop_streams`, `send_raw`, `send_truncated`, `send_wrong_types`, `send_huge`,
+`server_shutdown`). `sandbox.halt`, `resume`, `delist` and `list_symbol` change the symbols,
+`await sandbox.burst(market, symbol, count)` pushes bookTicker updates as fast as read.
+
+Time comes from `SandboxConfig.clock_ms`; with a hand-moved clock pushes happen when the
+clock moves. Pings, ages and message rates follow the event loop's own clock.
+
+From a shell: `python -m resender.sandbox` prints the addresses and runs until Ctrl-C.
+
+Pools for `weight`, `ban` and `weight_limits`: spot, futures (UM and CM share it),
+options, pm, sapi. Services for `ports` and `stop_listening`: api, fapi, dapi, eapi,
+papi, stream_spot, stream_um, stream_cm, ws_api.
+"""
+
+from .config import API_KEY, API_SECRET, Gap, SandboxConfig
+from .faults import Fault, Faults, StreamFaults
+from .model import Call, Placement, Violation
+from .sandbox import Sandbox
+from .signing import sign
+
+__all__ = [
+    "API_KEY",
+    "API_SECRET",
+    "Call",
+    "Fault",
+    "Faults",
+    "Gap",
+    "Placement",
+    "Sandbox",
+    "SandboxConfig",
+    "StreamFaults",
+    "Violation",
+    "sign",
+]

@@ -1,0 +1,98 @@
+"""The simulated exchange itself, without sockets: stores, weights, orders, listen keys.
+
+`Exchange` owns all state that is not a connection. REST and stream servers are two
+doors to it, so they always agree. Used from the event loop only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+
+from resender.core.markets import Market
+
+from .config import SandboxConfig
+from .market import MarketStore
+from .model import Call, Placement, Violation
+from .orders import OrderDesk
+from .symbols import SymbolSpec
+from .weights import WeightPools
+
+_LISTEN_KEY_MS = 3_600_000
+STORED_MARKETS = (Market.SPOT, Market.UM, Market.CM)
+
+
+class Exchange:
+    """Everything behind the doors. Pure apart from the injected clock."""
+
+    def __init__(self, config: SandboxConfig) -> None:
+        self.config = config
+        now = config.clock_ms()
+        self.stores = {market: MarketStore(market, config, now) for market in STORED_MARKETS}
+        self.pools = WeightPools(config)
+        self.desk = OrderDesk()
+        self.calls: deque[Call] = deque(maxlen=config.history)
+        self.violations: deque[Violation] = deque(maxlen=config.history)
+        self.orders: list[Placement] = []
+        self.info_cache: dict[str, tuple[int, bytes]] = {}
+        self._listen_keys: dict[tuple[str, str], tuple[str, int]] = {}
+        self._order_times: dict[tuple[str, str], deque[int]] = {}
+        self._listen_key_count = 0
+
+    def now(self) -> int:
+        """Return the exchange's time in epoch milliseconds."""
+        return self.config.clock_ms()
+
+    def futures_store(self, symbol: str, first: Market) -> MarketStore | None:
+        """Find the store of a futures symbol; either host knows both kinds since 2026-06."""
+        other = Market.CM if first is Market.UM else Market.UM
+        for market in (first, other):
+            if symbol in self.stores[market].series:
+                return self.stores[market]
+        return None
+
+    def spec(self, market: Market, symbol: str) -> SymbolSpec | None:
+        """Return a symbol of a market."""
+        return self.stores[market].spec(symbol)
+
+    def count_order(self, host: str, api_key: str, now_ms: int) -> tuple[int, int]:
+        """Count an order; return how many in the last 10 s and in the longer window."""
+        family = "spot" if host == "api" else "futures"
+        times = self._order_times.setdefault((family, api_key), deque(maxlen=20_000))
+        times.append(now_ms)
+        longer = 86_400_000 if family == "spot" else 60_000
+        return (
+            sum(1 for t in times if t // 10_000 == now_ms // 10_000),
+            sum(1 for t in times if t // longer == now_ms // longer),
+        )
+
+    def create_listen_key(self, host: str, api_key: str, now_ms: int) -> str:
+        """Return the account's listen key, a new one when none is alive."""
+        found = self._listen_keys.get((host, api_key))
+        if found is None or found[1] <= now_ms:
+            self._listen_key_count += 1
+            text = f"{host}:{api_key}:{self._listen_key_count}:{self.config.seed}"
+            key = hashlib.sha256(text.encode()).hexdigest()
+        else:
+            key = found[0]
+        self._listen_keys[(host, api_key)] = (key, now_ms + _LISTEN_KEY_MS)
+        return key
+
+    def keep_listen_key(self, host: str, api_key: str, now_ms: int) -> str | None:
+        """Extend the account's listen key; None when it has ended."""
+        found = self._listen_keys.get((host, api_key))
+        if found is None or found[1] <= now_ms:
+            return None
+        self._listen_keys[(host, api_key)] = (found[0], now_ms + _LISTEN_KEY_MS)
+        return found[0]
+
+    def close_listen_key(self, host: str, api_key: str) -> None:
+        """End the account's listen key."""
+        self._listen_keys.pop((host, api_key), None)
+
+    def owner_of_listen_key(self, key: str, now_ms: int) -> str | None:
+        """Return the API key behind a live listen key."""
+        for (_, api_key), (text, until) in self._listen_keys.items():
+            if text == key and until > now_ms:
+                return api_key
+        return None

@@ -1,0 +1,383 @@
+"""The market store: the one source of candles and book tickers behind REST and streams.
+
+Pure: it is asked with a time and reads no clock. It owns the symbols, their series, the
+row cache (bounded) and the book ticker counters, and is used from the event loop only.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from resender.core.markets import INTERVALS, Market
+
+from . import intervals as iv
+from .config import SandboxConfig
+from .prices import STEP_MS, mix
+from .series import Candle, Series
+from .symbols import SymbolSpec, build_symbols, make_spec
+
+_FOREVER_MS = 1 << 50
+_CACHED_ROWS = 150_000
+_CM_RANGE_MS = 200 * iv.DAY_MS
+# Rows are kept in chunks of this length, by interval.
+_CHUNK_MS = {"1s": iv.HOUR_MS, "1m": iv.DAY_MS, "3m": iv.DAY_MS, "5m": iv.DAY_MS}
+_UPDATE_BASE = 7_000_000_000
+
+
+class BookTicker(NamedTuple):
+    """Best bid and ask; prices and quantities are the strings on the wire."""
+
+    update_id: int
+    bid: str
+    bid_qty: str
+    ask: str
+    ask_qty: str
+    time_ms: int
+
+
+def fixed(value: int, decimals: int, shown: int) -> str:
+    """Write `value / 10**decimals` with `shown` decimals, cutting off the rest."""
+    if shown > decimals:
+        value *= 10 ** (shown - decimals)
+    elif shown < decimals:
+        value //= 10 ** (decimals - shown)
+    if shown == 0:
+        return str(value)
+    text = str(value)
+    if len(text) <= shown:
+        text = text.zfill(shown + 1)
+    return f"{text[:-shown]}.{text[-shown:]}"
+
+
+@dataclass(slots=True)
+class _Chunk:
+    rows: list[bytes]
+    next_open: int
+
+
+class MarketStore:
+    """Candles, book tickers and symbols of one market."""
+
+    def __init__(self, market: Market, config: SandboxConfig, now_ms: int) -> None:
+        self.market = market
+        self._config = config
+        self.version = 0  # grows with every change of the symbol list
+        self.series: dict[str, Series] = {}
+        self._chunks: OrderedDict[tuple[str, str, int, int], _Chunk] = OrderedDict()
+        self._cached_rows = 0
+        self._extra_updates: dict[str, int] = {}
+        self._burst_ms: dict[str, int] = {}
+        self._frozen: dict[str, int] = {}
+        self._now_hint = now_ms
+        wanted = {
+            Market.SPOT: config.spot_symbols, Market.UM: config.um_symbols, Market.CM: config.cm_symbols
+        }.get(market)  # fmt: skip
+        for spec in build_symbols(market, wanted, now_ms, config.quiet_symbols, config.listings):
+            self._add(spec)
+        for gap in config.gaps:
+            if gap.market == market.value:
+                self.add_gap(gap.symbol, gap.start_ms, gap.end_ms)
+
+    # -- symbols ---------------------------------------------------------------------
+
+    @property
+    def symbols(self) -> list[SymbolSpec]:
+        return [series.spec for series in self.series.values()]
+
+    def spec(self, symbol: str) -> SymbolSpec | None:
+        """Return the description of a symbol, None when it is not listed."""
+        series = self.series.get(symbol)
+        return series.spec if series else None
+
+    def has_interval(self, interval: str) -> bool:
+        """Tell whether the market knows an interval."""
+        return interval in INTERVALS.get(self.market, INTERVALS[Market.UM])
+
+    def list_symbol(self, symbol: str, now_ms: int) -> SymbolSpec:
+        """Start trading a new symbol at `now_ms`, rounded down to the minute."""
+        listed = {symbol: now_ms // iv.MINUTE_MS * iv.MINUTE_MS}
+        spec = make_spec(self.market, symbol, now_ms, self._config.quiet_symbols, listed)
+        self._add(spec)
+        return spec
+
+    def halt(self, symbol: str, now_ms: int, status: str = "") -> None:
+        """Stop trading: no candles and no updates until `resume`."""
+        series = self.series[symbol]
+        series.add_gap(now_ms, _FOREVER_MS)
+        series.spec.status = status or ("HALT" if self.market is Market.SPOT else "TRADING_HALT")
+        self._frozen.setdefault(symbol, now_ms)
+        self.version += 1
+
+    def resume(self, symbol: str, now_ms: int) -> None:
+        """Trade again after `halt`; the time between stays without candles."""
+        series = self.series[symbol]
+        series.close_gap(now_ms)
+        series.spec.status = "TRADING"
+        self.thaw(symbol, now_ms)
+        self.version += 1
+
+    def delist(self, symbol: str, now_ms: int) -> None:
+        """End a symbol for good: it leaves exchangeInfo and is unknown from now on."""
+        self.halt(symbol, now_ms)
+        del self.series[symbol]
+        self._forget_rows(symbol)
+        self.version += 1
+
+    def add_gap(self, symbol: str | None, start_ms: int, end_ms: int) -> None:
+        """Take a range out of the history of one symbol or of all."""
+        for name in [symbol] if symbol else list(self.series):
+            if name in self.series:
+                self.series[name].add_gap(start_ms, end_ms)
+                self._forget_rows(name)
+
+    def _add(self, spec: SymbolSpec) -> None:
+        self.series[spec.symbol] = Series(self._config.seed, spec)
+        self._forget_rows(spec.symbol)
+        self.version += 1
+
+    # -- candles ---------------------------------------------------------------------
+
+    def kline_rows(
+        self,
+        symbol: str,
+        interval: str,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int = 500,
+        now_ms: int | None = None,
+        offset_ms: int = 0,
+    ) -> list[list[int | str]]:
+        """Return REST rows, the open candle included.
+
+        Shape: 12 elements each, ascending. Without `now_ms` the configured clock is read.
+        """
+        rows = self.kline_bytes(symbol, interval, start_ms, end_ms, limit, now_ms, offset_ms)
+        decoded: list[list[int | str]] = orjson.loads(rows)
+        return decoded
+
+    def kline_bytes(
+        self,
+        symbol: str,
+        interval: str,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int = 500,
+        now_ms: int | None = None,
+        offset_ms: int = 0,
+    ) -> bytes:
+        """Return the rows as the JSON bytes REST sends; see `kline_rows`."""
+        now = self._config.clock_ms() if now_ms is None else now_ms
+        latest = start_ms is None
+        if self.market is Market.CM and (start_ms is not None or end_ms is not None):
+            # COIN-M answers with the newest rows of a window of at most 200 days.
+            if end_ms is None:
+                end_ms = min(now, (start_ms or 0) + _CM_RANGE_MS)
+            if start_ms is None:
+                start_ms = end_ms - _CM_RANGE_MS
+            latest = True
+        series = self.series[symbol]
+        end = now if end_ms is None else min(now, end_ms)
+        start = series.spec.listed_ms if start_ms is None else start_ms
+        first = iv.open_time(interval, max(start, series.spec.listed_ms), offset_ms)
+        if first < start and start > series.spec.listed_ms:
+            first = iv.next_open(interval, first, offset_ms)
+        if end < first:
+            return b"[]"
+        last = iv.open_time(interval, end, offset_ms)
+        if latest:
+            rows = self._newest(series, interval, first, last, limit, now, offset_ms)
+        else:
+            rows = self._oldest(series, interval, first, last, limit, now, offset_ms)
+        return b"[" + b",".join(rows) + b"]"
+
+    def open_candle(
+        self, symbol: str, interval: str, now_ms: int, offset_ms: int = 0
+    ) -> tuple[int, int, Candle | None]:
+        """Return open time, next open time and the candle in progress."""
+        start = iv.open_time(interval, now_ms, offset_ms)
+        end = iv.next_open(interval, start, offset_ms)
+        return start, end, self.series[symbol].candle(start, end, now_ms)
+
+    def columns(self, spec: SymbolSpec, candle: Candle) -> tuple[str, ...]:
+        """Write a candle the market's way: o h l c v q V Q.
+
+        Source: on COIN-M v is contracts and q is the base asset's volume.
+        """
+        digits, lots = spec.price_decimals, spec.qty_decimals
+        if self.market is Market.SPOT:
+            shown, shown_lots, shown_quote = 8, 8, 8
+        else:
+            shown, shown_lots, shown_quote = digits, lots, digits + lots
+        prices = tuple(fixed(value, digits, shown) for value in candle[:4])
+        if spec.contract_size:
+            quote = _base_volume(spec, candle.volume, candle.quote)
+            taker_quote = _base_volume(spec, candle.taker, candle.taker_quote)
+        else:
+            quote = fixed(candle.quote, digits + lots, shown_quote)
+            taker_quote = fixed(candle.taker_quote, digits + lots, shown_quote)
+        volume, taker = fixed(candle.volume, lots, shown_lots), fixed(candle.taker, lots, shown_lots)
+        return (*prices, volume, quote, taker, taker_quote)
+
+    def _row(self, spec: SymbolSpec, start: int, end: int, candle: Candle) -> bytes:
+        o, h, l, c, v, q, tv, tq = self.columns(spec, candle)  # noqa: E741
+        return (
+            f'[{start},"{o}","{h}","{l}","{c}","{v}",{end - 1},"{q}",{candle.trades},"{tv}","{tq}","0"]'
+        ).encode()
+
+    def _chunk(self, series: Series, interval: str, offset: int, number: int, now: int) -> list[bytes]:
+        # Finished candles of a chunk. Today's chunk grows: `next_open` is where it goes on.
+        length = _CHUNK_MS.get(interval, 20 * iv.DAY_MS)
+        key = (series.spec.symbol, interval, offset, number)
+        start, stop = number * length, (number + 1) * length
+        chunk = self._chunks.get(key)
+        if chunk is None:
+            first = iv.open_time(interval, start, offset)
+            if first < start:
+                first = iv.next_open(interval, first, offset)
+            chunk = self._chunks[key] = _Chunk([], first)
+            self._cached_rows += 1
+        else:
+            self._chunks.move_to_end(key)
+        before = len(chunk.rows)
+        spec, step = series.spec, iv.FIXED_MS.get(interval, 0)
+        fast = not offset and iv.MINUTE_MS <= step <= iv.DAY_MS
+        while chunk.next_open < stop:
+            begin = chunk.next_open
+            day_end = begin + iv.DAY_MS
+            if fast and begin % iv.DAY_MS == 0 and day_end <= now and series.is_whole(begin, day_end):
+                candles = series.block_rows(begin // iv.DAY_MS, step // iv.MINUTE_MS)
+                opens = range(begin, day_end, step)
+                chunk.rows += [self._row(spec, t, t + step, c) for t, c in zip(opens, candles, strict=True)]
+                chunk.next_open = day_end
+                continue
+            end = iv.next_open(interval, begin, offset)
+            if end > now:
+                break
+            candle = series.candle(begin, end, now)
+            if candle is not None:
+                chunk.rows.append(self._row(spec, begin, end, candle))
+            chunk.next_open = end
+        self._cached_rows += len(chunk.rows) - before
+        while self._cached_rows > _CACHED_ROWS and len(self._chunks) > 1:
+            _, dropped = self._chunks.popitem(last=False)
+            self._cached_rows -= len(dropped.rows) + 1
+        return chunk.rows
+
+    def _forget_rows(self, symbol: str) -> None:
+        for key in [key for key in self._chunks if key[0] == symbol]:
+            self._cached_rows -= len(self._chunks.pop(key).rows) + 1
+
+    # -- book ticker -----------------------------------------------------------------
+
+    def update_id(self, symbol: str, now_ms: int) -> int:
+        """Return the number of a symbol's latest book ticker change."""
+        spec = self.series[symbol].spec
+        now_ms = min(now_ms, self._frozen.get(symbol, now_ms))
+        hz = self._config.book_ticker_hz / (40 if spec.quiet else 1)
+        phase = zlib.crc32(symbol.encode()) % 1000
+        return _UPDATE_BASE + int((now_ms + phase) * hz / 1000) + self._extra_updates.get(symbol, 0)
+
+    def book_ticker(self, symbol: str, now_ms: int | None = None) -> BookTicker:
+        """Return the best bid and ask as they stand at `now_ms` (default: the clock)."""
+        now = self._config.clock_ms() if now_ms is None else now_ms
+        update_id = self.update_id(symbol, now)
+        now = min(now, self._frozen.get(symbol, now))
+        spec = self.series[symbol].spec
+        hz = self._config.book_ticker_hz / (40 if spec.quiet else 1)
+        phase = zlib.crc32(symbol.encode()) % 1000
+        regular = update_id - _UPDATE_BASE - self._extra_updates.get(symbol, 0)
+        changed = min(now, -int(-regular * 1000 // hz) - phase) if hz > 0 else now
+        changed = max(changed, spec.listed_ms, self._burst_ms.get(symbol, 0))
+        return self._quote(spec, update_id, min(changed, now))
+
+    def next_update(self, symbol: str, now_ms: int) -> BookTicker:
+        """Change a book ticker at once, out of its rhythm, and return it."""
+        self._extra_updates[symbol] = self._extra_updates.get(symbol, 0) + 1
+        self._burst_ms[symbol] = now_ms
+        return self.book_ticker(symbol, now_ms)
+
+    def freeze(self, symbol: str, now_ms: int) -> None:
+        """Stop a book ticker from changing, on REST as well."""
+        self._frozen.setdefault(symbol, now_ms)
+
+    def thaw(self, symbol: str, now_ms: int) -> None:
+        """Let a book ticker change again; its update id goes on growing."""
+        self._frozen.pop(symbol, None)
+
+    def _quote(self, spec: SymbolSpec, update_id: int, at_ms: int) -> BookTicker:
+        price = self.series[spec.symbol].path.price_at(at_ms // STEP_MS * STEP_MS)
+        noise = mix(update_id)
+        bid = price - noise % 3
+        ask = bid + 1 + (noise >> 8) % 2
+        size = 10 ** max(0, spec.qty_decimals - 1)
+        shown, lots = (8, 8) if self.market is Market.SPOT else (spec.price_decimals, spec.qty_decimals)
+        return BookTicker(
+            update_id,
+            fixed(bid, spec.price_decimals, shown),
+            fixed(size + (noise >> 16) % (50 * size), spec.qty_decimals, lots),
+            fixed(ask, spec.price_decimals, shown),
+            fixed(size + (noise >> 32) % (50 * size), spec.qty_decimals, lots),
+            at_ms,
+        )
+
+    # -- slices ----------------------------------------------------------------------
+
+    def _newest(
+        self, series: Series, interval: str, first: int, last: int, limit: int, now: int, offset: int
+    ) -> list[bytes]:
+        length = _CHUNK_MS.get(interval, 20 * iv.DAY_MS)
+        tail = self._open_row(series, interval, last, now, offset)
+        parts: list[bytes] = []
+        number = last // length
+        while len(parts) + len(tail or ()) < limit and number >= first // length:
+            chunk = self._chunk(series, interval, offset, number, now)
+            parts = _between(chunk, first, last if tail is None else last - 1) + parts
+            number -= 1
+        return (parts + (tail or []))[-limit:]
+
+    def _oldest(
+        self, series: Series, interval: str, first: int, last: int, limit: int, now: int, offset: int
+    ) -> list[bytes]:
+        length = _CHUNK_MS.get(interval, 20 * iv.DAY_MS)
+        tail = self._open_row(series, interval, last, now, offset)
+        parts: list[bytes] = []
+        for number in range(first // length, last // length + 1):
+            chunk = self._chunk(series, interval, offset, number, now)
+            parts += _between(chunk, first, last if tail is None else last - 1)
+            if len(parts) >= limit:
+                return parts[:limit]
+        return (parts + (tail or []))[:limit]
+
+    def _open_row(
+        self, series: Series, interval: str, start: int, now: int, offset: int
+    ) -> list[bytes] | None:
+        # None: the candle is finished and comes from its chunk.
+        end = iv.next_open(interval, start, offset)
+        if end <= now:
+            return None
+        candle = series.candle(start, end, now)
+        return [] if candle is None else [self._row(series.spec, start, end, candle)]
+
+
+def _between(rows: list[bytes], first: int, last: int) -> list[bytes]:
+    # Rows carry their open time in front; most chunks lie wholly inside.
+    if not rows or (_open_of(rows[0]) >= first and _open_of(rows[-1]) <= last):
+        return rows
+    return [row for row in rows if first <= _open_of(row) <= last]
+
+
+def _open_of(row: bytes) -> int:
+    return int(row[1 : row.index(b",")])
+
+
+def _base_volume(spec: SymbolSpec, contracts: int, quote: int) -> str:
+    # COIN-M: contracts times dollars per contract, divided by the volume-weighted price.
+    if not contracts:
+        return "0.00000000"
+    value = contracts * contracts * spec.contract_size * 10 ** (8 + spec.price_decimals) // quote
+    return fixed(value, 8, 8)

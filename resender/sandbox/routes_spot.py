@@ -1,0 +1,321 @@
+"""The routes of the spot host under /api/v3.
+
+Handlers turn parameters into JSON data; they own nothing. Names and shapes follow
+rest-api.md of 2026-07-21.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from resender.core.markets import Market
+
+from . import exchange_info, shapes, weights
+from .exchange import Exchange
+from .intervals import parse_time_zone
+from .market import MarketStore
+from .model import ApiError, Context, Placement, Route, Table
+from .params import check_spot_symbol, read_limit, read_symbols, read_time
+from .signing import illegal, mandatory
+
+_ORDER_PARAMS = (
+    "symbol", "side", "type", "timeInForce", "quantity", "quoteOrderQty", "price", "newClientOrderId",
+    "strategyId", "strategyType", "stopPrice", "trailingDelta", "icebergQty", "newOrderRespType",
+    "selfTradePreventionMode", "computeCommissionRates", "pegPriceType", "pegOffsetValue", "pegOffsetType",
+)  # fmt: skip
+_ORDER_REF = ("symbol", "orderId", "origClientOrderId", "newClientOrderId", "cancelRestrictions")
+_MANY = ("symbol", "symbols", "symbolStatus")
+_CANDLE_LIMIT = 1000
+
+
+class _Spot:
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.store: MarketStore = exchange.stores[Market.SPOT]
+
+    def symbol(self, ctx: Context) -> str:
+        text = ctx.get("symbol")
+        if not text:
+            raise mandatory("symbol")
+        check_spot_symbol(text)
+        if text not in self.store.series:
+            raise ApiError(-1121, "Invalid symbol.")
+        return text
+
+    def several(self, ctx: Context) -> tuple[list[str], bool]:
+        """Return the symbols meant and whether one object is to be answered."""
+        if "symbol" in ctx.params and "symbols" in ctx.params:
+            raise ApiError(-1128, "Combination of optional parameters invalid.")
+        status = ctx.get("symbolStatus")
+        if "symbol" in ctx.params:
+            symbol = self.symbol(ctx)
+            if status and self.store.series[symbol].spec.status != status:
+                raise ApiError(-1220, "The symbol's status does not match the requested symbolStatus.")
+            return [symbol], True
+        if "symbols" in ctx.params:
+            names = read_symbols(ctx.params["symbols"])
+            if any(name not in self.store.series for name in names):
+                raise ApiError(-1121, "Invalid symbol.")
+        else:
+            names = list(self.store.series)
+        if status:
+            names = [name for name in names if self.store.series[name].spec.status == status]
+        return names, False
+
+    def is_micro(self, ctx: Context) -> bool:
+        return (ctx.call.header("x-mbx-time-unit") or "").upper() == "MICROSECOND"
+
+    # -- market data -------------------------------------------------------------------
+
+    def ping(self, ctx: Context) -> Any:
+        return {}
+
+    def time(self, ctx: Context) -> Any:
+        return {"serverTime": ctx.now_ms * (1000 if self.is_micro(ctx) else 1)}
+
+    def info(self, ctx: Context) -> Any:
+        if len({"symbol", "symbols", "permissions"} & set(ctx.params)) > 1:
+            raise ApiError(-1128, "Combination of optional parameters invalid.")
+        names, _ = self.several(ctx)
+        specs = [self.store.series[name].spec for name in names]
+        show_sets = ctx.get("showPermissionSets", "true") != "false"
+        if ctx.params:
+            return exchange_info.spot_info(specs, self.exchange.config, ctx.now_ms, show_sets)
+        # The full list is large: the symbols are kept until one of them changes.
+        cached = self.exchange.info_cache.get("api")
+        if cached is None or cached[0] != self.store.version:
+            info = exchange_info.spot_info(specs, self.exchange.config, 0, True)
+            cached = (self.store.version, orjson.dumps(info["symbols"]))
+            self.exchange.info_cache["api"] = cached
+        head = orjson.dumps(exchange_info.spot_info([], self.exchange.config, ctx.now_ms, True))
+        return head[:-3] + cached[1] + b"}"
+
+    def klines(self, ctx: Context, chart: bool = False) -> Any:
+        symbol = self.symbol(ctx)
+        interval = ctx.get("interval")
+        if not interval:
+            raise mandatory("interval")
+        if not self.store.has_interval(interval):
+            raise ApiError(-1120, "Invalid interval.")
+        offset = 0
+        if "timeZone" in ctx.params:
+            parsed = parse_time_zone(ctx.params["timeZone"])
+            if parsed is None:
+                raise illegal("timeZone", r"^([+-]?)([0-9]{1,2})(:[0-9]{2})?$")
+            offset = parsed
+        limit = read_limit(ctx, 500, _CANDLE_LIMIT, clamp=True)
+        start, end = read_time(ctx, "startTime"), read_time(ctx, "endTime")
+        rows = self.store.kline_bytes(symbol, interval, start, end, limit, ctx.now_ms, offset)
+        if not chart and not self.is_micro(ctx):
+            return rows
+        decoded = orjson.loads(rows)
+        for row in decoded:
+            if self.is_micro(ctx):
+                row[0], row[6] = row[0] * 1000, row[6] * 1000 + 999
+            if chart:
+                # uiKlines are "modified for charts": here the trade count is left out.
+                row[8] = 0
+        return decoded
+
+    def ui_klines(self, ctx: Context) -> Any:
+        return self.klines(ctx, chart=True)
+
+    def book_ticker(self, ctx: Context) -> Any:
+        names, is_one = self.several(ctx)
+        rows = []
+        for name in names:
+            ticker = self.store.book_ticker(name, ctx.now_ms)
+            rows.append(
+                {
+                    "symbol": name,
+                    "bidPrice": ticker.bid,
+                    "bidQty": ticker.bid_qty,
+                    "askPrice": ticker.ask,
+                    "askQty": ticker.ask_qty,
+                }
+            )
+        return rows[0] if is_one else rows
+
+    def price(self, ctx: Context) -> Any:
+        names, is_one = self.several(ctx)
+        rows = [{"symbol": name, "price": self._last(name, ctx.now_ms)} for name in names]
+        return rows[0] if is_one else rows
+
+    def _last(self, symbol: str, now_ms: int) -> str:
+        series = self.store.series[symbol]
+        return shapes.eight(str(series.path.price_at(now_ms)) + f"e-{series.spec.price_decimals}")
+
+    def day(self, ctx: Context) -> Any:
+        names, is_one = self.several(ctx)
+        rows = [shapes.day_change(self.store, name, ctx.now_ms) for name in names]
+        return rows[0] if is_one else rows
+
+    def depth(self, ctx: Context) -> Any:
+        symbol = self.symbol(ctx)
+        limit = read_limit(ctx, 100, 5000, clamp=True)
+        update_id, _, bids, asks = shapes.depth(self.store, symbol, limit, ctx.now_ms)
+        return {"lastUpdateId": update_id, "bids": bids, "asks": asks}
+
+    def trades(self, ctx: Context) -> Any:
+        return shapes.trades(self.store, self.symbol(ctx), read_limit(ctx, 500, 1000, True), ctx.now_ms)
+
+    def agg_trades(self, ctx: Context) -> Any:
+        return shapes.agg_trades(self.trades(ctx), is_spot=True)
+
+    def avg_price(self, ctx: Context) -> Any:
+        symbol = self.symbol(ctx)
+        return {"mins": 5, "price": self._last(symbol, ctx.now_ms), "closeTime": ctx.now_ms}
+
+    # -- orders and account ------------------------------------------------------------
+
+    def place(self, ctx: Context) -> Any:
+        symbol = self.symbol(ctx)
+        spec = self.store.series[symbol].spec
+        ticker = self.store.book_ticker(symbol, ctx.now_ms)
+        order = self.exchange.desk.place(spec, ctx.params, ctx.api_key, ticker, ctx.now_ms)
+        self.exchange.orders.append(Placement(ctx.host, ctx.api_key, dict(ctx.params), order.order_id, None))
+        ten_s, day = self.exchange.count_order(ctx.host, ctx.api_key, ctx.now_ms)
+        ctx.extra_headers["x-mbx-order-count-10s"] = str(ten_s)
+        ctx.extra_headers["x-mbx-order-count-1d"] = str(day)
+        default = "FULL" if order.type in ("MARKET", "LIMIT") else "ACK"
+        return shapes.spot_order_ack(order, ctx.get("newOrderRespType") or default)
+
+    def test_place(self, ctx: Context) -> Any:
+        spec = self.store.series[self.symbol(ctx)].spec
+        self.exchange.desk.check(spec, ctx.params)
+        return {}
+
+    def _find(self, ctx: Context) -> Any:
+        return self.exchange.desk.find(Market.SPOT, ctx.api_key, self.symbol(ctx), ctx.params)
+
+    def query_order(self, ctx: Context) -> Any:
+        order = self._find(ctx)
+        if order is None:
+            raise ApiError(-2013, "Order does not exist.")
+        return shapes.spot_order_row(order)
+
+    def cancel(self, ctx: Context) -> Any:
+        order = self.exchange.desk.cancel(self._find(ctx), ctx.now_ms)
+        return shapes.spot_cancel_row(order, ctx.now_ms)
+
+    def open_orders(self, ctx: Context) -> Any:
+        symbol = self.symbol(ctx) if "symbol" in ctx.params else None
+        orders = self.exchange.desk.open_orders(Market.SPOT, ctx.api_key, symbol)
+        return [shapes.spot_order_row(order) for order in orders]
+
+    def cancel_all(self, ctx: Context) -> Any:
+        orders = self.exchange.desk.open_orders(Market.SPOT, ctx.api_key, self.symbol(ctx))
+        if not orders:
+            raise ApiError(-2011, "Unknown order sent.")
+        for order in orders:
+            self.exchange.desk.cancel(order, ctx.now_ms)
+        return [shapes.spot_cancel_row(order, ctx.now_ms) for order in orders]
+
+    def all_orders(self, ctx: Context) -> Any:
+        symbol, limit = self.symbol(ctx), read_limit(ctx, 500, 1000, clamp=True)
+        orders = self.exchange.desk.book(Market.SPOT, ctx.api_key).values()
+        return [shapes.spot_order_row(order) for order in orders if order.symbol == symbol][-limit:]
+
+    def my_trades(self, ctx: Context) -> Any:
+        symbol = self.symbol(ctx)
+        return [
+            {
+                "symbol": symbol,
+                "id": order.trade_id,
+                "orderId": order.order_id,
+                "orderListId": -1,
+                "price": shapes.eight(order.avg_price),
+                "qty": shapes.eight(order.executed),
+                "quoteQty": shapes.eight(order.quote),
+                "commission": "0.00000000",
+                "commissionAsset": "BNB",
+                "time": order.time_ms,
+                "isBuyer": order.side == "BUY",
+                "isMaker": False,
+                "isBestMatch": True,
+            }
+            for order in self.exchange.desk.book(Market.SPOT, ctx.api_key).values()
+            if order.symbol == symbol and order.status == "FILLED"
+        ]
+
+    def account(self, ctx: Context) -> Any:
+        rates = {"maker": "0.00100000", "taker": "0.00100000", "buyer": "0.00000000", "seller": "0.00000000"}
+        return {
+            "makerCommission": 10,
+            "takerCommission": 10,
+            "buyerCommission": 0,
+            "sellerCommission": 0,
+            "commissionRates": rates,
+            "canTrade": True,
+            "canWithdraw": True,
+            "canDeposit": True,
+            "brokered": False,
+            "requireSelfTradePrevention": False,
+            "preventSor": False,
+            "updateTime": ctx.now_ms,
+            "accountType": "SPOT",
+            "balances": [
+                {"asset": asset, "free": free, "locked": "0.00000000"}
+                for asset, free in (("BTC", "1.00000000"), ("ETH", "10.00000000"), ("BNB", "20.00000000"),
+                                    ("USDT", "100000.00000000"))
+            ],
+            "permissions": ["SPOT"],
+            "uid": 354937868,
+        }  # fmt: skip
+
+    def retired(self, ctx: Context) -> Any:
+        # Retired on 2026-02-20; what the dead endpoint answers is not documented.
+        raise ApiError(-1000, "This endpoint has been retired.", 410)
+
+
+def spot_table(exchange: Exchange) -> Table:
+    """Return the routes of /api/v3."""
+    spot = _Spot(exchange)
+    two_or_four = weights.by_symbol(2, 4)
+    candles = ("symbol", "interval", "startTime", "endTime", "timeZone", "limit")
+    need = ("symbol", "interval")
+    routes: dict[tuple[str, str], Route] = {
+        ("GET", "ping"): Route(spot.ping),
+        ("GET", "time"): Route(spot.time),
+        ("GET", "exchangeInfo"): Route(
+            spot.info, 20, params=(*_MANY, "permissions", "showPermissionSets")
+        ),
+        ("GET", "klines"): Route(spot.klines, 2, params=candles, required=need),
+        ("GET", "uiKlines"): Route(spot.ui_klines, 2, params=candles, required=need),
+        ("GET", "ticker/bookTicker"): Route(spot.book_ticker, two_or_four, params=_MANY),
+        ("GET", "ticker/price"): Route(spot.price, two_or_four, params=_MANY),
+        ("GET", "ticker/24hr"): Route(spot.day, weights.spot_24hr_weight, params=(*_MANY, "type")),
+        ("GET", "depth"): Route(
+            spot.depth, weights.spot_depth_weight, params=("symbol", "limit", "symbolStatus"),
+            required=("symbol",),
+        ),
+        ("GET", "trades"): Route(spot.trades, 25, params=("symbol", "limit"), required=("symbol",)),
+        ("GET", "historicalTrades"): Route(
+            spot.trades, 25, params=("symbol", "limit", "fromId"), required=("symbol",)
+        ),
+        ("GET", "aggTrades"): Route(
+            spot.agg_trades, 4, params=("symbol", "limit", "fromId", "startTime", "endTime"),
+            required=("symbol",),
+        ),
+        ("GET", "avgPrice"): Route(spot.avg_price, 2, params=("symbol",), required=("symbol",)),
+        ("POST", "order"): Route(spot.place, 1, "signed", _ORDER_PARAMS, ("symbol",)),
+        ("POST", "order/test"): Route(spot.test_place, 1, "signed", _ORDER_PARAMS, ("symbol",)),
+        ("GET", "order"): Route(spot.query_order, 4, "signed", _ORDER_REF, ("symbol",)),
+        ("DELETE", "order"): Route(spot.cancel, 1, "signed", _ORDER_REF, ("symbol",)),
+        ("GET", "openOrders"): Route(spot.open_orders, weights.by_symbol(6, 80), "signed", ("symbol",)),
+        ("DELETE", "openOrders"): Route(spot.cancel_all, 1, "signed", ("symbol",), ("symbol",)),
+        ("GET", "allOrders"): Route(
+            spot.all_orders, 20, "signed", ("symbol", "orderId", "startTime", "endTime", "limit"),
+            ("symbol",),
+        ),
+        ("GET", "myTrades"): Route(
+            spot.my_trades, 20, "signed",
+            ("symbol", "orderId", "startTime", "endTime", "fromId", "limit"), ("symbol",),
+        ),
+        ("GET", "account"): Route(spot.account, 20, "signed", ("omitZeroBalances",)),
+    }  # fmt: skip
+    for method in ("POST", "PUT", "DELETE"):
+        routes[(method, "userDataStream")] = Route(spot.retired, 2, params=None)
+    return {(method, f"/api/v3/{path}"): route for (method, path), route in routes.items()}

@@ -1,0 +1,178 @@
+"""The simulated exchange as one thing to start and stop.
+
+`Sandbox` owns the exchange, its listeners, the stream hubs and every task; after `stop`
+nothing of them is left. It is used from one event loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+
+from resender.core.markets import Market
+
+from .config import REST_SERVICES, SandboxConfig
+from .exchange import Exchange
+from .faults import Faults
+from .http_server import Listener, RestHost
+from .market import MarketStore
+from .model import Call, Placement, Violation
+from .rest import RestDesk
+from .stream_hub import StreamHub
+from .ws_api import WsApi
+
+_REST_SETTING = {
+    "api": "UPSTREAM_API", "fapi": "UPSTREAM_FAPI", "dapi": "UPSTREAM_DAPI",
+    "eapi": "UPSTREAM_EAPI", "papi": "UPSTREAM_PAPI",
+}  # fmt: skip
+_STREAM_SETTING = {
+    Market.SPOT: ("stream_spot", "STREAM_SPOT"),
+    Market.UM: ("stream_um", "STREAM_UM"),
+    Market.CM: ("stream_cm", "STREAM_CM"),
+}
+
+
+class Sandbox:
+    """A simulated Binance on loopback; use as `async with Sandbox() as sandbox:`."""
+
+    def __init__(self, config: SandboxConfig | None = None) -> None:
+        self.config = config or SandboxConfig()
+        self.faults = Faults()
+        self.urls: dict[str, str] = {}
+        self._exchange = Exchange(self.config)
+        self._hosts: dict[str, RestHost] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._hubs: dict[Market, StreamHub] = {}
+        self._ws_api: WsApi | None = None
+
+    async def __aenter__(self) -> Sandbox:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Open all listeners and fill `urls`."""
+        desk = RestDesk(self._exchange)
+        for name in REST_SERVICES:
+            host = RestHost(name, self._exchange, desk, self.faults)
+            self._hosts[name] = host
+            self._listeners[name] = host.listener
+        for market, (name, _) in _STREAM_SETTING.items():
+            hub = StreamHub(name, market, self._exchange, self.faults.stream(market))
+            self._hubs[market] = hub
+            self._listeners[name] = hub.listener
+        self.faults.bind(self._hubs)
+        self._ws_api = WsApi(self._exchange)
+        self._listeners["ws_api"] = self._ws_api.listener
+        try:
+            for host in self._hosts.values():
+                await host.listener.open()
+            for hub in self._hubs.values():
+                await hub.start()
+            await self._ws_api.start()
+        except OSError:
+            await self.stop()
+            raise
+        for name, setting in _REST_SETTING.items():
+            self.urls[setting] = f"http://{self.config.host}:{self._listeners[name].port}"
+
+        for name, setting in [*_STREAM_SETTING.values(), ("ws_api", "WS_API_SPOT")]:
+            self.urls[setting] = f"ws://{self.config.host}:{self._listeners[name].port}"
+
+    async def stop(self) -> None:
+        """Close everything; connections still open are cut."""
+        for hub in self._hubs.values():
+            await hub.stop()
+        if self._ws_api is not None:
+            await self._ws_api.stop()
+        for host in self._hosts.values():
+            await host.stop()
+
+    async def stop_listening(self, service: str, drop: bool = True) -> None:
+        """Refuse connections to a service and, with `drop`, cut the open ones."""
+        self._listeners[service].close(drop)
+
+    async def start_listening(self, service: str) -> None:
+        """Listen again on the port the service had."""
+        await self._listeners[service].open()
+
+    # -- what tests look at --------------------------------------------------------------
+
+    @property
+    def calls(self) -> deque[Call]:
+        """Every REST call received, the oldest first."""
+        return self._exchange.calls
+
+    @property
+    def violations(self) -> deque[Violation]:
+        """Calls received while their address and pool were closed."""
+        return self._exchange.violations
+
+    @property
+    def orders(self) -> list[Placement]:
+        """Every order placement received, refused ones included."""
+        return self._exchange.orders
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """TCP connections accepted so far, by REST host."""
+        return {name: host.server.accepted for name, host in self._hosts.items()}
+
+    def count(self, method: str | None = None, path: str | None = None, host: str | None = None) -> int:
+        """Count calls by method, exact path and host."""
+        return sum(
+            1
+            for call in self._exchange.calls
+            if method in (None, call.method) and path in (None, call.path) and host in (None, call.host)
+        )
+
+    def market(self, market: Market) -> MarketStore:
+        """Return the store behind REST and streams of a market."""
+        return self._exchange.stores[market]
+
+    @property
+    def stream_connections(self) -> dict[str, int]:
+        """Stream connections open now, by market."""
+        return {market.value: len(hub.connections) for market, hub in self._hubs.items()}
+
+    @property
+    def stream_accepted(self) -> dict[str, int]:
+        """Stream handshakes accepted so far, by market."""
+        return {market.value: hub.accepted for market, hub in self._hubs.items()}
+
+    def subscriptions(self, market: Market) -> list[list[str]]:
+        """Return the stream names held by each open connection of a market."""
+        return [list(connection.names) for connection in self._hubs[market].connections]
+
+    async def burst(self, market: Market, symbol: str, count: int, over_s: float = 0.0) -> int:
+        """Push `count` bookTicker changes, evenly over `over_s`; return the last update id."""
+        return await self._hubs[market].burst(symbol, count, over_s)
+
+    def weight(self, peer: str, pool: str) -> int:
+        """Return the weight an address has used in the current window of a pool."""
+        return self._exchange.pools.used(peer, pool, self._exchange.now())
+
+    def ban(self, peer: str, pool: str, seconds: float) -> None:
+        """Ban an address from a pool at once; 0 lifts a ban."""
+        until = self._exchange.now() + int(seconds * 1000) if seconds else 0
+        self._exchange.pools.ban(peer, pool, until)
+
+    def list_symbol(self, market: Market, symbol: str) -> None:
+        """List a new symbol now."""
+        self.market(market).list_symbol(symbol, self._exchange.now())
+
+    def halt(self, market: Market, symbol: str, status: str = "") -> None:
+        """Stop trading in a symbol."""
+        self.market(market).halt(symbol, self._exchange.now(), status)
+
+    def resume(self, market: Market, symbol: str) -> None:
+        """Trade again after a halt."""
+        self.market(market).resume(symbol, self._exchange.now())
+
+    def delist(self, market: Market, symbol: str) -> None:
+        """Take a symbol off the exchange."""
+        self.market(market).delist(symbol, self._exchange.now())

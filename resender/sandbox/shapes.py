@@ -1,0 +1,255 @@
+"""How each market writes an order, a trade, a depth snapshot.
+
+Pure: values in, JSON data out.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from resender.core.markets import Market
+
+from .market import MarketStore, fixed
+from .orders import Order
+from .prices import mix
+from .symbols import SymbolSpec
+
+
+def eight(text: str) -> str:
+    """Write a number with eight decimals, as spot does."""
+    return f"{Decimal(text):.8f}"
+
+
+def spot_order_ack(order: Order, response: str) -> dict[str, Any]:
+    """Return the answer to a placement: ACK, RESULT or FULL."""
+    ack: dict[str, Any] = {
+        "symbol": order.symbol,
+        "orderId": order.order_id,
+        "orderListId": -1,
+        "clientOrderId": order.client_id,
+        "transactTime": order.time_ms,
+    }
+    if response == "ACK":
+        return ack
+    ack |= {
+        "price": eight(order.price),
+        "origQty": eight(order.qty),
+        "executedQty": eight(order.executed),
+        "origQuoteOrderQty": eight(order.quote_qty),
+        "cummulativeQuoteQty": eight(order.quote),
+        "status": order.status,
+        "timeInForce": order.time_in_force,
+        "type": order.type,
+        "side": order.side,
+        "workingTime": order.time_ms,
+        "selfTradePreventionMode": "EXPIRE_MAKER",
+    }
+    if response == "FULL":
+        fills = [
+            {
+                "price": eight(order.avg_price),
+                "qty": eight(order.executed),
+                "commission": "0.00000000",
+                "commissionAsset": "BNB",
+                "tradeId": order.trade_id,
+            }
+        ]
+        ack["fills"] = fills if order.status == "FILLED" else []
+    return ack
+
+
+def spot_order_row(order: Order) -> dict[str, Any]:
+    """Return an order as `GET order`, `openOrders` and `allOrders` show it."""
+    return {
+        "symbol": order.symbol,
+        "orderId": order.order_id,
+        "orderListId": -1,
+        "clientOrderId": order.client_id,
+        "price": eight(order.price),
+        "origQty": eight(order.qty),
+        "executedQty": eight(order.executed),
+        "cummulativeQuoteQty": eight(order.quote),
+        "status": order.status,
+        "timeInForce": order.time_in_force,
+        "type": order.type,
+        "side": order.side,
+        "stopPrice": eight(order.stop_price),
+        "icebergQty": "0.00000000",
+        "time": order.time_ms,
+        "updateTime": order.update_ms,
+        "isWorking": True,
+        "workingTime": order.time_ms,
+        "origQuoteOrderQty": eight(order.quote_qty),
+        "selfTradePreventionMode": "EXPIRE_MAKER",
+    }
+
+
+def spot_cancel_row(order: Order, now_ms: int) -> dict[str, Any]:
+    """Return the answer to a cancellation."""
+    row = spot_order_row(order)
+    for name in ("stopPrice", "icebergQty", "time", "updateTime", "isWorking", "workingTime"):
+        del row[name]
+    return {
+        "symbol": row.pop("symbol"),
+        "origClientOrderId": row.pop("clientOrderId"),
+        "orderId": row.pop("orderId"),
+        "orderListId": row.pop("orderListId"),
+        "clientOrderId": f"cancel{order.order_id}",
+        "transactTime": now_ms,
+        **row,
+    }
+
+
+def futures_order_row(order: Order, spec: SymbolSpec | None, is_ack: bool) -> dict[str, Any]:
+    """Return a UM or CM order; acks lost avgPrice and cumQuote/cumBase in 2026-06."""
+    is_cm = order.market is Market.CM
+    row: dict[str, Any] = {
+        "orderId": order.order_id,
+        "symbol": order.symbol,
+        "status": order.status,
+        "clientOrderId": order.client_id,
+        "price": order.price,
+        "origQty": order.qty,
+        "executedQty": order.executed,
+        "timeInForce": order.time_in_force,
+        "type": order.type,
+        "reduceOnly": order.reduce_only,
+        "closePosition": False,
+        "side": order.side,
+        "positionSide": order.position_side,
+        "stopPrice": order.stop_price,
+        "workingType": "CONTRACT_PRICE",
+        "priceProtect": False,
+        "origType": order.type,
+        "priceMatch": "NONE",
+        "selfTradePreventionMode": "EXPIRE_MAKER",
+        "updateTime": order.update_ms,
+    }
+    if is_cm:
+        row["pair"] = spec.pair if spec else order.symbol.partition("_")[0]
+    else:
+        row["goodTillDate"] = 0
+    if is_ack:
+        row["cumQty"] = order.executed
+    else:
+        row["avgPrice"] = order.avg_price
+        row["cumBase" if is_cm else "cumQuote"] = order.quote
+        row["time"] = order.time_ms
+    return row
+
+
+def depth(store: MarketStore, symbol: str, limit: int, now_ms: int) -> tuple[int, int, list[Any], list[Any]]:
+    """Return update id, time, bids and asks; the best of each is the book ticker's."""
+    ticker = store.book_ticker(symbol, now_ms)
+    spec = store.series[symbol].spec
+    is_spot = store.market is Market.SPOT
+    digits = spec.price_decimals
+    shown, lots = (8, 8) if is_spot else (digits, spec.qty_decimals)
+    size = 10 ** max(0, spec.qty_decimals - 1)
+    bid = int(ticker.bid.replace(".", "")) // 10 ** (shown - digits)
+    ask = int(ticker.ask.replace(".", "")) // 10 ** (shown - digits)
+    bids, asks = [[ticker.bid, ticker.bid_qty]], [[ticker.ask, ticker.ask_qty]]
+    for level in range(1, min(limit, 1000)):
+        noise = mix(ticker.update_id, level)
+        if bid - level > 0:
+            qty = fixed(size + noise % (60 * size), spec.qty_decimals, lots)
+            bids.append([fixed(bid - level, digits, shown), qty])
+        qty = fixed(size + (noise >> 20) % (60 * size), spec.qty_decimals, lots)
+        asks.append([fixed(ask + level, digits, shown), qty])
+    return ticker.update_id, ticker.time_ms, bids, asks
+
+
+def trades(
+    store: MarketStore, symbol: str, limit: int, now_ms: int, last_id: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the newest trades, ascending, with the ids the candles count."""
+    series = store.series[symbol]
+    spec, path = series.spec, series.path
+    newest = path.trade_id_at(now_ms) if last_id is None else last_id
+    is_spot = store.market is Market.SPOT
+    shown, lots = (8, 8) if is_spot else (spec.price_decimals, spec.qty_decimals)
+    rows = []
+    for trade_id in range(max(1, newest - limit + 1), newest + 1):
+        at_ms = path.time_of_trade(trade_id)
+        noise = mix(trade_id, spec.price_ticks)
+        price = path.price_at(at_ms)
+        lot = 10 ** max(0, spec.qty_decimals - 2)
+        qty = lot * (1 + noise % 400)
+        row: dict[str, Any] = {
+            "id": trade_id,
+            "price": fixed(price, spec.price_decimals, shown),
+            "qty": fixed(qty, spec.qty_decimals, lots),
+        }
+        quote = fixed(price * qty, spec.price_decimals + spec.qty_decimals, 8 if is_spot else 2)
+        row["baseQty" if spec.contract_size else "quoteQty"] = quote
+        row |= {"time": at_ms, "isBuyerMaker": bool(noise >> 40 & 1)}
+        if is_spot:
+            row["isBestMatch"] = True
+        rows.append(row)
+    return rows
+
+
+def agg_trades(rows: list[dict[str, Any]], is_spot: bool) -> list[dict[str, Any]]:
+    """Write trades as aggTrades, one trade each."""
+    result = []
+    for row in rows:
+        agg = {
+            "a": row["id"], "p": row["price"], "q": row["qty"], "f": row["id"], "l": row["id"],
+            "T": row["time"], "m": row["isBuyerMaker"],
+        }  # fmt: skip
+        if is_spot:
+            agg["M"] = True
+        result.append(agg)
+    return result
+
+
+def day_change(store: MarketStore, symbol: str, now_ms: int) -> dict[str, Any]:
+    """Return the 24-hour statistics of a symbol, common keys."""
+    series = store.series[symbol]
+    spec = series.spec
+    start = max(spec.listed_ms, now_ms - 86_400_000) // 60_000 * 60_000
+    candle = series.candle(start, now_ms + 86_400_000, now_ms)
+    is_spot = store.market is Market.SPOT
+    digits = spec.price_decimals
+    shown = 8 if is_spot else digits
+    row: dict[str, Any] = {"symbol": symbol}
+    if candle is None:
+        columns: tuple[str, ...] = tuple(fixed(0, 0, shown) for _ in range(8))
+        change, percent, trades_count, last, average = 0, "0.000", 0, 0, 0
+    else:
+        columns = store.columns(spec, candle)
+        change, trades_count = candle.close - candle.open, candle.trades
+        percent = f"{change * 100 / candle.open:.3f}"
+        last = series.path.trade_id_at(now_ms)
+        average = candle.quote // candle.volume if candle.volume else candle.close
+    sign = "-" if change < 0 else ""
+    row |= {
+        "priceChange": sign + fixed(abs(change), digits, shown),
+        "priceChangePercent": percent,
+        "weightedAvgPrice": fixed(average, digits, shown),
+        "lastPrice": columns[3],
+        "lastQty": fixed(1, spec.qty_decimals, 8 if is_spot else spec.qty_decimals),
+        "openPrice": columns[0],
+        "highPrice": columns[1],
+        "lowPrice": columns[2],
+        "volume": columns[4],
+        ("baseVolume" if spec.contract_size else "quoteVolume"): columns[5],
+        "openTime": start,
+        "closeTime": now_ms,
+        "firstId": max(0, last - trades_count + 1) if trades_count else -1,
+        "lastId": last if trades_count else -1,
+        "count": trades_count,
+    }
+    if is_spot:
+        ticker = store.book_ticker(symbol, now_ms)
+        row |= {
+            "prevClosePrice": columns[0],
+            "bidPrice": ticker.bid,
+            "bidQty": ticker.bid_qty,
+            "askPrice": ticker.ask,
+            "askQty": ticker.ask_qty,
+        }
+    if spec.contract_size:
+        row["pair"] = spec.pair
+    return row

@@ -1,0 +1,145 @@
+"""The JSON of every stream event, made from the same store REST reads.
+
+Pure: store and time in, text out. Key order follows Binance's documentation.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from resender.core.markets import Market
+
+from . import shapes
+from .market import BookTicker, MarketStore, fixed
+from .prices import STEP_MS
+from .series import Candle
+from .stream_names import Stream
+from .symbols import SymbolSpec
+
+
+def _family(store: MarketStore, spec: SymbolSpec, with_pair: bool = True) -> str:
+    # `st` and `ps` came with the CM-UM integration of 2026-06; klines have neither.
+    if store.market is Market.SPOT:
+        return ""
+    pair = f',"ps":"{spec.pair}"' if with_pair else ""
+    return f'{pair},"st":{2 if store.market is Market.CM else 1}'
+
+
+def kline(
+    store: MarketStore,
+    stream: Stream,
+    symbol: str,
+    start: int,
+    end: int,
+    candle: Candle,
+    closed: bool,
+    now: int,
+) -> str:
+    """Return a kline or continuous_kline event.
+
+    Shape: f and L are trade ids, -1 when the candle holds no trade.
+    """
+    series = store.series[symbol]
+    o, h, l, c, v, q, tv, tq = store.columns(series.spec, candle)  # noqa: E741
+    first = last = -1
+    if candle.trades:
+        last = series.path.trade_id_at(end if closed else min(now // STEP_MS * STEP_MS, end))
+        first = last - candle.trades + 1
+    numbers = (
+        f'"i":"{stream.interval}","f":{first},"L":{last},"o":"{o}","c":"{c}","h":"{h}","l":"{l}",'
+        f'"v":"{v}","n":{candle.trades},"x":{"true" if closed else "false"},"q":"{q}","V":"{tv}",'
+        f'"Q":"{tq}","B":"0"'
+    )
+    if stream.kind == "continuousKline":
+        return (
+            f'{{"e":"continuous_kline","E":{now},"ps":"{series.spec.pair}","ct":"{stream.contract_type}",'
+            f'"k":{{"t":{start},"T":{end - 1},{numbers}}}}}'
+        )
+    return (
+        f'{{"e":"kline","E":{now},"s":"{symbol}","k":{{"t":{start},"T":{end - 1},"s":"{symbol}",{numbers}}}}}'
+    )
+
+
+def book_ticker(store: MarketStore, symbol: str, ticker: BookTicker, now: int) -> str:
+    """Return a bookTicker event; spot's carries neither type nor time."""
+    body = (
+        f'"s":"{symbol}","b":"{ticker.bid}","B":"{ticker.bid_qty}","a":"{ticker.ask}","A":"{ticker.ask_qty}"'
+    )
+    if store.market is Market.SPOT:
+        return f'{{"u":{ticker.update_id},{body}}}'
+    spec = store.series[symbol].spec
+    return (
+        f'{{"e":"bookTicker","u":{ticker.update_id},"E":{now},"T":{ticker.time_ms},'
+        f"{body}{_family(store, spec)}}}"
+    )
+
+
+def mini_ticker(store: MarketStore, symbol: str, now: int) -> str:
+    """Return a 24hrMiniTicker event."""
+    row = shapes.day_change(store, symbol, now)
+    spec = store.series[symbol].spec
+    quote = row.get("quoteVolume") or row.get("baseVolume")
+    return (
+        f'{{"e":"24hrMiniTicker","E":{now},"s":"{symbol}","c":"{row["lastPrice"]}","o":"{row["openPrice"]}",'
+        f'"h":"{row["highPrice"]}","l":"{row["lowPrice"]}","v":"{row["volume"]}","q":"{quote}"'
+        f"{_family(store, spec)}}}"
+    )
+
+
+def day_ticker(store: MarketStore, symbol: str, now: int) -> str:
+    """Return a 24hrTicker event."""
+    row = shapes.day_change(store, symbol, now)
+    spec = store.series[symbol].spec
+    quote = row.get("quoteVolume") or row.get("baseVolume")
+    return (
+        f'{{"e":"24hrTicker","E":{now},"s":"{symbol}","p":"{row["priceChange"]}",'
+        f'"P":"{row["priceChangePercent"]}","w":"{row["weightedAvgPrice"]}","c":"{row["lastPrice"]}",'
+        f'"Q":"{row["lastQty"]}","o":"{row["openPrice"]}","h":"{row["highPrice"]}","l":"{row["lowPrice"]}",'
+        f'"v":"{row["volume"]}","q":"{quote}","O":{row["openTime"]},"C":{row["closeTime"]},'
+        f'"F":{row["firstId"]},"L":{row["lastId"]},"n":{row["count"]}{_family(store, spec)}}}'
+    )
+
+
+def mark_price(store: MarketStore, symbol: str, now: int) -> str:
+    """Return a markPriceUpdate event; dated contracts have no funding."""
+    spec = store.series[symbol].spec
+    price = store.series[symbol].path.price_at(now)
+    text = fixed(price, spec.price_decimals, spec.price_decimals)
+    is_perpetual = spec.contract_type == "PERPETUAL"
+    rate, when = ("0.00010000", (now // 28_800_000 + 1) * 28_800_000) if is_perpetual else ("", 0)
+    return (
+        f'{{"e":"markPriceUpdate","E":{now},"s":"{symbol}","p":"{text}","ap":"{text}","i":"{text}",'
+        f'"P":"{text}","r":"{rate}","T":{when}{_family(store, spec, with_pair=False)}}}'
+    )
+
+
+def depth(store: MarketStore, symbol: str, levels: int, now: int) -> str:
+    """Return a partial depth snapshot."""
+    update_id, at_ms, bids, asks = shapes.depth(store, symbol, levels, now)
+    if store.market is Market.SPOT:
+        return orjson.dumps({"lastUpdateId": update_id, "bids": bids, "asks": asks}).decode()
+    spec = store.series[symbol].spec
+    return orjson.dumps(
+        {
+            "e": "depthUpdate", "E": now, "T": at_ms, "s": symbol, "U": update_id, "u": update_id,
+            "pu": update_id - 1, "b": bids, "a": asks, "ps": spec.pair,
+            "st": 2 if store.market is Market.CM else 1,
+        }
+    ).decode()  # fmt: skip
+
+
+def trade(store: MarketStore, symbol: str, row: dict[str, object], is_aggregate: bool, now: int) -> str:
+    """Return an aggTrade (or, on spot, trade) event of one trade row."""
+    spec = store.series[symbol].spec
+    maker = "true" if row["isBuyerMaker"] else "false"
+    if not is_aggregate:
+        return (
+            f'{{"e":"trade","E":{now},"s":"{symbol}","t":{row["id"]},"p":"{row["price"]}",'
+            f'"q":"{row["qty"]}","T":{row["time"]},"m":{maker},"M":true}}'
+        )
+    best = ',"M":true' if store.market is Market.SPOT else ""
+    return (
+        f'{{"e":"aggTrade","E":{now},"s":"{symbol}","a":{row["id"]},"p":"{row["price"]}",'
+        f'"q":"{row["qty"]}","f":{row["id"]},"l":{row["id"]},"T":{row["time"]},"m":{maker}'
+        f"{best}{_family(store, spec, with_pair=False)}}}"
+    )

@@ -121,7 +121,7 @@ def _demo(config: Config, arguments: argparse.Namespace) -> int:
     from resender.demo import demo
     from resender.serve import run_loop
 
-    chosen = arguments.data_dir or os.environ.get(ENVIRONMENT_PREFIX + "DATA_DIR", "").strip()
+    chosen = getattr(arguments, "data_dir", "") or os.environ.get(ENVIRONMENT_PREFIX + "DATA_DIR", "").strip()
     return run_loop(demo(config, own_data=not (chosen or config.database_url)))
 
 

@@ -83,7 +83,10 @@ def sapi_table(exchange: Exchange) -> Table:
     return {
         ("GET", "/sapi/v1/system/status"): Route(status),
         ("GET", "/sapi/v1/capital/config/getall"): Route(coins, 10, "signed"),
-        ("GET", "/sapi/v1/margin/allPairs"): Route(pairs, 1, "key", params=("symbol",)),
+        # Needs only the key; libraries sign it all the same, and the exchange does not mind.
+        ("GET", "/sapi/v1/margin/allPairs"): Route(
+            pairs, 1, "key", params=("symbol", "timestamp", "recvWindow", "signature")
+        ),
         ("GET", "/sapi/v1/margin/isolated/allPairs"): Route(empty, 10, "signed", params=("symbol",)),
         ("GET", "/sapi/v1/asset/tradeFee"): Route(fees, 1, "signed", params=("symbol",)),
         ("GET", "/sapi/v1/account/apiRestrictions"): Route(restrictions, 1, "signed"),

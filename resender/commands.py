@@ -13,7 +13,7 @@ import os
 import sys
 from datetime import datetime, timezone
 
-from resender import __version__
+from resender import __version__, commands_stream
 from resender.config import ENVIRONMENT_PREFIX, SETTINGS, Config, load_config, read_settings_file
 from resender.core.access import normalise_address
 from resender.core.redact import redact
@@ -84,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     removing = actions.add_parser("remove", help="Shut an address or network out.", parents=[common])
     removing.add_argument("address", help="as `whitelist list` shows it")
     removing.set_defaults(run=_whitelist_remove)
+
+    commands_stream.add_parser(commands, common)
 
     log = add("log", "The request log in the database (off by default: off is fastest).")
     log.add_argument("switch", choices=("on", "off", "status"))

@@ -295,7 +295,7 @@ def _similar(name: str) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, SETTINGS, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def shown_value(config: Config, name: str) -> str:

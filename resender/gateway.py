@@ -34,6 +34,8 @@ class Gateway:
         self.config = config
         self.clock = clock or Clock()
         self.metrics = Metrics()
+        # Calls of clients, and what the services do by themselves.
+        self.calls = Tasks()
         self.tasks = Tasks()
         self.proxies = TrustedProxies(config.trusted_proxies)
         self.whitelist = Whitelist()
@@ -70,15 +72,20 @@ class Gateway:
             await self.egress.start()
             stack.push_async_callback(self.egress.stop)
             stack.push_async_callback(self.tasks.cancel)
+            stack.push_async_callback(self.calls.cancel)
             self._stack = stack.pop_all()
         self.is_ready = True
 
     async def drain(self) -> None:
-        """Take no new calls and wait for those in flight, at most `SHUTDOWN_S`."""
+        """Take no new calls and wait for those in flight, at most `SHUTDOWN_S`.
+
+        A call that takes longer is cut off and answered that its outcome is unknown.
+        """
         self.is_ready = False
-        left = await self.tasks.join(self.config.shutdown_s)
+        left = await self.calls.join(self.config.shutdown_s)
         if left:
             logger.warning("%d calls did not end within %g s and are cut off", left, self.config.shutdown_s)
+            await self.calls.cancel()
 
     async def stop(self) -> None:
         """Stop every service, in the reverse order of their start."""

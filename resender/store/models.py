@@ -21,6 +21,7 @@ class Models:
     whitelist: Any
     state: Any
     request_log: Any
+    preload: Any
 
 
 def table_settings(database: Any) -> list[str] | None:
@@ -72,4 +73,14 @@ def build_models(database: Any) -> Models:
             database = bound
             table_name = "request_log"
 
-    return Models(Whitelist, State, RequestLog)
+    class Preload(peewee.Model):
+        market = peewee.CharField(max_length=16)
+        symbols = peewee.TextField()
+        what = peewee.CharField(max_length=255)
+        created_ms = peewee.BigIntegerField()
+
+        class Meta:
+            database = bound
+            table_name = "preload"
+
+    return Models(Whitelist, State, RequestLog, Preload)

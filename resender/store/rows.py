@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from resender.core.preload import PreloadRule, parse_rule
 from resender.errors import ResenderError
 
 
@@ -66,6 +67,32 @@ class LogRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PreloadRow:
+    """One row of the table of preload rules.
+
+    Shape: `symbols` and `what` as `PreloadRule.symbols_text` and `PreloadRule.what` write them.
+    Units: `created_ms` epoch milliseconds.
+    """
+
+    id: int
+    market: str
+    symbols: str
+    what: str
+    created_ms: int
+
+    @property
+    def rule(self) -> PreloadRule:
+        """The rule itself.
+
+        Raises: ValueError if somebody has put something else into the row by hand.
+        """
+        return parse_rule(self.market, self.symbols, self.what)
+
+    def __str__(self) -> str:
+        return f"{self.market}:{self.symbols}@{self.what}"
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStats:
     """Counters of a running store.
 
@@ -95,3 +122,19 @@ class UnknownEntry(ResenderError, LookupError):
     def __init__(self, entry_id: int) -> None:
         super().__init__(f"The whitelist has no entry {entry_id}.")
         self.entry_id = entry_id
+
+
+class DuplicateRule(ResenderError, ValueError):
+    """There is a rule that says the same already; `row` is that one."""
+
+    def __init__(self, row: PreloadRow) -> None:
+        super().__init__(f"{row} is a preload rule already (rule {row.id}).")
+        self.row = row
+
+
+class UnknownRule(ResenderError, LookupError):
+    """No preload rule has this id."""
+
+    def __init__(self, rule_id: int) -> None:
+        super().__init__(f"There is no preload rule {rule_id}.")
+        self.rule_id = rule_id

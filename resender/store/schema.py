@@ -82,7 +82,7 @@ def _check(database: Any, applied: dict[str, Any], known: list[str]) -> None:
             "or use another DATABASE_URL."
         )
     if not applied and not database.table_exists(HISTORY_TABLE):
-        foreign = {"whitelist", "state", "request_log"} & set(database.get_tables())
+        foreign = {"whitelist", "state", "request_log", "preload"} & set(database.get_tables())
         if foreign:
             raise StoreError(
                 f"The database holds a table {sorted(foreign)[0]!r} that is not this program's: "

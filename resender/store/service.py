@@ -2,7 +2,7 @@
 
 No method blocks the event loop, and no fault of the database reaches a request. It owns the
 database thread, the buffers in front of it, and what the rest of the server knows of the
-whitelist and the log switch.
+whitelist, the preload rules and the log switch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from concurrent.futures import Future
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from resender.core.access import normalise_address
+from resender.core.preload import PreloadRule
 from resender.errors import StoreError
 from resender.store.buffers import BATCH_ROWS, LogBuffer, SeenCounts
 from resender.store.connection import parse_url
+from resender.store.follow import Follower
 from resender.store.repository import Repository
-from resender.store.rows import LogRecord, LogRow, StoreStats, WhitelistEntry
+from resender.store.rows import LogRecord, LogRow, PreloadRow, StoreStats, WhitelistEntry
 from resender.store.tables import clock_ms
 from resender.store.worker import Chore, DatabaseThread
 
@@ -29,6 +31,7 @@ logger = logging.getLogger("resender.store")
 P = ParamSpec("P")
 T = TypeVar("T")
 OnWhitelist = Callable[[tuple[WhitelistEntry, ...]], None]
+OnPreload = Callable[[tuple[PreloadRow, ...]], None]
 SEEN_EVERY_S = 2.0
 PRUNE_EVERY_S = 600.0
 CLEAR_TIMEOUT_S = 300.0
@@ -74,38 +77,38 @@ class Store:
             self._prune,
         ]
         self._rows_since_prune = 0
-        # Connection and revision of the whitelist delivered last.
-        self._delivered = (0, 0)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_whitelist: OnWhitelist = lambda entries: None
+        self._whitelist = Follower("whitelist_revision", Repository.whitelist_snapshot)
+        self._preload = Follower("preload_revision", Repository.preload_snapshot)
+        self._followers: tuple[Follower[Any], ...] = (self._whitelist, self._preload)
+        self._is_started = False
         self._stopped = False
         #: Whether `log` keeps what it is given. Follows changes by other processes.
         self.log_enabled = False
 
     # -- life ---------------------------------------------------------------------------
 
-    async def start(self, on_whitelist: OnWhitelist) -> None:
-        """Open the database and deliver the whitelist once before returning.
+    async def start(self, on_whitelist: OnWhitelist, on_preload: OnPreload | None = None) -> None:
+        """Open the database; deliver the whitelist and the preload rules once before returning.
 
-        Shape: `on_whitelist` gets all entries, disabled ones too, on the event loop, and again
-            after each change, whichever process made it.
+        Shape: `on_whitelist` gets all entries, disabled ones too, and `on_preload` all rules, on
+            the event loop, and again after each change of them, whichever process made it.
         Raises: StoreError, one line for the user.
         """
-        self._loop = asyncio.get_running_loop()
-        self._on_whitelist = on_whitelist
-        entries: list[tuple[WhitelistEntry, ...]] = []
+        self._whitelist.listen(on_whitelist)
+        self._preload.listen(on_preload)
 
         def first(repository: Repository) -> None:
             repository.whitelist_seed(self._initial)
-            revision, found = repository.whitelist_snapshot()
-            self._delivered = (self._thread.connections, revision)
+            for follower in self._followers:
+                follower.begin(self._thread.connections, follower.read(repository))
             self.log_enabled = repository.log_enabled()
-            entries.append(found)
 
+        self._is_started = True
         self._thread.start(first, self._chores, self._do_last)
         try:
             await asyncio.wrap_future(self._thread.opened)
-            on_whitelist(entries[0])
+            for follower in self._followers:
+                follower.deliver_first()
         except BaseException:
             await self.stop()
             raise
@@ -116,7 +119,7 @@ class Store:
             return
         self._stopped = True
         self.log_enabled = False
-        if self._loop is None:
+        if not self._is_started:
             return
         self._thread.stop(self._stop_timeout_s)
         finished = asyncio.wrap_future(self._thread.finished)
@@ -173,7 +176,7 @@ class Store:
 
     async def whitelist_add(self, address: str, note: str = "", enabled: bool = True) -> WhitelistEntry:
         """As `Repository.whitelist_add`; in force when it returns."""
-        return await self._change(Repository.whitelist_add, address, note, enabled)
+        return await self._change(self._whitelist, Repository.whitelist_add, address, note, enabled)
 
     async def whitelist_update(
         self,
@@ -184,13 +187,30 @@ class Store:
         enabled: bool | None = None,
     ) -> WhitelistEntry:
         """As `Repository.whitelist_update`; in force when it returns."""
+        update = Repository.whitelist_update
         return await self._change(
-            Repository.whitelist_update, entry_id, address=address, note=note, enabled=enabled
+            self._whitelist, update, entry_id, address=address, note=note, enabled=enabled
         )
 
     async def whitelist_remove(self, address_or_id: str | int) -> bool:
         """As `Repository.whitelist_remove`; in force when it returns."""
-        return await self._change(Repository.whitelist_remove, address_or_id)
+        return await self._change(self._whitelist, Repository.whitelist_remove, address_or_id)
+
+    async def preload_list(self) -> list[PreloadRow]:
+        """List all preload rules, oldest first."""
+        return await self.run(Repository.preload_list)
+
+    async def preload_add(self, rule: PreloadRule) -> PreloadRow:
+        """As `Repository.preload_add`; in force when it returns."""
+        return await self._change(self._preload, Repository.preload_add, rule)
+
+    async def preload_update(self, rule_id: int, rule: PreloadRule) -> PreloadRow:
+        """As `Repository.preload_update`; in force when it returns."""
+        return await self._change(self._preload, Repository.preload_update, rule_id, rule)
+
+    async def preload_remove(self, rule_id: int) -> bool:
+        """As `Repository.preload_remove`; in force when it returns."""
+        return await self._change(self._preload, Repository.preload_remove, rule_id)
 
     async def set_log_enabled(self, enabled: bool) -> None:
         """Switch the request log, here at once and in other processes when they poll."""
@@ -264,27 +284,23 @@ class Store:
         raise StoreError(f"The database did not answer within {timeout_s:g} s: {outcome}.")
 
     async def _change(
-        self, fn: Callable[Concatenate[Repository, P], T], *args: P.args, **kwargs: P.kwargs
+        self,
+        follower: Follower[Any],
+        fn: Callable[Concatenate[Repository, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> T:
         def work(repository: Repository) -> T:
             with repository.transaction():
                 result = fn(repository, *args, **kwargs)
-                revision, entries = repository.whitelist_snapshot()
-            self._publish(revision, entries)
+                snapshot = follower.read(repository)
+            follower.publish(self._thread.connections, snapshot)
             return result
 
         result: T = await self._submit(work, is_write=True)
         return result
 
     # -- on the database thread ---------------------------------------------------------
-
-    def _publish(self, revision: int, entries: tuple[WhitelistEntry, ...]) -> None:
-        self._delivered = (self._thread.connections, revision)
-        assert self._loop is not None
-        # In the loop's queue before the result of the change, hence in force before it. A closed
-        # loop serves nobody any more.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._on_whitelist, entries)
 
     def _set_log_enabled(self, enabled: bool) -> None:
         self.log_enabled = enabled and not self._stopped
@@ -301,9 +317,10 @@ class Store:
     def _do_poll(self) -> None:
         state = self._thread.call(Repository.state_all, is_write=False)
         self._set_log_enabled(state.get("log_enabled") == "1")
-        revision = int(state.get("whitelist_revision", 0))
-        if (self._thread.connections, revision) != self._delivered:
-            self._publish(*self._thread.call(Repository.whitelist_snapshot, is_write=False))
+        for follower in self._followers:
+            if follower.is_new(self._thread.connections, state):
+                snapshot = self._thread.call(follower.read, is_write=False)
+                follower.publish(self._thread.connections, snapshot)
         if self._thread.is_write_down and not len(self._buffer):
             # Nothing is waiting that would show whether writing works again.
             self._thread.call(Repository.touch, is_write=True)

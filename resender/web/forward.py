@@ -23,6 +23,7 @@ from resender.core.headers import Pairs, headers_down, headers_up
 from resender.core.redact import path_only
 from resender.core.routing import METHODS, Route, encode_high_bytes, has_signature, resolve
 from resender.errors import (
+    OUTCOME_UNKNOWN,
     AnswerError,
     BadRequest,
     BodyTooLarge,
@@ -30,6 +31,7 @@ from resender.errors import (
     Forbidden,
     InternalError,
     MethodNotAllowed,
+    UpstreamLost,
 )
 from resender.gateway import Gateway
 from resender.store import LogRecord
@@ -117,6 +119,8 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         self.target = ""
         self.entry_id: int | None = None
         self.is_gone = False
+        # The first bytes of an upstream's answer have been written.
+        self.has_begun = False
 
     # --- what Tornado calls ----------------------------------------------------------------
 
@@ -181,7 +185,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             return
         gateway.in_flight += 1
         self.connection.set_close_callback(self._client_gone)
-        self.task = gateway.tasks.spawn(self._forward(target), name="call-forward")
+        self.task = gateway.calls.spawn(self._forward(target), name="call-forward")
 
     def on_connection_close(self) -> None:
         # The client left while it was still sending: nothing has been forwarded yet.
@@ -258,10 +262,10 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             status, problem = error.answer.status, error.msg
             sent = self._answer(error)
         except asyncio.CancelledError:
-            problem = "client gone" if self.is_gone else "gateway stopped"
-            self.connection.close()
-            if not self.is_gone:
-                raise
+            if self.is_gone:
+                problem = "client gone"
+            else:
+                status, sent, problem = self._cut_off(route)
         except Exception:
             logger.exception("%s %s failed", self.method, path_only(route.path))
             bug = InternalError()
@@ -284,11 +288,20 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)
             self._log(status, upstream_status, duration_s * 1000, sent, problem)
 
-    def _answer(self, error: AnswerError) -> int:
+    def _cut_off(self, route: Route) -> tuple[int, int, str]:
+        """The gateway stops and can wait no longer; a client left without a word might repeat the call."""
+        if self.has_begun:
+            self.connection.close()
+            return 0, 0, "gateway stopped in the middle of the answer"
+        text = "The gateway was stopped before the upstream answered."
+        error = UpstreamLost(text if self.method in REPEATABLE else f"{text} {OUTCOME_UNKNOWN}")
+        return error.answer.status, self._answer(error, close=True), "gateway stopped"
+
+    def _answer(self, error: AnswerError, *, close: bool = False) -> int:
         self.gateway.metrics.count_answer(error.name)
         if self.is_gone or self.connection.stream.closed():
             return 0
-        return write_error(self.connection, error)
+        return write_error(self.connection, error, close=close)
 
     async def _relay(self, response: RestResponse) -> tuple[int, str | None]:
         """Hand an answer down piece by piece; return the bytes sent and what went wrong.
@@ -315,6 +328,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         start = httputil.ResponseStartLine("HTTP/1.1", response.status, response.reason)
         written: Awaitable[None] | None = None
         if not self.is_gone:
+            self.has_begun = True
             written = self.connection.write_headers(start, cast(Any, headers), chunk)
         while broken is None and chunk:
             sent += len(chunk)

@@ -495,4 +495,24 @@ async def test_calls_that_do_not_end_are_cut_off_at_shutdown(tmp_path: Path, ups
     async with running(make_config(tmp_path, upstream.url, shutdown_s=0.1)) as run:
         held = asyncio.create_task(call(run.port, "POST", "/api/v3/order"))
         await wait_until(lambda: upstream.requests)
-    assert not (await held).complete
+    # A client that gets no answer at all might repeat the order by itself.
+    reply = await held
+    assert reply.status == 502
+    assert reply.json()["code"] == -6
+    assert "execution status is unknown" in reply.json()["msg"]
+
+
+async def test_answers_that_do_not_end_are_broken_off_at_shutdown(
+    tmp_path: Path, upstream: RawUpstream
+) -> None:
+    async def stuck(request: Request, peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")
+        await asyncio.sleep(30)
+
+    upstream.answer = stuck
+    async with running(make_config(tmp_path, upstream.url, shutdown_s=0.2)) as run:
+        held = asyncio.create_task(call(run.port, "POST", "/api/v3/order"))
+        await wait_until(lambda: upstream.requests)
+        await asyncio.sleep(0.05)
+    reply = await held
+    assert (reply.status, reply.body, reply.complete) == (200, b"hello", False)

@@ -54,6 +54,7 @@ async def running(config: Config, *, port: int = 0, **options: Any) -> AsyncIter
         for listening in sockets:
             listening.close()
     assert not len(gateway.tasks)
+    assert not len(gateway.calls)
 
 
 async def wait_until(predicate: Callable[[], Any], timeout_s: float = 5.0) -> Any:

@@ -27,6 +27,7 @@ LAYERS = {
     "serve": "F",
     "demo": "F",
     "commands": "F",
+    "commands_stream": "F",
     "sandbox": "sandbox",
 }
 # Third-party packages and the parts of the program that may import them.

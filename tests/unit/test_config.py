@@ -106,7 +106,7 @@ def test_bad_value_is_one_clear_line_that_names_the_setting(name: str, text: str
 
 
 def test_unknown_name_is_refused_with_a_hint() -> None:
-    with pytest.raises(ConfigError, match=r"RESENDER_WHITE_LIST.*did you mean WHITELIST"):
+    with pytest.raises(ConfigError, match=r"RESENDER_WHITE_LIST.*did you mean WHITELIST\?\)"):
         load_config({}, {"RESENDER_WHITE_LIST": "x"})
     with pytest.raises(ConfigError, match="NONSENSE"):
         load_config({"NONSENSE": 1}, {})

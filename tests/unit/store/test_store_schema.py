@@ -11,6 +11,7 @@ from typing import Any
 import peewee
 import pytest
 
+from resender.core.preload import parse_rule
 from resender.errors import StoreError
 from resender.store import Repository, open_database, open_repository, schema
 from resender.store.connection import _describe, parse_url
@@ -93,10 +94,26 @@ def test_upgraded_database_looks_like_a_new_one(version: str, tmp_path: Path) ->
 
 def test_models_match_the_tables_the_scripts_make(repository: Repository) -> None:
     models = repository.models
-    for model in (models.whitelist, models.state, models.request_log):
+    for model in (models.whitelist, models.state, models.request_log, models.preload):
         table = model._meta.table_name
         columns = {column.name: column.null for column in repository.database.get_columns(table)}
         assert columns == {field.column_name: field.null for field in model._meta.sorted_fields}
+
+
+@pytest.mark.parametrize("version", VERSIONS[:2])
+def test_database_from_before_preload_rules_keeps_its_rows_and_can_take_rules(version: str, url: str) -> None:
+    with closing(connect(url)) as database:
+        schema.upgrade(database, target=version)
+        old = Repository(database)
+        entry = old.whitelist_add("10.0.0.1", "kept")
+        state = old.state_all()
+    with open_repository(url) as repository:
+        assert repository.whitelist_list() == [entry]
+        assert repository.state_all() == {**state, "preload_revision": "0"}
+        assert repository.preload_list() == []
+        row = repository.preload_add(parse_rule("um", "*USDT", "1m"))
+        assert repository.preload_list() == [row]
+        assert repository.preload_revision() == 1
 
 
 def test_second_upgrade_does_nothing(url: str) -> None:

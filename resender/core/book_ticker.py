@@ -1,0 +1,116 @@
+"""The best bid and ask of one symbol: newest update wins, encoded once for many readers.
+
+Pure: fed with stream events and REST rows. Whether the stream behind it is alive is the
+cache's business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from resender.core.markets import Market
+
+_NUMBERS = re.compile(r"[0-9.]+(?:,[0-9.]+){3}")
+
+
+class BookTicker:
+    """One symbol's book ticker.
+
+    Shape: the REST object is {"symbol","bidPrice","bidQty","askPrice","askQty"}, on USD-M with
+        "time" behind it, on COIN-M with "lastUpdateId" in front and "pair" and "time" (wire `T`,
+        not `E`).
+    Source: spot rest-api.md of 2026-07-21; binance-connector-python (um, cm) of 2026-08-21.
+    """
+
+    __slots__ = ("_data", "_object", "is_valid", "market", "time_ms", "update_id", "version")
+
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        self.update_id = -1
+        self.time_ms = 0
+        self.is_valid = False
+        self.version = 0
+        self._data: dict[str, Any] = {}
+        self._object = b""
+
+    def apply(self, data: dict[str, Any]) -> bool:
+        """Take a stream event; return whether it is news.
+
+        Raises: ValueError, KeyError or TypeError if it is not a book ticker.
+        Source: spot web-socket-streams.md of 2026-07-21: `u` only grows for a symbol.
+        """
+        update_id = data["u"]
+        if type(update_id) is not int:
+            raise TypeError("an update id that is no number")
+        if update_id <= self.update_id:
+            return False
+        if not _NUMBERS.fullmatch(f"{data['b']},{data['B']},{data['a']},{data['A']}"):
+            raise ValueError("a book ticker with texts that are no numbers")
+        if self.market is not Market.SPOT:
+            time_ms = data["T"]
+            if type(time_ms) is not int:
+                raise TypeError("a time that is no number")
+            if time_ms < self.time_ms:
+                return False
+            self.time_ms = time_ms
+        self.update_id = update_id
+        self._data = data
+        self._object = b""
+        self.is_valid = True
+        self.version += 1
+        return True
+
+    def seed(self, row: dict[str, Any]) -> bool:
+        """Take a REST row, unless the stream has spoken since the last loss; return whether it was.
+
+        Raises: ValueError, KeyError or TypeError if it is not a book ticker.
+        """
+        if self.is_valid:
+            return False
+        texts = (row["bidPrice"], row["bidQty"], row["askPrice"], row["askQty"])
+        if not _NUMBERS.fullmatch(",".join(texts)):
+            raise ValueError("a book ticker with texts that are no numbers")
+        if self.market is not Market.SPOT:
+            time_ms = row["time"]
+            if type(time_ms) is not int:
+                raise TypeError("a time that is no number")
+            if time_ms < self.time_ms:
+                return False
+            self.time_ms = time_ms
+        if self.market is Market.CM:
+            self.update_id = max(self.update_id, int(row["lastUpdateId"]))
+        self._object = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+        self.is_valid = True
+        self.version += 1
+        return True
+
+    def lose(self) -> None:
+        """The stream was lost: what is here may be old."""
+        if self.is_valid:
+            self.is_valid = False
+            self.version += 1
+
+    def object(self) -> bytes:
+        """Return the REST object as compact JSON."""
+        if not self._object:
+            self._object = self._encode()
+        return self._object
+
+    def body(self) -> bytes:
+        """Return what REST answers for this one symbol: an object, on COIN-M an array of it."""
+        return b"[" + self.object() + b"]" if self.market is Market.CM else self.object()
+
+    def _encode(self) -> bytes:
+        d = self._data
+        prices = f'"bidPrice":"{d["b"]}","bidQty":"{d["B"]}","askPrice":"{d["a"]}","askQty":"{d["A"]}"'
+        symbol = json.dumps(d["s"], ensure_ascii=False)
+        if self.market is Market.SPOT:
+            text = f'{{"symbol":{symbol},{prices}}}'
+        elif self.market is Market.UM:
+            text = f'{{"symbol":{symbol},{prices},"time":{d["T"]}}}'
+        else:
+            pair = json.dumps(d["ps"], ensure_ascii=False)
+            text = f'{{"lastUpdateId":{d["u"]},"symbol":{symbol},"pair":{pair},{prices},"time":{d["T"]}}}'
+        return text.encode()

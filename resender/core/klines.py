@@ -1,0 +1,456 @@
+"""One kline series: what is proven, what is not, and the bytes a REST answer is made of.
+
+Pure: fed with stream events, REST reads and times, it never asks for anything. The cache that
+owns a series decides what to do about a `Need`. Rows are kept as the bytes REST would send.
+
+How a candle becomes final: by its event with `x:true`, or by a REST read made after its close.
+A newer candle's first event proves nothing about the old one's numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resender.core.intervals import next_open
+
+# The eight numeric texts of a candle, joined: digits and dots only, so none can break a row.
+_NUMBERS = re.compile(r"[0-9.]+(?:,[0-9.]+){7}")
+# Rows that are not final yet: the open one, and those whose final event is late.
+_MAX_PENDING = 8
+# How long a read that showed no newer candle stands for a symbol that pushes nothing.
+REREAD_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """One candle as last seen.
+
+    Shape: `row` is its REST row as compact JSON.
+    Units: epoch milliseconds; `trades` the number of trades, which only grows while it is open.
+    """
+
+    open_time: int
+    close_time: int
+    row: bytes
+    trades: int
+    is_final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Why a series cannot answer now.
+
+    Shape: `reason` is a word for people; `can_settle` tells that one small REST read of the
+        latest rows would help; `may_come` that the stream itself may bring it within moments.
+    """
+
+    reason: str
+    can_settle: bool = False
+    may_come: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which part of a series a call asks for, closed rows by index and the rows after them."""
+
+    first: int
+    last: int
+    tail: tuple[bytes, ...]
+
+
+def parse_event(data: dict[str, Any]) -> tuple[str, str, Candle]:
+    """Read a kline event; return symbol, interval and candle.
+
+    Shape: {"e":"kline","E":..,"s":"BTCUSDT","k":{"t":..,"T":..,"s":..,"i":"1m","o":"..","c":"..",
+        "h":"..","l":"..","v":"..","n":77,"x":false,"q":"..","V":"..","Q":"..","B":"0"}}. The row
+        takes the columns by position; on COIN-M they mean other things (v contracts, q base).
+    Raises: ValueError, KeyError or TypeError if it is anything else.
+    Source: spot web-socket-streams.md of 2026-07-21.
+    """
+    k = data["k"]
+    texts = (k["o"], k["h"], k["l"], k["c"], k["v"], k["q"], k["V"], k["Q"])
+    if not _NUMBERS.fullmatch(",".join(texts)):
+        raise ValueError("a kline event with texts that are no numbers")
+    t, close, n, x, interval = k["t"], k["T"], k["n"], k["x"], k["i"]
+    if type(t) is not int or type(close) is not int or type(n) is not int or type(x) is not bool or n < 0:
+        raise ValueError("a kline event with values of a wrong type")
+    if close != next_open(interval, t) - 1 or k["s"] != data["s"]:
+        raise ValueError("a kline event that contradicts itself")
+    o, h, low, c, v, q, tv, tq = texts
+    row = f'[{t},"{o}","{h}","{low}","{c}","{v}",{close},"{q}",{n},"{tv}","{tq}","0"]'
+    return k["s"], interval, Candle(t, close, row.encode("ascii"), n, x)
+
+
+def parse_rows(rows: Any, interval: str, encode: Any) -> list[Candle]:
+    """Read the rows of a REST answer, none of them final yet.
+
+    Shape: `rows` is the decoded JSON, `encode` a compact JSON encoder to bytes. Rows have 12
+        columns: int, 5 texts, int, text, int, 3 texts.
+    Raises: ValueError if it is anything else or the open times do not rise.
+    """
+    if not isinstance(rows, list):
+        raise ValueError("the klines are not a list")
+    candles: list[Candle] = []
+    previous = -1
+    for row in rows:
+        if not isinstance(row, list) or len(row) != 12:
+            raise ValueError("a kline row without 12 columns")
+        t, close, trades = row[0], row[6], row[8]
+        if type(t) is not int or type(close) is not int or type(trades) is not int or trades < 0:
+            raise ValueError("a kline row with values of a wrong type")
+        if not all(type(row[i]) is str for i in (1, 2, 3, 4, 5, 7, 9, 10, 11)):
+            raise ValueError("a kline row with values of a wrong type")
+        if t <= previous or close != next_open(interval, t) - 1:
+            raise ValueError("kline rows out of order or of another interval")
+        previous = t
+        candles.append(Candle(t, close, encode(row), trades, False))
+    return candles
+
+
+class KlineSeries:
+    """The candles of one market, symbol and interval.
+
+    Units: every time is epoch milliseconds of the exchange's clock.
+    """
+
+    __slots__ = (
+        "_after_hole", "_base", "_ends", "_opens", "_pending", "_rows", "depth", "epoch", "interval", "is_synced",
+        "is_whole", "read_ms", "version",
+    )  # fmt: skip
+
+    def __init__(self, interval: str, depth: int) -> None:
+        self.interval = interval
+        self.depth = depth
+        # Closed, final rows, each followed by a comma; `_ends` are offsets of their ends, counted
+        # from the first byte ever appended, `_base` of it have been dropped again.
+        self._rows = bytearray()
+        self._ends = array("q")
+        self._opens = array("q")
+        self._base = 0
+        self._pending: list[Candle] = []
+        # Open times of rows that REST showed right behind a hole: the hole is real.
+        self._after_hole: set[int] = set()
+        # Grows with every loss of the stream: a read from before a loss proves nothing after it.
+        self.epoch = 0
+        # Nothing exists before the first row: the series starts with the symbol's listing.
+        self.is_whole = False
+        # Everything since the last final candle has been seen or re-read since the stream is live.
+        self.is_synced = False
+        # When the exchange made its latest answer that is in here (at the earliest).
+        self.read_ms = 0
+        self.version = 0
+
+    # --- what is there ---------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._opens) + len(self._pending)
+
+    @property
+    def last_open(self) -> int | None:
+        """Open time of the newest candle known."""
+        if self._pending:
+            return self._pending[-1].open_time
+        return self._opens[-1] if self._opens else None
+
+    @property
+    def last_final(self) -> int | None:
+        """Open time of the newest candle proven final."""
+        return self._opens[-1] if self._opens else None
+
+    @property
+    def first_open(self) -> int | None:
+        if self._opens:
+            return self._opens[0]
+        return self._pending[0].open_time if self._pending else None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._rows) + 8 * (len(self._ends) + len(self._opens))
+
+    def rows(self) -> Iterator[bytes]:
+        """Yield all rows, closed ones first."""
+        start = 0
+        for end in self._ends:
+            yield bytes(self._rows[start : end - self._base - 1])
+            start = end - self._base
+        for candle in self._pending:
+            yield candle.row
+
+    def closed_rows(self) -> tuple[bytes, array[int]]:
+        """Return the final rows, joined by commas, and their open times, for saving."""
+        return bytes(self._rows[:-1]), array("q", self._opens)
+
+    # --- what comes in ---------------------------------------------------------------------
+
+    def lose(self) -> None:
+        """The stream was lost: what is not final may have changed unseen."""
+        self.epoch += 1
+        self.is_synced = False
+        if self._pending:
+            self._pending.clear()
+            self.version += 1
+
+    def apply_event(self, candle: Candle) -> bool:
+        """Take a stream event; return whether it changed anything.
+
+        Older, repeated and reordered events change nothing: within a candle the number of trades
+        only grows, and a final event is the last word.
+        """
+        if self._opens and candle.open_time <= self._opens[-1]:
+            return False
+        if not self._merge(candle):
+            return False
+        self._promote()
+        self.version += 1
+        return True
+
+    def apply_read(
+        self, candles: Sequence[Candle], made_ms: int, *, epoch: int | None, is_whole: bool = False
+    ) -> bool:
+        """Take a REST read of the latest rows; return whether it joins what is here.
+
+        Shape: `candles` end with the newest row the exchange had; `is_whole` tells that the
+            exchange has nothing before the first of them. `epoch` is the series' epoch when the
+            call was sent, None if the stream was not live then: such a read adds final rows, but
+            what happened between it and the stream is not known.
+        Units: `made_ms` is a time before which the exchange cannot have made the answer; candles
+            that closed before it are final.
+        """
+        last = self._opens[-1] if self._opens else None
+        if not candles:
+            if last is not None or not is_whole:
+                return False
+            self.is_whole = not self._pending
+            self._synced(epoch, made_ms)
+            return True
+        if last is not None and candles[0].open_time > next_open(self.interval, last):
+            return False
+        if last is None:
+            self.is_whole = False
+        changed = False
+        previous = candles[0]
+        for candle in candles:
+            if candle is not previous and candle.open_time != previous.close_time + 1:
+                self._after_hole.add(candle.open_time)
+            previous = candle
+            if last is not None and candle.open_time <= last:
+                continue
+            if candle.close_time < made_ms:
+                self._append(candle)
+                last = candle.open_time
+                changed = True
+            elif epoch == self.epoch:
+                changed |= self._merge(candle)
+        if changed and self._opens:
+            self._pending = [c for c in self._pending if c.open_time > self._opens[-1]]
+        if self._opens and candles[0].open_time < self._opens[0]:
+            self.prepend(candles, made_ms)
+        if is_whole and self.first_open == candles[0].open_time:
+            self.is_whole = True
+        self._synced(epoch, made_ms)
+        self._promote()
+        self.version += changed
+        return True
+
+    def _synced(self, epoch: int | None, made_ms: int) -> None:
+        if epoch == self.epoch:
+            self.is_synced = True
+            self.read_ms = max(self.read_ms, made_ms)
+
+    def prepend(self, candles: Sequence[Candle], made_ms: int, *, is_whole: bool = False) -> int:
+        """Put older rows before the first; return how many were taken.
+
+        Shape: `candles` end at or after the candle before the first one here, as REST answered a
+            call with `endTime` just before it: holes between them are real.
+        """
+        first = self._opens[0] if self._opens else None
+        older = [c for c in candles if c.close_time < made_ms and (first is None or c.open_time < first)]
+        if is_whole:
+            self.is_whole = True
+        if not older or first is None:
+            return 0
+        joined = b"".join(c.row + b"," for c in older)
+        sizes = [len(c.row) + 1 for c in older]
+        ends, position = array("q"), self._base - len(joined)
+        for size in sizes:
+            position += size
+            ends.append(position)
+        self._rows[:0] = joined
+        self._ends = ends + self._ends
+        self._opens = array("q", [c.open_time for c in older]) + self._opens
+        self._base -= len(joined)
+        self.version += 1
+        return len(older)
+
+    def restore(self, rows: bytes, open_times: Sequence[int]) -> None:
+        """Fill an empty series with final rows that were saved, joined by commas."""
+        if not open_times:
+            return
+        self._rows = bytearray(rows + b",")
+        self._opens = array("q", open_times)
+        self._ends = array("q")
+        position = 0
+        for _ in open_times:
+            position = self._rows.index(b"],", position) + 2
+            self._ends.append(position)
+        self._base = 0
+        self.version += 1
+        self._trim()
+
+    def _merge(self, candle: Candle) -> bool:
+        """Put a candle among those that are not final, if it is news."""
+        pending = self._pending
+        for index, known in enumerate(pending):
+            if known.open_time == candle.open_time:
+                if known.is_final or (candle.trades <= known.trades and not candle.is_final):
+                    return False
+                pending[index] = candle
+                return True
+            if known.open_time > candle.open_time:
+                pending.insert(index, candle)
+                break
+        else:
+            pending.append(candle)
+        if len(pending) > _MAX_PENDING:
+            # So many at once is a long silence of final events: read everything again.
+            del pending[0]
+            self.is_synced = False
+        return True
+
+    def _promote(self) -> None:
+        """Move final candles that join the closed ones over to them."""
+        pending = self._pending
+        while pending and pending[0].is_final:
+            candle = pending[0]
+            if not self._follows(candle) or (not self._opens and not self.is_synced):
+                return
+            self._append(candle)
+            del pending[0]
+
+    def _follows(self, candle: Candle) -> bool:
+        """Tell whether nothing can lie between the last closed candle and this one."""
+        if not self._opens:
+            return True
+        return candle.open_time == next_open(self.interval, self._opens[-1]) or (
+            candle.open_time in self._after_hole
+        )
+
+    def _append(self, candle: Candle) -> None:
+        self._after_hole.discard(candle.open_time)
+        self._rows += candle.row
+        self._rows += b","
+        self._ends.append(self._base + len(self._rows))
+        self._opens.append(candle.open_time)
+        if len(self._opens) >= self.depth + 64:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Drop the oldest rows beyond the depth."""
+        excess = len(self._opens) - self.depth
+        if excess > 0:
+            cut = self._ends[excess - 1] - self._base
+            del self._rows[:cut]
+            del self._ends[:excess]
+            del self._opens[:excess]
+            self._base += cut
+            self.is_whole = False
+
+    # --- what goes out ---------------------------------------------------------------------
+
+    def check(self, now_ms: int, push_ms: int) -> Need | None:
+        """Tell what is missing before the series may answer as of now, None if nothing is.
+
+        Units: `now_ms` is a time the exchange's clock has reached for certain; `push_ms` how often
+            the market's stream pushes a changed candle.
+        """
+        if not self.is_synced:
+            return Need("not read yet")
+        pending = self._pending
+        last = self._opens[-1] if self._opens else None
+        if pending:
+            expected = next_open(self.interval, last) if last is not None else pending[0].open_time
+            for candle in pending:
+                if candle.open_time != expected and candle.open_time not in self._after_hole:
+                    return Need("gap", can_settle=True, may_come=True)
+                if candle.close_time < now_ms and not candle.is_final:
+                    return Need("not settled", can_settle=True, may_come=True)
+                if candle is not pending[-1] and not candle.is_final:
+                    return Need("not settled", can_settle=True, may_come=True)
+                expected = candle.close_time + 1
+            newest_close = pending[-1].close_time
+        elif last is not None:
+            newest_close = next_open(self.interval, last) - 1
+        else:
+            # The exchange has no candle of this symbol at all, as of the last read.
+            return None if now_ms - self.read_ms <= REREAD_MS else Need("no candle yet", can_settle=True)
+        # The newest candle is over: the exchange may show the next one already.
+        was_read = self.read_ms > newest_close and now_ms - self.read_ms <= REREAD_MS
+        if now_ms - newest_close - 1 > push_ms and not was_read:
+            return Need("no new candle seen", can_settle=True, may_come=True)
+        return None
+
+    def latest(self, limit: int) -> Span | None:
+        """Choose the latest rows, None if there are not enough and older ones exist."""
+        count = len(self._opens)
+        tail = tuple(candle.row for candle in self._pending[-limit:])
+        first = max(0, count - (limit - len(tail)))
+        if count + len(self._pending) < limit and not self.is_whole:
+            return None
+        return Span(first, count, tail)
+
+    def first_from(self, start_ms: int, end_ms: int | None, limit: int) -> Span | None:
+        """Choose the oldest rows from a time on, None if some of them are not held."""
+        first_open = self.first_open
+        if not self.is_whole and (first_open is None or start_ms < first_open):
+            return None
+        first = bisect_left(self._opens, start_ms)
+        last = len(self._opens) if end_ms is None else bisect_right(self._opens, end_ms)
+        last = max(first, min(last, first + limit))
+        room = limit - (last - first)
+        tail = [
+            c.row
+            for c in self._pending
+            if c.open_time >= start_ms and (end_ms is None or c.open_time <= end_ms)
+        ]
+        return Span(first, last, tuple(tail[:room] if last == len(self._opens) else ()))
+
+    def latest_until(self, start_ms: int | None, end_ms: int, limit: int) -> Span | None:
+        """Choose the latest rows up to a time, None if some of them are not held."""
+        tail = [c.row for c in self._pending if c.open_time <= end_ms and (start_ms or 0) <= c.open_time]
+        tail = tail[-limit:]
+        last = bisect_right(self._opens, end_ms)
+        first = max(0, last - (limit - len(tail)))
+        if start_ms is not None:
+            first = max(first, min(last, bisect_left(self._opens, start_ms)))
+        reaches_start = first > 0 or self.is_whole
+        is_short = not reaches_start and len(tail) + last - first < limit
+        # What lies before the first row held is not known, unless the call does not want it.
+        if is_short and (start_ms is None or self.first_open is None or start_ms < self.first_open):
+            return None
+        return Span(first, last, tuple(tail))
+
+    def body(self, span: Span) -> bytes:
+        """Build the JSON array of a span."""
+        return (
+            b"".join((b"[", self.closed_part(span), b",".join(span.tail), b"]"))
+            if span.tail
+            else (b"[" + self.closed_part(span)[:-1] + b"]")
+        )
+
+    def part_key(self, span: Span) -> tuple[int, int, int]:
+        """Return a key that is the same as long as the closed rows of a span are the same bytes."""
+        start = self._ends[span.first - 1] if span.first else self._base
+        end = self._ends[span.last - 1] if span.last else self._base
+        return start, end, int(bool(span.tail))
+
+    def closed_part(self, span: Span) -> bytes:
+        """Return the closed rows of a span, each followed by a comma."""
+        if span.first >= span.last:
+            return b""
+        start = self._ends[span.first - 1] - self._base if span.first else 0
+        return bytes(memoryview(self._rows)[start : self._ends[span.last - 1] - self._base])

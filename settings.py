@@ -80,6 +80,42 @@ MAX_BODY_BYTES = 1_048_576
 # How long calls in flight may take to end when the gateway is stopped.
 SHUTDOWN_S = 10
 
+# --- Market cache ------------------------------------------------------------------------------
+
+# Answer klines and bookTicker from live streams; False = always forward.
+CACHE_ENABLED = True
+
+# Series kept ready from the start: market, symbols or globs, intervals and bookTicker.
+# Example: "spot:BTCUSDT,ETHUSDT@1m,1h,bookTicker;um:*USDT@1m"
+PRELOAD = ""
+
+# Candles kept of each series.
+KLINE_DEPTH = 1500
+
+# Series and tickers kept because somebody asked for them; beyond it calls are just forwarded.
+MAX_ON_DEMAND_SERIES = 300
+
+# A series nobody asked for in so many minutes is dropped, unless a rule wants it.
+STREAM_IDLE_MINUTES = 30
+
+# How long (milliseconds) a call waits for a candle's final event before one read settles it.
+SETTLE_WAIT_MS = 250
+
+# How often (seconds) the list of symbols is read again.
+SYMBOL_REFRESH_S = 60
+
+# Share of a pool's weight a minute that the gateway's own reads may use.
+BACKFILL_WEIGHT_SHARE = 0.5
+
+# Streams carried by one connection; Binance allows 1024, fewer are safer.
+STREAMS_PER_CONNECTION = 200
+
+# A stream connection from which nothing came for so many seconds is dead.
+STREAM_SILENCE_S = 10
+
+# How often (seconds) closed candles are saved for a warm restart.
+CANDLE_SAVE_S = 300
+
 # --- Logs --------------------------------------------------------------------------------------
 
 # Detail of the process log on standard error: DEBUG, INFO, WARNING or ERROR.

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from resender.core.access import normalise_address
 from resender.core.markets import BY_MARKET, MARKETS, STREAM_HOSTS, WS_API_SPOT, Market
+from resender.core.preload import parse_preload
 from resender.core.redact import MASK, redact
 from resender.errors import ConfigError
 
@@ -115,6 +116,31 @@ def setting(default: Any, parse: Parser, help: str, *, secret: bool = False) -> 
     return field(default=default, metadata={"parse": parse, "help": help, "secret": secret})
 
 
+def _fraction(value: Any) -> float:
+    try:
+        number = float("x" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a fraction such as 0.5") from None
+    if not 0 < number <= 1:
+        raise ValueError("must be a fraction above 0 and at most 1")
+    return number
+
+
+def _flag(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _preload(value: Any) -> str:
+    text = _text(value)
+    parse_preload(text)
+    return text
+
+
 def _upstream(market: Market, what: str) -> Any:
     default = BY_MARKET[market].rest_default
     return setting(
@@ -191,6 +217,39 @@ class Config:
     )
     shutdown_s: float = setting(
         10.0, _seconds(0, 600), "How long calls in flight may take to end at shutdown."
+    )
+    cache_enabled: bool = setting(
+        True, _flag, "Answer klines and bookTicker from live streams; false = always forward."
+    )
+    preload: str = setting(
+        "",
+        _preload,
+        "Series kept ready from the start, as in `spot:BTCUSDT,ETHUSDT@1m,bookTicker;um:*USDT@1m`.",
+    )
+    kline_depth: int = setting(1500, _integer(10, 20_000), "Candles kept of each series.")
+    max_on_demand_series: int = setting(
+        300,
+        _integer(0, 100_000),
+        "Series and tickers kept because somebody asked; beyond it calls are forwarded.",
+    )
+    stream_idle_minutes: int = setting(
+        30, _integer(1, 1_000_000), "A series nobody asked for in so long is dropped, unless a rule wants it."
+    )
+    settle_wait_ms: int = setting(
+        250, _integer(0, 5000), "How long a call waits for a candle's final event before one read settles it."
+    )
+    symbol_refresh_s: float = setting(
+        60.0, _seconds(1, 86400), "How often the list of symbols is read again."
+    )
+    backfill_weight_share: float = setting(
+        0.5, _fraction, "Share of a pool's weight a minute that the gateway's own reads may use."
+    )
+    streams_per_connection: int = setting(200, _integer(1, 1024), "Streams carried by one connection.")
+    stream_silence_s: float = setting(
+        10.0, _seconds(1, 300), "A stream connection from which nothing came for so long is dead."
+    )
+    candle_save_s: float = setting(
+        300.0, _seconds(1, 86400), "How often closed candles are saved for a warm restart."
     )
     log_level: str = setting(
         "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Detail of the process log on standard error."

@@ -16,7 +16,8 @@ It holds no state.
         ├── UpstreamLost       502  -6   sent, outcome unknown
         ├── UpstreamTimeout    504  -7   sent, outcome unknown
         ├── Busy               503  -8
-        └── InternalError      500  -9
+        ├── InternalError      500  -9
+        └── NotReady           503  -10  a local endpoint that cannot answer yet
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ ANSWERS: dict[str, Answer] = {
         Answer(504, -7, "timeout", "Gateway Timeout"),
         Answer(503, -8, "busy", "Service Unavailable"),
         Answer(500, -9, "internal", "Internal Server Error"),
+        Answer(503, -10, "not_ready", "Service Unavailable"),
     )
 }
 
@@ -136,6 +138,12 @@ class UpstreamTimeout(AnswerError):
 
 class Busy(AnswerError):
     name = "busy"
+
+
+class NotReady(AnswerError):
+    """A local endpoint cannot prove its answer yet; nothing is ever sent upstream for it."""
+
+    name = "not_ready"
 
 
 class InternalError(AnswerError):

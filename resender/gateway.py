@@ -6,8 +6,11 @@ lives while the program runs; `web/` asks it, `run.py` starts it.
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import logging
 import ssl
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
@@ -17,12 +20,33 @@ from resender import __version__
 from resender.aio import Clock, Tasks
 from resender.config import Config
 from resender.core.access import Entry, TrustedProxies, Whitelist
+from resender.core.headers import Pairs
+from resender.core.markets import Market
+from resender.core.preload import PreloadRule, parse_preload
+from resender.core.stream_names import StreamLimits
+from resender.errors import UpstreamLost
+from resender.market.backfill import Fetched
+from resender.market.cache import CacheOptions, MarketCache
+from resender.market.files import CandleFiles
+from resender.market.line import OnFrame, OnStreams
+from resender.market.warm import WarmFiles
 from resender.metrics import Metrics
-from resender.store import Store
+from resender.store import PreloadRow, Store
 from resender.upstream.egress import EgressPool
 from resender.upstream.rest import Timeouts
+from resender.upstream.stream_pool import StreamPool
 
 logger = logging.getLogger("resender.gateway")
+
+# exchangeInfo, the largest of our own reads, has several MB.
+_OWN_READ_BYTES = 64 << 20
+
+
+def _gunzip(body: bytes) -> bytes:
+    try:
+        return gzip.decompress(body)
+    except (OSError, EOFError, zlib.error):
+        raise UpstreamLost("The upstream sent a damaged compressed answer.") from None
 
 
 class Gateway:
@@ -57,6 +81,8 @@ class Gateway:
             dns_cache_s=config.dns_cache_s,
             ssl_context=ssl_context,
         )
+        self.cache = self._make_cache() if config.cache_enabled else None
+        self._stored_rules: tuple[PreloadRule, ...] = ()
         self.metrics.in_flight.set_function(lambda: self.in_flight)
         self.metrics.add_reader(self._read_samples)
         self._stack = AsyncExitStack()
@@ -67,14 +93,18 @@ class Gateway:
         Raises: StoreError if the database cannot be used; nothing is left running then.
         """
         async with AsyncExitStack() as stack:
-            await self.store.start(on_whitelist=self.set_whitelist)
+            await self.store.start(on_whitelist=self.set_whitelist, on_preload=self._set_preload)
             stack.push_async_callback(self.store.stop)
             await self.egress.start()
             stack.push_async_callback(self.egress.stop)
             stack.push_async_callback(self.tasks.cancel)
+            if self.cache is not None:
+                self.cache.start()
+                stack.push_async_callback(self.cache.stop)
             stack.push_async_callback(self.calls.cancel)
             self._stack = stack.pop_all()
         self.is_ready = True
+        self._apply_rules()
 
     async def drain(self) -> None:
         """Take no new calls and wait for those in flight, at most `SHUTDOWN_S`.
@@ -102,6 +132,83 @@ class Gateway:
                 "the whitelist is empty: nobody may call. Add an address with "
                 "`python run.py whitelist add ADDRESS`"
             )
+
+    # --- market cache ----------------------------------------------------------------------
+
+    def _make_cache(self) -> MarketCache:
+        config = self.config
+        files = CandleFiles(config.data_path / "candles")
+        return MarketCache(
+            CacheOptions(
+                depth=config.kline_depth,
+                idle_minutes=config.stream_idle_minutes,
+                max_on_demand=config.max_on_demand_series,
+                settle_wait_ms=config.settle_wait_ms,
+                refresh_s=config.symbol_refresh_s,
+                backfill_share=config.backfill_weight_share,
+            ),
+            fetch=self.fetch,
+            make_pool=self._make_pool,
+            clock=self.clock,
+            tasks=self.tasks,
+            files=WarmFiles(files, save_every_s=config.candle_save_s, clock=self.clock, tasks=self.tasks),
+        )
+
+    def _make_pool(
+        self, market: Market, path: str, on_frame: OnFrame, on_live: OnStreams, on_lost: OnStreams
+    ) -> StreamPool:
+        config = self.config
+        # Spot allows 5 messages a second, pings and pongs included, futures 10.
+        # Source: web-socket-streams.md of 2026-07-21; um and cm general info.
+        limits = StreamLimits(
+            streams_per_connection=config.streams_per_connection,
+            messages_per_s=3.0 if market is Market.SPOT else 6.0,
+            silence_s=config.stream_silence_s,
+            ping_every_s=min(3.0, config.stream_silence_s / 3),
+        )
+        base_url = {
+            Market.SPOT: config.stream_spot,
+            Market.UM: config.stream_um,
+            Market.CM: config.stream_cm,
+        }[market]
+        return StreamPool(
+            market, base_url, path, limits,
+            on_frame=on_frame, on_live=on_live, on_lost=on_lost, tasks=self.tasks, clock=self.clock,
+        )  # fmt: skip
+
+    async def fetch(self, market: Market, target: str) -> Fetched:
+        """Make one of the gateway's own reads; the answer is unpacked.
+
+        Raises: AnswerError if there is no complete answer, ReadFailed if it is far too large.
+        """
+        headers: Pairs = [("User-Agent", self.user_agent), ("Accept-Encoding", "gzip")]
+        response = await self.egress.send(market, "GET", target, headers, b"")
+        try:
+            parts = [chunk async for chunk in response.chunks(_OWN_READ_BYTES)]
+        finally:
+            response.close()
+        down = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        body = b"".join(parts)
+        if down.get("content-encoding", "").lower() == "gzip":
+            body = await asyncio.to_thread(_gunzip, body)
+        if self.cache is not None:
+            self.cache.note_weight(market, down.get("x-mbx-used-weight-1m", ""))
+        return Fetched(response.status, down, body)
+
+    def _set_preload(self, rows: tuple[PreloadRow, ...]) -> None:
+        rules = []
+        for row in rows:
+            try:
+                rules.append(row.rule)
+            except ValueError as error:
+                logger.error("preload rule %d is left out: %s", row.id, error)
+        self._stored_rules = tuple(rules)
+        if self.is_ready:
+            self._apply_rules()
+
+    def _apply_rules(self) -> None:
+        if self.cache is not None:
+            self.cache.set_rules((*parse_preload(self.config.preload), *self._stored_rules))
 
     def client_ip(self, peer: str, forwarded_for: Sequence[str], real_ip: Sequence[str]) -> str:
         """Find the address of a client, see `TrustedProxies.client_ip`."""

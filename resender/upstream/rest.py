@@ -12,6 +12,7 @@ import functools
 import logging
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,6 +144,18 @@ class RestResponse:
             raise UpstreamLost(
                 self._client.unknown(self._method, "broke off in the middle of its answer")
             ) from None
+
+    async def chunks(self, limit_bytes: int) -> AsyncIterator[bytes]:
+        """Yield the whole body.
+
+        Raises: UpstreamLost or UpstreamTimeout when it breaks off or is longer than the limit.
+        """
+        size = 0
+        while chunk := await self.next_chunk():
+            size += len(chunk)
+            if size > limit_bytes:
+                raise UpstreamLost(f"The upstream {self._client.host} sent more than {limit_bytes} bytes.")
+            yield chunk
 
     def at_end(self) -> bool:
         return self._content.at_eof()

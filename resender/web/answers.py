@@ -36,7 +36,7 @@ def write_error(connection: httputil.HTTPConnection, error: AnswerError, *, clos
     headers["Content-Length"] = str(len(body))
     if answer.name == "method_not_allowed":
         headers["Allow"] = "GET, HEAD, POST, PUT, DELETE"
-    if answer.name == "busy":
+    if answer.name in ("busy", "not_ready"):
         headers["Retry-After"] = "1"
     if close:
         headers["Connection"] = "close"

@@ -20,6 +20,7 @@ from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
 from resender.core.headers import Pairs, headers_down, headers_up
+from resender.core.market_request import Miss
 from resender.core.redact import path_only
 from resender.core.routing import METHODS, Route, encode_high_bytes, has_signature, resolve
 from resender.errors import (
@@ -34,9 +35,20 @@ from resender.errors import (
     UpstreamLost,
 )
 from resender.gateway import Gateway
+from resender.market.cache import Hit, Outcome
 from resender.store import LogRecord
 from resender.upstream.rest import REPEATABLE, RestResponse
 from resender.web.answers import client_ip, write_error
+from resender.web.market import (
+    CACHE_HEADER,
+    LOCAL_PREFIX,
+    accepts_gzip,
+    answer_local,
+    ask_cache,
+    is_cached_path,
+    write_hit,
+)
+from resender.web.wire import WireHeaders
 
 logger = logging.getLogger("resender.forward")
 
@@ -60,38 +72,6 @@ def _declared_length(headers: httputil.HTTPHeaders) -> int:
     if not (text.isascii() and text.isdigit()):
         return 0
     return int(text) if len(text) < 19 else _UNLIMITED
-
-
-class WireHeaders:
-    """Response headers as pairs, with the part of the HTTPHeaders interface Tornado writes from.
-
-    Unlike HTTPHeaders it keeps the upstream's spelling of names.
-    """
-
-    __slots__ = ("length", "pairs")
-
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs = pairs
-        self.length: str | None = None
-        for name, value in pairs:
-            if name.lower() == "content-length":
-                self.length = value
-
-    def __contains__(self, name: str) -> bool:
-        return name == "Content-Length" and self.length is not None
-
-    def __getitem__(self, name: str) -> str:
-        if name == "Content-Length" and self.length is not None:
-            return self.length
-        raise KeyError(name)
-
-    def __setitem__(self, name: str, value: str) -> None:
-        self.pairs.append((name, value))
-        if name == "Content-Length":
-            self.length = value
-
-    def get_all(self) -> Pairs:
-        return self.pairs
 
 
 class RequestDelegate(httputil.HTTPMessageDelegate):
@@ -121,6 +101,10 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         self.is_gone = False
         # The first bytes of an upstream's answer have been written.
         self.has_begun = False
+        self.is_local = False
+        self.outcome: Outcome | None = None
+        # Why the cache did not answer, for the header.
+        self.miss = ""
 
     # --- what Tornado calls ----------------------------------------------------------------
 
@@ -183,9 +167,12 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         if self.error is not None:
             self._refuse(self.error, close=not gateway.is_ready)
             return
+        if self._answer_from_cache():
+            return
         gateway.in_flight += 1
         self.connection.set_close_callback(self._client_gone)
-        self.task = gateway.calls.spawn(self._forward(target), name="call-forward")
+        work = self._serve_local(self.target) if self.is_local else self._forward(target)
+        self.task = gateway.calls.spawn(work, name="call-forward")
 
     def on_connection_close(self) -> None:
         # The client left while it was still sending: nothing has been forwarded yet.
@@ -201,7 +188,11 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         self.entry_id = gateway.whitelist.match(self.ip)
         if self.entry_id is None:
             raise Forbidden(self.ip)
-        self.route = resolve(self.target)
+        self.is_local = self.target.startswith(LOCAL_PREFIX)
+        if self.is_local and self.method != "GET":
+            raise MethodNotAllowed("Local endpoints answer GET only.")
+        if not self.is_local:
+            self.route = resolve(self.target)
         if self.method not in METHODS:
             raise MethodNotAllowed(f"The method {self.method[:20]} is not allowed.")
         too_large = self._too_large(headers)
@@ -225,7 +216,8 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
 
     def _final_target(self) -> str:
         """Return the upstream's request target in ASCII."""
-        assert self.route is not None
+        if self.route is None:
+            return self.target
         target = self.route.target
         if target.isascii():
             return target
@@ -244,6 +236,62 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             sent = write_error(self.connection, error, close=close)
         self._log(error.answer.status, None, 0.0, sent, error.msg)
 
+    # --- the cache -------------------------------------------------------------------------
+
+    def _answer_from_cache(self) -> bool:
+        """Answer out of memory if that can be done at once; remember why not otherwise."""
+        route, cache = self.route, self.gateway.cache
+        if cache is None or route is None or self.method != "GET" or not is_cached_path(route.path):
+            return False
+        if self.body:
+            self.miss = "body"
+            return False
+        self.outcome = ask_cache(cache, route, self.headers)
+        if isinstance(self.outcome, Hit):
+            self._write_hit(self.outcome)
+            return True
+        if isinstance(self.outcome, Miss):
+            self.miss = self.outcome.reason
+        return False
+
+    def _write_hit(self, hit: Hit, extra: Pairs | None = None) -> None:
+        cache = self.gateway.cache
+        assert cache is not None
+        sent = 0
+        if not self.is_gone and not self.connection.stream.closed():
+            market = self.route.market if self.route is not None else None
+            sent = write_hit(self.connection, market, cache, hit, extra=extra)
+        self._log(200, None, 0.0, sent, None)
+
+    async def _settle(self) -> bool:
+        """Wait for the cache at a candle's end; return whether it answered."""
+        outcome = self.outcome
+        if not isinstance(outcome, Awaitable):
+            return False
+        self.outcome = None
+        found = await outcome
+        if isinstance(found, Hit):
+            self._write_hit(found)
+            return True
+        self.miss = found.reason
+        return False
+
+    async def _serve_local(self, target: str) -> None:
+        path, _, query = target.partition("?")
+        try:
+            hit, extra = await answer_local(self.gateway, path, query, packed=accepts_gzip(self.headers))
+            self._write_hit(hit, extra)
+        except AnswerError as error:
+            sent = self._answer(error)
+            self._log(error.answer.status, None, 0.0, sent, error.msg)
+        except asyncio.CancelledError:
+            self.connection.close()
+        except Exception:
+            logger.exception("%s failed", path_only(target))
+            self._answer(InternalError())
+        finally:
+            self.gateway.in_flight -= 1
+
     # --- forwarding ------------------------------------------------------------------------
 
     async def _forward(self, target: str) -> None:
@@ -253,7 +301,11 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         response: RestResponse | None = None
         status = sent = 0
         problem: str | None = None
+        was_hit = False
         try:
+            if await self._settle():
+                was_hit = True
+                return
             up = headers_up(self.headers.get_all(), gateway.user_agent)
             response = await gateway.egress.send(route.market, self.method, target, up, self.body)
             status = response.status
@@ -285,8 +337,9 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
                         "client %s went away; %s %s was finished all the same: status %s",
                         self.ip, self.method, path_only(route.path), upstream_status or status,
                     )  # fmt: skip
-            gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)
-            self._log(status, upstream_status, duration_s * 1000, sent, problem)
+            if not was_hit:
+                gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)
+                self._log(status, upstream_status, duration_s * 1000, sent, problem)
 
     def _cut_off(self, route: Route) -> tuple[int, int, str]:
         """The gateway stops and can wait no longer; a client left without a word might repeat the call."""
@@ -309,7 +362,9 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         A break in the middle breaks the client's connection too, after the headers and what there
         is of the body: a client that saw no byte of an answer might repeat the call by itself.
         """
-        headers = WireHeaders(headers_down(response.headers))
+        pairs = headers_down(response.headers)
+        self._note(response.status, pairs)
+        headers = WireHeaders(pairs)
         has_body = self.method != "HEAD" and response.status not in _NO_BODY_STATUS
         sent = 0
         chunk = b""
@@ -357,6 +412,19 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         else:
             self.connection.finish()
         return sent, None
+
+    def _note(self, status: int, pairs: Pairs) -> None:
+        """Tell the cache what the upstream's headers say, and the client why it was asked."""
+        cache, route = self.gateway.cache, self.route
+        if cache is None or route is None:
+            return
+        for name, value in pairs:
+            if name.lower() == "x-mbx-used-weight-1m":
+                cache.note_weight(route.market, value)
+            elif status in (418, 429) and name.lower() == "retry-after" and value.isdigit():
+                cache.close_pool(route.market, int(value[:9]) * 1000)
+        if self.miss:
+            pairs.append((CACHE_HEADER, f"miss; {self.miss}"))
 
     async def _break(self, written: Awaitable[None] | None, *, reset: bool) -> None:
         """End the client's connection once what was written has left."""

@@ -1,0 +1,445 @@
+"""The market cache: answers kline and bookTicker calls from memory when it can prove the answer.
+
+It writes no HTTP and opens no connection: how to fetch and how to make stream pools is handed
+in. It owns the market lines and through them everything that is kept; all of it changes on the
+event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from resender.aio import Clock, Tasks
+from resender.core.intervals import next_open
+from resender.core.klines import Span
+from resender.core.market_request import BookTickerRequest, KlineRequest, Miss
+from resender.core.markets import INTERVALS, Market
+from resender.core.preload import PreloadRule, wanted
+from resender.core.weight import DEFAULT_LIMITS, POOLS, WeightShare, kline_weight
+from resender.market.backfill import Backfill, Fetch, Reader, ReadFailed
+from resender.market.entries import BOOK_TICKER, Entry, KlineEntry, TickerEntry
+from resender.market.line import MakePool, MarketLine
+from resender.market.packing import worth_packing
+from resender.market.seeds import seed
+from resender.market.warm import WarmFiles
+
+logger = logging.getLogger("resender.market")
+
+# How often a changed candle is pushed. Source: web-socket-streams.md of 2026-07-21; um, cm SDKs.
+PUSH_MS: dict[Market, int] = {Market.SPOT: 2000, Market.UM: 250, Market.CM: 250}
+SPOT_SECOND_PUSH_MS = 1000
+CACHED_MARKETS = tuple(INTERVALS)
+_SETTLE_LIMIT = 3
+_SETTLE_TIMEOUT_S = 3.0
+_REREAD_S = 1.0
+_SWEEP_S = 15.0
+_MAX_BODIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An answer out of memory.
+
+    Shape: `body` as Binance sends it, `packed` the same compressed by gzip or None.
+    Units: `age_ms` since the last proof that it is current.
+    """
+
+    body: bytes
+    packed: bytes | None
+    age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """Settings of the cache.
+
+    Units: names ending in `_s` seconds, `_ms` milliseconds, `_minutes` minutes.
+    """
+
+    depth: int = 1500
+    idle_minutes: float = 30.0
+    max_on_demand: int = 300
+    settle_wait_ms: int = 250
+    refresh_s: float = 60.0
+    backfill_share: float = 0.5
+
+
+Outcome = Hit | Miss | Awaitable["Hit | Miss"]
+
+
+class MarketCache:
+    """Kline series and book tickers of all markets."""
+
+    def __init__(
+        self,
+        options: CacheOptions,
+        *,
+        fetch: Fetch,
+        make_pool: MakePool,
+        clock: Clock,
+        tasks: Tasks,
+        files: WarmFiles | None = None,
+    ) -> None:
+        self.options = options
+        self._clock = clock
+        self._tasks = tasks
+        self._files = files
+        self._rules: tuple[PreloadRule, ...] = ()
+        self.hits = 0
+        self.misses = 0
+        self.used_weight: dict[str, str] = {}
+        self.lines: dict[Market, MarketLine] = {}
+        self.shares: dict[str, WeightShare] = {}
+        for pool, limit in DEFAULT_LIMITS.items():
+            self.shares[pool] = WeightShare(limit, options.backfill_share)
+        for market in CACHED_MARKETS:
+            self.lines[market] = MarketLine(
+                market,
+                reader=Reader(fetch, self.shares[POOLS[market]], clock),
+                make_pool=make_pool,
+                clock=clock,
+                tasks=tasks,
+                depth=options.depth,
+                refresh_s=options.refresh_s,
+                on_symbols=self._on_symbols,
+                on_created=self._on_created,
+            )
+        self.backfills: dict[str, Backfill] = {}
+        for pool in DEFAULT_LIMITS:
+            markets = [market for market in CACHED_MARKETS if POOLS[market] == pool]
+            self.backfills[pool] = Backfill(
+                pool,
+                self.lines[markets[0]].reader,
+                lambda markets=tuple(markets): [  # type: ignore[misc]
+                    entry for market in markets for entry in self.lines[market].klines.values()
+                ],
+                lambda market: self.lines[market].server,
+                clock,
+                tasks,
+            )
+            for market in markets:
+                self.lines[market].backfill = self.backfills[pool]
+
+    # --- life ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin; nothing is asked of an exchange before a call or a rule wants something."""
+        for backfill in self.backfills.values():
+            backfill.start()
+        self._tasks.spawn(self._sweep(), name="cache-sweep")
+        if self._files is not None:
+            self._files.start(self._snapshots)
+
+    async def stop(self) -> None:
+        for line in self.lines.values():
+            await line.stop()
+        if self._files is not None:
+            await self._files.stop()
+
+    def _snapshots(self) -> list[KlineEntry]:
+        return [entry for line in self.lines.values() for entry in line.klines.values()]
+
+    async def _sweep(self) -> None:
+        """Drop what nobody has asked for in a long time."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            limit = self._clock.mono() - self.options.idle_minutes * 60
+            for line in self.lines.values():
+                for entry in line.entries():
+                    if not entry.is_preload and entry.used_mono < limit:
+                        line.remove(entry)
+
+    # --- rules -----------------------------------------------------------------------------
+
+    def set_rules(self, rules: Sequence[PreloadRule]) -> None:
+        """Put new preload rules in force."""
+        self._rules = tuple(rules)
+        for market in {rule.market for rule in self._rules}:
+            self.lines[market].start()
+        for line in self.lines.values():
+            if line.symbols.is_loaded:
+                self._on_symbols(line)
+
+    def _on_symbols(self, line: MarketLine) -> None:
+        """Symbols or rules changed: keep what the rules want now."""
+        rules = [rule for rule in self._rules if rule.market is line.market]
+        keys = set()
+        for _, symbol, what in wanted(rules, {line.market: list(line.symbols.tradable)}):
+            keys.add((symbol, what))
+            line.add(symbol, what, is_preload=True)
+        for entry in line.entries():
+            if entry.is_preload and (entry.symbol, entry.key[2]) not in keys:
+                entry.is_preload = False
+                entry.used_mono = self._clock.mono()
+
+    def _on_created(self, entry: KlineEntry) -> None:
+        if self._files is not None:
+            self._files.restore(entry, self._wake)
+
+    def _wake(self, entry: KlineEntry) -> None:
+        self.backfills[POOLS[entry.market]].wake()
+
+    def _start_on_demand(self, line: MarketLine, symbol: str, what: str) -> str:
+        """Begin to keep what a call asked for; return why it is not there yet."""
+        line.start()
+        if not line.symbols.is_loaded:
+            line.wish(symbol, what)
+            return "starting"
+        if symbol not in line.symbols:
+            return "unknown symbol"
+        count = sum(not entry.is_preload for each in self.lines.values() for entry in each.entries())
+        if count >= self.options.max_on_demand:
+            return "too many series"
+        line.add(symbol, what)
+        return "not held yet"
+
+    # --- klines ----------------------------------------------------------------------------
+
+    def klines(self, request: KlineRequest, *, packed: bool, start: bool = True) -> Outcome:
+        """Answer a kline call, perhaps after a short wait at a candle's end."""
+        line = self.lines[request.market]
+        entry = line.klines.get((request.symbol, request.interval))
+        if entry is None:
+            reason = self._start_on_demand(line, request.symbol, request.interval) if start else "not held"
+            return self._miss(None, reason)
+        entry.used_mono = self._clock.mono()
+        found = self._try_klines(line, entry, request, packed)
+        if isinstance(found, Hit):
+            return self._hit(entry, found)
+        if found.can_settle:
+            return self._settle_klines(line, entry, request, packed)
+        return self._miss(entry, found.reason)
+
+    def _try_klines(
+        self, line: MarketLine, entry: KlineEntry, request: KlineRequest, packed: bool
+    ) -> Hit | _Lack:
+        mono = self._clock.mono()
+        proof = line.kline_pool.proof_mono(entry.stream) if entry.is_live else None
+        if proof is None:
+            return _Lack("stream not live")
+        if not line.server.is_set:
+            return _Lack("starting")
+        now_ms = line.server.now_ms(mono)
+        series = entry.series
+        push_ms = SPOT_SECOND_PUSH_MS if entry.interval == "1s" else PUSH_MS[entry.market]
+        need = series.check(now_ms, push_ms)
+        if need is not None:
+            return _Lack(need.reason, can_settle=need.can_settle, may_come=need.may_come)
+        if not line.kline_pool.is_proven(entry.stream) and now_ms - series.read_ms > _REREAD_S * 1000:
+            # Binance acknowledges what it will never send: without one frame only REST proves.
+            return _Lack("stream not proven", can_settle=True)
+        span = self._select(entry, request, now_ms)
+        if span is None:
+            return _Lack("range not held")
+        body, gz = self._bodies(entry, span, packed)
+        return Hit(body, gz, max(0, int((mono - proof) * 1000)))
+
+    def _select(self, entry: KlineEntry, request: KlineRequest, now_ms: int) -> Span | None:
+        """Choose rows by the market's own rule for times."""
+        series, start, end, limit = entry.series, request.start_ms, request.end_ms, request.limit
+        if start is None and end is None:
+            return series.latest(limit)
+        if start is not None and start > now_ms:
+            return None
+        if request.market is Market.CM:
+            # COIN-M answers with the latest rows of at most 200 days.
+            # Source: binance-connector-python (cm) of 2026-08-21, market_data_api.py.
+            window_ms = 200 * 86_400_000
+            if start is not None and end is not None and end - start > window_ms:
+                return None
+            upper = end if end is not None else (start or 0) + window_ms
+            lower = start if start is not None else upper - window_ms
+            return series.latest_until(lower, upper, limit)
+        if start is None:
+            return series.latest_until(None, end or 0, limit)
+        return series.first_from(start, end, limit)
+
+    def _bodies(self, entry: KlineEntry, span: Span, packed: bool) -> tuple[bytes, bytes | None]:
+        """Return the body of a span, plain and compressed, made once for each version of the series."""
+        series = entry.series
+        if entry.bodies_version != series.version or len(entry.bodies) > _MAX_BODIES:
+            entry.bodies.clear()
+            entry.bodies_version = series.version
+        key = (span.first, span.last, len(span.tail))
+        known = entry.bodies.get(key)
+        if known is None or (span.tail and not known[0].endswith(span.tail[-1] + b"]")):  # type: ignore[union-attr]
+            known = entry.bodies[key] = [series.body(span), None]
+        body = known[0]
+        assert body is not None
+        if packed and known[1] is None and worth_packing(body):
+            closed = 1 + len(series.closed_part(span)) if span.tail else len(body) - 1
+            head_key = series.part_key(span)
+            known[1] = entry.packer.pack(head_key, body[:closed], body[closed:])
+        return body, known[1]
+
+    async def _settle_klines(
+        self, line: MarketLine, entry: KlineEntry, request: KlineRequest, packed: bool
+    ) -> Hit | Miss:
+        """Wait a moment for the event, then make one read for all who wait."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.options.settle_wait_ms / 1000
+        while True:
+            found = self._try_klines(line, entry, request, packed)
+            if isinstance(found, Hit):
+                return self._hit(entry, found)
+            if not found.can_settle:
+                return self._miss(entry, found.reason)
+            left_s = deadline - loop.time()
+            if not found.may_come or left_s <= 0:
+                break
+            waiter = loop.create_future()
+            entry.waiters.append(waiter)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(waiter, left_s)
+        read = self._settle_read(line, entry)
+        if read is not None:
+            # One client that leaves must not take the read away from the others.
+            await asyncio.wait({read}, timeout=_SETTLE_TIMEOUT_S)
+        found = self._try_klines(line, entry, request, packed)
+        return self._hit(entry, found) if isinstance(found, Hit) else self._miss(entry, found.reason)
+
+    def _settle_read(self, line: MarketLine, entry: KlineEntry) -> asyncio.Task[None] | None:
+        """Return the one read under way, or begin one; None if none may be made now."""
+        if entry.read is not None and not entry.read.done():
+            return entry.read
+        series, mono = entry.series, self._clock.mono()
+        last = series.last_open
+        closed_ms = next_open(entry.interval, last) - 1 if last is not None else 0
+        was_after_close = series.read_ms > closed_ms
+        if mono - entry.read_mono < _REREAD_S and was_after_close:
+            return None
+        if not line.reader.share.take(
+            kline_weight(entry.market, _SETTLE_LIMIT), line.now_ms(), is_urgent=True
+        ):
+            return None
+        entry.read_mono = mono
+        entry.read = self._tasks.spawn(
+            self._read_latest(line, entry), name=f"kline-settle:{entry.symbol}@{entry.interval}"
+        )
+        return entry.read
+
+    async def _read_latest(self, line: MarketLine, entry: KlineEntry) -> None:
+        series = entry.series
+        epoch, made_ms = series.epoch, line.now_ms()
+        if not entry.is_live:
+            return
+        try:
+            candles = await line.reader.klines(entry, _SETTLE_LIMIT, made_ms)
+        except ReadFailed as error:
+            logger.info("%s %s %s cannot be settled: %s", *entry.key, error)
+            return
+        if entry.series is not series or entry.is_dropped:
+            return
+        if not series.apply_read(candles, made_ms, epoch=epoch, is_whole=len(candles) < _SETTLE_LIMIT):
+            # More than three candles behind: the backfill reads as many as it takes.
+            series.is_synced = False
+            self._wake(entry)
+        entry.wake()
+
+    # --- book tickers ----------------------------------------------------------------------
+
+    def book_tickers(self, request: BookTickerRequest, *, packed: bool, start: bool = True) -> Outcome:
+        """Answer a bookTicker call for one symbol or a list."""
+        line = self.lines[request.market]
+        entries = []
+        for symbol in request.symbols:
+            entry = line.tickers.get(symbol)
+            if entry is None:
+                reason = self._start_on_demand(line, symbol, BOOK_TICKER) if start else "not held"
+                # The rest of the list starts too, so that the next call finds all of it.
+                for other in request.symbols:
+                    if start and other not in line.tickers:
+                        self._start_on_demand(line, other, BOOK_TICKER)
+                return self._miss(None, reason)
+            entry.used_mono = self._clock.mono()
+            entries.append(entry)
+        lack = self._ticker_lack(line, entries)
+        if lack is None:
+            return self._ticker_hit(line, entries, request)
+        if lack.can_settle and len(entries) == 1:
+            return self._settle_ticker(line, entries, request)
+        return self._miss(entries[0], lack.reason)
+
+    def _ticker_lack(self, line: MarketLine, entries: list[TickerEntry]) -> _Lack | None:
+        pool, mono = line.ticker_pool, self._clock.mono()
+        for entry in entries:
+            if not entry.is_live or pool.proof_mono(entry.stream) is None:
+                return _Lack("stream not live")
+            if not entry.ticker.is_valid:
+                return _Lack("not read yet")
+            if not pool.is_proven(entry.stream) and mono - entry.seeded_mono > _REREAD_S:
+                return _Lack("stream not proven", can_settle=True)
+        return None
+
+    def _ticker_hit(self, line: MarketLine, entries: list[TickerEntry], request: BookTickerRequest) -> Hit:
+        pool, mono = line.ticker_pool, self._clock.mono()
+        proof = min(pool.proof_mono(entry.stream) or mono for entry in entries)
+        if request.is_list:
+            body = b"[" + b",".join(entry.ticker.object() for entry in entries) + b"]"
+        else:
+            body = entries[0].ticker.body()
+        for entry in entries[1:]:
+            entry.hits += 1
+        hit = Hit(body, None, max(0, int((mono - proof) * 1000)))
+        return self._hit(entries[0], hit)
+
+    async def _settle_ticker(
+        self, line: MarketLine, entries: list[TickerEntry], request: BookTickerRequest
+    ) -> Hit | Miss:
+        """Read the value anew: the stream has not shown yet that it works."""
+        entry = entries[0]
+        if entry.read is None or entry.read.done():
+            entry.read = self._tasks.spawn(self._reseed(line, entry), name=f"ticker-settle:{entry.symbol}")
+        await asyncio.wait({entry.read}, timeout=_SETTLE_TIMEOUT_S)
+        lack = self._ticker_lack(line, entries)
+        return self._ticker_hit(line, entries, request) if lack is None else self._miss(entry, lack.reason)
+
+    async def _reseed(self, line: MarketLine, entry: TickerEntry) -> None:
+        if not line.ticker_pool.is_proven(entry.stream):
+            entry.ticker.lose()
+        with suppress(ReadFailed):
+            await seed(line, [entry])
+
+    # --- counting --------------------------------------------------------------------------
+
+    def _hit(self, entry: Entry, hit: Hit) -> Hit:
+        entry.hits += 1
+        self.hits += 1
+        return hit
+
+    def _miss(self, entry: Entry | None, reason: str) -> Miss:
+        self.misses += 1
+        if entry is not None:
+            entry.misses[reason] += 1
+        return Miss(reason)
+
+    def note_weight(self, market: Market, text: str) -> None:
+        """Take the used weight a response told, for hits and for the own share."""
+        pool = POOLS.get(market)
+        if pool is None or not text.isdigit() or len(text) > 9:
+            return
+        self.used_weight[pool] = text
+        line = self.lines[market]
+        if line.server.is_set:
+            self.shares[pool].observe(int(text), line.now_ms())
+
+    def close_pool(self, market: Market, pause_ms: int) -> None:
+        """A client's call met a 429 or 418: own reads pause too."""
+        pool = POOLS.get(market)
+        line = self.lines.get(market)
+        if pool is not None and line is not None:
+            now_ms = line.now_ms() if line.server.is_set else self._clock.now_ms()
+            self.shares[pool].close(now_ms + pause_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """What an entry lacks for an answer now."""
+
+    reason: str
+    can_settle: bool = False
+    may_come: bool = False

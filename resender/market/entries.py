@@ -1,0 +1,102 @@
+"""What the cache keeps for one series or ticker: the data, who wants it, how it is doing.
+
+Values with little behaviour; `cache.py` decides, `backfill.py` fills. Owned by the cache and
+touched on the event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from resender.core.book_ticker import BookTicker
+from resender.core.klines import KlineSeries
+from resender.core.markets import Market
+from resender.market.packing import Packer
+
+BOOK_TICKER = "bookTicker"
+
+
+@dataclass(slots=True)
+class Entry:
+    """What klines and tickers share.
+
+    Units: `used_mono` monotonic seconds of the last call that wanted it.
+    """
+
+    market: Market
+    symbol: str
+    stream: str
+    used_mono: float
+    is_preload: bool = False
+    # The stream is acknowledged on a live connection.
+    is_live: bool = False
+    is_dropped: bool = False
+    hits: int = 0
+    misses: Counter[str] = field(default_factory=Counter)
+    # The one read that settles it for all who wait, and when it was sent.
+    read: asyncio.Task[None] | None = None
+    read_mono: float = -1e9
+    # Calls that wait for the next event.
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def wake(self) -> None:
+        """Let the calls that wait for an event look again."""
+        if self.waiters:
+            waiters, self.waiters = self.waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+@dataclass(slots=True)
+class KlineEntry(Entry):
+    """One kline series."""
+
+    interval: str = ""
+    series: KlineSeries = field(default_factory=lambda: KlineSeries("1m", 1))
+    packer: Packer = field(default_factory=Packer)
+    # Bodies of the current version: (first, last, rows after) -> (plain, gzip or None).
+    bodies: dict[tuple[int, int, int], list[bytes | None]] = field(default_factory=dict)
+    bodies_version: int = -1
+    # Nothing older can be had or is wanted.
+    is_filled: bool = False
+    # Rows asked for when the last read did not join what is held.
+    sync_limit: int = 0
+    failures: int = 0
+    not_before_mono: float = 0.0
+    is_reading: bool = False
+    saved_version: int = -1
+
+    @property
+    def key(self) -> tuple[Market, str, str]:
+        return self.market, self.symbol, self.interval
+
+    @property
+    def state(self) -> str:
+        if not self.is_live:
+            return "connecting"
+        if not self.series.is_synced:
+            return "syncing"
+        return "live" if self.is_filled else "filling"
+
+
+@dataclass(slots=True)
+class TickerEntry(Entry):
+    """One symbol's book ticker."""
+
+    ticker: BookTicker = field(default_factory=lambda: BookTicker(Market.SPOT))
+    # Grows with every loss: a seed read before it does not count after it.
+    epoch: int = 0
+    seeded_mono: float = -1e9
+
+    @property
+    def key(self) -> tuple[Market, str, str]:
+        return self.market, self.symbol, BOOK_TICKER
+
+    @property
+    def state(self) -> str:
+        if not self.is_live:
+            return "connecting"
+        return "live" if self.ticker.is_valid else "syncing"

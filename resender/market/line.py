@@ -1,0 +1,323 @@
+"""One market of the cache: its symbols, its clock, its streams and what it keeps.
+
+It does not answer clients; `cache.py` does. It owns the stream pools and the entries of its
+market, and changes them on the event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import orjson
+
+from resender.aio import Backoff, Clock, Tasks
+from resender.core.book_ticker import BookTicker
+from resender.core.klines import KlineSeries, parse_event
+from resender.core.markets import BY_MARKET, INTERVALS, STREAM_PATHS, Market
+from resender.core.server_clock import ServerClock
+from resender.core.stream_names import book_ticker_stream, kline_stream
+from resender.core.weight import exchange_info_weight
+from resender.market.backfill import Backfill, Reader, ReadFailed
+from resender.market.entries import BOOK_TICKER, KlineEntry, TickerEntry
+from resender.market.symbols import EXCHANGE_INFO, SymbolTable
+
+logger = logging.getLogger("resender.market")
+
+_RESYNC_S = 600.0
+_MAX_WISHES = 500
+
+
+class Pool(Protocol):
+    """What the cache needs of `resender.upstream.stream_pool.StreamPool`."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def want(self, names: Iterable[str]) -> None: ...
+    def drop(self, names: Iterable[str]) -> None: ...
+    def proof_mono(self, name: str) -> float | None: ...
+    def is_proven(self, name: str) -> bool: ...
+    @property
+    def connections(self) -> list[Any]: ...
+
+
+OnFrame = Callable[[str, dict[str, Any]], "bool | None"]
+OnStreams = Callable[[list[str]], None]
+MakePool = Callable[[Market, str, OnFrame, OnStreams, OnStreams], Pool]
+
+
+class MarketLine:
+    """Everything the cache keeps of one market."""
+
+    def __init__(
+        self,
+        market: Market,
+        *,
+        reader: Reader,
+        make_pool: MakePool,
+        clock: Clock,
+        tasks: Tasks,
+        depth: int,
+        refresh_s: float,
+        on_symbols: Callable[[MarketLine], None],
+        on_created: Callable[[KlineEntry], None],
+    ) -> None:
+        self.market = market
+        self.symbols = SymbolTable(market)
+        self.server = ServerClock()
+        self.klines: dict[tuple[str, str], KlineEntry] = {}
+        self.tickers: dict[str, TickerEntry] = {}
+        self.backfill: Backfill | None = None
+        self.reader = reader
+        self._by_stream: dict[str, KlineEntry | TickerEntry] = {}
+        self._clock = clock
+        self._tasks = tasks
+        self._depth = depth
+        self._refresh_s = refresh_s
+        self._on_symbols = on_symbols
+        self._on_created = on_created
+        self._wishes: dict[tuple[str, str], None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._resync = asyncio.Event()
+        self._seeding: asyncio.Task[None] | None = None
+        paths = STREAM_PATHS[market]
+        by_path = {
+            path: make_pool(market, path, self._on_frame, self._on_live, self._on_lost)
+            for path in dict.fromkeys(paths.values())
+        }
+        self.pools = list(by_path.values())
+        self.kline_pool = by_path[paths["kline"]]
+        self.ticker_pool = by_path[paths["bookTicker"]]
+
+    # --- life ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to follow this market; the first call does it, later ones do nothing."""
+        if self._task is None:
+            self._task = self._tasks.spawn(self._follow(), name=f"market-follow:{self.market}")
+
+    async def stop(self) -> None:
+        for pool in self.pools:
+            await pool.stop()
+
+    @property
+    def is_started(self) -> bool:
+        return self._task is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether symbols and clock are known."""
+        return self.symbols.is_loaded and self.server.is_set
+
+    def now_ms(self) -> int:
+        return self.server.now_ms(self._clock.mono())
+
+    async def _follow(self) -> None:
+        """Keep clock and symbols current."""
+        for pool in self.pools:
+            await pool.start()
+        backoff = Backoff(first_s=1.0, cap_s=60.0)
+        synced_mono = -1e9
+        while True:
+            wait_s = self._refresh_s
+            try:
+                if (
+                    not self.server.is_set
+                    or self._clock.mono() - synced_mono > _RESYNC_S
+                    or self._resync.is_set()
+                ):
+                    await self._read_time()
+                    synced_mono = self._clock.mono()
+                    self._resync.clear()
+                await self._read_symbols()
+                backoff.reset()
+            except ReadFailed as error:
+                wait_s = backoff.next_s()
+                logger.warning("%s: symbols or time cannot be read: %s", self.market, error)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._resync.wait(), wait_s)
+
+    async def _read_time(self) -> None:
+        body = await self._get(BY_MARKET[self.market].time_path, 1)
+        try:
+            server_ms = orjson.loads(body)["serverTime"]
+        except (ValueError, KeyError, TypeError):
+            raise ReadFailed("an answer to /time without serverTime") from None
+        if type(server_ms) is not int:
+            raise ReadFailed("an answer to /time without serverTime")
+        self.server.set(server_ms, self._clock.mono())
+
+    async def _read_symbols(self) -> None:
+        body = await self._get(EXCHANGE_INFO[self.market], exchange_info_weight(self.market))
+        was_loaded = self.symbols.is_loaded
+        try:
+            changed = self.symbols.load(body)
+        except ValueError as error:
+            raise ReadFailed(str(error)) from None
+        if self.symbols.weight_limit is not None:
+            self.reader.share.limit = self.symbols.weight_limit
+        if not changed:
+            return
+        self._drop_untradable()
+        wishes, self._wishes = self._wishes, {}
+        for symbol, what in wishes:
+            self.add(symbol, what)
+        self._on_symbols(self)
+        if not was_loaded:
+            logger.info("%s: %d symbols can be traded", self.market, len(self.symbols.tradable))
+
+    async def _get(self, target: str, weight: int) -> bytes:
+        now_ms = self.now_ms() if self.server.is_set else self._clock.now_ms()
+        while not self.reader.share.take(weight, now_ms, is_urgent=True):
+            # A ban is waited out; the clients' calls go on meanwhile.
+            pause_ms = self.reader.share.next_chance_ms(now_ms) - now_ms
+            await asyncio.sleep(max(0.2, min(60.0, pause_ms / 1000)))
+            now_ms = self.now_ms() if self.server.is_set else self._clock.now_ms()
+        return await self.reader.get(self.market, target, now_ms)
+
+    # --- what is kept ----------------------------------------------------------------------
+
+    def wish(self, symbol: str, what: str) -> None:
+        """Remember what was asked for before the symbols were known."""
+        if len(self._wishes) < _MAX_WISHES:
+            self._wishes[symbol, what] = None
+
+    def add(self, symbol: str, what: str, *, is_preload: bool = False) -> KlineEntry | TickerEntry | None:
+        """Begin to keep an interval of a symbol, or its bookTicker; None if it cannot be traded."""
+        if symbol not in self.symbols:
+            return None
+        now = self._clock.mono()
+        entry: KlineEntry | TickerEntry
+        if what == BOOK_TICKER:
+            known = self.tickers.get(symbol)
+            if known is not None:
+                known.is_preload |= is_preload
+                return known
+            stream = book_ticker_stream(symbol)
+            entry = TickerEntry(self.market, symbol, stream, now, is_preload, ticker=BookTicker(self.market))
+            self.tickers[symbol] = entry
+            self._by_stream[stream] = entry
+            self.ticker_pool.want([stream])
+            return entry
+        if what not in INTERVALS[self.market]:
+            return None
+        kept = self.klines.get((symbol, what))
+        if kept is not None:
+            kept.is_preload |= is_preload
+            return kept
+        stream = kline_stream(symbol, what)
+        series = KlineSeries(what, self._depth)
+        entry = KlineEntry(self.market, symbol, stream, now, is_preload, interval=what, series=series)
+        self.klines[symbol, what] = entry
+        self._by_stream[stream] = entry
+        self._on_created(entry)
+        self.kline_pool.want([stream])
+        return entry
+
+    def remove(self, entry: KlineEntry | TickerEntry) -> None:
+        """Stop keeping an entry."""
+        entry.is_dropped = True
+        entry.is_live = False
+        self._by_stream.pop(entry.stream, None)
+        if isinstance(entry, KlineEntry):
+            self.klines.pop((entry.symbol, entry.interval), None)
+            self.kline_pool.drop([entry.stream])
+        else:
+            self.tickers.pop(entry.symbol, None)
+            self.ticker_pool.drop([entry.stream])
+        entry.wake()
+
+    def entries(self) -> list[KlineEntry | TickerEntry]:
+        return [*self.klines.values(), *self.tickers.values()]
+
+    def _drop_untradable(self) -> None:
+        for entry in self.entries():
+            if entry.symbol not in self.symbols:
+                logger.info("%s: %s cannot be traded any more and is dropped", self.market, entry.symbol)
+                self.remove(entry)
+
+    # --- what the streams say --------------------------------------------------------------
+
+    def _on_frame(self, name: str, data: dict[str, Any]) -> bool | None:
+        entry = self._by_stream.get(name)
+        if entry is None:
+            return None
+        if isinstance(entry, TickerEntry):
+            if data["s"] != entry.symbol:
+                raise ValueError("a book ticker of another symbol")
+            entry.ticker.apply(data)
+            return None
+        symbol, interval, candle = parse_event(data)
+        if symbol != entry.symbol or interval != entry.interval:
+            raise ValueError("a kline of another series")
+        if not self.server.observe(data["E"], self._clock.mono()) and self.server.is_set:
+            self._resync.set()
+        if entry.series.apply_event(candle) and entry.waiters:
+            entry.wake()
+        return None
+
+    def _on_live(self, names: list[str]) -> None:
+        needs_seed = False
+        for name in names:
+            entry = self._by_stream.get(name)
+            if entry is None:
+                continue
+            entry.is_live = True
+            if isinstance(entry, TickerEntry):
+                needs_seed |= not entry.ticker.is_valid
+            else:
+                entry.not_before_mono = 0.0
+        if self.backfill is not None:
+            self.backfill.wake()
+        if needs_seed and self._seeding is None:
+            self._seeding = self._tasks.spawn(self._seed_all(), name=f"ticker-seed:{self.market}")
+
+    def _on_lost(self, names: list[str]) -> None:
+        for name in names:
+            entry = self._by_stream.get(name)
+            if entry is None:
+                continue
+            entry.is_live = False
+            if isinstance(entry, TickerEntry):
+                entry.ticker.lose()
+                entry.epoch += 1
+            else:
+                entry.series.lose()
+
+    # --- seeds of book tickers -------------------------------------------------------------
+
+    async def _seed_all(self) -> None:
+        """Read the tickers that have no value yet, until none is left."""
+        from resender.market.seeds import seed
+
+        backoff = Backoff(first_s=1.0, cap_s=30.0)
+        try:
+            # Streams come alive in batches; most of them bring their own first value at once.
+            await asyncio.sleep(0.2)
+            while missing := [e for e in self.tickers.values() if e.is_live and not e.ticker.is_valid]:
+                try:
+                    done = await seed(self, missing)
+                    backoff.reset()
+                except ReadFailed as error:
+                    logger.warning("%s: book tickers cannot be read: %s", self.market, error)
+                    done = 0
+                if not done:
+                    await asyncio.sleep(backoff.next_s())
+        finally:
+            self._seeding = None
+
+    async def read(self, target: str, weight: int) -> bytes:
+        """Make an own read that may wait for nobody.
+
+        Raises: ReadFailed, also if there is no weight for it now.
+        """
+        now_ms = self.now_ms()
+        if not self.reader.share.take(weight, now_ms, is_urgent=True):
+            raise ReadFailed("no weight left for own reads this minute")
+        return await self.reader.get(self.market, target, now_ms)
+
+    def mono(self) -> float:
+        return self._clock.mono()

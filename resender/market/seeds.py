@@ -1,0 +1,55 @@
+"""First values of book tickers by REST, for symbols whose stream has not spoken yet.
+
+A stream pushes nothing at subscription, a quiet symbol nothing for minutes. Stateless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import orjson
+
+from resender.core.markets import Market
+from resender.core.weight import book_ticker_weight
+from resender.market.backfill import ReadFailed
+from resender.market.entries import TickerEntry
+
+if TYPE_CHECKING:
+    from resender.market.line import MarketLine
+
+PATHS: dict[Market, str] = {
+    Market.SPOT: "/api/v3/ticker/bookTicker",
+    Market.UM: "/fapi/v1/ticker/bookTicker",
+    Market.CM: "/dapi/v1/ticker/bookTicker",
+}
+
+
+async def seed(line: MarketLine, entries: Sequence[TickerEntry]) -> int:
+    """Read the values of some tickers, all symbols at once if that is cheaper; return how many were set.
+
+    A read from before a loss of the stream, or older than what the stream said, sets nothing.
+    Raises: ReadFailed.
+    """
+    is_all = len(entries) > 2
+    target = PATHS[line.market]
+    if not is_all:
+        entries = entries[:1]
+        target += f"?symbol={quote(entries[0].symbol, safe='')}"
+    epochs = {entry.symbol: entry.epoch for entry in entries if entry.is_live}
+    sent_mono = line.mono()
+    body = await line.read(target, book_ticker_weight(line.market, is_all=is_all))
+    try:
+        rows = orjson.loads(body)
+        by_symbol = {row["symbol"]: row for row in (rows if isinstance(rows, list) else [rows])}
+        done = 0
+        for entry in entries:
+            row = by_symbol.get(entry.symbol)
+            if row is None or epochs.get(entry.symbol) != entry.epoch or entry.is_dropped:
+                continue
+            entry.seeded_mono = sent_mono
+            done += entry.ticker.seed(row)
+        return done
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReadFailed(f"a bookTicker answer of a wrong shape ({error})") from None

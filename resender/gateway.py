@@ -214,6 +214,27 @@ class Gateway:
         """Find the address of a client, see `TrustedProxies.client_ip`."""
         return self.proxies.client_ip(peer, forwarded_for, real_ip)
 
+    def _cache_samples(self, cache: MarketCache) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        answers = CounterMetricFamily(
+            "resender_cache_answers", "Calls the cache was asked for, by result.", labels=["result"]
+        )
+        answers.add_metric(["hit"], cache.hits)
+        answers.add_metric(["miss"], cache.misses)
+        series = GaugeMetricFamily("resender_cache_series", "Series and tickers kept.", labels=["market"])
+        live = GaugeMetricFamily(
+            "resender_cache_series_live", "Series and tickers that can answer.", labels=["market"]
+        )
+        connections = GaugeMetricFamily(
+            "resender_stream_connections", "Stream connections that are live.", labels=["market"]
+        )
+        for market, line in cache.lines.items():
+            entries = line.entries()
+            series.add_metric([market.value], len(entries))
+            live.add_metric([market.value], sum(entry.state in ("live", "filling") for entry in entries))
+            links = [link for pool in line.pools for link in pool.connections]
+            connections.add_metric([market.value], sum(link.is_live for link in links))
+        return [answers, series, live, connections]
+
     def _read_samples(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         connections = CounterMetricFamily(
             "resender_upstream_connections",
@@ -229,6 +250,7 @@ class Gateway:
             connections.add_metric([market.value, "new"], client.stats.connections_new)
             connections.add_metric([market.value, "reused"], client.stats.connections_reused)
             repeats.add_metric([market.value], client.stats.repeats)
+        samples = [] if self.cache is None else self._cache_samples(self.cache)
         stats = self.store.stats
         rows = CounterMetricFamily(
             "resender_log_rows", "Rows of the request log, written or dropped.", labels=["result"]
@@ -236,6 +258,7 @@ class Gateway:
         rows.add_metric(["written"], stats.log_written)
         rows.add_metric(["dropped"], stats.log_dropped)
         return [
+            *samples,
             connections,
             repeats,
             rows,

@@ -13,6 +13,8 @@ from typing import Any
 from resender.core.markets import Market
 
 _NUMBERS = re.compile(r"[0-9.]+(?:,[0-9.]+){3}")
+# Two sockets that overlap repeat events in turn; so many in a row mean that ids started over.
+_MAX_OLDER = 100
 
 
 class BookTicker:
@@ -24,7 +26,7 @@ class BookTicker:
     Source: spot rest-api.md of 2026-07-21; binance-connector-python (um, cm) of 2026-08-21.
     """
 
-    __slots__ = ("_data", "_object", "is_valid", "market", "time_ms", "update_id", "version")
+    __slots__ = ("_data", "_object", "_older", "is_valid", "market", "time_ms", "update_id", "version")
 
     def __init__(self, market: Market) -> None:
         self.market = market
@@ -34,6 +36,8 @@ class BookTicker:
         self.version = 0
         self._data: dict[str, Any] = {}
         self._object = b""
+        # Events in a row that were no news.
+        self._older = 0
 
     def apply(self, data: dict[str, Any]) -> bool:
         """Take a stream event; return whether it is news.
@@ -45,6 +49,9 @@ class BookTicker:
         if type(update_id) is not int:
             raise TypeError("an update id that is no number")
         if update_id <= self.update_id:
+            self._older += 1
+            if self._older >= _MAX_OLDER:
+                raise ValueError("update ids that went back")
             return False
         if not _NUMBERS.fullmatch(f"{data['b']},{data['B']},{data['a']},{data['A']}"):
             raise ValueError("a book ticker with texts that are no numbers")
@@ -52,10 +59,9 @@ class BookTicker:
             time_ms = data["T"]
             if type(time_ms) is not int:
                 raise TypeError("a time that is no number")
-            if time_ms < self.time_ms:
-                return False
-            self.time_ms = time_ms
+            self.time_ms = max(self.time_ms, time_ms)
         self.update_id = update_id
+        self._older = 0
         self._data = data
         self._object = b""
         self.is_valid = True
@@ -87,7 +93,10 @@ class BookTicker:
         return True
 
     def lose(self) -> None:
-        """The stream was lost: what is here may be old."""
+        """The stream was lost: what is here may be old, and the next one may count anew."""
+        self.update_id = -1
+        self.time_ms = 0
+        self._older = 0
         if self.is_valid:
             self.is_valid = False
             self.version += 1

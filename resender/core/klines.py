@@ -119,8 +119,8 @@ class KlineSeries:
     """
 
     __slots__ = (
-        "_after_hole", "_base", "_ends", "_opens", "_pending", "_rows", "depth", "epoch", "interval", "is_synced",
-        "is_whole", "read_ms", "version",
+        "_after_hole", "_base", "_ends", "_layout", "_opens", "_pending", "_rows", "depth", "epoch", "interval",
+        "is_synced", "is_whole", "read_ms", "version",
     )  # fmt: skip
 
     def __init__(self, interval: str, depth: int) -> None:
@@ -132,6 +132,8 @@ class KlineSeries:
         self._ends = array("q")
         self._opens = array("q")
         self._base = 0
+        # Grows when offsets come to mean other bytes.
+        self._layout = 0
         self._pending: list[Candle] = []
         # Open times of rows that REST showed right behind a hole: the hole is real.
         self._after_hole: set[int] = set()
@@ -167,6 +169,15 @@ class KlineSeries:
         if self._opens:
             return self._opens[0]
         return self._pending[0].open_time if self._pending else None
+
+    @property
+    def unsettled_close(self) -> int:
+        """Close time of the oldest candle that is not final, or of the newest one."""
+        for candle in self._pending:
+            if not candle.is_final:
+                return candle.close_time
+        last = self.last_open
+        return next_open(self.interval, last) - 1 if last is not None else 0
 
     @property
     def size_bytes(self) -> int:
@@ -284,6 +295,7 @@ class KlineSeries:
         self._ends = ends + self._ends
         self._opens = array("q", [c.open_time for c in older]) + self._opens
         self._base -= len(joined)
+        self._layout += 1
         self.version += 1
         return len(older)
 
@@ -446,7 +458,13 @@ class KlineSeries:
         """Return a key that is the same as long as the closed rows of a span are the same bytes."""
         start = self._ends[span.first - 1] if span.first else self._base
         end = self._ends[span.last - 1] if span.last else self._base
-        return start, end, int(bool(span.tail))
+        return start, end, 2 * self._layout + bool(span.tail)
+
+    def closed_size(self, span: Span) -> int:
+        """Return the bytes of the closed rows of a span, commas included."""
+        if span.first >= span.last:
+            return 0
+        return self._ends[span.last - 1] - (self._ends[span.first - 1] if span.first else self._base)
 
     def closed_part(self, span: Span) -> bytes:
         """Return the closed rows of a span, each followed by a comma."""

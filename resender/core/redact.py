@@ -7,6 +7,7 @@ untouched. It holds no state.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 MASK = "***"
 
@@ -24,9 +25,14 @@ _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.\-]*://)[^/@\s]+@", re.IGNORECASE)
 _LONG_KEY = re.compile(r"\b[A-Za-z0-9]{60,}\b")
 
 
+@lru_cache(maxsize=1024)
+def _redacted_path(path: str) -> str:
+    return redact(path)
+
+
 def path_only(target: str) -> str:
     """Return a request target without its query: the only part that may be logged."""
-    return redact(target.partition("?")[0].partition("#")[0])
+    return _redacted_path(target.partition("?")[0].partition("#")[0])
 
 
 def redact(text: str) -> str:

@@ -232,7 +232,7 @@ class Pings:
     answered: int = 0
     last: float = 0.0
     is_wanted: bool = False
-    open: deque[tuple[int, float]] = field(default_factory=deque)
+    open: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=100))
 
     def next(self, now: float) -> bytes:
         """Count a ping sent now and return its payload."""

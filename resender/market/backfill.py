@@ -178,7 +178,9 @@ class Backfill:
             return None, wait_s
         now_ms = self._server_clock(best.market).now_ms(now_mono)
         weight = kline_weight(best.market, self._limit(best, now_ms))
-        if not self._reader.share.take(weight, now_ms, is_urgent=not best.series.is_synced):
+        # What was live before, or what a client asked for, comes before the rules' first rows.
+        is_urgent = not best.series.is_synced and (best.series.last_final is not None or not best.is_preload)
+        if not self._reader.share.take(weight, now_ms, is_urgent=is_urgent):
             pause_ms = self._reader.share.next_chance_ms(now_ms) - now_ms
             return None, min(_MAX_PAUSE_S, max(0.05, pause_ms / 1000))
         return best, 0.0
@@ -249,5 +251,7 @@ class Backfill:
         old = entry.series
         entry.series = KlineSeries(entry.interval, old.depth)
         entry.series.version = old.version + 1
+        entry.packer.forget()
+        entry.bodies.clear()
         entry.sync_limit = 0
         entry.is_filled = False

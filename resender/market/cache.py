@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from resender.aio import Clock, Tasks
-from resender.core.intervals import next_open
 from resender.core.klines import Span
 from resender.core.market_request import BookTickerRequest, KlineRequest, Miss
 from resender.core.markets import INTERVALS, Market
@@ -36,6 +35,7 @@ CACHED_MARKETS = tuple(INTERVALS)
 _SETTLE_LIMIT = 3
 _SETTLE_TIMEOUT_S = 3.0
 _REREAD_S = 1.0
+_RETRY_S = 0.2
 _SWEEP_S = 15.0
 _MAX_BODIES = 8
 
@@ -264,17 +264,14 @@ class MarketCache:
         if entry.bodies_version != series.version or len(entry.bodies) > _MAX_BODIES:
             entry.bodies.clear()
             entry.bodies_version = series.version
-        key = (span.first, span.last, len(span.tail))
-        known = entry.bodies.get(key)
-        if known is None or (span.tail and not known[0].endswith(span.tail[-1] + b"]")):  # type: ignore[union-attr]
-            known = entry.bodies[key] = [series.body(span), None]
-        body = known[0]
-        assert body is not None
-        if packed and known[1] is None and worth_packing(body):
-            closed = 1 + len(series.closed_part(span)) if span.tail else len(body) - 1
-            head_key = series.part_key(span)
-            known[1] = entry.packer.pack(head_key, body[:closed], body[closed:])
-        return body, known[1]
+        body, gz = entry.bodies.get(span, (b"", None))
+        if not body:
+            body = series.body(span)
+        if packed and gz is None and worth_packing(body):
+            closed = 1 + series.closed_size(span) if span.tail else len(body) - 1
+            gz = entry.packer.pack(series.part_key(span), body[:closed], body[closed:])
+        entry.bodies[span] = body, gz
+        return body, gz
 
     async def _settle_klines(
         self, line: MarketLine, entry: KlineEntry, request: KlineRequest, packed: bool
@@ -306,11 +303,10 @@ class MarketCache:
         """Return the one read under way, or begin one; None if none may be made now."""
         if entry.read is not None and not entry.read.done():
             return entry.read
-        series, mono = entry.series, self._clock.mono()
-        last = series.last_open
-        closed_ms = next_open(entry.interval, last) - 1 if last is not None else 0
-        was_after_close = series.read_ms > closed_ms
-        if mono - entry.read_mono < _REREAD_S and was_after_close:
+        mono = self._clock.mono()
+        # Once the exchange was asked after the close, asking again at once tells nothing new.
+        pause_s = _REREAD_S if entry.series.read_ms > entry.series.unsettled_close else _RETRY_S
+        if mono - entry.read_mono < pause_s:
             return None
         if not line.reader.share.take(
             kline_weight(entry.market, _SETTLE_LIMIT), line.now_ms(), is_urgent=True

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from resender.core.book_ticker import BookTicker
-from resender.core.klines import KlineSeries
+from resender.core.klines import KlineSeries, Span
 from resender.core.markets import Market
 from resender.market.packing import Packer
 
@@ -57,8 +57,8 @@ class KlineEntry(Entry):
     interval: str = ""
     series: KlineSeries = field(default_factory=lambda: KlineSeries("1m", 1))
     packer: Packer = field(default_factory=Packer)
-    # Bodies of the current version: (first, last, rows after) -> (plain, gzip or None).
-    bodies: dict[tuple[int, int, int], list[bytes | None]] = field(default_factory=dict)
+    # Bodies of the current version: span -> (plain, gzip or None).
+    bodies: dict[Span, tuple[bytes, bytes | None]] = field(default_factory=dict)
     bodies_version: int = -1
     # Nothing older can be had or is wanted.
     is_filled: bool = False

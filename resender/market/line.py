@@ -100,6 +100,9 @@ class MarketLine:
             self._task = self._tasks.spawn(self._follow(), name=f"market-follow:{self.market}")
 
     async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
         for pool in self.pools:
             await pool.stop()
 

@@ -53,12 +53,14 @@ class BookTicker:
             if self._older >= _MAX_OLDER:
                 raise ValueError("update ids that went back")
             return False
-        if not _NUMBERS.fullmatch(f"{data['b']},{data['B']},{data['a']},{data['A']}"):
+        if not _NUMBERS.fullmatch(",".join((data["b"], data["B"], data["a"], data["A"]))):
             raise ValueError("a book ticker with texts that are no numbers")
         if self.market is not Market.SPOT:
             time_ms = data["T"]
             if type(time_ms) is not int:
                 raise TypeError("a time that is no number")
+            if self.market is Market.CM and type(data["ps"]) is not str:
+                raise TypeError("a pair that is no text")
             self.time_ms = max(self.time_ms, time_ms)
         self.update_id = update_id
         self._older = 0

@@ -130,9 +130,7 @@ class Machine(RuleBasedStateMachine):
 
     def take(self, read: tuple[list, int, int | None, bool]) -> None:
         rows, made, epoch, is_whole = read
-        self.series.apply_read(
-            parse_rows(rows, INTERVAL, orjson.dumps), made, epoch=epoch, is_whole=is_whole
-        )
+        self.series.apply_read(parse_rows(rows, INTERVAL, orjson.dumps), made, epoch=epoch, is_whole=is_whole)
 
     # --- what a client sees ----------------------------------------------------------------
 

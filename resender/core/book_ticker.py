@@ -70,12 +70,14 @@ class BookTicker:
         self.version += 1
         return True
 
-    def seed(self, row: dict[str, Any]) -> bool:
-        """Take a REST row, unless the stream has spoken since the last loss; return whether it was.
+    def seed(self, row: dict[str, Any], *, replace: bool = False) -> bool:
+        """Take a REST row, unless there is a value since the last loss; return whether it was.
+
+        Shape: `replace` takes it all the same, for a stream that has not spoken yet.
 
         Raises: ValueError, KeyError or TypeError if it is not a book ticker.
         """
-        if self.is_valid:
+        if self.is_valid and not replace:
             return False
         texts = (row["bidPrice"], row["bidQty"], row["askPrice"], row["askQty"])
         if not _NUMBERS.fullmatch(",".join(texts)):

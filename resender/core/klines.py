@@ -31,7 +31,8 @@ class Candle:
     """One candle as last seen.
 
     Shape: `row` is its REST row as compact JSON.
-    Units: epoch milliseconds; `trades` the number of trades, which only grows while it is open.
+    Units: epoch milliseconds; `trades` the number of trades, which only grows while it is open;
+        `seen_ms` when the exchange said so (event time; for a read, its earliest time).
     """
 
     open_time: int
@@ -39,6 +40,15 @@ class Candle:
     row: bytes
     trades: int
     is_final: bool
+    seen_ms: int = 0
+
+    def is_news_to(self, known: Candle) -> bool:
+        """Tell whether this is a later state of the same candle."""
+        if known.is_final:
+            return False
+        if self.is_final or self.trades != known.trades:
+            return self.is_final or self.trades > known.trades
+        return self.seen_ms > known.seen_ms and self.row != known.row
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +87,18 @@ def parse_event(data: dict[str, Any]) -> tuple[str, str, Candle]:
     if not _NUMBERS.fullmatch(",".join(texts)):
         raise ValueError("a kline event with texts that are no numbers")
     t, close, n, x, interval = k["t"], k["T"], k["n"], k["x"], k["i"]
+    if type(data["E"]) is not int:
+        raise ValueError("a kline event without its time")
     if type(t) is not int or type(close) is not int or type(n) is not int or type(x) is not bool or n < 0:
         raise ValueError("a kline event with values of a wrong type")
     if close != next_open(interval, t) - 1 or k["s"] != data["s"]:
         raise ValueError("a kline event that contradicts itself")
     o, h, low, c, v, q, tv, tq = texts
     row = f'[{t},"{o}","{h}","{low}","{c}","{v}",{close},"{q}",{n},"{tv}","{tq}","0"]'
-    return k["s"], interval, Candle(t, close, row.encode("ascii"), n, x)
+    return k["s"], interval, Candle(t, close, row.encode("ascii"), n, x, data["E"])
 
 
-def parse_rows(rows: Any, interval: str, encode: Any) -> list[Candle]:
+def parse_rows(rows: Any, interval: str, encode: Any, *, made_ms: int = 0) -> list[Candle]:
     """Read the rows of a REST answer, none of them final yet.
 
     Shape: `rows` is the decoded JSON, `encode` a compact JSON encoder to bytes. Rows have 12
@@ -108,7 +120,7 @@ def parse_rows(rows: Any, interval: str, encode: Any) -> list[Candle]:
         if t <= previous or close != next_open(interval, t) - 1:
             raise ValueError("kline rows out of order or of another interval")
         previous = t
-        candles.append(Candle(t, close, encode(row), trades, False))
+        candles.append(Candle(t, close, encode(row), trades, False, made_ms))
     return candles
 
 
@@ -311,6 +323,9 @@ class KlineSeries:
             position = self._rows.index(b"],", position) + 2
             self._ends.append(position)
         self._base = 0
+        self._layout += 1
+        # The stream may have spoken while the file was read.
+        self._pending = [c for c in self._pending if c.open_time > open_times[-1]]
         self.version += 1
         self._trim()
 
@@ -319,7 +334,7 @@ class KlineSeries:
         pending = self._pending
         for index, known in enumerate(pending):
             if known.open_time == candle.open_time:
-                if known.is_final or (candle.trades <= known.trades and not candle.is_final):
+                if not candle.is_news_to(known):
                     return False
                 pending[index] = candle
                 return True

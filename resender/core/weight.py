@@ -68,15 +68,16 @@ def backfill_weight(market: Market, count: int) -> int:
 class WeightShare:
     """How much of one pool's weight the gateway's own reads may still use this minute.
 
-    Units: `now_ms` epoch milliseconds of the exchange; its windows are UTC minutes.
+    Units: `now_ms` epoch milliseconds of the exchange, whose windows are UTC minutes; `mono`
+        monotonic seconds, in which pauses are kept because no clock that is set can move them.
     """
 
-    __slots__ = ("_minute", "_used", "_used_by_all", "closed_until_ms", "limit", "share")
+    __slots__ = ("_minute", "_used", "_used_by_all", "closed_until_mono", "limit", "share")
 
     def __init__(self, limit: int, share: float) -> None:
         self.limit = limit
         self.share = share
-        self.closed_until_ms = 0
+        self.closed_until_mono = 0.0
         self._minute = 0
         self._used = 0
         self._used_by_all = 0
@@ -91,13 +92,13 @@ class WeightShare:
         self._roll(now_ms)
         return self._used
 
-    def take(self, weight: int, now_ms: int, *, is_urgent: bool = False) -> bool:
+    def take(self, weight: int, now_ms: int, mono: float, *, is_urgent: bool = False) -> bool:
         """Reserve weight for an own read; False if it does not fit this minute.
 
         An urgent read (a client waits for it) may use the whole share; others leave a tenth of it.
         """
         self._roll(now_ms)
-        if now_ms < self.closed_until_ms:
+        if mono < self.closed_until_mono:
             return False
         allowed = self.limit * self.share * (1.0 if is_urgent else 0.9)
         if self._used + weight > max(allowed, weight if self._used == 0 else 0):
@@ -114,10 +115,10 @@ class WeightShare:
         self._roll(now_ms)
         self._used_by_all = max(self._used_by_all, used_weight)
 
-    def close(self, until_ms: int) -> None:
+    def close(self, until_mono: float) -> None:
         """Stop own reads until a time, after a 429 or 418."""
-        self.closed_until_ms = max(self.closed_until_ms, until_ms)
+        self.closed_until_mono = max(self.closed_until_mono, until_mono)
 
-    def next_chance_ms(self, now_ms: int) -> int:
-        """Return when weight may be there again."""
-        return max(self.closed_until_ms, (now_ms // MINUTE_MS + 1) * MINUTE_MS)
+    def wait_s(self, now_ms: int, mono: float) -> float:
+        """Return after how many seconds there may be weight again."""
+        return max(self.closed_until_mono - mono, (MINUTE_MS - now_ms % MINUTE_MS) / 1000)

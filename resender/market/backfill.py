@@ -70,7 +70,7 @@ class Reader:
         self._clock = clock
         self.share = share
 
-    async def get(self, market: Market, target: str, server_ms: int) -> bytes:
+    async def get(self, market: Market, target: str) -> bytes:
         """Read one target; its weight is reserved already.
 
         Raises: ReadFailed if there is no usable answer.
@@ -81,7 +81,7 @@ class Reader:
             raise ReadFailed(error.msg) from None
         if fetched.status in (418, 429):
             pause_ms = retry_after_ms(fetched)
-            self.share.close(server_ms + pause_ms)
+            self.share.close(self._clock.mono() + pause_ms / 1000)
             logger.warning(
                 "%s answers %d: own reads pause for %d s", market, fetched.status, pause_ms // 1000
             )
@@ -100,9 +100,9 @@ class Reader:
         target = f"{KLINE_PATH[entry.market]}?symbol={symbol}&interval={entry.interval}&limit={limit}"
         if end_ms is not None:
             target += f"&endTime={end_ms}"
-        body = await self.get(entry.market, target, server_ms)
+        body = await self.get(entry.market, target)
         try:
-            return parse_rows(orjson.loads(body), entry.interval, orjson.dumps)
+            return parse_rows(orjson.loads(body), entry.interval, orjson.dumps, made_ms=server_ms)
         except ValueError as error:
             raise ReadFailed(str(error)) from None
 
@@ -180,9 +180,8 @@ class Backfill:
         weight = kline_weight(best.market, self._limit(best, now_ms))
         # What was live before, or what a client asked for, comes before the rules' first rows.
         is_urgent = not best.series.is_synced and (best.series.last_final is not None or not best.is_preload)
-        if not self._reader.share.take(weight, now_ms, is_urgent=is_urgent):
-            pause_ms = self._reader.share.next_chance_ms(now_ms) - now_ms
-            return None, min(_MAX_PAUSE_S, max(0.05, pause_ms / 1000))
+        if not self._reader.share.take(weight, now_ms, now_mono, is_urgent=is_urgent):
+            return None, min(_MAX_PAUSE_S, max(0.05, self._reader.share.wait_s(now_ms, now_mono)))
         return best, 0.0
 
     def _limit(self, entry: KlineEntry, now_ms: int) -> int:

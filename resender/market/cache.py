@@ -186,14 +186,13 @@ class MarketCache:
     def _start_on_demand(self, line: MarketLine, symbol: str, what: str) -> str:
         """Begin to keep what a call asked for; return why it is not there yet."""
         line.start()
+        if line.symbols.is_loaded and symbol not in line.symbols:
+            return "unknown symbol"
+        if sum(each.on_demand for each in self.lines.values()) >= self.options.max_on_demand:
+            return "too many series"
         if not line.symbols.is_loaded:
             line.wish(symbol, what)
             return "starting"
-        if symbol not in line.symbols:
-            return "unknown symbol"
-        count = sum(not entry.is_preload for each in self.lines.values() for entry in each.entries())
-        if count >= self.options.max_on_demand:
-            return "too many series"
         line.add(symbol, what)
         return "not held yet"
 
@@ -271,7 +270,7 @@ class MarketCache:
             closed = 1 + series.closed_size(span) if span.tail else len(body) - 1
             gz = entry.packer.pack(series.part_key(span), body[:closed], body[closed:])
         entry.bodies[span] = body, gz
-        return body, gz
+        return body, gz if packed else None
 
     async def _settle_klines(
         self, line: MarketLine, entry: KlineEntry, request: KlineRequest, packed: bool
@@ -305,11 +304,12 @@ class MarketCache:
             return entry.read
         mono = self._clock.mono()
         # Once the exchange was asked after the close, asking again at once tells nothing new.
-        pause_s = _REREAD_S if entry.series.read_ms > entry.series.unsettled_close else _RETRY_S
+        knows = entry.read_failed or entry.series.read_ms > entry.series.unsettled_close
+        pause_s = _REREAD_S if knows else _RETRY_S
         if mono - entry.read_mono < pause_s:
             return None
         if not line.reader.share.take(
-            kline_weight(entry.market, _SETTLE_LIMIT), line.now_ms(), is_urgent=True
+            kline_weight(entry.market, _SETTLE_LIMIT), line.now_ms(), mono, is_urgent=True
         ):
             return None
         entry.read_mono = mono
@@ -323,8 +323,10 @@ class MarketCache:
         epoch, made_ms = series.epoch, line.now_ms()
         if not entry.is_live:
             return
+        entry.read_failed = True
         try:
             candles = await line.reader.klines(entry, _SETTLE_LIMIT, made_ms)
+            entry.read_failed = False
         except ReadFailed as error:
             logger.info("%s %s %s cannot be settled: %s", *entry.key, error)
             return
@@ -366,7 +368,7 @@ class MarketCache:
             if not entry.is_live or pool.proof_mono(entry.stream) is None:
                 return _Lack("stream not live")
             if not entry.ticker.is_valid:
-                return _Lack("not read yet")
+                return _Lack("not read yet", can_settle=True)
             if not pool.is_proven(entry.stream) and mono - entry.seeded_mono > _REREAD_S:
                 return _Lack("stream not proven", can_settle=True)
         return None
@@ -387,16 +389,15 @@ class MarketCache:
         self, line: MarketLine, entries: list[TickerEntry], request: BookTickerRequest
     ) -> Hit | Miss:
         """Read the value anew: the stream has not shown yet that it works."""
-        entry = entries[0]
-        if entry.read is None or entry.read.done():
+        entry, mono = entries[0], self._clock.mono()
+        if entry.read is None or (entry.read.done() and mono - entry.read_mono >= _REREAD_S):
+            entry.read_mono = mono
             entry.read = self._tasks.spawn(self._reseed(line, entry), name=f"ticker-settle:{entry.symbol}")
         await asyncio.wait({entry.read}, timeout=_SETTLE_TIMEOUT_S)
         lack = self._ticker_lack(line, entries)
         return self._ticker_hit(line, entries, request) if lack is None else self._miss(entry, lack.reason)
 
     async def _reseed(self, line: MarketLine, entry: TickerEntry) -> None:
-        if not line.ticker_pool.is_proven(entry.stream):
-            entry.ticker.lose()
         with suppress(ReadFailed):
             await seed(line, [entry])
 
@@ -426,10 +427,8 @@ class MarketCache:
     def close_pool(self, market: Market, pause_ms: int) -> None:
         """A client's call met a 429 or 418: own reads pause too."""
         pool = POOLS.get(market)
-        line = self.lines.get(market)
-        if pool is not None and line is not None:
-            now_ms = line.now_ms() if line.server.is_set else self._clock.now_ms()
-            self.shares[pool].close(now_ms + pause_ms)
+        if pool is not None:
+            self.shares[pool].close(self._clock.mono() + pause_ms / 1000)
 
 
 @dataclass(frozen=True, slots=True)

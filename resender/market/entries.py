@@ -38,6 +38,7 @@ class Entry:
     # The one read that settles it for all who wait, and when it was sent.
     read: asyncio.Task[None] | None = None
     read_mono: float = -1e9
+    read_failed: bool = False
     # Calls that wait for the next event.
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 

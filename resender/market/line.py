@@ -28,7 +28,9 @@ from resender.market.symbols import EXCHANGE_INFO, SymbolTable
 logger = logging.getLogger("resender.market")
 
 _RESYNC_S = 600.0
-_MAX_WISHES = 500
+_RESYNC_PAUSE_S = 5.0
+# A slower answer says too little about what time it is.
+_MAX_TIME_TRIP_S = 1.0
 
 
 class Pool(Protocol):
@@ -122,36 +124,45 @@ class MarketLine:
         """Keep clock and symbols current."""
         for pool in self.pools:
             await pool.start()
-        backoff = Backoff(first_s=1.0, cap_s=60.0)
-        synced_mono = -1e9
+        backoff = Backoff(first_s=1.0, cap_s=15.0)
+        synced_mono = read_mono = -1e9
         while True:
+            mono = self._clock.mono()
             wait_s = self._refresh_s
             try:
-                if (
-                    not self.server.is_set
-                    or self._clock.mono() - synced_mono > _RESYNC_S
-                    or self._resync.is_set()
-                ):
-                    await self._read_time()
-                    synced_mono = self._clock.mono()
+                if not self.server.is_set or mono - synced_mono > _RESYNC_S or self._resync.is_set():
                     self._resync.clear()
-                await self._read_symbols()
+                    await self._read_time()
+                    synced_mono = mono
+                if not self.symbols.is_loaded or mono - read_mono >= self._refresh_s:
+                    await self._read_symbols()
+                    read_mono = mono
                 backoff.reset()
             except ReadFailed as error:
                 wait_s = backoff.next_s()
                 logger.warning("%s: symbols or time cannot be read: %s", self.market, error)
+                await asyncio.sleep(wait_s)
+                continue
+            # The clock is asked again at most every few seconds, however odd the events are.
+            await asyncio.sleep(min(wait_s, _RESYNC_PAUSE_S))
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._resync.wait(), wait_s)
+                await asyncio.wait_for(self._resync.wait(), max(0.0, wait_s - _RESYNC_PAUSE_S))
 
     async def _read_time(self) -> None:
-        body = await self._get(BY_MARKET[self.market].time_path, 1)
+        target = BY_MARKET[self.market].time_path
+        await self._get(target, 1)  # opens the connection, so that the next one tells the time
+        sent_mono = self._clock.mono()
+        body = await self._get(target, 1)
+        mono = self._clock.mono()
         try:
             server_ms = orjson.loads(body)["serverTime"]
         except (ValueError, KeyError, TypeError):
             raise ReadFailed("an answer to /time without serverTime") from None
         if type(server_ms) is not int:
             raise ReadFailed("an answer to /time without serverTime")
-        self.server.set(server_ms, self._clock.mono())
+        if mono - sent_mono > _MAX_TIME_TRIP_S and self.server.is_set:
+            raise ReadFailed(f"/time took {mono - sent_mono:.1f} s")
+        self.server.set(server_ms, mono)
 
     async def _read_symbols(self) -> None:
         body = await self._get(EXCHANGE_INFO[self.market], exchange_info_weight(self.market))
@@ -173,20 +184,26 @@ class MarketLine:
             logger.info("%s: %d symbols can be traded", self.market, len(self.symbols.tradable))
 
     async def _get(self, target: str, weight: int) -> bytes:
-        now_ms = self.now_ms() if self.server.is_set else self._clock.now_ms()
-        while not self.reader.share.take(weight, now_ms, is_urgent=True):
+        while not self.reader.share.take(weight, self.any_ms(), self._clock.mono(), is_urgent=True):
             # A ban is waited out; the clients' calls go on meanwhile.
-            pause_ms = self.reader.share.next_chance_ms(now_ms) - now_ms
-            await asyncio.sleep(max(0.2, min(60.0, pause_ms / 1000)))
-            now_ms = self.now_ms() if self.server.is_set else self._clock.now_ms()
-        return await self.reader.get(self.market, target, now_ms)
+            wait_s = self.reader.share.wait_s(self.any_ms(), self._clock.mono())
+            await asyncio.sleep(max(0.2, min(60.0, wait_s)))
+        return await self.reader.get(self.market, target)
+
+    def any_ms(self) -> int:
+        """Return the exchange's time or, before it is known, the machine's."""
+        return self.now_ms() if self.server.is_set else self._clock.now_ms()
 
     # --- what is kept ----------------------------------------------------------------------
 
     def wish(self, symbol: str, what: str) -> None:
         """Remember what was asked for before the symbols were known."""
-        if len(self._wishes) < _MAX_WISHES:
-            self._wishes[symbol, what] = None
+        self._wishes[symbol, what] = None
+
+    @property
+    def on_demand(self) -> int:
+        """How many entries, and wishes for some, no rule stands behind."""
+        return len(self._wishes) + sum(not entry.is_preload for entry in self.entries())
 
     def add(self, symbol: str, what: str, *, is_preload: bool = False) -> KlineEntry | TickerEntry | None:
         """Begin to keep an interval of a symbol, or its bookTicker; None if it cannot be traded."""
@@ -256,8 +273,16 @@ class MarketLine:
         symbol, interval, candle = parse_event(data)
         if symbol != entry.symbol or interval != entry.interval:
             raise ValueError("a kline of another series")
-        if not self.server.observe(data["E"], self._clock.mono()) and self.server.is_set:
+        event_ms = data["E"]
+        if candle.open_time > event_ms:
+            raise ValueError("a kline from the future")
+        if not self.server.observe(event_ms, self._clock.mono()) and self.server.is_set:
+            # Either this event or our idea of the time is wrong: neither is built upon.
             self._resync.set()
+            entry.series.is_synced = False
+            if self.backfill is not None:
+                self.backfill.wake()
+            return None
         if entry.series.apply_event(candle) and entry.waiters:
             entry.wake()
         return None
@@ -317,10 +342,9 @@ class MarketLine:
 
         Raises: ReadFailed, also if there is no weight for it now.
         """
-        now_ms = self.now_ms()
-        if not self.reader.share.take(weight, now_ms, is_urgent=True):
+        if not self.reader.share.take(weight, self.any_ms(), self._clock.mono(), is_urgent=True):
             raise ReadFailed("no weight left for own reads this minute")
-        return await self.reader.get(self.market, target, now_ms)
+        return await self.reader.get(self.market, target)
 
     def mono(self) -> float:
         return self._clock.mono()

@@ -49,7 +49,8 @@ async def seed(line: MarketLine, entries: Sequence[TickerEntry]) -> int:
             if row is None or epochs.get(entry.symbol) != entry.epoch or entry.is_dropped:
                 continue
             entry.seeded_mono = sent_mono
-            done += entry.ticker.seed(row)
+            # Before the stream has spoken at all a newer read replaces an older one.
+            done += entry.ticker.seed(row, replace=not line.ticker_pool.is_proven(entry.stream))
         return done
     except (ValueError, KeyError, TypeError) as error:
         raise ReadFailed(f"a bookTicker answer of a wrong shape ({error})") from None

@@ -78,7 +78,7 @@ class WarmFiles:
         key: SeriesKey = entry.key
         try:
             found = await asyncio.to_thread(self._files.load_one, *key)
-            if found is not None and not len(entry.series) and found.open_times:
+            if found is not None and entry.series.last_final is None and found.open_times:
                 entry.series.restore(found.rows, found.open_times)
                 entry.saved_version = entry.series.version
                 self.restored += 1

@@ -6,6 +6,7 @@ It decides nothing about the data, the cache does. Stateless but for the cached 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import Awaitable
 from email.utils import formatdate
@@ -38,6 +39,7 @@ from resender.errors import BadRequest, NotReady, RouteError
 from resender.gateway import Gateway
 from resender.market.cache import Hit, MarketCache, Outcome
 from resender.market.entries import BOOK_TICKER
+from resender.market.packing import worth_packing
 from resender.web.wire import WireHeaders
 
 CACHE_HEADER = "X-Resender-Cache"
@@ -157,7 +159,7 @@ async def answer_local(gateway: Gateway, path: str, query: str, *, packed: bool)
         raise BadRequest("A parameter is empty, repeated or malformed.")
     if what == "klines":
         return await _local_klines(cache, market, params, packed=packed)
-    return await _local_book_ticker(cache, market, params)
+    return await _local_book_ticker(cache, market, params, packed=packed)
 
 
 def _check(cache: MarketCache, market: Market, symbol: str) -> None:
@@ -216,10 +218,12 @@ async def _local_klines(
             for name in names
         )
     )
-    return _many(names, outcomes, is_all=is_all, as_object=True)
+    return await _many(names, outcomes, is_all=is_all, as_object=True, packed=packed)
 
 
-async def _local_book_ticker(cache: MarketCache, market: Market, params: dict[str, str]) -> tuple[Hit, Pairs]:
+async def _local_book_ticker(
+    cache: MarketCache, market: Market, params: dict[str, str], *, packed: bool
+) -> tuple[Hit, Pairs]:
     symbol, symbols = params.pop("symbol", None), params.pop("symbols", None)
     _refuse_others(params)
     if symbol is not None and symbols is not None:
@@ -239,11 +243,11 @@ async def _local_book_ticker(cache: MarketCache, market: Market, params: dict[st
     outcomes = await asyncio.gather(
         *(_resolve(cache.book_tickers(BookTickerRequest(market, (n,), False), packed=False)) for n in names)
     )
-    return _many(names, outcomes, is_all=is_all, as_object=False)
+    return await _many(names, outcomes, is_all=is_all, as_object=False, packed=packed)
 
 
-def _many(
-    names: tuple[str, ...], outcomes: list[Hit | Miss], *, is_all: bool, as_object: bool
+async def _many(
+    names: tuple[str, ...], outcomes: list[Hit | Miss], *, is_all: bool, as_object: bool, packed: bool
 ) -> tuple[Hit, Pairs]:
     """Join answers: an object of symbol to rows, or an array of book tickers."""
     missing = [name for name, found in zip(names, outcomes, strict=True) if isinstance(found, Miss)]
@@ -262,7 +266,9 @@ def _many(
         if len(text) > _MAX_MISSING_BYTES:
             text = text[:_MAX_MISSING_BYTES].rpartition(",")[0] + ",..."
         extra.append((MISSING_HEADER, text))
-    return Hit(body, None, age_ms), extra
+    # Whole markets are megabytes: compressed beside the event loop.
+    gz = await asyncio.to_thread(gzip.compress, body, 1) if packed and worth_packing(body) else None
+    return Hit(body, gz, age_ms), extra
 
 
 def cache_status(cache: MarketCache) -> dict[str, Any]:

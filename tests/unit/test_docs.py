@@ -6,9 +6,12 @@ Only names, defaults, codes and links are compared; whether a sentence is true i
 from __future__ import annotations
 
 import argparse
+import ast
+import asyncio
+import inspect
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,11 @@ import pytest
 from resender import __version__
 from resender.commands import _parser
 from resender.config import ENVIRONMENT_PREFIX, SETTINGS, Config
+from resender.core.market_request import BOOK_TICKER_PATHS, KLINE_PATHS
 from resender.core.markets import MARKETS
-from resender.errors import ANSWERS, RETRIED_BY_CLIENTS
+from resender.errors import ANSWERS, RETRIED_BY_CLIENTS, AnswerError, RouteError
 from resender.gateway import Gateway
+from resender.web import market as web_market
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
@@ -180,6 +185,156 @@ def test_address_table_has_every_prefix_and_root(name: str) -> None:
         host = facts.rest_default.removeprefix("https://")
         wanted |= {(facts.prefix, root, host, facts.rest_setting) for root in facts.roots}
     assert told == wanted
+
+
+# --- market data from memory -------------------------------------------------------------------
+
+# What makes a miss: these take the reason as their first argument, these functions return it.
+_REASON_TYPES = {"Miss", "Need", "_Lack"}
+_REASON_FUNCTIONS = {"bypass_reason", "_start_on_demand"}
+
+
+def parsed_sources() -> Iterator[ast.Module]:
+    for path in sorted((ROOT / "resender").rglob("*.py")):
+        if "sandbox" not in path.parts:
+            yield ast.parse(path.read_text("utf-8"))
+
+
+def texts(node: ast.AST | None) -> Iterator[str]:
+    """Yield the texts an expression can be, as far as they are written there."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from texts(node.body)
+        yield from texts(node.orelse)
+
+
+def miss_reasons() -> set[str]:
+    """Read from the program every reason a `miss` can have."""
+    found: set[str] = set()
+    for module in parsed_sources():
+        for node in ast.walk(module):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                if node.func.id in _REASON_TYPES and node.args:
+                    found |= set(texts(node.args[0]))
+            elif isinstance(node, ast.FunctionDef) and node.name in _REASON_FUNCTIONS:
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Return):
+                        found |= set(texts(inner.value))
+            elif isinstance(node, ast.Assign) and any(
+                isinstance(to, ast.Attribute) and to.attr == "miss" for to in node.targets
+            ):
+                found |= set(texts(node.value))
+    return found
+
+
+def local_endpoints() -> set[str]:
+    """Read from the dispatcher every path below /local that it compares with."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(inspect.getsource(web_market.answer_local))):
+        if not isinstance(node, ast.Compare):
+            continue
+        for part in (inner for side in (node.left, *node.comparators) for inner in ast.walk(side)):
+            if isinstance(part, ast.Name) and part.id.isupper():
+                part = ast.Constant(getattr(web_market, part.id))
+            found |= set(texts(part))
+    return {path if path.startswith("/") else f"/local/{{market}}/{path}" for path in found}
+
+
+def told_endpoints(name: str) -> set[str]:
+    return {row[0].strip("`") for row in table(name, "`/local/.*`")}
+
+
+def test_the_program_is_read_right() -> None:
+    # If the sources change their form, the tests below must not pass by finding nothing.
+    assert {"starting", "not held yet", "no-cache", "body", "gap", "range not held"} <= miss_reasons()
+    assert {"/local/status", "/local/{market}/klines"} <= local_endpoints()
+
+
+@each_readme
+def test_table_of_reasons_has_every_reason_of_a_miss(name: str) -> None:
+    told = [row[0].strip("`") for row in table(name, "`[a-z][a-z -]+`") if len(row) == 3]
+    assert miss_reasons() - set(told) == set()
+    assert len(told) == len(set(told))
+
+
+@each_readme
+def test_no_reason_is_told_that_does_not_exist(name: str) -> None:
+    # Every text after "miss; " but the placeholder, and the table right behind its heading.
+    told = set(re.findall(r"miss; ([a-z][a-z -]+)`", read(name))) - {"reason"}
+    lines = split(name)[0].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| `starting` |"))
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        told.add(line.split("|")[1].strip().strip("`"))
+    assert told - miss_reasons() == set()
+
+
+@each_readme
+def test_every_local_endpoint_is_told_and_exists(name: str) -> None:
+    assert told_endpoints(name) == local_endpoints()
+
+
+@pytest.mark.parametrize("path", sorted({path for name in READMES for path in told_endpoints(name)}))
+@pytest.mark.parametrize("market", ["spot", "um", "cm"])
+def test_every_local_endpoint_told_is_answered(path: str, market: str, tmp_path: Path) -> None:
+    async def ask() -> None:
+        gateway = Gateway(Config(data_dir=str(tmp_path)))
+        try:
+            await web_market.answer_local(gateway, path.replace("{market}", market), "", packed=False)
+        except RouteError:
+            raise
+        except AnswerError:
+            pass  # without parameters it refuses, but it is there
+
+    asyncio.run(ask())
+
+
+@each_readme
+def test_every_address_below_local_in_the_code_is_an_endpoint(name: str) -> None:
+    shown = {
+        re.sub(r"^/local/(spot|um|cm)/", "/local/{market}/", path)
+        for _, code in split(name)[1]
+        for path in re.findall(r"(?<!usr)/local/[\w/]+", code)
+    }
+    assert shown <= local_endpoints()
+    assert shown
+
+
+@each_readme
+def test_every_header_of_ours_is_told(name: str) -> None:
+    headers = {
+        node.value
+        for module in parsed_sources()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"X-Resender-[A-Za-z-]+", node.value)
+    }
+    assert {"X-Resender-Cache", "X-Resender-Error"} <= headers
+    told = set(re.findall(r"X-Resender-[A-Za-z]+", read(name)))
+    assert told == headers
+    rows = {row[0].strip("`") for row in table(name, "`X-Resender-.*`")}
+    assert headers - {"X-Resender-Error"} <= rows
+
+
+@each_readme
+def test_every_path_answered_from_memory_is_told(name: str) -> None:
+    told = {
+        path for row in table(name, "`/(api|fapi|dapi)/v.*") for path in re.findall(r"`(/[^`]+)`", row[0])
+    }
+    assert told == {*KLINE_PATHS, *BOOK_TICKER_PATHS}
+
+
+def test_status_example_has_the_fields_of_the_program() -> None:
+    wanted: set[str] = set()
+    shape: Callable[..., Any] = web_market.cache_status
+    for node in ast.walk(ast.parse(inspect.getsource(shape))):
+        if isinstance(node, ast.Dict):
+            wanted |= {text for key in node.keys for text in texts(key)}
+    (example,) = [code for kind, code in split(READMES[0])[1] if kind == "json" and '"backfill"' in code]
+    assert set(re.findall(r'"([a-z_]+)":', example)) == wanted
 
 
 # --- the two languages, links, version ---------------------------------------------------------

@@ -21,6 +21,7 @@ TABLE = {
     "timeout": (504, -7),
     "busy": (503, -8),
     "internal": (500, -9),
+    "not_ready": (503, -10),
 }
 KINDS = [
     kind

@@ -57,7 +57,7 @@ def test_share_is_never_exceeded_in_any_minute(calls: list[tuple[int, int, bool]
     now = 1_790_000_000_000
     for weight, pause, is_urgent in calls:
         now += pause
-        if share.take(weight, now, is_urgent=is_urgent):
+        if share.take(weight, now, now / 1000, is_urgent=is_urgent):
             used[now // MINUTE] = used.get(now // MINUTE, 0) + weight
     assert all(total <= 100 for total in used.values())
 
@@ -66,16 +66,18 @@ def test_clients_calls_leave_nothing_for_own_reads() -> None:
     share = WeightShare(100, 0.5)
     now = 1_790_000_000_000 // MINUTE * MINUTE
     share.observe(94, now)
-    assert not share.take(2, now, is_urgent=True)
-    assert share.take(1, now, is_urgent=True)
+    assert not share.take(2, now, 0.0, is_urgent=True)
+    assert share.take(1, now, 0.0, is_urgent=True)
     share.observe(3, now)
-    assert not share.take(1, now, is_urgent=True), "a lower header must not lower the count"
-    assert share.take(2, now + MINUTE)
+    assert not share.take(1, now, 0.0, is_urgent=True), "a lower header must not lower the count"
+    assert share.take(2, now + MINUTE, 60.0)
 
 
 def test_share_is_closed_until_the_pause_ends() -> None:
     share = WeightShare(100, 0.5)
-    share.close(5000)
-    assert not share.take(1, 4999, is_urgent=True)
-    assert share.next_chance_ms(4999) == 60_000
-    assert share.take(1, 5000)
+    share.close(105.0)
+    # A clock that is set meanwhile does not shorten the pause.
+    assert not share.take(1, 999_999_999, 104.9, is_urgent=True)
+    assert share.wait_s(59_000, 104.0) == 1.0
+    assert share.wait_s(0, 10.0) == 95.0
+    assert share.take(1, 0, 105.0)

@@ -17,6 +17,11 @@ from typing import Any
 logger = logging.getLogger("resender")
 
 
+def _mono() -> float:
+    """Seconds that also pass while the machine sleeps: what was proven before is old afterwards."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Time as the services see it; tests pass their own.
@@ -25,7 +30,7 @@ class Clock:
     """
 
     now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
-    mono: Callable[[], float] = field(default=time.monotonic)
+    mono: Callable[[], float] = field(default=_mono if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic)
 
 
 class Tasks:

@@ -163,6 +163,8 @@ class Gateway:
         limits = StreamLimits(
             streams_per_connection=config.streams_per_connection,
             messages_per_s=3.0 if market is Market.SPOT else 6.0,
+            # 300 in 5 minutes for an address; USD-M has two pools that share it.
+            connects_per_5_min=120 if market is Market.UM else 250,
             silence_s=config.stream_silence_s,
             ping_every_s=min(3.0, config.stream_silence_s / 3),
         )

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
+from resender.aio import Backoff
+from resender.upstream import stream_pool
 from resender.upstream.stream_pool import StreamLimits
 from tests.component.test_streams import (
     BTC,
@@ -34,6 +36,12 @@ pytestmark = pytest.mark.component
 def _no_garbage() -> Iterator[None]:
     yield
     gc.collect()
+
+
+@pytest.fixture
+def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconnect sooner, where the length of the pause is not what is tested."""
+    monkeypatch.setattr(stream_pool, "Backoff", lambda random: Backoff(0.05, random=random))
 
 
 async def go_live(venue: Venue, seen: Seen) -> Peer:
@@ -88,6 +96,7 @@ BAD_FRAMES: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("quick_pauses")
 @pytest.mark.parametrize("frame", BAD_FRAMES.values(), ids=BAD_FRAMES)
 async def test_frame_that_cannot_be_trusted_breaks_the_connection(frame: Any) -> None:
     async with Venue() as venue, pool_on(venue) as seen:
@@ -131,6 +140,7 @@ def explode(name: str, data: Any) -> bool | None:
     return True
 
 
+@pytest.mark.usefixtures("quick_pauses")
 @pytest.mark.parametrize("answer", [refuse, stumble, explode])
 async def test_data_the_owner_cannot_use_breaks_the_connection(
     answer: Callable[[str, Any], bool | None], caplog: pytest.LogCaptureFixture
@@ -254,7 +264,7 @@ async def test_frames_that_waited_through_a_silence_are_not_believed() -> None:
     async with Venue() as venue, pool_on(venue) as seen:
         peer = await go_live(venue, seen)
         await peer.send({"stream": BTC, "data": {"u": 1}})
-        time.sleep(0.05)  # it is in the socket's buffer now
+        time.sleep(0.05)  # noqa: ASYNC251  (it is in the socket's buffer now)
         seen.shift_s += QUICK.silence_s + 0.1
         await lost_and_live_again(venue, seen)
         assert (BTC, {"u": 1}) not in seen.frames
@@ -294,6 +304,7 @@ async def test_pongs_that_lag_far_behind_break_the_connection() -> None:
         await seen.until_live(BTC, ETH, times=2)
 
 
+@pytest.mark.usefixtures("quick_pauses")
 @pytest.mark.parametrize("code", [0, 1000, 1001, 1006, 1008])
 async def test_connection_the_venue_ends_is_lost_and_replaced(code: int) -> None:
     async with Venue() as venue, pool_on(venue) as seen:
@@ -346,6 +357,7 @@ async def test_streams_dropped_and_wanted_during_an_outage_are_right_afterwards(
 # -- connecting ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("quick_pauses")
 @pytest.mark.parametrize("status", [400, 403, 418, 429, 451, 503])
 async def test_refused_handshake_is_tried_again(status: int, caplog: pytest.LogCaptureFixture) -> None:
     async with Venue(status=status) as venue, pool_on(venue) as seen:
@@ -391,9 +403,10 @@ async def test_pauses_between_connects_grow() -> None:
         seen.pool.want([BTC])
         await wait_until(lambda: len(venue.tries) >= 4)
         first, second, third = (b - a for a, b in zip(venue.tries, venue.tries[1:4], strict=False))
-        assert 0.24 <= first <= 0.7
-        assert 0.49 <= second <= 1.2
-        assert 0.99 <= third <= 2.2
+        # Drawn from the upper half of 0.5, 1 and 2 s.
+        assert first >= 0.24
+        assert second >= 0.49
+        assert third >= 0.99
 
 
 async def test_pauses_start_over_after_a_good_connection() -> None:
@@ -410,7 +423,7 @@ async def test_pauses_start_over_after_a_good_connection() -> None:
         cut_at = time.monotonic()
         peer.cut()
         await seen.until_live(BTC, ETH, times=2)
-        assert venue.tries[-1] - cut_at < 0.7
+        assert venue.tries[-1] - cut_at < 1.9  # at least 2 s if they did not
 
 
 async def test_connection_that_never_delivers_counts_as_bad() -> None:

@@ -113,7 +113,13 @@ class RouteError(AnswerError):
 
 
 class MethodNotAllowed(AnswerError):
+    """`allow` lists the methods there are, for the header of that name."""
+
     name = "method_not_allowed"
+
+    def __init__(self, msg: str, allow: str = "GET, HEAD, POST, PUT, DELETE") -> None:
+        super().__init__(msg)
+        self.allow = allow
 
 
 class BadRequest(AnswerError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import logging
 import ssl
 import zlib
@@ -137,7 +138,10 @@ class Gateway:
 
     def _make_cache(self) -> MarketCache:
         config = self.config
-        files = CandleFiles(config.data_path / "candles")
+        # Candles of one exchange must not be taken for another's.
+        origin = "\n".join(url for _, url in sorted(config.upstreams.items()))
+        folder = config.data_path / "candles" / hashlib.sha256(origin.encode()).hexdigest()[:12]
+        files = CandleFiles(folder)
         return MarketCache(
             CacheOptions(
                 depth=config.kline_depth,
@@ -166,7 +170,7 @@ class Gateway:
             # 300 in 5 minutes for an address; USD-M has two pools that share it.
             connects_per_5_min=120 if market is Market.UM else 250,
             silence_s=config.stream_silence_s,
-            ping_every_s=min(3.0, config.stream_silence_s / 3),
+            ping_every_s=min(3.0, config.stream_silence_s * 0.45),
         )
         base_url = {
             Market.SPOT: config.stream_spot,
@@ -210,7 +214,8 @@ class Gateway:
 
     def _apply_rules(self) -> None:
         if self.cache is not None:
-            self.cache.set_rules((*parse_preload(self.config.preload), *self._stored_rules))
+            rules = (*parse_preload(self.config.preload), *self._stored_rules)
+            self.cache.set_rules([rule for rule in rules if rule.market in self.egress.clients])
 
     def client_ip(self, peer: str, forwarded_for: Sequence[str], real_ip: Sequence[str]) -> str:
         """Find the address of a client, see `TrustedProxies.client_ip`."""

@@ -285,6 +285,16 @@ class KlineSeries:
             self.is_synced = True
             self.read_ms = max(self.read_ms, made_ms)
 
+    def contradicts(self, candles: Sequence[Candle], made_ms: int) -> bool:
+        """Tell whether a read shows other numbers for a candle that is held as final."""
+        for candle in candles:
+            index = bisect_left(self._opens, candle.open_time)
+            if index < len(self._opens) and self._opens[index] == candle.open_time:
+                row = self.closed_part(Span(index, index + 1, ()))[:-1]
+                if candle.close_time < made_ms and row != candle.row:
+                    return True
+        return False
+
     def prepend(self, candles: Sequence[Candle], made_ms: int, *, is_whole: bool = False) -> int:
         """Put older rows before the first; return how many were taken.
 

@@ -220,6 +220,11 @@ class Backfill:
             self.rows_read += len(candles)
             if entry.series is not series:
                 return
+            if series.contradicts(candles, now_ms):
+                # Saved under another exchange, or damaged in a way no checksum shows.
+                logger.warning("%s %s %s: what was held is not what the exchange says", *entry.key)
+                self._start_over(entry)
+                return
             if not series.apply_read(candles, now_ms, epoch=epoch, is_whole=len(candles) < limit):
                 self._widen(entry, limit)
             elif series.is_whole or len(series) >= series.depth:
@@ -247,10 +252,12 @@ class Backfill:
         if limit < most:
             entry.sync_limit = min(most, limit * 4)
             return
+        self._start_over(entry)
+
+    def _start_over(self, entry: KlineEntry) -> None:
         old = entry.series
         entry.series = KlineSeries(entry.interval, old.depth)
         entry.series.version = old.version + 1
-        entry.packer.forget()
-        entry.bodies.clear()
+        entry.token = object()
         entry.sync_limit = 0
         entry.is_filled = False

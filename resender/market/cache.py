@@ -22,7 +22,7 @@ from resender.core.weight import DEFAULT_LIMITS, POOLS, WeightShare, kline_weigh
 from resender.market.backfill import Backfill, Fetch, Reader, ReadFailed
 from resender.market.entries import BOOK_TICKER, Entry, KlineEntry, TickerEntry
 from resender.market.line import MakePool, MarketLine
-from resender.market.packing import worth_packing
+from resender.market.packing import Bodies, worth_packing
 from resender.market.seeds import seed
 from resender.market.warm import WarmFiles
 
@@ -37,7 +37,6 @@ _SETTLE_TIMEOUT_S = 3.0
 _REREAD_S = 1.0
 _RETRY_S = 0.2
 _SWEEP_S = 15.0
-_MAX_BODIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +88,7 @@ class MarketCache:
         self._tasks = tasks
         self._files = files
         self._rules: tuple[PreloadRule, ...] = ()
+        self._bodies_held = Bodies()
         self.hits = 0
         self.misses = 0
         self.used_weight: dict[str, str] = {}
@@ -175,6 +175,8 @@ class MarketCache:
             if entry.is_preload and (entry.symbol, entry.key[2]) not in keys:
                 entry.is_preload = False
                 entry.used_mono = self._clock.mono()
+                if not entry.hits and not entry.misses:
+                    line.remove(entry)
 
     def _on_created(self, entry: KlineEntry) -> None:
         if self._files is not None:
@@ -188,7 +190,8 @@ class MarketCache:
         line.start()
         if line.symbols.is_loaded and symbol not in line.symbols:
             return "unknown symbol"
-        if sum(each.on_demand for each in self.lines.values()) >= self.options.max_on_demand:
+        kept = sum(each.on_demand for each in self.lines.values()) + len(line.wishes)
+        if kept >= self.options.max_on_demand:
             return "too many series"
         if not line.symbols.is_loaded:
             line.wish(symbol, what)
@@ -260,16 +263,17 @@ class MarketCache:
     def _bodies(self, entry: KlineEntry, span: Span, packed: bool) -> tuple[bytes, bytes | None]:
         """Return the body of a span, plain and compressed, made once for each version of the series."""
         series = entry.series
-        if entry.bodies_version != series.version or len(entry.bodies) > _MAX_BODIES:
-            entry.bodies.clear()
-            entry.bodies_version = series.version
-        body, gz = entry.bodies.get(span, (b"", None))
-        if not body:
+        key = (entry.token, series.version, span)
+        body, gz = self._bodies_held.get(key) or (b"", None)
+        is_new = not body
+        if is_new:
             body = series.body(span)
         if packed and gz is None and worth_packing(body):
             closed = 1 + series.closed_size(span) if span.tail else len(body) - 1
-            gz = entry.packer.pack(series.part_key(span), body[:closed], body[closed:])
-        entry.bodies[span] = body, gz
+            gz = self._bodies_held.pack((entry.token, *series.part_key(span)), body[:closed], body[closed:])
+            is_new = True
+        if is_new:
+            self._bodies_held.put(key, body, gz)
         return body, gz if packed else None
 
     async def _settle_klines(

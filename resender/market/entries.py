@@ -11,9 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from resender.core.book_ticker import BookTicker
-from resender.core.klines import KlineSeries, Span
+from resender.core.klines import KlineSeries
 from resender.core.markets import Market
-from resender.market.packing import Packer
 
 BOOK_TICKER = "bookTicker"
 
@@ -57,10 +56,8 @@ class KlineEntry(Entry):
 
     interval: str = ""
     series: KlineSeries = field(default_factory=lambda: KlineSeries("1m", 1))
-    packer: Packer = field(default_factory=Packer)
-    # Bodies of the current version: span -> (plain, gzip or None).
-    bodies: dict[Span, tuple[bytes, bytes | None]] = field(default_factory=dict)
-    bodies_version: int = -1
+    # Stands for the series in the keys of shared bodies; a new series gets a new one.
+    token: object = field(default_factory=object)
     # Nothing older can be had or is wanted.
     is_filled: bool = False
     # Rows asked for when the last read did not join what is held.

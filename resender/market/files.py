@@ -82,7 +82,7 @@ class CandleFiles:
     """The files of all series in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._lock = threading.Lock()
         self._is_clean = False
         # What each file holds, as far as this process has written or read it.
@@ -97,14 +97,14 @@ class CandleFiles:
         """
         written = 0
         with self._lock:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._clean()
             try:
                 for snapshot in snapshots:
                     written += self._save_one(snapshot)
             finally:
                 if written:
-                    _sync_folder(self._folder)
+                    _sync_folder(self.folder)
         return written
 
     def load(self) -> Iterator[SeriesSnapshot]:
@@ -144,15 +144,15 @@ class CandleFiles:
         return len(others)
 
     def _path(self, key: SeriesKey) -> Path:
-        return self._folder / (file_stem(*key) + SUFFIX)
+        return self.folder / (file_stem(*key) + SUFFIX)
 
     def _paths(self) -> list[Path]:
         try:
-            return sorted(path for path in self._folder.iterdir() if path.name.endswith(SUFFIX))
+            return sorted(path for path in self.folder.iterdir() if path.name.endswith(SUFFIX))
         except FileNotFoundError:
             return []
         except OSError as error:
-            logger.warning("the saved candles in %s cannot be read: %s", self._folder, error.strerror)
+            logger.warning("the saved candles in %s cannot be read: %s", self.folder, error.strerror)
             return []
 
     def _clean(self) -> None:
@@ -162,7 +162,7 @@ class CandleFiles:
         self._is_clean = True
         # Whatever is in the way here will be in the way of saving, which reports it.
         with suppress(OSError):
-            for path in list(self._folder.iterdir()):
+            for path in list(self.folder.iterdir()):
                 if path.name.endswith(_UNFINISHED):
                     path.unlink()
 

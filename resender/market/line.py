@@ -81,7 +81,7 @@ class MarketLine:
         self._refresh_s = refresh_s
         self._on_symbols = on_symbols
         self._on_created = on_created
-        self._wishes: dict[tuple[str, str], None] = {}
+        self.wishes: dict[tuple[str, str], None] = {}
         self._task: asyncio.Task[None] | None = None
         self._resync = asyncio.Event()
         self._seeding: asyncio.Task[None] | None = None
@@ -176,7 +176,7 @@ class MarketLine:
         if not changed:
             return
         self._drop_untradable()
-        wishes, self._wishes = self._wishes, {}
+        wishes, self.wishes = self.wishes, {}
         for symbol, what in wishes:
             self.add(symbol, what)
         self._on_symbols(self)
@@ -198,12 +198,12 @@ class MarketLine:
 
     def wish(self, symbol: str, what: str) -> None:
         """Remember what was asked for before the symbols were known."""
-        self._wishes[symbol, what] = None
+        self.wishes[symbol, what] = None
 
     @property
     def on_demand(self) -> int:
-        """How many entries, and wishes for some, no rule stands behind."""
-        return len(self._wishes) + sum(not entry.is_preload for entry in self.entries())
+        """How many entries no rule stands behind."""
+        return sum(not entry.is_preload for entry in self.entries())
 
     def add(self, symbol: str, what: str, *, is_preload: bool = False) -> KlineEntry | TickerEntry | None:
         """Begin to keep an interval of a symbol, or its bookTicker; None if it cannot be traded."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from resender.aio import Clock, Tasks
 from resender.market.entries import KlineEntry
@@ -17,6 +19,7 @@ from resender.market.files import CandleFiles, SeriesKey, SeriesSnapshot
 logger = logging.getLogger("resender.market")
 
 _CHUNK = 50
+_KEEP_S = 7 * 86_400.0
 
 
 class WarmFiles:
@@ -33,7 +36,16 @@ class WarmFiles:
 
     def start(self, entries: Callable[[], Iterable[KlineEntry]]) -> None:
         self._entries = entries
+        self._forget_old()
         self._task = self._tasks.spawn(self._run(), name="candles-save")
+
+    def _forget_old(self) -> None:
+        """Remove what no run has saved for a long time: other exchanges' candles, old series."""
+        limit = time.time() - _KEEP_S
+        for path in self._files.folder.parent.glob("*/*"):
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_mtime < limit:
+                    path.unlink()
 
     async def stop(self) -> None:
         """Save once more."""
@@ -87,7 +99,3 @@ class WarmFiles:
         finally:
             entry.is_reading = False
             done(entry)
-
-    def known(self) -> Iterator[SeriesKey]:
-        """Yield what is held now."""
-        return (entry.key for entry in self._entries())

@@ -10,7 +10,7 @@ from typing import Any
 
 from tornado import httputil
 
-from resender.errors import ANSWERS, AnswerError, error_body
+from resender.errors import ANSWERS, AnswerError, MethodNotAllowed, error_body
 from resender.gateway import Gateway
 
 ERROR_HEADER = "X-Resender-Error"
@@ -34,8 +34,8 @@ def write_error(connection: httputil.HTTPConnection, error: AnswerError, *, clos
     headers[ERROR_HEADER] = answer.name
     headers["Date"] = formatdate(usegmt=True)
     headers["Content-Length"] = str(len(body))
-    if answer.name == "method_not_allowed":
-        headers["Allow"] = "GET, HEAD, POST, PUT, DELETE"
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = error.allow
     if answer.name in ("busy", "not_ready"):
         headers["Retry-After"] = "1"
     if close:

@@ -102,6 +102,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         # The first bytes of an upstream's answer have been written.
         self.has_begun = False
         self.is_local = False
+        self.started = 0.0
         self.outcome: Outcome | None = None
         # Why the cache did not answer, for the header.
         self.miss = ""
@@ -167,6 +168,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         if self.error is not None:
             self._refuse(self.error, close=not gateway.is_ready)
             return
+        self.started = time.monotonic()
         if self._answer_from_cache():
             return
         gateway.in_flight += 1
@@ -190,7 +192,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             raise Forbidden(self.ip)
         self.is_local = self.target.startswith(LOCAL_PREFIX)
         if self.is_local and self.method != "GET":
-            raise MethodNotAllowed("Local endpoints answer GET only.")
+            raise MethodNotAllowed("Local endpoints answer GET only.", "GET")
         if not self.is_local:
             self.route = resolve(self.target)
         if self.method not in METHODS:
@@ -243,6 +245,8 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         route, cache = self.route, self.gateway.cache
         if cache is None or route is None or self.method != "GET" or not is_cached_path(route.path):
             return False
+        if route.market not in self.gateway.egress.clients:
+            return False
         if self.body:
             self.miss = "body"
             return False
@@ -261,7 +265,8 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         if not self.is_gone and not self.connection.stream.closed():
             market = self.route.market if self.route is not None else None
             sent = write_hit(self.connection, market, cache, hit, extra=extra)
-        self._log(200, None, 0.0, sent, None)
+        self.gateway.metrics.bytes_sent.inc(sent)
+        self._log(200, None, (time.monotonic() - self.started) * 1000, sent, None)
 
     async def _settle(self) -> bool:
         """Wait for the cache at a candle's end; return whether it answered."""

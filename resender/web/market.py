@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import time
 from collections.abc import Awaitable
 from email.utils import formatdate
@@ -51,6 +52,7 @@ LOCAL_PREFIX = "/local/"
 _OK = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
 _LOCAL_MARKETS = {market.value: market for market in INTERVALS}
 _MAX_MISSING_BYTES = 4000
+_ZERO_QUALITY = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
 
 def is_cached_path(path: str) -> bool:
@@ -58,11 +60,14 @@ def is_cached_path(path: str) -> bool:
 
 
 def accepts_gzip(headers: httputil.HTTPHeaders) -> bool:
-    """Tell whether the client takes gzip (`gzip;q=0` means it does not)."""
-    for item in headers.get("Accept-Encoding", "").split(","):
+    """Tell whether the client takes gzip (a quality of 0 means it does not)."""
+    accepted = headers.get("Accept-Encoding")
+    if accepted is None:
+        return False
+    for item in accepted.lower().split(","):
         name, _, quality = item.partition(";")
-        if name.strip().lower() == "gzip":
-            return quality.replace(" ", "").rstrip("0").rstrip(".") != "q="
+        if name.strip() in ("gzip", "x-gzip"):
+            return not _ZERO_QUALITY.fullmatch(quality.strip())
     return False
 
 
@@ -154,6 +159,8 @@ async def answer_local(gateway: Gateway, path: str, query: str, *, packed: bool)
         raise RouteError(
             "Unknown route. Local endpoints are /local/{spot|um|cm}/klines, .../bookTicker and /local/status."
         )
+    if market not in gateway.egress.clients:
+        raise RouteError(f"The market {market} is switched off in the settings of this gateway.")
     params = parse_query(query)
     if isinstance(params, Miss):
         raise BadRequest("A parameter is empty, repeated or malformed.")

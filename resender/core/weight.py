@@ -121,4 +121,5 @@ class WeightShare:
 
     def wait_s(self, now_ms: int, mono: float) -> float:
         """Return after how many seconds there may be weight again."""
-        return max(self.closed_until_mono - mono, (MINUTE_MS - now_ms % MINUTE_MS) / 1000)
+        pause_s = self.closed_until_mono - mono
+        return pause_s if pause_s > 0 else (MINUTE_MS - now_ms % MINUTE_MS) / 1000

@@ -65,6 +65,9 @@ class GatewayServer(HTTPServer):
             return write(MALFORMED_REQUEST if data == TORNADO_BAD_REQUEST else data)
 
         stream.write = write_json  # type: ignore[method-assign]
+        # Tornado would switch it on and off again for each answer: two system calls for nothing.
+        stream.set_nodelay(True)
+        stream.set_nodelay = lambda value: None  # type: ignore[method-assign]
         super().handle_stream(stream, address)
 
 

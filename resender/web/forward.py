@@ -46,6 +46,7 @@ from resender.web.market import (
     answer_local,
     ask_cache,
     is_cached_path,
+    stays_open,
     write_hit,
 )
 from resender.web.wire import WireHeaders
@@ -264,7 +265,8 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         sent = 0
         if not self.is_gone and not self.connection.stream.closed():
             market = self.route.market if self.route is not None else None
-            sent = write_hit(self.connection, market, cache, hit, extra=extra)
+            kept = stays_open(self.version, self.headers)
+            sent = write_hit(self.connection, market, cache, hit, is_kept=kept, extra=extra)
         self.gateway.metrics.bytes_sent.inc(sent)
         self._log(200, None, (time.monotonic() - self.started) * 1000, sent, None)
 

@@ -80,4 +80,5 @@ def test_share_is_closed_until_the_pause_ends() -> None:
     assert not share.take(1, 999_999_999, 104.9, is_urgent=True)
     assert share.wait_s(59_000, 104.0) == 1.0
     assert share.wait_s(0, 10.0) == 95.0
+    assert share.wait_s(59_000, 106.0) == 1.0
     assert share.take(1, 0, 105.0)

@@ -147,6 +147,10 @@ class MarketCache:
         """Drop what nobody has asked for in a long time."""
         while True:
             await asyncio.sleep(_SWEEP_S)
+            for name, backfill in self.backfills.items():
+                if queued := backfill.queued():
+                    count = sum(len(line.klines) for line in self.lines.values() if line.backfill is backfill)
+                    logger.info("%s: %d of %d series are still being filled", name, queued, count)
             limit = self._clock.mono() - self.options.idle_minutes * 60
             for line in self.lines.values():
                 for entry in line.entries():

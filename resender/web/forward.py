@@ -244,9 +244,12 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
     def _answer_from_cache(self) -> bool:
         """Answer out of memory if that can be done at once; remember why not otherwise."""
         route, cache = self.route, self.gateway.cache
-        if cache is None or route is None or self.method != "GET" or not is_cached_path(route.path):
+        if cache is None or route is None or not is_cached_path(route.path):
             return False
         if route.market not in self.gateway.egress.clients:
+            return False
+        if self.method != "GET":
+            self.miss = "method"
             return False
         if self.body:
             self.miss = "body"

@@ -131,8 +131,8 @@ class KlineSeries:
     """
 
     __slots__ = (
-        "_after_hole", "_base", "_ends", "_layout", "_opens", "_pending", "_rows", "depth", "epoch", "interval",
-        "is_synced", "is_whole", "read_ms", "version",
+        "_after_hole", "_base", "_ends", "_opens", "_pending", "_rows", "depth", "epoch", "interval",
+        "is_synced", "is_whole", "layout", "read_ms", "row_base", "version",
     )  # fmt: skip
 
     def __init__(self, interval: str, depth: int) -> None:
@@ -144,8 +144,10 @@ class KlineSeries:
         self._ends = array("q")
         self._opens = array("q")
         self._base = 0
-        # Grows when offsets come to mean other bytes.
-        self._layout = 0
+        # Number of the first row held, counted over the life of the series; `layout` grows when
+        # numbers come to mean other rows.
+        self.row_base = 0
+        self.layout = 0
         self._pending: list[Candle] = []
         # Open times of rows that REST showed right behind a hole: the hole is real.
         self._after_hole: set[int] = set()
@@ -317,7 +319,8 @@ class KlineSeries:
         self._ends = ends + self._ends
         self._opens = array("q", [c.open_time for c in older]) + self._opens
         self._base -= len(joined)
-        self._layout += 1
+        self.row_base -= len(older)
+        self.layout += 1
         self.version += 1
         return len(older)
 
@@ -333,7 +336,7 @@ class KlineSeries:
             position = self._rows.index(b"],", position) + 2
             self._ends.append(position)
         self._base = 0
-        self._layout += 1
+        self.layout += 1
         # The stream may have spoken while the file was read.
         self._pending = [c for c in self._pending if c.open_time > open_times[-1]]
         self.version += 1
@@ -395,6 +398,7 @@ class KlineSeries:
             del self._ends[:excess]
             del self._opens[:excess]
             self._base += cut
+            self.row_base += excess
             self.is_whole = False
 
     # --- what goes out ---------------------------------------------------------------------
@@ -478,12 +482,6 @@ class KlineSeries:
             if span.tail
             else (b"[" + self.closed_part(span)[:-1] + b"]")
         )
-
-    def part_key(self, span: Span) -> tuple[int, int, int]:
-        """Return a key that is the same as long as the closed rows of a span are the same bytes."""
-        start = self._ends[span.first - 1] if span.first else self._base
-        end = self._ends[span.last - 1] if span.last else self._base
-        return start, end, 2 * self._layout + bool(span.tail)
 
     def closed_size(self, span: Span) -> int:
         """Return the bytes of the closed rows of a span, commas included."""

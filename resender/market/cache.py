@@ -34,6 +34,7 @@ SPOT_SECOND_PUSH_MS = 1000
 CACHED_MARKETS = tuple(INTERVALS)
 _SETTLE_LIMIT = 3
 _SETTLE_TIMEOUT_S = 3.0
+_SETTLE_AT_ONCE = 32
 _REREAD_S = 1.0
 _RETRY_S = 0.2
 _SWEEP_S = 15.0
@@ -43,7 +44,7 @@ _SWEEP_S = 15.0
 class Hit:
     """An answer out of memory.
 
-    Shape: `body` as Binance sends it, `packed` the same compressed by gzip or None.
+    Shape: `body` as Binance sends it, or `packed` the same compressed by gzip and `body` empty.
     Units: `age_ms` since the last proof that it is current.
     """
 
@@ -88,7 +89,9 @@ class MarketCache:
         self._tasks = tasks
         self._files = files
         self._rules: tuple[PreloadRule, ...] = ()
-        self._bodies_held = Bodies()
+        self._bodies = Bodies()
+        # A whole market may need settling at the same moment: not all on connections of their own.
+        self._settle_slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
         self.hits = 0
         self.misses = 0
         self.used_weight: dict[str, str] = {}
@@ -241,8 +244,10 @@ class MarketCache:
         span = self._select(entry, request, now_ms)
         if span is None:
             return _Lack("range not held")
-        body, gz = self._bodies(entry, span, packed)
-        return Hit(body, gz, max(0, int((mono - proof) * 1000)))
+        age_ms = max(0, int((mono - proof) * 1000))
+        packed = packed and worth_packing(series.closed_size(span))
+        body = self._bodies.get(entry.token, series, span, packed=packed)
+        return Hit(b"", body, age_ms) if packed else Hit(body, None, age_ms)
 
     def _select(self, entry: KlineEntry, request: KlineRequest, now_ms: int) -> Span | None:
         """Choose rows by the market's own rule for times."""
@@ -264,28 +269,15 @@ class MarketCache:
             return series.latest_until(None, end or 0, limit)
         return series.first_from(start, end, limit)
 
-    def _bodies(self, entry: KlineEntry, span: Span, packed: bool) -> tuple[bytes, bytes | None]:
-        """Return the body of a span, plain and compressed, made once for each version of the series."""
-        series = entry.series
-        key = (entry.token, series.version, span)
-        body, gz = self._bodies_held.get(key) or (b"", None)
-        is_new = not body
-        if is_new:
-            body = series.body(span)
-        if packed and gz is None and worth_packing(body):
-            closed = 1 + series.closed_size(span) if span.tail else len(body) - 1
-            gz = self._bodies_held.pack((entry.token, *series.part_key(span)), body[:closed], body[closed:])
-            is_new = True
-        if is_new:
-            self._bodies_held.put(key, body, gz)
-        return body, gz if packed else None
-
     async def _settle_klines(
         self, line: MarketLine, entry: KlineEntry, request: KlineRequest, packed: bool
     ) -> Hit | Miss:
         """Wait a moment for the event, then make one read for all who wait."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.options.settle_wait_ms / 1000
+        # The wait counts from the close: long after it no event is on its way any more.
+        since_ms = line.now_ms() - entry.series.unsettled_close
+        wait_ms = min(self.options.settle_wait_ms, self.options.settle_wait_ms - since_ms)
+        deadline = loop.time() + wait_ms / 1000
         while True:
             found = self._try_klines(line, entry, request, packed)
             if isinstance(found, Hit):
@@ -327,6 +319,10 @@ class MarketCache:
         return entry.read
 
     async def _read_latest(self, line: MarketLine, entry: KlineEntry) -> None:
+        async with self._settle_slots:
+            await self._read_latest_now(line, entry)
+
+    async def _read_latest_now(self, line: MarketLine, entry: KlineEntry) -> None:
         series = entry.series
         epoch, made_ms = series.epoch, line.now_ms()
         if not entry.is_live:

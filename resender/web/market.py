@@ -299,7 +299,7 @@ async def _many(
             text = text[:_MAX_MISSING_BYTES].rpartition(",")[0] + ",..."
         extra.append((MISSING_HEADER, text))
     # Whole markets are megabytes: compressed beside the event loop.
-    gz = await asyncio.to_thread(gzip.compress, body, 1) if packed and worth_packing(body) else None
+    gz = await asyncio.to_thread(gzip.compress, body, 1) if packed and worth_packing(len(body)) else None
     return Hit(body, gz, age_ms), extra
 
 

@@ -403,10 +403,10 @@ class KlineSeries:
 
     # --- what goes out ---------------------------------------------------------------------
 
-    def check(self, now_ms: int, push_ms: int) -> Need | None:
+    def check(self, now_ms: int, latest_ms: int, push_ms: int) -> Need | None:
         """Tell what is missing before the series may answer as of now, None if nothing is.
 
-        Units: `now_ms` is a time the exchange's clock has reached for certain; `push_ms` how often
+        Units: the exchange's clock has passed `now_ms` and not `latest_ms`; `push_ms` is how often
             the market's stream pushes a changed candle.
         """
         if not self.is_synced:
@@ -418,7 +418,7 @@ class KlineSeries:
             for candle in pending:
                 if candle.open_time != expected and candle.open_time not in self._after_hole:
                     return Need("gap", can_settle=True, may_come=True)
-                if candle.close_time < now_ms and not candle.is_final:
+                if candle.close_time < latest_ms and not candle.is_final:
                     return Need("not settled", can_settle=True, may_come=True)
                 if candle is not pending[-1] and not candle.is_final:
                     return Need("not settled", can_settle=True, may_come=True)

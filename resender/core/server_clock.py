@@ -1,9 +1,9 @@
-"""The exchange's clock, as far as its own messages prove it.
+"""The exchange's clock, as far as its own messages prove it: between two bounds.
 
 Pure: it is told times and never asks for one. The machine's wall clock plays no part, it may
-be seconds off; between messages the monotonic clock carries on. What `now_ms` returns is a
-time the exchange's clock has reached for certain (its messages take time to arrive, so it is
-late by the fastest of them and never early).
+be seconds off; between messages the monotonic clock carries on. `now_ms` is a time the
+exchange has reached for certain (messages take time to arrive, so it is late by the fastest of
+them), `latest_ms` one it cannot have passed (an answer was not made before it was asked for).
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ _JUMP_MS = 2000
 
 
 class ServerClock:
-    """A lower bound of one market's server time.
+    """The bounds of one market's server time.
 
     Units: epoch milliseconds for the exchange, monotonic seconds for us.
     """
 
-    __slots__ = ("_at_mono", "_offset_ms", "is_set")
+    __slots__ = ("_at_mono", "_offset_ms", "_upper_mono", "_upper_ms", "is_set")
 
     def __init__(self) -> None:
         self._offset_ms = 0.0
         self._at_mono = 0.0
+        self._upper_ms = 0.0
+        self._upper_mono = 0.0
         self.is_set = False
 
     def _offset_at(self, mono: float) -> float:
@@ -33,6 +35,11 @@ class ServerClock:
     def now_ms(self, mono: float) -> int:
         """Return a time the exchange has passed."""
         return int(mono * 1000 + self._offset_at(mono))
+
+    def latest_ms(self, mono: float) -> int:
+        """Return a time the exchange has not passed yet."""
+        elapsed_ms = (mono - self._upper_mono) * 1000
+        return int(self._upper_ms + elapsed_ms * (1 + _DRIFT)) + 2
 
     def observe(self, server_ms: int, mono: float) -> bool:
         """Take an event's time on its arrival; return False if it is too far ahead to be believed."""
@@ -47,8 +54,13 @@ class ServerClock:
             self._at_mono = mono
         return True
 
-    def set(self, server_ms: int, mono: float) -> None:
-        """Take the time REST told, on the arrival of its answer: it replaces what was believed."""
+    def set(self, server_ms: int, sent_mono: float, mono: float) -> None:
+        """Take the time REST told: when it was asked for and when the answer arrived.
+
+        It replaces what was believed.
+        """
         self._offset_ms = server_ms - mono * 1000
         self._at_mono = mono
+        self._upper_ms = server_ms
+        self._upper_mono = sent_mono
         self.is_set = True

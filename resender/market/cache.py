@@ -35,6 +35,7 @@ CACHED_MARKETS = tuple(INTERVALS)
 _SETTLE_LIMIT = 3
 _SETTLE_TIMEOUT_S = 3.0
 _SETTLE_AT_ONCE = 32
+_MAX_EARLY_MS = 1000
 _REREAD_S = 1.0
 _RETRY_S = 0.2
 _SWEEP_S = 15.0
@@ -235,7 +236,7 @@ class MarketCache:
         now_ms = line.server.now_ms(mono)
         series = entry.series
         push_ms = SPOT_SECOND_PUSH_MS if entry.interval == "1s" else PUSH_MS[entry.market]
-        need = series.check(now_ms, push_ms)
+        need = series.check(now_ms, line.server.latest_ms(mono), push_ms)
         if need is not None:
             return _Lack(need.reason, can_settle=need.can_settle, may_come=need.may_come)
         if not line.kline_pool.is_proven(entry.stream) and now_ms - series.read_ms > _REREAD_S * 1000:
@@ -291,6 +292,10 @@ class MarketCache:
             entry.waiters.append(waiter)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(waiter, left_s)
+        # A read made before the close for certain proves nothing about the closed candle.
+        early_ms = entry.series.unsettled_close + 1 - line.now_ms()
+        if 0 < early_ms < _MAX_EARLY_MS:
+            await asyncio.sleep(early_ms / 1000)
         read = self._settle_read(line, entry)
         if read is not None:
             # One client that leaves must not take the read away from the others.

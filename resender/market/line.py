@@ -162,7 +162,7 @@ class MarketLine:
             raise ReadFailed("an answer to /time without serverTime")
         if mono - sent_mono > _MAX_TIME_TRIP_S and self.server.is_set:
             raise ReadFailed(f"/time took {mono - sent_mono:.1f} s")
-        self.server.set(server_ms, mono)
+        self.server.set(server_ms, sent_mono, mono)
 
     async def _read_symbols(self) -> None:
         body = await self._get(EXCHANGE_INFO[self.market], exchange_info_weight(self.market))

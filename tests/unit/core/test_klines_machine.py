@@ -139,7 +139,7 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "series") or not self.live:
             return
         series = self.series
-        need = series.check(self.known_now, PUSH_MS)
+        need = series.check(self.known_now, self.now + 1, PUSH_MS)
         if need is not None:
             return
         in_flight = {candle.open_time for candle in self.flight}
@@ -154,7 +154,7 @@ class Machine(RuleBasedStateMachine):
             # Closed for certain: exactly the truth.
             for r in got:
                 true = self.truth[r[0]]
-                if r[6] < self.known_now:
+                if r[6] < self.now:
                     if r[0] not in in_flight:
                         assert r == true, "a closed candle with old numbers"
                     else:

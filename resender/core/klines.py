@@ -95,7 +95,8 @@ def parse_event(data: dict[str, Any]) -> tuple[str, str, Candle]:
         raise ValueError("a kline event that contradicts itself")
     o, h, low, c, v, q, tv, tq = texts
     row = f'[{t},"{o}","{h}","{low}","{c}","{v}",{close},"{q}",{n},"{tv}","{tq}","0"]'
-    return k["s"], interval, Candle(t, close, row.encode("ascii"), n, x, data["E"])
+    # A final event from before the close is no last word; a settling read will be.
+    return k["s"], interval, Candle(t, close, row.encode("ascii"), n, x and data["E"] > close, data["E"])
 
 
 def parse_rows(rows: Any, interval: str, encode: Any, *, made_ms: int = 0) -> list[Candle]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resender.core.intervals import next_open
+from resender.core.row_store import RowStore
 
 # The eight numeric texts of a candle, joined: digits and dots only, so none can break a row.
 _NUMBERS = re.compile(r"[0-9.]+(?:,[0-9.]+){7}")
@@ -132,23 +133,15 @@ class KlineSeries:
     """
 
     __slots__ = (
-        "_after_hole", "_base", "_ends", "_opens", "_pending", "_rows", "depth", "epoch", "interval",
-        "is_synced", "is_whole", "layout", "read_ms", "row_base", "version",
+        "_after_hole", "_pending", "closed", "depth", "epoch", "interval", "is_synced", "is_whole",
+        "read_ms", "version",
     )  # fmt: skip
 
     def __init__(self, interval: str, depth: int) -> None:
         self.interval = interval
         self.depth = depth
-        # Closed, final rows, each followed by a comma; `_ends` are offsets of their ends, counted
-        # from the first byte ever appended, `_base` of it have been dropped again.
-        self._rows = bytearray()
-        self._ends = array("q")
-        self._opens = array("q")
-        self._base = 0
-        # Number of the first row held, counted over the life of the series; `layout` grows when
-        # numbers come to mean other rows.
-        self.row_base = 0
-        self.layout = 0
+        # Candles proven final; those that are not wait in `_pending`.
+        self.closed = RowStore()
         self._pending: list[Candle] = []
         # Open times of rows that REST showed right behind a hole: the hole is real.
         self._after_hole: set[int] = set()
@@ -195,21 +188,18 @@ class KlineSeries:
         return next_open(self.interval, last) - 1 if last is not None else 0
 
     @property
-    def size_bytes(self) -> int:
-        return len(self._rows) + 8 * (len(self._ends) + len(self._opens))
+    def _opens(self) -> array[int]:
+        return self.closed.opens
 
     def rows(self) -> Iterator[bytes]:
         """Yield all rows, closed ones first."""
-        start = 0
-        for end in self._ends:
-            yield bytes(self._rows[start : end - self._base - 1])
-            start = end - self._base
+        yield from self.closed
         for candle in self._pending:
             yield candle.row
 
     def closed_rows(self) -> tuple[bytes, array[int]]:
         """Return the final rows, joined by commas, and their open times, for saving."""
-        return bytes(self._rows[:-1]), array("q", self._opens)
+        return self.closed.part(0, len(self.closed))[:-1], array("q", self._opens)
 
     # --- what comes in ---------------------------------------------------------------------
 
@@ -310,18 +300,7 @@ class KlineSeries:
             self.is_whole = True
         if not older or first is None:
             return 0
-        joined = b"".join(c.row + b"," for c in older)
-        sizes = [len(c.row) + 1 for c in older]
-        ends, position = array("q"), self._base - len(joined)
-        for size in sizes:
-            position += size
-            ends.append(position)
-        self._rows[:0] = joined
-        self._ends = ends + self._ends
-        self._opens = array("q", [c.open_time for c in older]) + self._opens
-        self._base -= len(joined)
-        self.row_base -= len(older)
-        self.layout += 1
+        self.closed.prepend([c.open_time for c in older], [c.row for c in older])
         self.version += 1
         return len(older)
 
@@ -329,19 +308,11 @@ class KlineSeries:
         """Fill an empty series with final rows that were saved, joined by commas."""
         if not open_times:
             return
-        self._rows = bytearray(rows + b",")
-        self._opens = array("q", open_times)
-        self._ends = array("q")
-        position = 0
-        for _ in open_times:
-            position = self._rows.index(b"],", position) + 2
-            self._ends.append(position)
-        self._base = 0
-        self.layout += 1
+        self.closed.restore(rows, open_times)
         # The stream may have spoken while the file was read.
         self._pending = [c for c in self._pending if c.open_time > open_times[-1]]
         self.version += 1
-        self._trim()
+        self._fold()
 
     def _merge(self, candle: Candle) -> bool:
         """Put a candle among those that are not final, if it is news."""
@@ -383,23 +354,12 @@ class KlineSeries:
 
     def _append(self, candle: Candle) -> None:
         self._after_hole.discard(candle.open_time)
-        self._rows += candle.row
-        self._rows += b","
-        self._ends.append(self._base + len(self._rows))
-        self._opens.append(candle.open_time)
-        if len(self._opens) >= self.depth + 64:
-            self._trim()
+        if self.closed.append(candle.open_time, candle.row):
+            self._fold()
 
-    def _trim(self) -> None:
+    def _fold(self) -> None:
         """Drop the oldest rows beyond the depth."""
-        excess = len(self._opens) - self.depth
-        if excess > 0:
-            cut = self._ends[excess - 1] - self._base
-            del self._rows[:cut]
-            del self._ends[:excess]
-            del self._opens[:excess]
-            self._base += cut
-            self.row_base += excess
+        if self.closed.fold(self.depth):
             self.is_whole = False
 
     # --- what goes out ---------------------------------------------------------------------
@@ -484,15 +444,6 @@ class KlineSeries:
             else (b"[" + self.closed_part(span)[:-1] + b"]")
         )
 
-    def closed_size(self, span: Span) -> int:
-        """Return the bytes of the closed rows of a span, commas included."""
-        if span.first >= span.last:
-            return 0
-        return self._ends[span.last - 1] - (self._ends[span.first - 1] if span.first else self._base)
-
     def closed_part(self, span: Span) -> bytes:
         """Return the closed rows of a span, each followed by a comma."""
-        if span.first >= span.last:
-            return b""
-        start = self._ends[span.first - 1] - self._base if span.first else 0
-        return bytes(memoryview(self._rows)[start : self._ends[span.last - 1] - self._base])
+        return self.closed.part(span.first, span.last)

@@ -246,7 +246,7 @@ class MarketCache:
         if span is None:
             return _Lack("range not held")
         age_ms = max(0, int((mono - proof) * 1000))
-        packed = packed and worth_packing(series.closed_size(span))
+        packed = packed and worth_packing(series.closed.size(span.first, span.last))
         body = self._bodies.get(entry.token, series, span, packed=packed)
         return Hit(b"", body, age_ms) if packed else Hit(body, None, age_ms)
 

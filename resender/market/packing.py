@@ -72,10 +72,10 @@ class Packer:
         return b"".join(parts)
 
     def _frame(self, token: object, series: KlineSeries, span: Span) -> _Frame:
-        base = series.row_base
+        base = series.closed.row_base
         first, last = base + span.first, base + span.last
         has_tail = bool(span.tail)
-        key = (token, series.layout, first, last, has_tail)
+        key = (token, series.closed.layout, first, last, has_tail)
         frame = self._frames.get(key)
         if frame is not None:
             return frame
@@ -104,12 +104,12 @@ class Packer:
         return frame
 
     def _chunk(self, token: object, series: KlineSeries, number: int) -> bytes:
-        key = (token, series.layout, number)
+        key = (token, series.closed.layout, number)
         chunk = self._chunks.get(key)
         if chunk is not None:
             self._chunks.move_to_end(key)
             return chunk
-        start = number * _CHUNK_ROWS - series.row_base
+        start = number * _CHUNK_ROWS - series.closed.row_base
         chunk = _deflate(series.closed_part(Span(start, start + _CHUNK_ROWS, ())))
         self._chunks[key] = chunk
         self.size_bytes += len(chunk)

@@ -31,7 +31,8 @@ __all__ = ["ConnectionInfo", "StreamLimits", "StreamPool", "StreamStats"]
 
 logger = logging.getLogger("resender.upstream")
 
-_GOOD_LIFE_S = 30.0  # a connection that lived and delivered for so long was a good one
+_GOOD_LIFE_S = 10.0  # a connection that lived and delivered for so long was a good one
+_BACKOFF_CAP_S = 10.0  # answers are back soon after a fault; the connect budget holds all the same
 _ROTATION_POLL_S = 0.25
 _HANDOVER_POLL_S = 0.02
 _CLOSE_S = 3.0
@@ -74,7 +75,7 @@ class _Line:
         self.names: dict[str, None] = {}
         self.link: StreamLink | None = None
         self.next: StreamLink | None = None  # the link a rotation is preparing
-        self.backoff = Backoff(random=random)
+        self.backoff = Backoff(cap_s=_BACKOFF_CAP_S, random=random)
         self.rotation_backoff = Backoff(random=random)
         self.rotate_at = float("inf")
         self.rotated_at = float("-inf")

@@ -1,0 +1,115 @@
+"""The closed rows of one series as bytes: as REST sends them, one after the other.
+
+Pure and dumb: it neither parses nor checks. Most rows lie in one exactly sized block, the
+newest few in a small buffer behind it, so that appending does not make the block grow by an
+eighth in reserve. Owned by one `KlineSeries`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+
+_FOLD_ROWS = 64
+
+
+class RowStore:
+    """Rows in ascending order, each followed by a comma.
+
+    Units: open times are epoch milliseconds.
+    """
+
+    __slots__ = ("_base", "_ends", "_new", "_new_rows", "_old", "layout", "opens", "row_base")
+
+    def __init__(self) -> None:
+        self._old = b""
+        self._new = bytearray()
+        self._new_rows = 0
+        self.opens = array("q")
+        # Offsets of the rows' ends, counted from the first byte ever appended; `_base` bytes of
+        # that have been dropped again.
+        self._ends = array("q")
+        self._base = 0
+        # Number of the first row held, counted over the life of the store; `layout` grows when
+        # numbers come to mean other rows.
+        self.row_base = 0
+        self.layout = 0
+
+    def __len__(self) -> int:
+        return len(self.opens)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._old) + len(self._new) + 16 * len(self.opens)
+
+    def append(self, open_time: int, row: bytes) -> bool:
+        """Append a row; return whether it is time to `fold`."""
+        self._new += row
+        self._new += b","
+        self._new_rows += 1
+        self._ends.append(self._base + len(self._old) + len(self._new))
+        self.opens.append(open_time)
+        return self._new_rows >= _FOLD_ROWS
+
+    def fold(self, depth: int) -> int:
+        """Join the newest rows to the block and drop the oldest beyond `depth`; return how many went."""
+        excess = max(0, len(self.opens) - depth)
+        cut = self._ends[excess - 1] - self._base if excess else 0
+        kept = self._old[cut:] if cut <= len(self._old) else b""
+        self._old = kept + bytes(self._new[max(0, cut - len(self._old)) :])
+        self._new = bytearray()
+        self._new_rows = 0
+        self.opens = self.opens[excess:]
+        self._ends = self._ends[excess:]
+        self._base += cut
+        self.row_base += excess
+        return excess
+
+    def prepend(self, open_times: Sequence[int], rows: Sequence[bytes]) -> None:
+        """Put rows before the first one."""
+        joined = b"".join(row + b"," for row in rows)
+        ends, position = array("q"), self._base - len(joined)
+        for row in rows:
+            position += len(row) + 1
+            ends.append(position)
+        self._old = joined + self._old
+        self._ends = ends + self._ends
+        self.opens = array("q", open_times) + self.opens
+        self._base -= len(joined)
+        self.row_base -= len(rows)
+        self.layout += 1
+
+    def restore(self, rows: bytes, open_times: Sequence[int]) -> None:
+        """Replace everything by rows joined by commas."""
+        self._old = rows + b","
+        self._new = bytearray()
+        self._new_rows = 0
+        self.opens = array("q", open_times)
+        self._ends = array("q")
+        self._base = position = 0
+        for _ in open_times:
+            position = self._old.index(b"],", position) + 2
+            self._ends.append(position)
+        self.layout += 1
+
+    def size(self, first: int, last: int) -> int:
+        """Return the bytes of rows by index, commas included."""
+        if first >= last:
+            return 0
+        return self._ends[last - 1] - (self._ends[first - 1] if first else self._base)
+
+    def part(self, first: int, last: int) -> bytes:
+        """Return rows by index, each followed by a comma."""
+        if first >= last:
+            return b""
+        start = self._ends[first - 1] - self._base if first else 0
+        end, block = self._ends[last - 1] - self._base, len(self._old)
+        if end <= block:
+            return self._old[start:end]
+        if start >= block:
+            return bytes(self._new[start - block : end - block])
+        return self._old[start:] + self._new[: end - block]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for index in range(len(self.opens)):
+            yield self.part(index, index + 1)[:-1]

@@ -41,7 +41,7 @@ def _no_garbage() -> Iterator[None]:
 @pytest.fixture
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconnect sooner, where the length of the pause is not what is tested."""
-    monkeypatch.setattr(stream_pool, "Backoff", lambda random: Backoff(0.05, random=random))
+    monkeypatch.setattr(stream_pool, "Backoff", lambda random, **_: Backoff(0.05, random=random))
 
 
 async def go_live(venue: Venue, seen: Seen) -> Peer:

@@ -7,6 +7,7 @@ they run.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import signal
 import socket
@@ -47,6 +48,19 @@ def raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def tune_allocator() -> None:
+    """Have glibc give the memory of large passing bodies back to the system.
+
+    Left alone it raises its own threshold with the first large block and keeps such blocks for
+    good, and makes arenas for threads that need none.
+    Source: mallopt(3): M_MMAP_THRESHOLD is -3, M_ARENA_MAX is -8.
+    """
+    with suppress(Exception):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 20)
+        libc.mallopt(-8, 2)
+
+
 def bind(host: str, port: int) -> list[socket.socket]:
     """Bind the listening sockets; "::" means IPv6 and IPv4.
 
@@ -81,6 +95,7 @@ async def serve(config: Config, *, announce: Callable[[str], None] | None = None
     Raises: StartError or StoreError, one line each, if the start fails.
     """
     raise_file_limit()
+    tune_allocator()
     stop = stop_on_signal()
     async with AsyncExitStack() as stack:
         sockets = bind(config.host, config.port)

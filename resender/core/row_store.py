@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 
-_FOLD_ROWS = 64
+_FOLD_ROWS = 32
 
 
 class RowStore:

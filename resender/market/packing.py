@@ -22,8 +22,8 @@ _MIN_BYTES = 1024
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _TRAILER = struct.Struct("<II")
 # Plain rows of a candle take about 165 bytes, packed 60.
-_MAX_CHUNK_BYTES = 16 << 20
-_MAX_BODY_BYTES = 8 << 20
+_MAX_CHUNK_BYTES = 12 << 20
+_MAX_BODY_BYTES = 4 << 20
 _MAX_FRAMES = 4096
 
 ChunkKey = tuple[object, int, int]

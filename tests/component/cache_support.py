@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,11 @@ class Bench:
 
     def own_calls(self, path: str = "", since: int = 0) -> list[Call]:
         """List the calls the gateway made by itself, known by its user agent."""
-        return [c for c in self.calls(path, since) if (c.header("user-agent") or "").startswith("binance-resender")]
+        return [
+            c
+            for c in self.calls(path, since)
+            if (c.header("user-agent") or "").startswith("binance-resender")
+        ]
 
     def mark(self) -> int:
         return len(self.sandbox.calls)
@@ -163,7 +167,9 @@ class Timed:
 
     @property
     def body(self) -> bytes:
-        return gzip.decompress(self.reply.body) if self.header("content-encoding") == "gzip" else self.reply.body
+        return (
+            gzip.decompress(self.reply.body) if self.header("content-encoding") == "gzip" else self.reply.body
+        )
 
     @property
     def cache(self) -> str:
@@ -199,28 +205,30 @@ class Connection:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
         reader, writer = self._streams
         writer.write(build("GET", target, (("User-Agent", self._agent), *headers), close=False))
-        async with asyncio.timeout(20):
-            raw = await reader.readuntil(b"\r\n\r\n")
-            reply = parse(raw)
-            if reply.header("transfer-encoding") == "chunked":
-                body = b""
-                while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
-                    body += await reader.readexactly(size)
-                    await reader.readexactly(2)
+        reply = await asyncio.wait_for(self._read(reader), 20)
+        return Timed(reply, before, clock())
+
+    @staticmethod
+    async def _read(reader: asyncio.StreamReader) -> Reply:
+        raw = await reader.readuntil(b"\r\n\r\n")
+        reply = parse(raw)
+        if reply.header("transfer-encoding") == "chunked":
+            body = b""
+            while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
+                body += await reader.readexactly(size)
                 await reader.readexactly(2)
-            else:
-                body = await reader.readexactly(int(reply.header("content-length") or 0))
-        return Timed(Reply(raw + body, reply.status, reply.headers, body, True), before, clock())
+            await reader.readexactly(2)
+        else:
+            body = await reader.readexactly(int(reply.header("content-length") or 0))
+        return Reply(raw + body, reply.status, reply.headers, body, True)
 
     async def close(self) -> None:
         if self._streams is not None:
             writer = self._streams[1]
             self._streams = None
             writer.close()
-            try:
+            with suppress(ConnectionError):
                 await writer.wait_closed()
-            except ConnectionError:
-                pass
 
 
 def kline_target(market: Market, symbol: str, interval: str, limit: int = 5) -> str:
@@ -339,11 +347,25 @@ class Distance:
             delivery.cancel()
 
 
+async def side_by_side(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run parts of a test at once, as most of their time is waiting; all end before the first error is raised."""
+    done = await asyncio.gather(*parts, return_exceptions=True)
+    for each in done:
+        if isinstance(each, BaseException):
+            raise each
+
+
 # -- the truth ------------------------------------------------------------------------------------
 
 
 def kline_problem(
-    store: MarketStore, symbol: str, interval: str, limit: int, timed: Timed, push_ms: int, slack_ms: int = SLACK_MS
+    store: MarketStore,
+    symbol: str,
+    interval: str,
+    limit: int,
+    timed: Timed,
+    push_ms: int,
+    slack_ms: int = SLACK_MS,
 ) -> str | None:
     """Tell what is wrong with a kline answer, None if nothing is."""
     rows = split_rows(timed.body)
@@ -359,7 +381,11 @@ def kline_problem(
         return f"{text}: {symbol} {interval} {window}\n shown {shown}\n truth {now}"
 
     if not rows:
-        return None if store.kline_bytes(symbol, interval, limit=1, now_ms=lack_ms) == b"[]" else problem("empty")
+        return (
+            None
+            if store.kline_bytes(symbol, interval, limit=1, now_ms=lack_ms) == b"[]"
+            else problem("empty")
+        )
     newest = open_of(rows[-1])
     if newest > iv.open_time(interval, timed.after_ms):
         return problem("a candle of the future")

@@ -48,7 +48,9 @@ async def one(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     async with bench(folder, exchange, kline_depth=1500, preload=preload) as made:
         cache = made.cache
         await wait_until(lambda: all(line.is_ready for line in cache.lines.values()), 10)
-        await wait_until(lambda: all(e.state == "live" for line in cache.lines.values() for e in line.entries()), 15)
+        await wait_until(
+            lambda: all(e.state == "live" for line in cache.lines.values() for e in line.entries()), 15
+        )
         yield made
 
 
@@ -79,7 +81,9 @@ async def test_both_shapes_of_the_address_are_answered_from_the_cache(one: Bench
 @pytest.mark.parametrize("market", MARKETS)
 async def test_hit_has_the_bytes_and_the_type_of_the_forwarded_answer(one: Bench, market: Market) -> None:
     base = closed_base(one)
-    target = f"{kline_target(market, SYMBOL[market], '1m', 40)}&startTime={base}&endTime={base + 39 * MINUTE_MS}"
+    target = (
+        f"{kline_target(market, SYMBOL[market], '1m', 40)}&startTime={base}&endTime={base + 39 * MINUTE_MS}"
+    )
     hit = await one.get(target)
     forwarded = await one.get(target, ("Cache-Control", "no-cache"))
     assert hit.is_hit
@@ -105,7 +109,9 @@ async def test_limit_gives_the_latest_rows_with_the_open_one_last(
     assert timed.rows[-1][6] > timed.before_ms
 
 
-async def test_spot_limit_above_the_maximum_is_clamped_and_a_futures_one_is_binances_error(one: Bench) -> None:
+async def test_spot_limit_above_the_maximum_is_clamped_and_a_futures_one_is_binances_error(
+    one: Bench,
+) -> None:
     for limit in (1001, 1500, 100_000):
         timed = await one.get(kline_target(Market.SPOT, "BTCUSDT", "1m", limit))
         assert timed.is_hit
@@ -340,7 +346,9 @@ async def test_other_path_is_never_answered_from_the_cache(one: Bench, target: s
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE"])
 @pytest.mark.parametrize("shape", ["", "/api"])
-async def test_other_method_on_a_cached_path_arrives_at_the_exchange(one: Bench, method: str, shape: str) -> None:
+async def test_other_method_on_a_cached_path_arrives_at_the_exchange(
+    one: Bench, method: str, shape: str
+) -> None:
     for target in (kline_target(Market.SPOT, "BTCUSDT", "1m"), "/api/v3/ticker/bookTicker?symbol=BTCUSDT"):
         mark = one.mark()
         reply = await call(one.run.port, method, shape + target)
@@ -374,7 +382,9 @@ async def test_signed_call_and_call_with_a_body_arrive_unchanged(one: Bench) -> 
         ("Accept", "application/sbe"),
     ],
 )
-async def test_header_that_asks_for_something_else_goes_past_the_cache(one: Bench, name: str, value: str) -> None:
+async def test_header_that_asks_for_something_else_goes_past_the_cache(
+    one: Bench, name: str, value: str
+) -> None:
     for target in (kline_target(Market.SPOT, "BTCUSDT", "1m"), "/api/v3/ticker/bookTicker?symbol=BTCUSDT"):
         mark = one.mark()
         timed = await one.get(target, (name, value))

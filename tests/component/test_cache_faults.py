@@ -26,7 +26,9 @@ from tests.component.cache_support import (
     ExchangeClock,
     Watch,
     bench,
+    gateway_on,
     kline_target,
+    side_by_side,
     small_exchange,
     ticker_body,
 )
@@ -35,7 +37,7 @@ from tests.support.running import wait_until
 pytestmark = pytest.mark.component
 
 MINUTE_MS = 60_000
-LEAD_S = 1.5
+LEAD_S = 1.2
 Act = Callable[[Sandbox, Market], Awaitable[None]]
 
 
@@ -114,7 +116,7 @@ async def refused(sandbox: Sandbox, market: Market, status: int = 503) -> None:
 
 async def silent(sandbox: Sandbox, market: Market) -> None:
     sandbox.faults.silence(market)
-    await asyncio.sleep(3.0)
+    await asyncio.sleep(2.5)
     sandbox.faults.silence(market, on=False)
 
 
@@ -146,23 +148,31 @@ ACTS: dict[str, Act] = {
     "silent": silent,
     "shutdown": shutdown,
 }
-ROUNDS = [
-    ("reset", "truncated", "garbage"),
-    ("binary", "closed", "wrong types"),
-    ("huge", "unexpected", "early final"),
-    ("unexpected", "early final", "shutdown"),
-    ("refused", "cut in the handshake", "reset"),
-    ("silent", "silent", "silent"),
-    ("shutdown", "shutdown", "truncated"),
+# Spot, USD-M and COIN-M of one gateway each; the gateways of a group run side by side.
+GROUPS = [
+    [("reset", "truncated", "garbage"), ("binary", "closed", "wrong types")],
+    [("huge", "unexpected", "early final"), ("unexpected", "early final", "shutdown")],
+    [
+        ("silent", "silent", "silent"),
+        ("refused", "cut in the handshake", "reset"),
+        ("shutdown", "shutdown", "truncated"),
+    ],
 ]
 
 
-@pytest.mark.parametrize("acts", ROUNDS, ids=[", ".join(each) for each in ROUNDS])
-async def test_fault_gives_no_wrong_answer_and_hits_come_back(tmp_path: Path, acts: tuple[str, str, str]) -> None:
-    async with bench(tmp_path, small_exchange(ExchangeClock.before_close(LEAD_S))) as one:
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "; ".join(", ".join(each) for each in group))
+async def test_fault_gives_no_wrong_answer_and_hits_come_back(
+    tmp_path: Path, group: list[tuple[str, str, str]]
+) -> None:
+    await side_by_side(*(strike(tmp_path / "-".join(acts), acts) for acts in group))
+
+
+async def strike(folder: Path, acts: tuple[str, str, str]) -> None:
+    """Strike each market of one gateway with a fault just before a close."""
+    async with bench(folder, small_exchange(ExchangeClock.before_close(LEAD_S))) as one:
         watch = watch_all(one)
         await watch.ready()
-        async with watch.polling():
+        async with watch.polling(0.025):
             await until_close(one, 150)
             await asyncio.gather(
                 *(ACTS[name](one.sandbox, market) for name, market in zip(acts, MARKETS, strict=True))
@@ -190,8 +200,10 @@ async def test_planned_move_to_another_connection_costs_no_hit(tmp_path: Path) -
         assert watch.hits > 100
 
 
-async def test_forced_close_at_the_end_of_a_connections_life_is_survived_again_and_again(tmp_path: Path) -> None:
-    exchange = small_exchange(ExchangeClock.before_close(3.0), max_age_s=1.3)
+async def test_forced_close_at_the_end_of_a_connections_life_is_survived_again_and_again(
+    tmp_path: Path,
+) -> None:
+    exchange = small_exchange(ExchangeClock.before_close(2.4), max_age_s=1.2)
     async with bench(tmp_path, exchange) as one:
         watch = watch_all(one)
         async with watch.polling():
@@ -208,11 +220,16 @@ async def test_restart_of_the_exchange_is_survived(tmp_path: Path) -> None:
             await until_close(one, 150)
             for service in LOCAL_SERVICES:
                 await one.sandbox.stop_listening(service)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.2)
             down = dict(watch.last_hit)
             await asyncio.sleep(0.3)
             assert watch.last_hit == down  # nothing can be proven now
-            assert set(watch.misses) <= {"", "miss; stream not live", "miss; not read yet", "miss; not settled"}
+            assert set(watch.misses) <= {
+                "",
+                "miss; stream not live",
+                "miss; not read yet",
+                "miss; not settled",
+            }
             for service in LOCAL_SERVICES:
                 await one.sandbox.start_listening(service)
             assert await watch.until_all_hit(15) < 12
@@ -221,15 +238,15 @@ async def test_restart_of_the_exchange_is_survived(tmp_path: Path) -> None:
 
 async def test_exchange_that_is_away_while_the_gateway_starts_is_followed_later(tmp_path: Path) -> None:
     async with Sandbox(small_exchange()) as sandbox:
-        from tests.component.cache_support import gateway_on
-
         for service in LOCAL_SERVICES:
             await sandbox.stop_listening(service)
         async with gateway_on(tmp_path, sandbox, preload="um:BTCUSDT@1m,bookTicker") as one:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(0.6)
             for service in LOCAL_SERVICES:
                 await sandbox.start_listening(service)
-            one.check(await one.until_hit(kline_target(Market.UM, "BTCUSDT", "1m")), Market.UM, "BTCUSDT", "1m")
+            one.check(
+                await one.until_hit(kline_target(Market.UM, "BTCUSDT", "1m")), Market.UM, "BTCUSDT", "1m"
+            )
 
 
 async def test_frames_twice_and_out_of_order_change_nothing(tmp_path: Path) -> None:
@@ -241,7 +258,7 @@ async def test_frames_twice_and_out_of_order_change_nothing(tmp_path: Path) -> N
             one.sandbox.faults.stream(market).reorder = True
         shown: dict[str, list[int]] = {"um": [], "cm": []}
         async with watch.polling():
-            end = time.monotonic() + 2.5
+            end = time.monotonic() + 1.5
             while time.monotonic() < end:
                 for market in (Market.UM, Market.CM):
                     timed = await one.book_ticker(market, SYMBOL[market])
@@ -314,7 +331,7 @@ async def test_book_ticker_of_a_connection_that_never_spoke_survives_rest_errors
         for target in targets:
             await one.until_hit(target)
         fault = one.sandbox.faults.add(Fault("status", match="bookTicker", times=None, status=500))
-        mark, end = one.mark(), time.monotonic() + 2.2
+        mark, end = one.mark(), time.monotonic() + 1.6
         while time.monotonic() < end:
             for target in targets:
                 await one.get(target)
@@ -338,6 +355,6 @@ async def test_stream_that_is_acknowledged_and_silent_is_never_trusted(tmp_path:
         watch.slack_ms += 1100
         await watch.ready()
         async with watch.polling():
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(1.8)
         assert watch.hits > 20
         assert one.sandbox.subscriptions(Market.UM) == [["btcusdt@kline_1m"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
@@ -59,6 +60,15 @@ def assert_not_ready(timed: Timed) -> None:
     assert timed.header("x-resender-cache") is None
 
 
+async def until_ready(one: Bench, target: str, timeout_s: float = 15) -> None:
+    """Ask again until the answer is there; until then it must be the one for it."""
+    deadline = time.monotonic() + timeout_s
+    while (timed := await one.get(target)).status != 200:
+        assert_not_ready(timed)
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
 async def test_first_call_starts_the_series_and_none_of_them_costs_a_forwarded_call(tmp_path: Path) -> None:
     async with bench(tmp_path) as fresh:
         for target in (
@@ -67,10 +77,7 @@ async def test_first_call_starts_the_series_and_none_of_them_costs_a_forwarded_c
             '/local/cm/klines?symbols=["ETHUSD_PERP"]&interval=1m&limit=5',
         ):
             assert_not_ready(await fresh.get(target))
-            async with asyncio.timeout(10):
-                while (timed := await fresh.get(target)).status != 200:
-                    assert_not_ready(timed)
-                    await asyncio.sleep(0.02)
+            await until_ready(fresh, target)
         assert fresh.calls() == fresh.own_calls()
         # What was started is there for Binance's own paths too.
         assert (await fresh.klines(Market.UM, "SOLUSDT", "1m")).is_hit
@@ -160,7 +167,9 @@ async def test_all_gives_the_live_ones_and_names_the_others(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("market", MARKETS)
-async def test_book_ticker_is_an_object_for_one_symbol_and_an_array_otherwise(one: Bench, market: Market) -> None:
+async def test_book_ticker_is_an_object_for_one_symbol_and_an_array_otherwise(
+    one: Bench, market: Market
+) -> None:
     symbol = SYMBOL[market]
     mark = one.mark()
     single = await one.get(f"/local/{market}/bookTicker?symbol={symbol}")
@@ -174,7 +183,9 @@ async def test_book_ticker_is_an_object_for_one_symbol_and_an_array_otherwise(on
         assert {row["symbol"] for row in every.rows} == held
         assert every.header("x-resender-missing") is None
     other = "ETHUSD_PERP" if market is Market.CM else "ETHUSDT"
-    listed = await one.get(f"/local/{market}/bookTicker?symbols={quote(orjson.dumps([other, symbol]).decode())}")
+    listed = await one.get(
+        f"/local/{market}/bookTicker?symbols={quote(orjson.dumps([other, symbol]).decode())}"
+    )
     assert [row["symbol"] for row in listed.rows] == [other, symbol]
     moments = range(listed.after_ms, listed.before_ms - listed.age_ms - 400, -20)
     truths = {ticker_body(one.store(market), symbol, moment).strip(b"[]") for moment in moments}
@@ -268,7 +279,17 @@ async def test_status_tells_series_connections_and_progress(one: Bench) -> None:
     rows = {(row["market"], row["symbol"], row["interval"]): row for row in status["series"]}
     for key in (("um", "BTCUSDT", "1m"), ("spot", "ETHUSDT", "1s"), ("cm", "ETHUSD_PERP", "bookTicker")):
         row = rows[key]
-        assert set(row) >= {"market", "symbol", "interval", "state", "last_open", "age_ms", "rows", "hits", "misses"}
+        assert set(row) >= {
+            "market",
+            "symbol",
+            "interval",
+            "state",
+            "last_open",
+            "age_ms",
+            "rows",
+            "hits",
+            "misses",
+        }
         assert row["state"] == "live"
         assert 0 <= row["age_ms"] < 3000
     btc = rows["um", "BTCUSDT", "1m"]
@@ -304,10 +325,10 @@ async def test_local_call_before_anything_is_known_of_the_market_is_not_ready(tm
         assert_not_ready(await fresh.get("/local/um/klines?symbol=BTCUSDT&interval=1m&limit=2"))
         assert_not_ready(await fresh.get("/local/um/bookTicker?symbol=NOSUCHUSDT"))
         await fresh.sandbox.start_listening("fapi")
-        async with asyncio.timeout(15):
-            while (await fresh.get("/local/um/klines?symbol=BTCUSDT&interval=1m&limit=2")).status != 200:
-                await asyncio.sleep(0.05)
+        await until_ready(fresh, "/local/um/klines?symbol=BTCUSDT&interval=1m&limit=2")
         # It could not be judged before; now it is known not to exist.
         assert (await fresh.get("/local/um/bookTicker?symbol=NOSUCHUSDT")).status == 400
-        assert not fresh.calls(KLINES[Market.UM]) or fresh.calls(KLINES[Market.UM]) == fresh.own_calls(KLINES[Market.UM])
+        assert not fresh.calls(KLINES[Market.UM]) or fresh.calls(KLINES[Market.UM]) == fresh.own_calls(
+            KLINES[Market.UM]
+        )
         assert not [c for c in fresh.calls(TICKERS[Market.UM]) if "NOSUCH" in c.query]

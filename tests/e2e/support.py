@@ -100,6 +100,10 @@ class SandboxThread:
         wanted = {"path": path, "method": method, "host": host}
         return [one for one in every if all(not v or getattr(one, n) == v for n, v in wanted.items())]
 
+    def client_calls(self) -> list[Call]:
+        """List what clients sent; the market cache's own reads name the gateway as their agent."""
+        return [c for c in self.calls() if not (c.header("user-agent") or "").startswith("binance-resender/")]
+
     def settings(self) -> dict[str, str]:
         """Return the gateway's settings that lead here."""
         return dict(self.sandbox.urls)

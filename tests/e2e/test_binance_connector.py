@@ -126,7 +126,7 @@ def test_answer_of_the_gateway_is_a_client_error_too(results: dict[str, Any]) ->
 
 
 def test_calls_arrive_as_the_library_sent_them(results: dict[str, Any], exchange: SandboxThread) -> None:
-    calls = exchange.calls()
+    calls = exchange.client_calls()
     assert_faithful(calls, exchange)
     assert {one.host for one in calls} == {"api"}
     for one in calls:

@@ -56,7 +56,7 @@ def test_call_of_the_readme_gets_the_book_ticker(results: dict[str, Any]) -> Non
 def test_proxy_host_with_a_trailing_slash_works(results: dict[str, Any], exchange: SandboxThread) -> None:
     assert data(results["slash"])["symbol"] == "BTCUSDT"
     assert data(results["slash signed"])[0]["asset"] == "USDT"
-    assert all(not one.path.startswith("//") for one in exchange.calls())
+    assert all(not one.path.startswith("//") for one in exchange.client_calls())
 
 
 @EVERY_MARKET
@@ -149,7 +149,7 @@ def test_every_prefix_reaches_its_own_host(results: dict[str, Any], exchange: Sa
 
 
 def test_calls_arrive_as_the_library_sent_them(results: dict[str, Any], exchange: SandboxThread) -> None:
-    calls = exchange.calls()
+    calls = exchange.client_calls()
     assert_faithful(calls, exchange)
     for one in calls:
         assert one.header("user-agent") == "binance-api"

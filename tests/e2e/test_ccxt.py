@@ -136,7 +136,7 @@ def test_data_path_reaches_the_host_of_its_prefix(results: dict[str, Any], excha
 
 
 def test_calls_arrive_as_the_library_sent_them(results: dict[str, Any], exchange: SandboxThread) -> None:
-    calls = exchange.calls()
+    calls = exchange.client_calls()
     assert_faithful(calls, exchange)
     assert {one.host for one in calls} == {"api", "fapi", "dapi"}
     assert {one.host for one in calls if one.path.startswith("/sapi/")} == {"api"}

@@ -41,7 +41,7 @@ def results(gateway: GatewayProcess, exchange: SandboxThread) -> dict[str, Any]:
 
 
 def test_construction_pings_through_the_gateway(results: dict[str, Any], exchange: SandboxThread) -> None:
-    first = exchange.calls()[0]
+    first = exchange.client_calls()[0]
     assert (first.host, first.method, first.target) == ("api", "GET", "/api/v3/ping")
     assert results["time"]["serverTime"] > 0
 
@@ -141,7 +141,7 @@ def test_listen_key_lives_through_the_gateway(results: dict[str, Any], exchange:
 
 
 def test_calls_arrive_as_the_library_sent_them(results: dict[str, Any], exchange: SandboxThread) -> None:
-    calls = exchange.calls()
+    calls = exchange.client_calls()
     assert_faithful(calls, exchange)
     for one in calls:
         assert (one.header("user-agent") or "").startswith("Mozilla/5.0")

@@ -33,7 +33,6 @@ from resender.core.markets import Market
 from resender.sandbox import Fault, Sandbox, SandboxConfig
 from resender.sandbox.market import MarketStore
 from tests.component.cache_support import (
-    KLINES,
     MARKETS,
     TICKERS,
     Connection,
@@ -78,9 +77,8 @@ class Tally:
     rows: int = 0
     others: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
+    problems: list[tuple[int, str]] = field(default_factory=list)
     oldest_ms: int = 0
-    last_hit: dict[str, float] = field(default_factory=dict)
 
 
 class Truth:
@@ -98,10 +96,14 @@ class Truth:
 
     def klines(self, market: Market, symbol: str, interval: str, limit: int, timed: Timed) -> str | None:
         push_ms = self.config.push_ms(market.value, interval)
-        return kline_problem(self.stores[market], symbol, interval, limit, timed, push_ms, self._slack_ms(timed))
+        return kline_problem(
+            self.stores[market], symbol, interval, limit, timed, push_ms, self._slack_ms(timed)
+        )
 
     def ticker(self, market: Market, symbol: str, timed: Timed) -> str | None:
-        return ticker_problem(self.stores[market], symbol, timed, self.config.book_ticker_hz, self._slack_ms(timed))
+        return ticker_problem(
+            self.stores[market], symbol, timed, self.config.book_ticker_hz, self._slack_ms(timed)
+        )
 
 
 Judge = Callable[[Timed], list[str | None]]
@@ -122,7 +124,9 @@ def targets(truth: Truth) -> list[tuple[str, Judge]]:
             return [truth.klines(market, symbol, interval, limit, timed)]
 
         found.append((kline_target(market, symbol, interval, limit), judge))
-        found.append((f"/local/{market}/klines?symbol={quote(symbol)}&interval={interval}&limit={limit}", judge))
+        found.append(
+            (f"/local/{market}/klines?symbol={quote(symbol)}&interval={interval}&limit={limit}", judge)
+        )
 
     def add_ticker(market: Market, symbol: str) -> None:
         def judge(timed: Timed) -> list[str | None]:
@@ -166,7 +170,17 @@ class Mischief:
         self.tally = tally
         self.random = random.Random(SEED)
         self.is_over = False
-        self.diary: list[str] = []
+        self.diary: list[tuple[int, str]] = []
+
+    def explain(self) -> str:
+        """Tell what was wrong, and what was played before the first of it."""
+        tally = self.tally
+        first_ms = tally.problems[0][0]
+        played = [f"{ms - first_ms} ms {text}" for ms, text in self.diary if 0 < first_ms - ms < 8000]
+        lines = [f"{ms}: {text}" for ms, text in tally.problems[:5]]
+        return "\n".join(
+            [f"{len(tally.problems)} of {tally.rows} are wrong:", *lines, "played before:", *played]
+        )
 
     async def _listen_to_heart(self) -> None:
         """Note when the exchange itself was held up, by a busy machine or by this Python."""
@@ -188,7 +202,7 @@ class Mischief:
                 self.random.shuffle(deck)
             name, act, market = deck.pop()
             self.tally.faults[name] += 1
-            self.diary.append(f"{self.sandbox.config.clock_ms()} {market} {name}")
+            self.diary.append((self.sandbox.config.clock_ms(), f"{market} {name}"))
             task = asyncio.create_task(act(market))
             running.add(task)
             task.add_done_callback(running.discard)
@@ -318,11 +332,12 @@ async def poll(
                 continue
             if timed.is_hit or (target.startswith("/local/") and timed.status == 200):
                 tally.hits += 1
-                tally.last_hit[target] = time.monotonic()
                 tally.oldest_ms = max(tally.oldest_ms, timed.age_ms)
                 found = judge(timed)
                 tally.rows += len(found)
-                tally.problems += [f"{target}: {problem}" for problem in found if problem is not None]
+                tally.problems += [
+                    (timed.after_ms, f"{target}: {text}") for text in found if text is not None
+                ]
             else:
                 kind = timed.cache.partition(" ")[2] or timed.header("x-resender-error") or "other"
                 tally.others[f"{timed.status} {kind}"] += 1
@@ -341,7 +356,9 @@ async def until_hit(port: int, jobs: list[tuple[str, Judge]], truth: Truth, time
                 timed = await connection.get(target, (), truth.config.clock_ms)
                 if timed.status == 200 and (timed.is_hit or target.startswith("/local/")):
                     break
-                assert time.monotonic() < begun + timeout_s, f"{target}: {timed.status} {timed.cache} {timed.body[:200]}"
+                assert time.monotonic() < begun + timeout_s, (
+                    f"{target}: {timed.status} {timed.cache} {timed.body[:200]}"
+                )
                 await asyncio.sleep(0.05)
     finally:
         await connection.close()
@@ -378,7 +395,8 @@ async def test_every_hit_is_the_truth_while_everything_goes_wrong(
             )
             done = asyncio.Event()
             clients = [
-                asyncio.create_task(poll(number, program.port, jobs, truth, tally, done)) for number in range(6)
+                asyncio.create_task(poll(number, program.port, jobs, truth, tally, done))
+                for number in range(6)
             ]
             await asyncio.wait([playing, *clients], timeout=SECONDS, return_when=asyncio.FIRST_EXCEPTION)
             mischief.is_over = True
@@ -396,18 +414,13 @@ async def test_every_hit_is_the_truth_while_everything_goes_wrong(
     with capsys.disabled():
         print(
             f"\nsoak of {SECONDS:g} s, seed {SEED}: {asked} answers, {tally.hits} hits ({tally.hits / asked:.0%}) with "
-            f"{tally.rows} series judged, {len(tally.problems)} wrong; oldest proof {tally.oldest_ms} ms; all hit again "
-            f"{recovered_s:.1f} s after the last fault\n  {sum(tally.faults.values())} faults: "
+            f"{tally.rows} series judged, {len(tally.problems)} wrong; oldest proof {tally.oldest_ms} ms; "
+            f"all hit again {recovered_s:.1f} s after the last fault\n  {sum(tally.faults.values())} faults: "
             f"{', '.join(f'{n} {name}' for name, n in tally.faults.most_common())}\n  not from the cache: "
             f"{', '.join(f'{n} {name}' for name, n in tally.others.most_common(12))}"
         )
-    if os.environ.get("SOAK_DUMP"):
-        Path(os.environ["SOAK_DUMP"]).write_text("\n".join(tally.problems))
-        (Path(os.environ["SOAK_DUMP"] + ".log")).write_text(program.stderr)
-        (Path(os.environ["SOAK_DUMP"] + ".faults")).write_text("\n".join(mischief.diary))
-    assert not tally.problems, f"{len(tally.problems)} of {tally.rows} are wrong:\n" + "\n".join(tally.problems[:5])
+    assert not tally.problems, mischief.explain()
     assert tally.oldest_ms <= SILENCE_S * 1000 + SLACK_MS
     assert not violations
     assert tally.hits > SECONDS * 10
     assert tally.hits / asked > 0.3
-    assert set(KLINES) == set(MARKETS)

@@ -10,11 +10,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 logger = logging.getLogger("resender")
+
+_CANCEL_TRIES = 10
 
 
 def _mono() -> float:
@@ -31,6 +33,24 @@ class Clock:
 
     now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
     mono: Callable[[], float] = field(default=_mono if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic)
+
+
+async def end_tasks(running: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended, for some ten seconds at the most.
+
+    Once is not enough: before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes
+    just when what it waits for is done.
+    """
+    for _ in range(_CANCEL_TRIES):
+        tasks = {task for task in running if not task.done()}
+        if not tasks:
+            return
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=1.0)
+    names = ", ".join(sorted(task.get_name() for task in running if not task.done()))
+    if names:
+        logger.error("tasks that do not end are left behind: %s", names)
 
 
 class Tasks:
@@ -62,11 +82,7 @@ class Tasks:
 
     async def cancel(self) -> None:
         """Cancel what still runs and wait for it to end."""
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(self._tasks)
 
 
 @dataclass(slots=True)

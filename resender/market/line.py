@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from resender.aio import Backoff, Clock, Tasks
+from resender.aio import Backoff, Clock, Tasks, end_tasks
 from resender.core.book_ticker import BookTicker
 from resender.core.klines import KlineSeries, parse_event
 from resender.core.markets import BY_MARKET, INTERVALS, STREAM_PATHS, Market
@@ -103,8 +103,7 @@ class MarketLine:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end_tasks([self._task])
         for pool in self.pools:
             await pool.stop()
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from resender.aio import Clock, Tasks
+from resender.aio import Clock, Tasks, end_tasks
 from resender.market.entries import KlineEntry
 from resender.market.files import CandleFiles, SeriesKey, SeriesSnapshot
 
@@ -50,8 +50,7 @@ class WarmFiles:
     async def stop(self) -> None:
         """Save once more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end_tasks([self._task])
             self._task = None
         await self.save()
 

@@ -48,3 +48,24 @@ async def test_join_tells_how_many_did_not_end_and_cancel_ends_them() -> None:
     await tasks.cancel()
     assert never.cancelled()
     assert await tasks.join(0.05) == 0
+
+
+async def test_task_that_swallows_a_cancellation_is_ended_all_the_same() -> None:
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed >= 3:
+                    raise
+
+    tasks = Tasks()
+    task = tasks.spawn(stubborn(), name="task-stubborn")
+    await asyncio.sleep(0)
+    await tasks.cancel()
+    assert task.cancelled()
+    assert swallowed == 3

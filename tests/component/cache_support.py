@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ PUSH_MS = {"spot": 250, "um": 250, "cm": 250, "spot_1s": 250}
 LACK_MS = {Market.SPOT: 2000, Market.UM: 250, Market.CM: 250}
 # What a loaded machine may add between an event and its being visible. Sandbox, gateway and test share
 # one event loop, which a restart or a large answer may hold up for a moment.
-SLACK_MS = 400
+SLACK_MS = 600
 # How long after its close a candle may still be shown as the open one: the way from the exchange.
 BOUNDARY_MS = 60
 LOCAL_SERVICES = ("api", "fapi", "dapi", "stream_spot", "stream_um", "stream_cm")
@@ -205,7 +206,8 @@ class Connection:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
         reader, writer = self._streams
         writer.write(build("GET", target, (("User-Agent", self._agent), *headers), close=False))
-        reply = await asyncio.wait_for(self._read(reader), 20)
+        # No wait_for here: before Python 3.12 it may swallow the cancellation of a poller.
+        reply = await self._read(reader)
         return Timed(reply, before, clock())
 
     @staticmethod
@@ -483,13 +485,15 @@ class Watch:
     errors: int = 0
     problems: list[str] = field(default_factory=list)
     last_hit: dict[str, float] = field(default_factory=dict)
+    # When the loop all share was held up, and for how long: nothing could be pushed or read then.
+    _held_up: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=1000))
     _jobs: list[tuple[str, Callable[[Timed], str | None]]] = field(default_factory=list)
 
     def klines(self, market: Market, symbol: str, interval: str, limit: int = 5) -> str:
         store, push_ms = self.one.store(market), self.one.sandbox.config.push_ms(market.value, interval)
 
         def judge(timed: Timed) -> str | None:
-            return kline_problem(store, symbol, interval, limit, timed, push_ms, self.slack_ms)
+            return kline_problem(store, symbol, interval, limit, timed, push_ms, self._slack())
 
         target = kline_target(market, symbol, interval, limit)
         self._jobs.append((target, judge))
@@ -499,11 +503,23 @@ class Watch:
         store, hz = self.one.store(market), self.one.sandbox.config.book_ticker_hz
 
         def judge(timed: Timed) -> str | None:
-            return ticker_problem(store, symbol, timed, hz, self.slack_ms)
+            return ticker_problem(store, symbol, timed, hz, self._slack())
 
         target = f"{TICKERS[market]}?symbol={quote(symbol)}"
         self._jobs.append((target, judge))
         return target
+
+    def _slack(self) -> int:
+        limit = time.monotonic() - 3.0
+        return self.slack_ms + max((lag for when, lag in self._held_up if when > limit), default=0)
+
+    async def _feel_the_loop(self) -> None:
+        while True:
+            begun = time.monotonic()
+            await asyncio.sleep(0.01)
+            now = time.monotonic()
+            if (lag_ms := int((now - begun - 0.01) * 1000)) > 20:
+                self._held_up.append((now, lag_ms))
 
     async def ready(self) -> None:
         for target, _ in self._jobs:
@@ -526,6 +542,7 @@ class Watch:
     async def polling(self, pause_s: float = 0.015) -> AsyncIterator[Watch]:
         """Poll while the block runs; afterwards no hit may have been wrong."""
         tasks = [asyncio.create_task(self._poll(target, judge, pause_s)) for target, judge in self._jobs]
+        tasks.append(asyncio.create_task(self._feel_the_loop()))
         try:
             yield self
         finally:

@@ -332,7 +332,10 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             logger.exception("%s %s failed", self.method, path_only(route.path))
             bug = InternalError()
             status, problem = bug.answer.status, bug.msg
-            sent = self._answer(bug)
+            if self.has_begun:  # a second answer inside the first would look like its body
+                self.connection.close()
+            else:
+                sent = self._answer(bug)
         finally:
             gateway.in_flight -= 1
             if response is not None:
@@ -343,9 +346,11 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
                 gateway.metrics.clients_gone.inc()
                 problem = problem or "client gone"
                 if self.method not in REPEATABLE:
+                    end = upstream_status or status
                     logger.warning(
-                        "client %s went away; %s %s was finished all the same: status %s",
-                        self.ip, self.method, path_only(route.path), upstream_status or status,
+                        "client %s went away; %s %s %s",
+                        self.ip, self.method, path_only(route.path),
+                        f"was finished all the same: status {end}" if end else "was cut off: outcome unknown",
                     )  # fmt: skip
             if not was_hit:
                 gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from resender.upstream.rest import RestResponse
 from tests.support.client import build, call, exchange, parse
 from tests.support.running import Captured, Running, make_config, running, wait_until
 from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, response
@@ -459,6 +460,31 @@ async def test_bug_of_ours_is_a_json_500_without_traceback(gateway: Running, mon
     assert b"Traceback" not in reply.raw
     assert "secret detail" in caplog.text
     assert gateway.gateway.in_flight == 0
+
+
+async def test_bug_of_ours_in_the_middle_of_an_answer_is_no_second_answer(
+    gateway: Running, upstream: RawUpstream, monkeypatch, caplog
+) -> None:
+    async def answer(request: Request, peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nhello")
+        await asyncio.sleep(0.1)
+        await peer.send(b"x" * 495)
+
+    keep = RestResponse.next_chunk
+    reads = 0
+
+    async def fail_later(self: RestResponse) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads > 1:
+            raise RuntimeError("boom")
+        return await keep(self)
+
+    monkeypatch.setattr(RestResponse, "next_chunk", fail_later)
+    upstream.answer = answer
+    reply = await call(gateway.port, "POST", "/api/v3/order")
+    assert (reply.status, reply.body, reply.complete) == (200, b"hello", False)
+    assert "boom" in caplog.text
 
 
 async def test_calls_in_flight_are_finished_at_shutdown(tmp_path: Path, upstream: RawUpstream) -> None:

@@ -28,8 +28,26 @@ WHITELIST = []
 # Leave it empty unless there is one: whoever is listed here can name any client address.
 TRUSTED_PROXIES = []
 
-# First password of the admin account "root"; empty = a random one is made.
+# --- Admin pages (/admin) ----------------------------------------------------------------------
+
+# Serve the admin pages; False = none at all.
+ADMIN_ENABLED = True
+
+# A port of their own for the admin pages, on ADMIN_HOST; 0 = the same port as the gateway.
+ADMIN_PORT = 0
+ADMIN_HOST = "127.0.0.1"
+
+# Addresses and networks that may reach the admin pages; empty = any.
+ADMIN_WHITELIST = []
+
+# First password of the admin account "root", used once; empty = a random one is made and printed.
 ADMIN_PASSWORD = ""
+
+# A log-in not used for so many minutes has to be repeated ...
+ADMIN_IDLE_MINUTES = 720
+
+# ... and after so many hours in any case.
+ADMIN_SESSION_HOURS = 168
 
 # --- Binance -----------------------------------------------------------------------------------
 
@@ -48,8 +66,34 @@ STREAM_CM = "wss://dstream.binance.com"
 # Base URL of the spot WebSocket API, without a path.
 WS_API_SPOT = "wss://ws-api.binance.com:443"
 
-# Ways out to Binance: local addresses or proxies; empty = the machine's default route.
+# --- Ways out (several IPs) and weight -----------------------------------------------------------
+
+# Ways out to Binance; empty = the machine's default route. Local addresses, proxies or another
+# Binance Resender: ["203.0.113.5", "hk=socks5://user:pw@host:1080;markets=um+cm", "resender://host:8000"]
 EGRESS = []
+
+# API keys bound to one way out: "<first 8 or more characters of the key>=<name>" or "sha256:<hex>=<name>".
+EGRESS_PINS = []
+
+# Share of each pool's weight that only order calls may use.
+ORDER_WEIGHT_RESERVE = 0.1
+
+# Largest share of a pool's weight a minute for one client address; 1 = no limit.
+CLIENT_WEIGHT_SHARE = 1.0
+
+# Weight a minute and address until exchangeInfo tells the real limit (portfolio margin and sapi
+# have none that could be read; on sapi each path has its own).
+WEIGHT_LIMIT_SPOT = 6000
+WEIGHT_LIMIT_FUTURES = 2400
+WEIGHT_LIMIT_OPTIONS = 400
+WEIGHT_LIMIT_PM = 6000
+WEIGHT_LIMIT_SAPI = 12_000
+
+# How long (milliseconds) an unsigned public GET's answer serves equal calls; 0 = off.
+GET_MEMORY_MS = 0
+
+# How long (seconds) an exchangeInfo answer serves equal calls; 0 = off.
+EXCHANGE_INFO_MEMORY_S = 60
 
 # --- Limits and waits (seconds) ----------------------------------------------------------------
 

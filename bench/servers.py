@@ -230,6 +230,7 @@ def gateway(python: str, folder: Path, upstream_url: str, *, with_log: bool) -> 
         "RESENDER_PORT": str(port),
         "RESENDER_DATA_DIR": str(data),
         "RESENDER_WHITELIST": "127.0.0.1",
+        "RESENDER_WEIGHT_LIMIT_SPOT": "10000000",  # the load must not be refused for weight
     }
     run = [python, str(ROOT / "run.py")]
     switch = subprocess.run(

@@ -73,6 +73,10 @@ class Tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("task %s failed", task.get_name(), exc_info=error)
 
+    def names(self) -> list[str]:
+        """List the names of the tasks that run."""
+        return [task.get_name() for task in self._tasks]
+
     async def join(self, timeout_s: float) -> int:
         """Wait for the tasks to end; return how many did not in time."""
         if not self._tasks:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from resender.core.access import normalise_address
+from resender.core.egress_spec import EgressSpec, Pins, parse_egress, parse_pins
 from resender.core.markets import BY_MARKET, MARKETS, STREAM_HOSTS, WS_API_SPOT, Market
 from resender.core.preload import parse_preload
 from resender.core.redact import MASK, redact
@@ -101,10 +102,16 @@ def _items(value: Any) -> tuple[str, ...]:
     return tuple(item.strip() for item in value if item.strip())
 
 
-def _not_yet(value: Any) -> tuple[str, ...]:
-    if _items(value):
-        raise ValueError("several ways out are not supported by this version; leave it empty")
-    return ()
+def _egress(value: Any) -> tuple[str, ...]:
+    items = _items(value)
+    parse_egress(items)
+    return items
+
+
+def _pins(value: Any) -> tuple[str, ...]:
+    items = _items(value)
+    parse_pins(items)
+    return items
 
 
 def _addresses(value: Any) -> tuple[str, ...]:
@@ -124,6 +131,19 @@ def _fraction(value: Any) -> float:
     if not 0 < number <= 1:
         raise ValueError("must be a fraction above 0 and at most 1")
     return number
+
+
+def _share(low: float, high: float) -> Parser:
+    def parse(value: Any) -> float:
+        try:
+            number = float("x" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            raise ValueError("must be a fraction such as 0.1") from None
+        if not low <= number <= high:
+            raise ValueError(f"must be a fraction from {low:g} to {high:g}")
+        return number
+
+    return parse
 
 
 def _flag(value: Any) -> bool:
@@ -191,9 +211,65 @@ class Config:
     trusted_proxies: tuple[str, ...] = setting(
         (), _addresses, "Reverse proxies whose X-Forwarded-For or X-Real-IP is believed; nobody else's is."
     )
-    admin_password: str = setting("", _text, "First password of the admin account `root`.", secret=True)
+    admin_enabled: bool = setting(True, _flag, "Serve the admin pages under /admin; false = none at all.")
+    admin_port: int = setting(
+        0, _integer(0, 65535), "Port of its own for the admin pages; 0 = the same port as the gateway."
+    )
+    admin_host: str = setting(
+        "127.0.0.1", _text, "Address the admin pages listen on when they have a port of their own."
+    )
+    admin_whitelist: tuple[str, ...] = setting(
+        (), _addresses, "Addresses and networks that may reach the admin pages; empty = any."
+    )
+    admin_password: str = setting(
+        "",
+        _text,
+        "First password of the admin account `root`, used once; empty = a random one is printed.",
+        secret=True,
+    )
+    admin_idle_minutes: int = setting(
+        720, _integer(1, 525_600), "A log-in not used for so long has to be repeated."
+    )
+    admin_session_hours: int = setting(
+        168, _integer(1, 87_600), "A log-in has to be repeated after so long in any case."
+    )
     egress: tuple[str, ...] = setting(
-        (), _not_yet, "Ways out to Binance; empty = the default route.", secret=True
+        (), _egress, "Ways out to Binance; empty = the machine's default route.", secret=True
+    )
+    egress_pins: tuple[str, ...] = setting(
+        (),
+        _pins,
+        "API keys bound to a way out: `<first 8+ characters>=<name>` or `sha256:<hex>=<name>`.",
+        secret=True,
+    )
+    order_weight_reserve: float = setting(
+        0.1, _share(0.0, 0.9), "Share of each pool's weight that only order calls may use."
+    )
+    client_weight_share: float = setting(
+        1.0, _fraction, "Largest share of a pool's weight a minute for one client address; 1 = no limit."
+    )
+    weight_limit_spot: int = setting(
+        6000, _integer(1, 10_000_000), "Spot weight a minute and address until exchangeInfo tells it."
+    )
+    weight_limit_futures: int = setting(
+        2400,
+        _integer(1, 10_000_000),
+        "Weight a minute of USD-M and COIN-M together until exchangeInfo tells it.",
+    )
+    weight_limit_options: int = setting(
+        400, _integer(1, 10_000_000), "Options weight a minute and address until exchangeInfo tells it."
+    )
+    weight_limit_pm: int = setting(
+        6000, _integer(1, 10_000_000), "Portfolio margin weight a minute and address."
+    )
+    weight_limit_sapi: int = setting(
+        12_000, _integer(1, 10_000_000), "Weight a minute and address of each single sapi path."
+    )
+    get_memory_ms: int = setting(
+        0, _integer(0, 60_000), "How long an unsigned public GET's answer serves equal calls; 0 = off."
+    )
+    exchange_info_memory_s: float = setting(
+        60.0, _seconds(0, 3600), "How long an exchangeInfo answer serves equal calls; 0 = off."
     )
     connect_timeout_s: float = setting(
         5.0, _seconds(0.05, 300), "Longest wait for DNS, TCP and TLS of a new upstream connection."
@@ -264,6 +340,9 @@ class Config:
         "Log rows that may wait for the database; more are dropped and counted.",
     )
 
+    #: Where the values come from that are not the default: settings.py, a variable or an argument.
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
     @property
     def data_path(self) -> Path:
         return ROOT / self.data_dir
@@ -272,6 +351,15 @@ class Config:
     def database(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{self.data_path / 'resender.db'}"
+
+    @property
+    def ways_out(self) -> tuple[EgressSpec, ...]:
+        """The entries of `EGRESS`, or the machine's default route."""
+        return parse_egress(self.egress)
+
+    @property
+    def pins(self) -> Pins:
+        return parse_pins(self.egress_pins)
 
     @property
     def upstreams(self) -> dict[Market, str]:
@@ -336,6 +424,7 @@ def load_config(
         if value is not None:
             found[name] = (f"--{name.lower().replace('_', '-')}", value)
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for name, (where, raw) in found.items():
         row = SETTINGS.get(name)
         if row is None:
@@ -344,10 +433,30 @@ def load_config(
             continue
         try:
             values[name.lower()] = row.parse(raw)
+            sources[name] = where.partition(":")[0]
         except ValueError as error:
             shown = MASK if row.secret else redact(repr(raw))
             raise ConfigError(f"{where} = {shown}: {error}") from None
-    return Config(**values)
+    config = Config(**values, sources=sources)
+    _check_ways_out(config)
+    return config
+
+
+def _check_ways_out(config: Config) -> None:
+    """Refuse ways out that do not fit together.
+
+    Raises: ConfigError.
+    """
+    ways = config.ways_out
+    unknown = sorted(config.pins.names() - {way.name for way in ways})
+    if unknown:
+        raise ConfigError(f"EGRESS_PINS: no entry of EGRESS is named {unknown[0]!r}.")
+    for market in config.upstreams:
+        if not any(way.serves(market) for way in ways):
+            raise ConfigError(
+                f"EGRESS: no entry serves the market {market}. Add `default;markets={market}`, or switch "
+                f"the market off with {BY_MARKET[market].rest_setting} = off."
+            )
 
 
 def _similar(name: str) -> str:

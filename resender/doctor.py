@@ -1,4 +1,4 @@
-"""Check each upstream the way a call would reach it, and say in plain words what is wrong.
+"""Check each upstream through each way out, and say in plain words what is wrong.
 
 It changes nothing and starts no service. `examine` yields one result after the other, for the
 command line and for the admin page.
@@ -13,16 +13,19 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from resender import __version__
 from resender.config import Config
+from resender.core.egress_spec import EgressSpec
 from resender.core.markets import BY_MARKET, Market
 from resender.errors import AnswerError
-from resender.upstream.rest import RestClient, RestResponse, Timeouts
+from resender.upstream.rest import RestResponse, Timeouts, WayUnusable
 from resender.upstream.tls import make_context
+from resender.upstream.ways import bind_problem, gateway_url, make_rest_client
 
 # Binance refuses a timestamp more than a second ahead; recvWindow is 5 s by default.
 # Source: spot rest-api.md of 2026-07-21.
@@ -32,13 +35,17 @@ _BODY_LIMIT = 65536
 
 @dataclass(slots=True)
 class Examination:
-    """What was found out about one upstream.
+    """What was found out about one upstream through one way out.
 
+    Shape: `url` is the upstream as configured, `egress` the name of the way out. DNS, TCP and TLS
+        are measured only where this machine does them: a proxy does them by itself; of another
+        Binance Resender they are those to it.
     Units: milliseconds; `skew_ms` is positive when this machine's clock is ahead. None means not measured.
     """
 
     market: Market
     url: str
+    egress: str = "default"
     dns_ms: float | None = None
     tcp_ms: float | None = None
     tls_ms: float | None = None
@@ -50,58 +57,94 @@ class Examination:
     is_ok: bool = False
 
 
+class _WayFailed(Exception):
+    """The way out itself cannot be used: its other upstreams need not be tried."""
+
+
 async def examine(config: Config) -> AsyncIterator[Examination]:
-    """Examine the enabled upstreams in turn."""
-    for market, url in config.upstreams.items():
-        result = Examination(market, url)
-        try:
-            await _examine_one(config, result)
-        except Exception as error:
-            result.verdict = result.verdict or f"failed: {type(error).__name__}"
-        yield result
+    """Examine the enabled upstreams in turn, through one way out after the other."""
+    for spec in config.ways_out:
+        fault = ""
+        for market, url in config.upstreams.items():
+            if not spec.serves(market):
+                continue
+            result = Examination(market, url, spec.name, verdict=fault)
+            if not fault:
+                try:
+                    await _examine_one(config, spec, result)
+                except _WayFailed as error:
+                    fault = result.verdict = str(error)
+                except Exception as error:
+                    result.verdict = result.verdict or f"failed: {type(error).__name__}"
+            yield result
 
 
-async def _examine_one(config: Config, result: Examination) -> None:
-    parts = urlsplit(result.url)
+async def _examine_one(config: Config, spec: EgressSpec, result: Examination) -> None:
+    source = spec.address
+    if source and (problem := bind_problem(source)):
+        raise _WayFailed(f"{problem}: add it to a network interface or correct EGRESS")
+    url = gateway_url(spec) if spec.kind == "resender" else result.url
+    context = make_context() if url.startswith("https:") else None
+    if spec.kind != "proxy" and not await _measure(url, source, context, config.connect_timeout_s, result):
+        if spec.kind == "resender":
+            raise _WayFailed(result.verdict)
+        return
+    await _call(config, spec, result, context)
+
+
+async def _measure(
+    url: str, source: str, context: ssl.SSLContext | None, wait_s: float, result: Examination
+) -> bool:
+    """Measure name, TCP and TLS; False with a verdict if one of them fails."""
+    parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    wait_s = config.connect_timeout_s
+    family = socket.AF_UNSPEC if not source else socket.AF_INET6 if ":" in source else socket.AF_INET
     loop = asyncio.get_running_loop()
 
     started = time.perf_counter()
     try:
-        found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), wait_s)
+        found = await asyncio.wait_for(
+            loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family), wait_s
+        )
     except (OSError, asyncio.TimeoutError):
-        result.verdict = f"the name {host} cannot be resolved: check this machine's DNS"
-        return
+        kind = {socket.AF_INET6: " to an IPv6 address", socket.AF_INET: " to an IPv4 address"}.get(family, "")
+        result.verdict = f"the name {host} cannot be resolved{kind}: check this machine's DNS"
+        return False
     result.dns_ms = _ms_since(started)
     addresses = ", ".join(sorted({str(row[4][0]) for row in found})[:3])
+    # With a source address only one address is tried, so that its family fits.
+    target = str(found[0][4][0]) if source else host
 
-    context = make_context() if parts.scheme == "https" else None
     started = time.perf_counter()
     try:
-        await _open_and_close(host, port, None, wait_s)
+        await _open_and_close(target, port, source, None, "", wait_s)
     except (OSError, asyncio.TimeoutError):
         result.verdict = f"no TCP connection to {addresses} port {port}: blocked by a firewall or the network"
-        return
+        return False
     result.tcp_ms = _ms_since(started)
-    if context is not None:
-        started = time.perf_counter()
-        try:
-            await _open_and_close(host, port, context, wait_s)
-        except ssl.SSLCertVerificationError as error:
-            result.verdict = f"TLS certificate refused: {error.verify_message}; is the clock right?"
-            return
-        except (OSError, asyncio.TimeoutError):
-            result.verdict = "the TLS handshake fails: the network filters it"
-            return
-        result.tls_ms = max(0.0, _ms_since(started) - result.tcp_ms)
-    await _call(config, result, context)
+    if context is None:
+        return True
+    started = time.perf_counter()
+    try:
+        await _open_and_close(target, port, source, context, host, wait_s)
+    except ssl.SSLCertVerificationError as error:
+        result.verdict = f"TLS certificate refused: {error.verify_message}; is the clock right?"
+        return False
+    except (OSError, asyncio.TimeoutError):
+        result.verdict = "the TLS handshake fails: the network filters it"
+        return False
+    result.tls_ms = max(0.0, _ms_since(started) - result.tcp_ms)
+    return True
 
 
-async def _call(config: Config, result: Examination, context: ssl.SSLContext | None) -> None:
+async def _call(
+    config: Config, spec: EgressSpec, result: Examination, context: ssl.SSLContext | None
+) -> None:
     facts = BY_MARKET[result.market]
-    client = RestClient(
+    client = make_rest_client(
+        spec,
+        result.market,
         result.url,
         Timeouts(config.connect_timeout_s, config.read_timeout_s, config.total_timeout_s),
         ssl_context=context,
@@ -118,10 +161,9 @@ async def _call(config: Config, result: Examination, context: ssl.SSLContext | N
             result.status = response.status
             if response.status != 200:
                 break
-        weights = {name.lower(): value for name, value in response.headers}
-        result.used_weight = weights.get(b"x-mbx-used-weight-1m", b"").decode("latin-1")
-        retry_after = weights.get(b"retry-after", b"").decode("latin-1")
-        _judge(result, body, retry_after)
+        down = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+        result.used_weight = down.get(b"x-mbx-used-weight-1m", "")
+        _judge(result, spec, body, down)
         if result.is_ok and facts.time_path:
             before_ms = time.time() * 1000
             body = await _read(await client.send("GET", facts.time_path, headers, b""))
@@ -132,8 +174,12 @@ async def _call(config: Config, result: Examination, context: ssl.SSLContext | N
                 result.verdict = (
                     "ok, but this machine's clock is off: signed calls made here would fail with -1021"
                 )
+    except WayUnusable as error:
+        result.is_ok = False
+        raise _WayFailed(error.msg) from None
     except AnswerError as error:
         result.verdict = error.msg
+        result.is_ok = False
     except (orjson.JSONDecodeError, KeyError, TypeError):
         result.verdict = "it answers, but not like Binance: is the URL right?"
         result.is_ok = False
@@ -141,21 +187,42 @@ async def _call(config: Config, result: Examination, context: ssl.SSLContext | N
         await client.stop()
 
 
-def _judge(result: Examination, body: bytes, retry_after: str) -> None:
+def _judge(result: Examination, spec: EgressSpec, body: bytes, headers: dict[bytes, str]) -> None:
     status = result.status
+    retry_after = headers.get(b"retry-after") or "?"
+    error = headers.get(b"x-resender-error", "") if spec.kind == "resender" else ""
+    whose = {"proxy": "the proxy", "resender": "that Binance Resender"}.get(spec.kind, "this machine")
     result.is_ok = status == 200
     if status == 200:
         result.verdict = "ok"
+    elif error == "forbidden":
+        raise _WayFailed(
+            f"that Binance Resender does not whitelist this machine ({_message(body)}): "
+            "run `run.py whitelist add ADDRESS` there"
+        )
+    elif error:
+        result.verdict = f"that Binance Resender answers {status} {error}: {_message(body)}"
     elif status == 451:
-        result.verdict = "region block (451): Binance does not serve this machine's country, move the server"
+        where = "this machine's country" if whose == "this machine" else f"the country of {whose}"
+        advice = "move the server" if whose == "this machine" else "use another one"
+        result.verdict = f"region block (451): Binance does not serve {where}, {advice}"
     elif status == 418:
-        result.verdict = f"banned (418): this address sent too much; it ends in {retry_after or '?'} s"
+        result.verdict = f"banned (418): this address sent too much; it ends in {retry_after} s"
     elif status == 429:
-        result.verdict = f"over the weight limit (429); try again in {retry_after or '?'} s"
+        result.verdict = f"over the weight limit (429); try again in {retry_after} s"
     elif status == 403:
         result.verdict = "refused by Binance's firewall (403): too fast, or this network is not wanted"
     else:
         result.verdict = f"it answers with HTTP {status}: {body[:80].decode('utf-8', 'replace')}"
+
+
+def _message(body: bytes) -> str:
+    """Return the text of an answer of a Binance Resender, in one line."""
+    try:
+        text = str(orjson.loads(body)["msg"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        text = body.decode("utf-8", "replace")
+    return " ".join(text.split())[:200].rstrip(".")
 
 
 async def _read(response: RestResponse) -> bytes:
@@ -168,8 +235,14 @@ async def _read(response: RestResponse) -> bytes:
         response.close()
 
 
-async def _open_and_close(host: str, port: int, context: ssl.SSLContext | None, wait_s: float) -> None:
-    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port, ssl=context), wait_s)
+async def _open_and_close(
+    host: str, port: int, source: str, context: ssl.SSLContext | None, name: str, wait_s: float
+) -> None:
+    """Connect and hang up; `name` is the one the certificate is for."""
+    options: dict[str, Any] = {"local_addr": (source, 0)} if source else {}
+    if context is not None:
+        options |= {"ssl": context, "server_hostname": name}
+    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port, **options), wait_s)
     writer.close()
     with suppress(OSError, asyncio.TimeoutError):  # the other side need not say goodbye
         await asyncio.wait_for(writer.wait_closed(), 1)
@@ -179,7 +252,9 @@ def _ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-_COLUMNS = ("market", "upstream", "dns ms", "tcp ms", "tls ms", "ping ms", "clock ms", "weight", "verdict")
+_COLUMNS = (
+    "market", "upstream", "egress", "dns ms", "tcp ms", "tls ms", "ping ms", "clock ms", "weight", "verdict",
+)  # fmt: skip
 
 
 def table(results: Iterable[Examination]) -> list[str]:
@@ -188,7 +263,7 @@ def table(results: Iterable[Examination]) -> list[str]:
     for r in results:
         rows.append(
             (
-                r.market.value, r.url, _number(r.dns_ms), _number(r.tcp_ms), _number(r.tls_ms),
+                r.market.value, r.url, r.egress, _number(r.dns_ms), _number(r.tcp_ms), _number(r.tls_ms),
                 _number(r.ping_ms), _number(r.skew_ms, sign=True), r.used_weight or "-", r.verdict,
             )
         )  # fmt: skip

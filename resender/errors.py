@@ -17,13 +17,20 @@ It holds no state.
         ├── UpstreamTimeout    504  -7   sent, outcome unknown
         ├── Busy               503  -8
         ├── InternalError      500  -9
-        └── NotReady           503  -10  a local endpoint that cannot answer yet
+        ├── NotReady           503  -10  a local endpoint that cannot answer yet
+        ├── Unauthorized       401  -11  the admin API without a log-in
+        ├── Denied             403  -12  logged in, but not allowed
+        ├── Conflict           409  -13  there is such an entry already
+        ├── TooManyLogins      429  -14  wait before the next try
+        └── EgressExhausted    429 or 418, -1003  refused here for weight or a ban, nothing was sent
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 class ResenderError(Exception):
@@ -53,7 +60,9 @@ class Answer:
 
 
 # binance-interface (api/client.py) repeats a call up to 50 times, orders included, on the codes
-# -1001 -1003 -1004 -1007 -1008 -1016, so no row may use one of them.
+# -1001 -1003 -1004 -1007 -1008 -1016, so no row may use one of them. The one exception is a call
+# refused for weight or a ban before anything was sent: -1003 with Retry-After, which every client
+# library understands and which is safe to repeat.
 RETRIED_BY_CLIENTS = frozenset({-1001, -1003, -1004, -1007, -1008, -1016})
 
 ANSWERS: dict[str, Answer] = {
@@ -70,6 +79,12 @@ ANSWERS: dict[str, Answer] = {
         Answer(503, -8, "busy", "Service Unavailable"),
         Answer(500, -9, "internal", "Internal Server Error"),
         Answer(503, -10, "not_ready", "Service Unavailable"),
+        Answer(401, -11, "unauthorized", "Unauthorized"),
+        Answer(403, -12, "denied", "Forbidden"),
+        Answer(409, -13, "conflict", "Conflict"),
+        Answer(429, -14, "too_many_logins", "Too Many Requests"),
+        Answer(429, -1003, "no_weight", "Too Many Requests"),
+        Answer(418, -1003, "banned", "I'm a teapot"),
     )
 }
 
@@ -79,20 +94,24 @@ OUTCOME_UNKNOWN = (
 
 
 class AnswerError(ResenderError):
-    """Becomes the answer `ANSWERS[name]` with `msg` as its text."""
+    """Becomes the answer `ANSWERS[name]` with `msg` as its text.
+
+    Shape: `data` is what a program may want to know, such as the `field` of a form that is wrong.
+    """
 
     name = "internal"
 
-    def __init__(self, msg: str) -> None:
+    def __init__(self, msg: str, data: Mapping[str, Any] | None = None) -> None:
         super().__init__(msg)
         self.msg = msg
+        self.data = dict(data or {})
 
     @property
     def answer(self) -> Answer:
         return ANSWERS[self.name]
 
     def body(self) -> bytes:
-        return error_body(self.answer.code, self.msg)
+        return error_body(self.answer.code, self.msg, self.data)
 
 
 class Forbidden(AnswerError):
@@ -152,6 +171,45 @@ class NotReady(AnswerError):
     name = "not_ready"
 
 
+class Unauthorized(AnswerError):
+    name = "unauthorized"
+
+    def __init__(self, msg: str = "Log in first.", data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(msg, data)
+
+
+class Denied(AnswerError):
+    """Logged in, but this may not be done: foreign origin, read-only token, forced password change."""
+
+    name = "denied"
+
+
+class Conflict(AnswerError):
+    name = "conflict"
+
+
+class TooManyLogins(AnswerError):
+    """`retry_after_s` tells when the next try will be looked at."""
+
+    name = "too_many_logins"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"Too many failed log-ins; try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class EgressExhausted(AnswerError):
+    """Refused here before anything was sent: no weight left this minute, or a ban lasts.
+
+    Shape: `msg` in Binance's wording; `retry_after_s` whole seconds, at least 1.
+    """
+
+    def __init__(self, msg: str, retry_after_s: int, *, is_ban: bool = False) -> None:
+        super().__init__(msg)
+        self.name = "banned" if is_ban else "no_weight"
+        self.retry_after_s = retry_after_s
+
+
 class InternalError(AnswerError):
     name = "internal"
 
@@ -159,11 +217,11 @@ class InternalError(AnswerError):
         super().__init__(msg)
 
 
-def error_body(code: int, msg: str) -> bytes:
+def error_body(code: int, msg: str, data: Mapping[str, Any] | None = None) -> bytes:
     """Build the one shape of our own answers.
 
     Shape: `{"code":-3,"msg":"...","data":{}}`, UTF-8.
     """
     return json.dumps(
-        {"code": code, "msg": msg, "data": {}}, ensure_ascii=False, separators=(",", ":")
+        {"code": code, "msg": msg, "data": dict(data or {})}, ensure_ascii=False, separators=(",", ":")
     ).encode("utf-8", "backslashreplace")

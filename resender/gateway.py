@@ -9,23 +9,34 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import json
 import logging
 import ssl
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+import orjson
 
 from resender import __version__
 from resender.aio import Clock, Tasks
 from resender.config import Config
 from resender.core.access import Entry, TrustedProxies, Whitelist
+from resender.core.egress_choice import OWN
+from resender.core.egress_state import Limits
+from resender.core.endpoint_weights import POOL_OF, charge, read_rate_limits
 from resender.core.headers import Pairs
 from resender.core.markets import Market
 from resender.core.preload import PreloadRule, parse_preload
+from resender.core.reachability import UNREACHABLE, kind_of
+from resender.core.recent import RecentRefused
+from resender.core.sharing import Key, memory_s, share_key
 from resender.core.stream_names import StreamLimits
-from resender.errors import UpstreamLost
+from resender.core.weight import POOLS
+from resender.core.weight_budget import MINUTE_MS
+from resender.errors import AnswerError, StoreError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
+from resender.gauges import Family, cache_families, store_families, upstream_families, weight_families
 from resender.market.backfill import Fetched
 from resender.market.cache import CacheOptions, MarketCache
 from resender.market.files import CandleFiles
@@ -33,14 +44,26 @@ from resender.market.line import OnFrame, OnStreams
 from resender.market.warm import WarmFiles
 from resender.metrics import Metrics
 from resender.store import PreloadRow, Store
-from resender.upstream.egress import EgressPool
-from resender.upstream.rest import Timeouts
+from resender.upstream.egress import Call, EgressOptions, EgressPool
+from resender.upstream.flights import Flights, Reading
+from resender.upstream.rest import RestResponse, Timeouts
 from resender.upstream.stream_pool import StreamPool
+from resender.upstream.ways import SpreadSessions
 
 logger = logging.getLogger("resender.gateway")
 
 # exchangeInfo, the largest of our own reads, has several MB.
 _OWN_READ_BYTES = 64 << 20
+# Where the store keeps which pools are closed: a ban is not forgotten by a restart.
+_CLOSED_KEY = "egress_closed"
+_LIMITS_EVERY_S = 6 * 3600.0
+_LIMITS_RETRY_S = 600.0
+# The cheapest exchangeInfo of each pool that has one.
+_LIMITS_FROM: dict[str, tuple[tuple[Market, str], ...]] = {
+    "spot": ((Market.SPOT, "/api/v3/exchangeInfo?symbol=BTCUSDT"),),
+    "futures": ((Market.UM, "/fapi/v1/exchangeInfo"), (Market.CM, "/dapi/v1/exchangeInfo")),
+    "options": ((Market.OPTIONS, "/eapi/v1/exchangeInfo"),),
+}
 
 
 def _gunzip(body: bytes) -> bytes:
@@ -54,7 +77,12 @@ class Gateway:
     """All services of one node and the state the request path reads."""
 
     def __init__(
-        self, config: Config, *, clock: Clock | None = None, ssl_context: ssl.SSLContext | None = None
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        weight_window_ms: int = MINUTE_MS,
     ) -> None:
         self.config = config
         self.clock = clock or Clock()
@@ -75,13 +103,33 @@ class Gateway:
             log_max_rows=config.log_max_rows,
             now_ms=self.clock.now_ms,
         )
+        self.limits = Limits(
+            spot=config.weight_limit_spot,
+            futures=config.weight_limit_futures,
+            options=config.weight_limit_options,
+            pm=config.weight_limit_pm,
+            sapi=config.weight_limit_sapi,
+            window_ms=weight_window_ms,
+        )
+        self.ways_out = config.ways_out
         self.egress = EgressPool(
+            self.ways_out,
             config.upstreams,
             Timeouts(config.connect_timeout_s, config.read_timeout_s, config.total_timeout_s),
+            EgressOptions(self.limits, config.pins, config.order_weight_reserve, config.client_weight_share),
+            clock=self.clock,
             keepalive_s=config.keepalive_s,
             dns_cache_s=config.dns_cache_s,
             ssl_context=ssl_context,
+            on_closed=self._save_closed,
+            on_metered=self._learn_limits,
         )
+        self.flights = Flights(self.clock.mono)
+        self.refused = RecentRefused()
+        # The last answer of each market: kind, HTTP status, epoch milliseconds.
+        self.upstream_state: dict[Market, tuple[str, int | None, int]] = {}
+        self._saving: asyncio.Task[None] | None = None
+        self._is_save_due = False
         self.cache = self._make_cache() if config.cache_enabled else None
         self._stored_rules: tuple[PreloadRule, ...] = ()
         self.metrics.in_flight.set_function(lambda: self.in_flight)
@@ -94,8 +142,14 @@ class Gateway:
         Raises: StoreError if the database cannot be used; nothing is left running then.
         """
         async with AsyncExitStack() as stack:
-            await self.store.start(on_whitelist=self.set_whitelist, on_preload=self._set_preload)
+            await self.store.start(
+                on_whitelist=self.set_whitelist,
+                on_preload=self._set_preload,
+                first_password=self.config.admin_password if self.config.admin_enabled else None,
+            )
             stack.push_async_callback(self.store.stop)
+            await self._load_closed()
+            stack.push_async_callback(self._save_last)
             await self.egress.start()
             stack.push_async_callback(self.egress.stop)
             stack.push_async_callback(self.tasks.cancel)
@@ -150,7 +204,12 @@ class Gateway:
                 settle_wait_ms=config.settle_wait_ms,
                 refresh_s=config.symbol_refresh_s,
                 backfill_share=config.backfill_weight_share,
+                weight_limits={
+                    pool: self.limits.of(pool) * len(self.egress.governor.ways_of(market))
+                    for market, pool in POOLS.items()
+                },
             ),
+            on_limit=self._set_limit,
             fetch=self.fetch,
             make_pool=self._make_pool,
             clock=self.clock,
@@ -180,25 +239,38 @@ class Gateway:
         return StreamPool(
             market, base_url, path, limits,
             on_frame=on_frame, on_live=on_live, on_lost=on_lost, tasks=self.tasks, clock=self.clock,
+            session_factory=lambda: SpreadSessions(
+                self.ways_out, base_url, limits.connect_timeout_s, market=market, clock=self.clock
+            ),
         )  # fmt: skip
 
     async def fetch(self, market: Market, target: str) -> Fetched:
         """Make one of the gateway's own reads; the answer is unpacked.
 
-        Raises: AnswerError if there is no complete answer, ReadFailed if it is far too large.
+        An exchangeInfo answer is shared with the clients that ask for the same.
+        Raises: AnswerError if there is no complete answer, EgressExhausted among them if there is
+            no weight for it now, ReadFailed if it is far too large.
         """
         headers: Pairs = [("User-Agent", self.user_agent), ("Accept-Encoding", "gzip")]
-        response = await self.egress.send(market, "GET", target, headers, b"")
+        call = Call(market, "GET", target, headers, priority=OWN)
+        key = share_key(market, target, headers)[0] if "/exchangeInfo" in target else None
+        response = await self.send(call, key, is_fresh=True)
         try:
-            parts = [chunk async for chunk in response.chunks(_OWN_READ_BYTES)]
+            parts = []
+            size = 0
+            while chunk := await response.next_chunk():
+                parts.append(chunk)
+                size += len(chunk)
+                if size > _OWN_READ_BYTES:
+                    raise UpstreamLost(f"An answer for the gateway itself has more than {size} bytes.")
         finally:
             response.close()
         down = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         body = b"".join(parts)
         if down.get("content-encoding", "").lower() == "gzip":
             body = await asyncio.to_thread(_gunzip, body)
-        if self.cache is not None:
-            self.cache.note_weight(market, down.get("x-mbx-used-weight-1m", ""))
+        if "x-mbx-used-weight-1m" in down:
+            self.note_weight(market)
         return Fetched(response.status, down, body)
 
     def _set_preload(self, rows: tuple[PreloadRow, ...]) -> None:
@@ -215,66 +287,158 @@ class Gateway:
     def _apply_rules(self) -> None:
         if self.cache is not None:
             rules = (*parse_preload(self.config.preload), *self._stored_rules)
-            self.cache.set_rules([rule for rule in rules if rule.market in self.egress.clients])
+            self.cache.set_rules([rule for rule in rules if rule.market in self.egress.markets])
+
+    # --- calls -----------------------------------------------------------------------------
+
+    async def send(self, call: Call, key: Key | None, *, is_fresh: bool = False) -> RestResponse | Reading:
+        """Send a call through one way out, or share an answer to an equal one.
+
+        Shape: `key` as `share_key` makes it; with `is_fresh` no remembered answer will do.
+        Raises: AnswerError.
+        """
+        market = call.market
+        try:
+            if key is None:
+                response: RestResponse | Reading = await self.egress.send(call)
+            else:
+                response = await self.flights.get(
+                    key,
+                    lambda: self.egress.send(call),
+                    memory_s=self._memory_s(call),
+                    use_memory=not is_fresh,
+                )
+        except AnswerError as error:
+            if isinstance(error, (UpstreamUnreachable, UpstreamTimeout)):
+                kind = "timeout" if isinstance(error, UpstreamTimeout) else UNREACHABLE
+                self.upstream_state[market] = (kind, None, self.clock.now_ms())
+            raise
+        if response.kind != "shared":
+            self.upstream_state[market] = (kind_of(response.status), response.status, self.clock.now_ms())
+        return response
+
+    def _memory_s(self, call: Call) -> float:
+        config = self.config
+        path, _, query = call.target.partition("?")
+        if not config.get_memory_ms and not path.endswith("/exchangeInfo"):
+            return 0.0
+        return memory_s(
+            path,
+            is_public=charge(call.market, "GET", path, query).is_public,
+            get_memory_s=config.get_memory_ms / 1000,
+            exchange_info_memory_s=config.exchange_info_memory_s,
+        )
+
+    # --- weight ----------------------------------------------------------------------------
+
+    def note_weight(self, market: Market) -> None:
+        """Tell the cache what the weight of a market's pool is now, for hits and its own share."""
+        pool = POOLS.get(market)
+        if self.cache is None or pool is None:
+            return
+        governor, mono = self.egress.governor, self.clock.mono()
+        total = governor.used_by_all(market, pool, mono)
+        least = total if len(self.ways_out) == 1 else governor.used(market, pool, mono)
+        self.cache.note_weight(market, total, least)
+
+    def pause_own_reads(self, market: Market) -> None:
+        """A client's call met a 429 or 418: own reads pause if no way out is left for them."""
+        pool = POOLS.get(market)
+        if self.cache is not None and pool is not None:
+            wait_s = self.egress.governor.closed_s(market, pool, self.clock.mono())
+            if wait_s > 0:
+                self.cache.close_pool(market, int(wait_s * 1000))
+
+    def weight_status(self) -> list[dict[str, Any]]:
+        """Describe the weight of every pool at every way out, see `Governor.status`."""
+        return self.egress.governor.status(self.clock.mono())
+
+    def client_status(self) -> list[dict[str, Any]]:
+        """List what each client has used, see `ClientShares.status`."""
+        return self.egress.governor.clients.status()
+
+    def _set_limit(self, market: Market, limit: int) -> int:
+        """Take the limit exchangeInfo told for one address; return that of all ways out together."""
+        governor = self.egress.governor
+        governor.set_limit(POOL_OF[market], limit)
+        return limit * len(governor.ways_of(market))
+
+    def _learn_limits(self, market: Market) -> None:
+        """A market has told its used weight for the first time: ask for its limit once too."""
+        pool = POOL_OF[market]
+        if pool not in _LIMITS_FROM or any(name == f"limits-learn:{pool}" for name in self.tasks.names()):
+            return
+        self.tasks.spawn(self._follow_limits(pool), name=f"limits-learn:{pool}")
+
+    async def _follow_limits(self, pool: str) -> None:
+        while True:
+            market, target = next(
+                (found for found in _LIMITS_FROM[pool] if found[0] in self.egress.markets),
+                _LIMITS_FROM[pool][0],
+            )
+            wait_s = _LIMITS_EVERY_S
+            line = self.cache.lines.get(market) if self.cache is not None else None
+            if line is None or not line.is_started:  # a market line reads them by itself
+                wait_s = _LIMITS_EVERY_S if await self._read_limits(market, target) else _LIMITS_RETRY_S
+            await asyncio.sleep(wait_s)
+
+    async def _read_limits(self, market: Market, target: str) -> bool:
+        try:
+            fetched = await self.fetch(market, target)
+            info = orjson.loads(fetched.body) if fetched.status == 200 else {}
+        except (AnswerError, ValueError) as error:
+            logger.info("%s: its limits cannot be read: %s", market, error)
+            return False
+        window_ms = self.limits.window_ms
+        for limit in read_rate_limits(info):
+            if limit.kind == "REQUEST_WEIGHT" and limit.window_ms in (window_ms, MINUTE_MS):
+                self._set_limit(market, limit.limit)
+                return True
+        return False
+
+    async def _load_closed(self) -> None:
+        """Take over the bans and pauses that the last process knew of."""
+        text = await self.store.run(lambda repository: repository.state_get(_CLOSED_KEY))
+        try:
+            rows = json.loads(text or "[]")
+        except ValueError:
+            rows = []
+        if not isinstance(rows, list):
+            return
+        rows = [row for row in rows if isinstance(row, dict)]
+        count = self.egress.governor.load(rows, self.clock.mono(), self.clock.now_ms())
+        if count:
+            logger.warning("%d weight pools stay closed: a ban or pause from before the restart lasts", count)
+
+    def _save_closed(self) -> None:
+        if self._saving is None or self._saving.done():
+            self._saving = self.tasks.spawn(self._write_closed(), name="egress-save")
+        else:
+            self._is_save_due = True
+
+    async def _save_last(self) -> None:
+        """A ban that came at the very end must not be forgotten either."""
+        if any(way.closed for way in self.egress.governor.ways):
+            await self._write_closed()
+
+    async def _write_closed(self) -> None:
+        self._is_save_due = True
+        while self._is_save_due:
+            self._is_save_due = False
+            rows = self.egress.governor.dump(self.clock.mono(), self.clock.now_ms())
+            text = json.dumps(rows)
+            try:
+                await self.store.run(lambda repository, text=text: repository.state_set(_CLOSED_KEY, text))  # type: ignore[misc]
+            except StoreError as error:
+                logger.error("closed weight pools could not be saved: %s", error)
 
     def client_ip(self, peer: str, forwarded_for: Sequence[str], real_ip: Sequence[str]) -> str:
         """Find the address of a client, see `TrustedProxies.client_ip`."""
         return self.proxies.client_ip(peer, forwarded_for, real_ip)
 
-    def _cache_samples(self, cache: MarketCache) -> list[CounterMetricFamily | GaugeMetricFamily]:
-        answers = CounterMetricFamily(
-            "resender_cache_answers", "Calls the cache was asked for, by result.", labels=["result"]
-        )
-        answers.add_metric(["hit"], cache.hits)
-        answers.add_metric(["miss"], cache.misses)
-        series = GaugeMetricFamily("resender_cache_series", "Series and tickers kept.", labels=["market"])
-        live = GaugeMetricFamily(
-            "resender_cache_series_live", "Series and tickers that can answer.", labels=["market"]
-        )
-        connections = GaugeMetricFamily(
-            "resender_stream_connections", "Stream connections that are live.", labels=["market"]
-        )
-        for market, line in cache.lines.items():
-            entries = line.entries()
-            series.add_metric([market.value], len(entries))
-            live.add_metric([market.value], sum(entry.state in ("live", "filling") for entry in entries))
-            links = [link for pool in line.pools for link in pool.connections]
-            connections.add_metric([market.value], sum(link.is_live for link in links))
-        return [answers, series, live, connections]
-
-    def _read_samples(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
-        connections = CounterMetricFamily(
-            "resender_upstream_connections",
-            "Calls by market, on a new or a kept upstream connection.",
-            labels=["market", "kind"],
-        )
-        repeats = CounterMetricFamily(
-            "resender_upstream_repeats",
-            "GET calls sent a second time because a kept connection proved dead.",
-            labels=["market"],
-        )
-        for market, client in self.egress.clients.items():
-            connections.add_metric([market.value, "new"], client.stats.connections_new)
-            connections.add_metric([market.value, "reused"], client.stats.connections_reused)
-            repeats.add_metric([market.value], client.stats.repeats)
-        samples = [] if self.cache is None else self._cache_samples(self.cache)
-        stats = self.store.stats
-        rows = CounterMetricFamily(
-            "resender_log_rows", "Rows of the request log, written or dropped.", labels=["result"]
-        )
-        rows.add_metric(["written"], stats.log_written)
-        rows.add_metric(["dropped"], stats.log_dropped)
-        return [
-            *samples,
-            connections,
-            repeats,
-            rows,
-            GaugeMetricFamily("resender_log_queued", "Log rows waiting for the database.", stats.log_queued),
-            CounterMetricFamily("resender_database_errors", "Failed database operations.", stats.errors),
-            GaugeMetricFamily(
-                "resender_database_healthy", "1 while the database works, else 0.", int(stats.healthy)
-            ),
-            GaugeMetricFamily(
-                "resender_whitelist_entries", "Whitelist entries in force.", self.whitelist.size
-            ),
-        ]
+    def _read_samples(self) -> list[Family]:
+        families = upstream_families(self.egress.markets, self.egress.clients)
+        families += weight_families(self.egress.governor, self.flights, self.clock.mono())
+        if self.cache is not None:
+            families += cache_families(self.cache)
+        return families + store_families(self.store.stats, self.whitelist.size)

@@ -9,6 +9,7 @@ Source: RFC 9110 section 7.6.1 (hop by hop); Binance's general info pages of 202
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 Pairs = list[tuple[str, str]]
 
@@ -50,6 +51,10 @@ _DOWN_DROPPED = frozenset(
         "clear-site-data",
     }
 )
+# What a `Connection` header may name without any effect: the usual words, and what must arrive.
+_NEVER_HOP_BY_HOP = frozenset(
+    {"keep-alive", "close", "content-length", "content-type", "content-encoding", "retry-after", "date"}
+)
 # Ours alone: an upstream cannot pretend to be the gateway.
 _OURS = "x-resender-"
 
@@ -81,23 +86,31 @@ def headers_up(received: Iterable[tuple[str, str]], default_user_agent: str) -> 
     return out
 
 
+@lru_cache(maxsize=2048)
+def _down_name(raw: bytes) -> tuple[str, bool, bool]:
+    """Return a name's text, whether it is dropped, and whether it is `Connection`.
+
+    The few names there are come with every answer.
+    """
+    name = raw.decode("latin-1")
+    lower = name.lower()
+    return name, lower in _DOWN_DROPPED or lower.startswith(_OURS), lower == "connection"
+
+
 def headers_down(received: Iterable[tuple[bytes, bytes]]) -> Pairs:
     """Choose the headers that go to the client; names keep the upstream's spelling.
 
     Shape: raw pairs in, latin-1 text pairs out, so that a value's bytes stay what they were.
         `Content-Length` passes: the body is never decoded.
     """
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received]
-    dropped: frozenset[str] | set[str] = _DOWN_DROPPED
-    for name, value in pairs:
-        if name.lower() == "connection":
-            dropped = dropped | {token.strip().lower() for token in value.split(",")}
-            # Not even a `Connection` header can take these away.
-            dropped -= {"content-length", "content-type", "content-encoding", "retry-after", "date"}
     out: Pairs = []
-    for name, value in pairs:
-        lower = name.lower()
-        if lower in dropped or lower.startswith(_OURS):
-            continue
-        out.append((name, value))
-    return out
+    tokens: set[str] = set()
+    for raw, value in received:
+        name, is_dropped, is_connection = _down_name(raw)
+        if not is_dropped:
+            out.append((name, value.decode("latin-1")))
+        elif is_connection:
+            tokens |= {token.strip().lower() for token in value.decode("latin-1").split(",")}
+    # Not even a `Connection` header can take some of them away.
+    tokens -= _NEVER_HOP_BY_HOP
+    return [pair for pair in out if pair[0].lower() not in tokens] if tokens else out

@@ -1,46 +1,40 @@
 """What calls cost, and the share of it that the gateway spends on its own reads.
 
-Pure: fed with times and headers. Weights by Binance's documented tables; where measurements
-differ at the edges the higher, documented value counts.
-Source: spot rest-api.md of 2026-07-21; binance-connector-python (um, cm) of 2026-08-21; USD-M
-and COIN-M share one budget since 2026-06 (Binance's CM-UM integration notice of 2026-06-10).
+Pure: fed with times and headers. The weights themselves are in `endpoint_weights.py`; here is what
+the market cache asks of them.
 """
 
 from __future__ import annotations
 
+from resender.core.endpoint_weights import FUTURES_POOL, POOL_OF, SPOT_POOL, charge
+from resender.core.market_request import BOOK_TICKER_PATHS, KLINE_PATHS
 from resender.core.markets import Market
 
-SPOT_POOL = "spot"
-FUTURES_POOL = "futures"
-POOLS: dict[Market, str] = {Market.SPOT: SPOT_POOL, Market.UM: FUTURES_POOL, Market.CM: FUTURES_POOL}
+POOLS: dict[Market, str] = {market: POOL_OF[market] for market in (Market.SPOT, Market.UM, Market.CM)}
 # Used until exchangeInfo has told the real ones.
 DEFAULT_LIMITS: dict[str, int] = {SPOT_POOL: 6000, FUTURES_POOL: 2400}
 MINUTE_MS = 60_000
 # What one read may bring, the cheapest sizes first for each row.
 _PIECES: dict[str, tuple[int, ...]] = {SPOT_POOL: (1000,), FUTURES_POOL: (499, 1000, 1500, 99)}
 
+_KLINES = {market: path for path, market in KLINE_PATHS.items()}
+_BOOK_TICKERS = {market: path for path, market in BOOK_TICKER_PATHS.items()}
+
 
 def kline_weight(market: Market, limit: int) -> int:
     """Return the weight of a kline call."""
-    if market is Market.SPOT:
-        return 2
-    if limit < 100:
-        return 1
-    if limit < 500:
-        return 2
-    return 5 if limit <= 1000 else 10
+    return charge(market, "GET", _KLINES[market], f"limit={limit}").weight
 
 
 def book_ticker_weight(market: Market, *, is_all: bool) -> int:
     """Return the weight of a bookTicker call for one symbol or for all."""
-    if not is_all:
-        return 2
-    return 4 if market is Market.SPOT else 5
+    return charge(market, "GET", _BOOK_TICKERS[market], "" if is_all else "symbol=X").weight
 
 
 def exchange_info_weight(market: Market) -> int:
     """Return the weight of an exchangeInfo call."""
-    return 20 if market is Market.SPOT else 1
+    path = _KLINES[market].replace("klines", "exchangeInfo")
+    return charge(market, "GET", path, "").weight
 
 
 def cheapest_piece(market: Market, count: int) -> int:

@@ -23,7 +23,7 @@ from resender.core.market_request import MAX_LIMIT
 from resender.core.markets import Market
 from resender.core.server_clock import ServerClock
 from resender.core.weight import WeightShare, cheapest_piece, kline_weight
-from resender.errors import AnswerError
+from resender.errors import AnswerError, EgressExhausted
 from resender.market.entries import KlineEntry
 
 logger = logging.getLogger("resender.market")
@@ -77,6 +77,10 @@ class Reader:
         """
         try:
             fetched = await self._fetch(market, target)
+        except EgressExhausted as error:
+            # The clients need the weight, or a ban lasts: own reads come last.
+            self.share.close(self._clock.mono() + error.retry_after_s)
+            raise ReadFailed(error.msg) from None
         except AnswerError as error:
             raise ReadFailed(error.msg) from None
         if fetched.status in (418, 429):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from resender.aio import Clock, Tasks
 from resender.core.klines import Span
@@ -67,6 +68,8 @@ class CacheOptions:
     settle_wait_ms: int = 250
     refresh_s: float = 60.0
     backfill_share: float = 0.5
+    # Weight of each pool at all ways out together, until exchangeInfo tells it.
+    weight_limits: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
 
 
 Outcome = Hit | Miss | Awaitable["Hit | Miss"]
@@ -84,6 +87,7 @@ class MarketCache:
         clock: Clock,
         tasks: Tasks,
         files: WarmFiles | None = None,
+        on_limit: Callable[[Market, int], int] = lambda market, limit: limit,
     ) -> None:
         self.options = options
         self._clock = clock
@@ -95,11 +99,12 @@ class MarketCache:
         self._settle_slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
         self.hits = 0
         self.misses = 0
+        self.miss_reasons: Counter[str] = Counter()
         self.used_weight: dict[str, str] = {}
         self.lines: dict[Market, MarketLine] = {}
         self.shares: dict[str, WeightShare] = {}
         for pool, limit in DEFAULT_LIMITS.items():
-            self.shares[pool] = WeightShare(limit, options.backfill_share)
+            self.shares[pool] = WeightShare(options.weight_limits.get(pool, limit), options.backfill_share)
         for market in CACHED_MARKETS:
             self.lines[market] = MarketLine(
                 market,
@@ -111,6 +116,7 @@ class MarketCache:
                 refresh_s=options.refresh_s,
                 on_symbols=self._on_symbols,
                 on_created=self._on_created,
+                on_limit=on_limit,
             )
         self.backfills: dict[str, Backfill] = {}
         for pool in DEFAULT_LIMITS:
@@ -417,21 +423,26 @@ class MarketCache:
         self.hits += 1
         return hit
 
-    def _miss(self, entry: Entry | None, reason: str) -> Miss:
+    def count_miss(self, reason: str) -> None:
+        """Count a call that goes to the exchange; reasons are words of ours, never a client's."""
         self.misses += 1
+        self.miss_reasons[reason] += 1
+
+    def _miss(self, entry: Entry | None, reason: str) -> Miss:
+        self.count_miss(reason)
         if entry is not None:
             entry.misses[reason] += 1
         return Miss(reason)
 
-    def note_weight(self, market: Market, text: str) -> None:
-        """Take the used weight a response told, for hits and for the own share."""
+    def note_weight(self, market: Market, used_by_all: int, used: int) -> None:
+        """Take the used weight of a market's pool: at all ways out, and at the least used one."""
         pool = POOLS.get(market)
-        if pool is None or not text.isdigit() or len(text) > 9:
+        if pool is None:
             return
-        self.used_weight[pool] = text
+        self.used_weight[pool] = str(used)
         line = self.lines[market]
         if line.server.is_set:
-            self.shares[pool].observe(int(text), line.now_ms())
+            self.shares[pool].observe(used_by_all, line.now_ms())
 
     def close_pool(self, market: Market, pause_ms: int) -> None:
         """A client's call met a 429 or 418: own reads pause too."""

@@ -66,6 +66,7 @@ class MarketLine:
         refresh_s: float,
         on_symbols: Callable[[MarketLine], None],
         on_created: Callable[[KlineEntry], None],
+        on_limit: Callable[[Market, int], int] = lambda market, limit: limit,
     ) -> None:
         self.market = market
         self.symbols = SymbolTable(market)
@@ -81,6 +82,7 @@ class MarketLine:
         self._refresh_s = refresh_s
         self._on_symbols = on_symbols
         self._on_created = on_created
+        self._on_limit = on_limit
         self.wishes: dict[tuple[str, str], None] = {}
         self._task: asyncio.Task[None] | None = None
         self._resync = asyncio.Event()
@@ -171,7 +173,7 @@ class MarketLine:
         except ValueError as error:
             raise ReadFailed(str(error)) from None
         if self.symbols.weight_limit is not None:
-            self.reader.share.limit = self.symbols.weight_limit
+            self.reader.share.limit = self._on_limit(self.market, self.symbols.weight_limit)
         if not changed:
             return
         self._drop_untradable()

@@ -1,39 +1,154 @@
-"""The ways out to Binance and the sessions on them.
+"""The ways out to Binance: chooses one for each call by weight and bans, sends, learns.
 
-It sends, it does not interpret. `EgressPool` owns one `RestClient` for each market's host;
-every REST call of the gateway, its own ones too, leaves through `send`.
+The rules are `core/egress_choice.py`; here they meet real connections and real answers.
+`EgressPool` owns one `RestClient` for each way out and market, and the `Governor`; every REST
+call of the gateway, its own ones too, leaves through `send`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import re
 import ssl
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
+from resender import __version__
+from resender.aio import Backoff, Clock, Tasks
+from resender.core.egress_choice import CLIENT, OWN, Governor
+from resender.core.egress_spec import EgressSpec, Pins
+from resender.core.egress_state import Grant, Limits, Way
+from resender.core.endpoint_weights import charge
 from resender.core.headers import Pairs
 from resender.core.markets import Market
-from resender.errors import RouteError
+from resender.core.weight_budget import WindowClock
+from resender.errors import (
+    AnswerError,
+    EgressExhausted,
+    RouteError,
+    UpstreamLost,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from resender.upstream.rest import RestClient, RestResponse, Timeouts
 from resender.upstream.tls import make_context
+from resender.upstream.ways import make_rest_client
+
+logger = logging.getLogger("resender.egress")
+
+_USED, _DATE, _RETRY_AFTER, _OURS, _CACHED = 1, 2, 3, 4, 5
+_NOTED = {
+    b"x-mbx-used-weight-1m": _USED,
+    b"x-sapi-used-ip-weight-1m": _USED,
+    b"x-sapi-used-uid-weight-1m": _USED,
+    b"date": _DATE,
+    b"retry-after": _RETRY_AFTER,
+    b"x-resender-error": _OURS,
+    b"x-resender-cache": _CACHED,
+}
+_BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
+_TOO_MANY_ORDERS = re.compile(rb'"code"\s*:\s*-1015\b')
+# Source: rest-api.md of 2026-07-21: bans last from 2 minutes to 3 days.
+_BAN_S = 120.0
+_MAX_PAUSE_S = 4 * 86_400.0
+# A way that lost a call is tried with these, after growing pauses.
+_PINGS: dict[Market, str] = {
+    Market.SPOT: "/api/v3/ping",
+    Market.UM: "/fapi/v1/ping",
+    Market.CM: "/dapi/v1/ping",
+    Market.OPTIONS: "/eapi/v1/ping",
+    Market.PM: "/papi/v1/ping",
+}
+_PING_FIRST_S = 0.3
+_PING_MAX_S = 30.0
+
+
+@lru_cache(maxsize=2048)
+def _kind(name: bytes) -> int:
+    """Tell what a header is for us, 0 for nothing: the few names there are come with every answer."""
+    return _NOTED.get(name.lower(), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class EgressOptions:
+    """What the settings say about weight.
+
+    Shape: `limits`, `order_reserve`, `client_share` as in `Governor`.
+    """
+
+    limits: Limits
+    pins: Pins
+    order_reserve: float = 0.1
+    client_share: float = 1.0
+
+
+@dataclass(slots=True)
+class Call:
+    """One call on its way to Binance.
+
+    Shape: `target` ASCII, path and query; `key` is the API key it carries, "" if it is signed
+        without one, None if it is neither; `client` the client's address, "" for own reads.
+    """
+
+    market: Market
+    method: str
+    target: str
+    headers: Pairs
+    body: bytes = b""
+    key: str | None = None
+    client: str = ""
+    priority: int = CLIENT
 
 
 class EgressPool:
-    """The default route of the machine, with one pooled session for each upstream."""
+    """All ways out, with one pooled session for each of them and upstream."""
 
     def __init__(
         self,
+        specs: Sequence[EgressSpec],
         upstreams: Mapping[Market, str],
         timeouts: Timeouts,
+        options: EgressOptions,
         *,
+        clock: Clock,
         keepalive_s: float,
         dns_cache_s: float,
         ssl_context: ssl.SSLContext | None = None,
+        on_closed: Callable[[], None] = lambda: None,
+        on_metered: Callable[[Market], None] = lambda market: None,
     ) -> None:
         context = ssl_context or make_context()
-        self.clients: dict[Market, RestClient] = {
-            market: RestClient(
-                url, timeouts, keepalive_s=keepalive_s, dns_cache_s=dns_cache_s, ssl_context=context
+        self._clock = clock
+        self._on_closed = on_closed
+        self._on_metered = on_metered
+        self._metered: set[Market] = set()
+        self._tasks = Tasks()
+        self.markets = frozenset(upstreams)
+        self.governor = Governor(
+            specs,
+            WindowClock(clock.now_ms(), clock.mono()),
+            limits=options.limits,
+            pins=options.pins,
+            order_reserve=options.order_reserve,
+            client_share=options.client_share,
+        )
+        self.clients: dict[tuple[str, Market], RestClient] = {
+            (spec.name, market): make_rest_client(
+                spec,
+                market,
+                url,
+                timeouts,
+                keepalive_s=keepalive_s,
+                dns_cache_s=dns_cache_s,
+                ssl_context=context,
             )
+            for spec in specs
             for market, url in upstreams.items()
+            if spec.serves(market)
         }
 
     async def start(self) -> None:
@@ -41,17 +156,184 @@ class EgressPool:
             await client.start()
 
     async def stop(self) -> None:
+        await self._tasks.cancel()
         for client in self.clients.values():
             await client.stop()
 
-    async def send(
-        self, market: Market, method: str, target: str, headers: Pairs, body: bytes
-    ) -> RestResponse:
-        """Send a call to a market's host, see `RestClient.send`.
+    async def send(self, call: Call) -> RestResponse:
+        """Send a call to its market's host through one way out, see `RestClient.send`.
 
-        Raises: RouteError if the market is switched off.
+        A call that could not be sent at all is tried on another way, if its API key allows one;
+        whatever may have left is never sent again.
+        Raises: RouteError if the market is switched off; EgressExhausted if it may not leave now.
         """
-        client = self.clients.get(market)
-        if client is None:
+        market = call.market
+        if market not in self.markets:
             raise RouteError(f"The market {market} is switched off in the settings of this gateway.")
-        return await client.send(method, target, headers, body)
+        path, _, query = call.target.partition("?")
+        cost = charge(market, call.method, path, query, bool(call.body), call.body)
+        governor = self.governor
+        tried: list[Way] = []
+        while True:
+            grant = governor.admit(
+                market,
+                cost,
+                self._clock.mono(),
+                key=call.key,
+                client=call.client if not tried else "",
+                priority=call.priority,
+                but=tried,
+            )
+            try:
+                return await self._send_through(grant, call)
+            except UpstreamUnreachable as error:
+                tried.append(grant.way)
+                if not governor.may_move(market, call.key, tried):
+                    raise
+                governor.moved += 1
+                logger.warning(
+                    "%s through %s: %s Another way out is tried.", market, grant.way.name, error.msg
+                )
+
+    async def _send_through(self, grant: Grant, call: Call) -> RestResponse:
+        """Send a call through the way it was granted and learn from what comes of it.
+
+        Raises: AnswerError if nothing does.
+        """
+        governor = self.governor
+        client = self.clients[grant.way.name, call.market]
+        try:
+            response = await client.send(call.method, call.target, call.headers, call.body)
+        except UpstreamUnreachable:
+            governor.unreachable(grant, self._clock.mono())
+            raise
+        except (UpstreamLost, UpstreamTimeout):
+            if governor.lost(grant, self._clock.mono()):
+                name = f"egress-ping:{grant.way.name}:{call.market}"
+                if name not in self._tasks.names():
+                    self._tasks.spawn(self._ping(grant.way, call.market), name=name)
+            raise
+        except BaseException:
+            governor.unanswered(grant, self._clock.mono())
+            raise
+        try:
+            await self._note(grant, call, response)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    async def _ping(self, way: Way, market: Market) -> None:
+        """Try a way that lost a call, until it answers; no client's call is risked for that."""
+        governor = self.governor
+        pauses = Backoff(_PING_FIRST_S, _PING_MAX_S)
+        headers = [("User-Agent", f"binance-resender/{__version__}"), ("Accept-Encoding", "identity")]
+        call = Call(market, "GET", _PINGS[market], headers, priority=OWN)
+        cost = charge(market, "GET", call.target, "")
+        others = [other for other in governor.ways_of(market) if other is not way]
+        while True:
+            await asyncio.sleep(pauses.next_s())
+            if market not in way.doubts:
+                return
+            try:
+                grant = governor.admit(market, cost, self._clock.mono(), priority=OWN, but=others)
+                response = await self._send_through(grant, call)
+            except AnswerError:  # closed or full for now, or still dead
+                continue
+            try:
+                while await response.next_chunk():
+                    pass
+            except AnswerError:
+                pass
+            finally:
+                response.close()
+
+    async def _note(self, grant: Grant, call: Call, response: RestResponse) -> None:
+        """Learn from the head of an answer; of a refusal from its first bytes too."""
+        governor = self.governor
+        mono = self._clock.mono()
+        status = response.status
+        told: int | None = None
+        retry_after = date = b""
+        is_ours = False
+        for name, value in response.headers:
+            kind = _kind(name)
+            if not kind:
+                continue
+            if kind == _USED:
+                if value.isdigit() and len(value) < 10:
+                    told = int(value)
+            elif kind == _DATE:
+                date = value
+            elif kind == _RETRY_AFTER:
+                retry_after = value
+            elif kind == _OURS:
+                is_ours = True
+            elif value in (b"hit", b"shared"):
+                # Another gateway answers from memory: an old date or its own, no weight of ours.
+                is_ours = True
+                told = None
+        if date and not is_ours and governor.clock.wants(mono):
+            self._read_date(date, grant.sent_mono, mono)
+        governor.answered(grant, status, told, mono)
+        response.egress = grant.way.name
+        response.is_metered = told is not None
+        if told is not None and call.market not in self._metered:
+            self._metered.add(call.market)
+            self._on_metered(call.market)
+        if status in (418, 429):
+            await self._close(grant, call, response, retry_after)
+        elif status == 403 and is_ours and grant.way.spec.kind == "resender":
+            grant.way.problems[call.market] = "not_whitelisted"
+
+    def _read_date(self, value: bytes, sent_mono: float, mono: float) -> None:
+        try:
+            date_ms = int(parsedate_to_datetime(value.decode("latin-1")).timestamp() * 1000)
+        except (ValueError, TypeError, OverflowError):
+            return
+        self.governor.clock.observe(date_ms, sent_mono, mono)
+
+    async def _close(self, grant: Grant, call: Call, response: RestResponse, retry_after: bytes) -> None:
+        """A 429 or 418 came: close what it speaks of, for as long as it says."""
+        governor, status = self.governor, response.status
+        mono = self._clock.mono()
+        pause_s = float(retry_after) if retry_after.isdigit() and len(retry_after) < 10 else 0.0
+        # Closed before anything is awaited: other calls must not slip in meanwhile.
+        is_order_limit = status == 429 and grant.charge.is_order
+        if not is_order_limit:
+            governor.close(grant, status, pause_s or self._default_pause_s(grant, status), mono)
+        text = b""
+        if is_order_limit or not pause_s:
+            text = _readable(await response.peek())
+        found = _BANNED_UNTIL.search(text)
+        if found is not None and not pause_s:
+            pause_s = (int(found.group(1)) - self._clock.now_ms()) / 1000
+        pause_s = min(_MAX_PAUSE_S, pause_s if pause_s > 0 else self._default_pause_s(grant, status))
+        if is_order_limit and _TOO_MANY_ORDERS.search(text):
+            governor.pause_orders(call.key or "", grant.charge.pool, mono + pause_s)
+        else:
+            governor.close(grant, status, pause_s, mono)
+        logger.warning(
+            "%s answers %d through %s: nothing is sent there to %s for %d s",
+            call.market, status, grant.way.name, grant.charge.pool, int(pause_s),
+        )  # fmt: skip
+        self._on_closed()
+
+    def _default_pause_s(self, grant: Grant, status: int) -> float:
+        if status == 418:
+            return _BAN_S
+        low_ms = self.governor.clock.low_ms(self._clock.mono())
+        return max(1.0, grant.reservation.budget.wait_ms(low_ms) / 1000)
+
+
+def _readable(body: bytes) -> bytes:
+    """Return the beginning of a body, unpacked if it is gzip."""
+    if body[:2] == b"\x1f\x8b":
+        try:
+            return zlib.decompressobj(wbits=31).decompress(body, 4096)
+        except zlib.error:
+            return b""
+    return body[:4096]
+
+
+__all__ = ["Call", "EgressExhausted", "EgressOptions", "EgressPool"]

@@ -1,7 +1,8 @@
 """Send one REST call to one Binance host and hand its answer back in pieces.
 
-It does not choose the host, knows no client and no whitelist, and changes nothing in what
-passes. A `RestClient` owns one pooled session; its owner starts and closes it.
+It does not choose the host or the way out, knows no client and no whitelist, and changes nothing
+in what passes. A `RestClient` owns one pooled session; its owner starts and closes it. The ways
+out (`WayOut`) are made by `ways.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import functools
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +34,32 @@ _MAX_HEADER_BYTES = 65536
 _FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 
+class WayFault(aiohttp.ClientError):
+    """A connection could not be made for a reason in the way out; nothing was sent.
+
+    Shape: `reason` is for people and holds no secret; `is_whole` tells that nothing can leave
+        through this way now, whatever the host is.
+    """
+
+    def __init__(self, reason: str, *, is_whole: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.is_whole = is_whole
+
+
+class WayUnusable(UpstreamUnreachable):
+    """The way out itself failed: its address, its proxy or the other gateway. Nothing was sent."""
+
+
 @dataclass(slots=True)
 class Attempt:
-    """What became of one try of one call, filled in by the connector."""
+    """What became of one try of one call, filled in by the connector.
+
+    Shape: `waits_for` is what a connection under way waits for, when it is not the upstream.
+    """
 
     must_be_new: bool = False
+    waits_for: str = ""
     connected: bool = False
     reused: bool = False
     protocol: _Protocol | None = None
@@ -70,7 +92,7 @@ class _Protocol(ResponseHandler):
         super().connection_lost(exc)
 
 
-class _Connector(aiohttp.TCPConnector):
+class Connector(aiohttp.TCPConnector):
     """A connection pool that reports to the current `Attempt`."""
 
     def __init__(self, **options: Any) -> None:
@@ -106,6 +128,24 @@ class Timeouts:
     total_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """How a client leaves this machine.
+
+    Shape: `name` is shown in texts, empty for the machine's own route; `connector` makes the
+        connection pool; `prefix` is put before every target; `is_gateway` tells that the host
+        is another gateway, so that its being out of reach is a fault of the way.
+    """
+
+    name: str = ""
+    connector: Callable[..., Connector] = Connector
+    prefix: str = ""
+    is_gateway: bool = False
+
+
+DIRECT = WayOut()
+
+
 @dataclass(slots=True)
 class RestStats:
     """Counters of one client, read by the metrics."""
@@ -118,7 +158,13 @@ class RestStats:
 class RestResponse:
     """An answer whose body is still on its way; close it in any case."""
 
-    __slots__ = ("_client", "_content", "_method", "_response", "headers", "reason", "status")
+    __slots__ = (
+        "_client", "_content", "_method", "_pending", "_response", "egress", "headers", "is_metered", "reason",
+        "status",
+    )  # fmt: skip
+    # Not shared with anybody, see `flights.Reading`.
+    kind = ""
+    age_ms = 0
 
     def __init__(self, client: RestClient, method: str, response: aiohttp.ClientResponse) -> None:
         self._client = client
@@ -128,12 +174,30 @@ class RestResponse:
         self.status = response.status
         self.reason = response.reason or ""
         self.headers = response.raw_headers
+        # Read ahead by `peek` and not handed over yet.
+        self._pending = b""
+        #: Name of the way out it came through.
+        self.egress = ""
+        #: The answer told a used weight.
+        self.is_metered = False
+
+    async def peek(self) -> bytes:
+        """Return the first bytes of the body without taking them; b"" if there are none."""
+        if not self._pending:
+            try:
+                self._pending = await self.next_chunk()
+            except AnswerError:
+                return b""  # whoever reads the body gets to know
+        return self._pending
 
     async def next_chunk(self) -> bytes:
         """Return the next bytes of the body as they came, b"" at its proper end.
 
         Raises: UpstreamLost or UpstreamTimeout when the body breaks off.
         """
+        if self._pending:
+            chunk, self._pending = self._pending, b""
+            return chunk
         try:
             return await self._content.readany()
         except asyncio.TimeoutError:
@@ -158,7 +222,7 @@ class RestResponse:
             yield chunk
 
     def at_end(self) -> bool:
-        return self._content.at_eof()
+        return not self._pending and self._content.at_eof()
 
     def close(self) -> None:
         """Give the connection back, or end it if the body was not read to its end."""
@@ -176,26 +240,26 @@ class RestClient:
         keepalive_s: float = 55.0,
         dns_cache_s: float = 300.0,
         ssl_context: ssl.SSLContext | None = None,
-        local_address: str | None = None,
+        way: WayOut = DIRECT,
     ) -> None:
         self._base = URL(base_url)
-        self.host = self._base.raw_host or ""
+        self._way = way
+        # For texts; of another gateway only the name of the way is shown.
+        self.host = way.name if way.is_gateway else self._base.raw_host or ""
         self._timeouts = timeouts
         self._keepalive_s = keepalive_s
         self._dns_cache_s = dns_cache_s
         self._ssl_context = ssl_context
-        self._local_address = local_address
         self._session: aiohttp.ClientSession | None = None
         self.stats = RestStats()
 
     async def start(self) -> None:
-        connector = _Connector(
+        connector = self._way.connector(
             limit=0,  # calls in flight are bounded by the gateway
             keepalive_timeout=self._keepalive_s,
             ttl_dns_cache=max(1, int(self._dns_cache_s)),
             use_dns_cache=self._dns_cache_s > 0,
             ssl=self._ssl_context if self._ssl_context is not None else True,
-            local_addr=(self._local_address, 0) if self._local_address else None,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -251,7 +315,8 @@ class RestClient:
         base = self._base
         # The whole target is the "path" of an already encoded URL: yarl takes nothing in it apart,
         # so nothing in it can change the host, and every byte stays what it was.
-        url = URL.build(scheme=base.scheme, authority=base.raw_authority, path=target, encoded=True)
+        path = self._way.prefix + target
+        url = URL.build(scheme=base.scheme, authority=base.raw_authority, path=path, encoded=True)
         _attempt.set(attempt)
         response = await self._session.request(
             method, url, headers=headers, data=body or None, allow_redirects=False
@@ -267,12 +332,20 @@ class RestClient:
         text = f"The upstream {self.host} {what}."
         return text if method in REPEATABLE else f"{text} {OUTCOME_UNKNOWN}"
 
+    def _through(self) -> str:
+        way = self._way
+        return f" through {way.name}" if way.name and not way.is_gateway else ""
+
     def _explain(self, attempt: Attempt, method: str, error: BaseException) -> AnswerError:
         """Turn an error of the HTTP client into one of ours; its own text may hold the URL."""
         logger.debug("%s %s: %s", method, self.host, redact(f"{type(error).__name__}: {error}"))
         if not attempt.connected:
-            return UpstreamUnreachable(
-                f"The upstream {self.host} cannot be reached: {_reason(error, self._timeouts)}."
+            is_whole = self._way.is_gateway or bool(attempt.waits_for)
+            if isinstance(error, WayFault):
+                is_whole = error.is_whole
+            return (WayUnusable if is_whole else UpstreamUnreachable)(
+                f"The upstream {self.host} cannot be reached{self._through()}: "
+                f"{why_not(error, attempt, self._timeouts)}."
             )
         if isinstance(error, asyncio.TimeoutError):
             return UpstreamTimeout(self.unknown(method, "did not answer in time"))
@@ -281,9 +354,12 @@ class RestClient:
         return UpstreamLost(self.unknown(method, "closed the connection before it answered"))
 
 
-def _reason(error: BaseException, timeouts: Timeouts) -> str:
+def why_not(error: BaseException, attempt: Attempt, timeouts: Timeouts) -> str:
+    """Say in plain words why no connection was made; never the text of the error itself."""
     if isinstance(error, asyncio.TimeoutError):
-        return f"no connection within {timeouts.connect_s:g} s"
+        return f"no {attempt.waits_for or 'connection'} within {timeouts.connect_s:g} s"
+    if isinstance(error, WayFault):
+        return error.reason
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -34,7 +34,7 @@ from resender.core.stream_names import (
     read_reply,
 )
 from resender.errors import ResenderError
-from resender.upstream.rest import Attempt, RestClient, Timeouts, _attempt, _reason
+from resender.upstream.rest import Attempt, RestClient, Timeouts, _attempt, why_not
 from resender.upstream.tls import make_context
 
 logger = logging.getLogger("resender.upstream")
@@ -113,14 +113,16 @@ class StreamSession(RestClient):
             )
         except aiohttp.WSServerHandshakeError as error:
             raise StreamBroken(
-                f"{self.host} answered the handshake with {error.status}", _retry_after_s(error)
+                f"{self.host} answered the handshake{self._through()} with {error.status}",
+                _retry_after_s(error),
             ) from None
         except _FAILURES as error:
-            raise StreamBroken(f"{self.host}: {_reason(error, self._timeouts)}") from None
+            why = why_not(error, attempt, self._timeouts)
+            raise StreamBroken(f"{self.host}{self._through()}: {why}") from None
         transport = attempt.protocol.transport if attempt.protocol is not None else None
         if transport is None:
             await ws.close()
-            raise StreamBroken(f"{self.host} closed the connection after the handshake")
+            raise StreamBroken(f"{self.host} closed the connection after the handshake{self._through()}")
         return Socket(ws, transport)
 
 

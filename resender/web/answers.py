@@ -10,7 +10,14 @@ from typing import Any
 
 from tornado import httputil
 
-from resender.errors import ANSWERS, AnswerError, MethodNotAllowed, error_body
+from resender.errors import (
+    ANSWERS,
+    AnswerError,
+    EgressExhausted,
+    MethodNotAllowed,
+    TooManyLogins,
+    error_body,
+)
 from resender.gateway import Gateway
 
 ERROR_HEADER = "X-Resender-Error"
@@ -38,6 +45,8 @@ def write_error(connection: httputil.HTTPConnection, error: AnswerError, *, clos
         headers["Allow"] = error.allow
     if answer.name in ("busy", "not_ready"):
         headers["Retry-After"] = "1"
+    elif isinstance(error, (EgressExhausted, TooManyLogins)):
+        headers["Retry-After"] = str(error.retry_after_s)
     if close:
         headers["Connection"] = "close"
     start = httputil.ResponseStartLine("HTTP/1.1", answer.status, answer.reason)

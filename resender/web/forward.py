@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import struct
 import time
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import cast
 
 from tornado import httputil
 from tornado.http1connection import HTTP1Connection
-from tornado.iostream import StreamClosedError
 
-from resender.core.headers import Pairs, headers_down, headers_up
+from resender.core.headers import Pairs, headers_up
 from resender.core.market_request import Miss
 from resender.core.redact import path_only
 from resender.core.routing import METHODS, Route, encode_high_bytes, has_signature, resolve
+from resender.core.sharing import share_key
 from resender.errors import (
     OUTCOME_UNKNOWN,
     AnswerError,
@@ -37,10 +36,11 @@ from resender.errors import (
 from resender.gateway import Gateway
 from resender.market.cache import Hit, Outcome
 from resender.store import LogRecord
+from resender.upstream.egress import Call
+from resender.upstream.flights import Reading
 from resender.upstream.rest import REPEATABLE, RestResponse
 from resender.web.answers import client_ip, write_error
 from resender.web.market import (
-    CACHE_HEADER,
     LOCAL_PREFIX,
     accepts_gzip,
     answer_local,
@@ -49,7 +49,7 @@ from resender.web.market import (
     stays_open,
     write_hit,
 )
-from resender.web.wire import WireHeaders
+from resender.web.relay import AnswerRelay
 
 logger = logging.getLogger("resender.forward")
 
@@ -75,7 +75,7 @@ def _declared_length(headers: httputil.HTTPHeaders) -> int:
     return int(text) if len(text) < 19 else _UNLIMITED
 
 
-class RequestDelegate(httputil.HTTPMessageDelegate):
+class RequestDelegate(AnswerRelay):
     """One request of one client."""
 
     def __init__(
@@ -85,28 +85,19 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         server_connection: object,
         connection: HTTP1Connection,
     ) -> None:
-        self.gateway = gateway
+        super().__init__(gateway, connection)
         self.application = application
         self.server_connection = server_connection
-        self.connection = connection
         self.inner: httputil.HTTPMessageDelegate | None = None
         self.error: AnswerError | None = None
-        self.route: Route | None = None
-        self.task: asyncio.Task[Any] | None = None
         self.body = b""
         self.size = 0
         self.ip = ""
-        self.method = ""
         self.target = ""
         self.entry_id: int | None = None
-        self.is_gone = False
-        # The first bytes of an upstream's answer have been written.
-        self.has_begun = False
         self.is_local = False
         self.started = 0.0
         self.outcome: Outcome | None = None
-        # Why the cache did not answer, for the header.
-        self.miss = ""
 
     # --- what Tornado calls ----------------------------------------------------------------
 
@@ -233,7 +224,11 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
 
     def _refuse(self, error: AnswerError, *, close: bool = False) -> None:
         """Answer by ourselves."""
-        self.gateway.metrics.count_answer(error.name)
+        metrics = self.gateway.metrics
+        metrics.count_answer(error.name)
+        metrics.tally.note_refused()
+        if isinstance(error, Forbidden):
+            self.gateway.refused.note(self.ip, path_only(self.target), self.gateway.clock.now_ms())
         sent = 0
         if not self.connection.stream.closed():
             sent = write_error(self.connection, error, close=close)
@@ -246,7 +241,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         route, cache = self.route, self.gateway.cache
         if cache is None or route is None or not is_cached_path(route.path):
             return False
-        if route.market not in self.gateway.egress.clients:
+        if route.market not in self.gateway.egress.markets:
             return False
         if self.method != "GET":
             self.miss = "method"
@@ -270,8 +265,9 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             market = self.route.market if self.route is not None else None
             kept = stays_open(self.version, self.headers)
             sent = write_hit(self.connection, market, cache, hit, is_kept=kept, extra=extra)
-        self.gateway.metrics.bytes_sent.inc(sent)
-        self._log(200, None, (time.monotonic() - self.started) * 1000, sent, None)
+        duration_ms = (time.monotonic() - self.started) * 1000
+        self.gateway.metrics.count_hit(duration_ms, sent)
+        self._log(200, None, duration_ms, sent, None)
 
     async def _settle(self) -> bool:
         """Wait for the cache at a candle's end; return whether it answered."""
@@ -292,6 +288,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             hit, extra = await answer_local(self.gateway, path, query, packed=accepts_gzip(self.headers))
             self._write_hit(hit, extra)
         except AnswerError as error:
+            self.gateway.metrics.tally.note_refused()
             sent = self._answer(error)
             self._log(error.answer.status, None, 0.0, sent, error.msg)
         except asyncio.CancelledError:
@@ -308,7 +305,7 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         gateway, route = self.gateway, self.route
         assert route is not None
         started = time.monotonic()
-        response: RestResponse | None = None
+        response: RestResponse | Reading | None = None
         status = sent = 0
         problem: str | None = None
         was_hit = False
@@ -316,10 +313,9 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
             if await self._settle():
                 was_hit = True
                 return
-            up = headers_up(self.headers.get_all(), gateway.user_agent)
-            response = await gateway.egress.send(route.market, self.method, target, up, self.body)
+            response = await self._send(route, target)
             status = response.status
-            sent, problem = await self._relay(response)
+            sent, problem = await self.relay(response)
         except AnswerError as error:
             status, problem = error.answer.status, error.msg
             sent = self._answer(error)
@@ -356,6 +352,21 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
                 gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)
                 self._log(status, upstream_status, duration_s * 1000, sent, problem)
 
+    async def _send(self, route: Route, target: str) -> RestResponse | Reading:
+        """Send the call, or join an equal one.
+
+        Raises: AnswerError.
+        """
+        up = headers_up(self.headers.get_all(), self.gateway.user_agent)
+        key = self.headers.get("X-Mbx-Apikey")
+        if key is None and has_signature(target, self.body):
+            key = ""
+        is_fresh = False
+        if self.method == "GET" and key is None and not self.body:
+            self.share_key, is_fresh = share_key(route.market, target, up)
+        call = Call(route.market, self.method, target, up, self.body, key, self.ip)
+        return await self.gateway.send(call, self.share_key, is_fresh=is_fresh)
+
     def _cut_off(self, route: Route) -> tuple[int, int, str]:
         """The gateway stops and can wait no longer; a client left without a word might repeat the call."""
         if self.has_begun:
@@ -370,96 +381,6 @@ class RequestDelegate(httputil.HTTPMessageDelegate):
         if self.is_gone or self.connection.stream.closed():
             return 0
         return write_error(self.connection, error, close=close)
-
-    async def _relay(self, response: RestResponse) -> tuple[int, str | None]:
-        """Hand an answer down piece by piece; return the bytes sent and what went wrong.
-
-        A break in the middle breaks the client's connection too, after the headers and what there
-        is of the body: a client that saw no byte of an answer might repeat the call by itself.
-        """
-        pairs = headers_down(response.headers)
-        self._note(response.status, pairs)
-        headers = WireHeaders(pairs)
-        has_body = self.method != "HEAD" and response.status not in _NO_BODY_STATUS
-        sent = 0
-        chunk = b""
-        broken: AnswerError | None = None
-        try:
-            if has_body:
-                chunk = await response.next_chunk()
-                if headers.length is None and response.at_end():
-                    headers["Content-Length"] = str(len(chunk))
-        except AnswerError as error:
-            broken = error
-        # HTTP/1.0 knows no chunks: such a body ends with its connection.
-        ends_with_connection = has_body and headers.length is None and self.version == "HTTP/1.0"
-        if ends_with_connection and "Connection" in self.headers:
-            del self.headers["Connection"]
-        start = httputil.ResponseStartLine("HTTP/1.1", response.status, response.reason)
-        written: Awaitable[None] | None = None
-        if not self.is_gone:
-            self.has_begun = True
-            written = self.connection.write_headers(start, cast(Any, headers), chunk)
-        while broken is None and chunk:
-            sent += len(chunk)
-            if response.at_end():
-                break
-            try:
-                if written is not None and not self.is_gone:
-                    await written
-            except StreamClosedError:
-                self._client_gone()
-            try:
-                chunk = await response.next_chunk()
-            except AnswerError as error:
-                broken = error
-                break
-            if chunk and not self.is_gone:
-                written = self.connection.write(chunk)
-        if self.is_gone:
-            return 0, None
-        if broken is not None:
-            self.gateway.metrics.bodies_broken.inc()
-            await self._break(written, reset=ends_with_connection)
-            return sent, broken.msg
-        if ends_with_connection:
-            await self._break(written, reset=False)
-        else:
-            self.connection.finish()
-        return sent, None
-
-    def _note(self, status: int, pairs: Pairs) -> None:
-        """Tell the cache what the upstream's headers say, and the client why it was asked."""
-        cache, route = self.gateway.cache, self.route
-        if cache is None or route is None:
-            return
-        for name, value in pairs:
-            if name.lower() == "x-mbx-used-weight-1m":
-                cache.note_weight(route.market, value)
-            elif status in (418, 429) and name.lower() == "retry-after" and value.isdigit():
-                cache.close_pool(route.market, int(value[:9]) * 1000)
-        if self.miss:
-            pairs.append((CACHE_HEADER, f"miss; {self.miss}"))
-
-    async def _break(self, written: Awaitable[None] | None, *, reset: bool) -> None:
-        """End the client's connection once what was written has left."""
-        try:
-            if written is not None:
-                await written
-        except StreamClosedError:
-            return
-        stream = self.connection.stream
-        if reset and stream.socket is not None:
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
-        self.connection.close()
-
-    def _client_gone(self) -> None:
-        """The client closed its connection: stop a GET, finish a call that may trade."""
-        if self.is_gone:
-            return
-        self.is_gone = True
-        if self.method in REPEATABLE and self.task is not None:
-            self.task.cancel()
 
     def _log(
         self, status: int, upstream_status: int | None, duration_ms: float, sent: int, error: str | None

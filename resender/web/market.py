@@ -90,7 +90,7 @@ def ask_cache(cache: MarketCache, route: Route, headers: httputil.HTTPHeaders) -
     """Ask the cache for a call on one of its paths."""
     reason = bypass_reason(headers.get_all())
     if reason is not None:
-        cache.misses += 1
+        cache.count_miss(reason)
         return Miss(reason)
     query = route.target.partition("?")[2]
     market = KLINE_PATHS.get(route.path)
@@ -103,7 +103,7 @@ def ask_cache(cache: MarketCache, route: Route, headers: httputil.HTTPHeaders) -
         request = _parse(parse_book_ticker, BOOK_TICKER_PATHS[route.path], query)
         if isinstance(request, BookTickerRequest):
             return cache.book_tickers(request, packed=accepts_gzip(headers))
-    cache.misses += 1
+    cache.count_miss(request.reason)
     return request
 
 
@@ -174,17 +174,17 @@ async def answer_local(gateway: Gateway, path: str, query: str, *, packed: bool)
     Raises: NotReady, BadRequest or RouteError.
     """
     cache = gateway.cache
+    if path == "/local/status":
+        return Hit(orjson.dumps(cache_status(cache, gateway.weight_status())), None, 0), []
     if cache is None:
         raise RouteError("The market cache is switched off in the settings of this gateway.")
-    if path == "/local/status":
-        return Hit(orjson.dumps(cache_status(cache)), None, 0), []
     name, _, what = path[len(LOCAL_PREFIX) :].partition("/")
     market = _LOCAL_MARKETS.get(name)
     if market is None or what not in ("klines", BOOK_TICKER):
         raise RouteError(
             "Unknown route. Local endpoints are /local/{spot|um|cm}/klines, .../bookTicker and /local/status."
         )
-    if market not in gateway.egress.clients:
+    if market not in gateway.egress.markets:
         raise RouteError(f"The market {market} is switched off in the settings of this gateway.")
     params = parse_query(query)
     if isinstance(params, Miss):
@@ -303,16 +303,16 @@ async def _many(
     return Hit(body, gz, age_ms), extra
 
 
-def cache_status(cache: MarketCache) -> dict[str, Any]:
+def cache_status(cache: MarketCache | None, weights: list[dict[str, Any]]) -> dict[str, Any]:
     """Build the answer of `/local/status`.
 
     Shape: {"series":[{"market","symbol","interval","state","last_open","age_ms","rows","hits",
         "misses"}],"connections":[{"market","streams","age_s","last_frame_ms","reconnects"}],
-        "backfill":[{"pool","used_weight","limit","rows_read"}]}.
+        "backfill":[{"pool","limit","rows_read","queued"}],"weights": as `Governor.status`}.
     """
     series: list[dict[str, Any]] = []
     connections: list[dict[str, Any]] = []
-    for line in cache.lines.values():
+    for line in cache.lines.values() if cache is not None else ():
         mono = line.mono()
         for entry in line.entries():
             is_ticker = entry.key[2] == BOOK_TICKER
@@ -347,10 +347,10 @@ def cache_status(cache: MarketCache) -> dict[str, Any]:
     backfill = [
         {
             "pool": name,
-            "limit": cache.shares[name].limit,
+            "limit": cache.shares[name].limit,  # type: ignore[union-attr]
             "rows_read": each.rows_read,
             "queued": each.queued(),
         }
-        for name, each in cache.backfills.items()
+        for name, each in (cache.backfills.items() if cache is not None else ())
     ]
-    return {"series": series, "connections": connections, "backfill": backfill}
+    return {"series": series, "connections": connections, "backfill": backfill, "weights": weights}

@@ -91,7 +91,7 @@ async def test_get_is_never_sent_a_third_time(gateway: Running, upstream: RawUps
         await answer_ok(request, peer)
 
     upstream.answer = slow
-    await asyncio.gather(*(call(gateway.port, "GET", "/api/v3/x") for _ in range(5)))
+    await asyncio.gather(*(call(gateway.port, "GET", f"/api/v3/x?n={n}") for n in range(5)))
     assert upstream.connections == 5
     upstream.answer = reset
     reply = await call(gateway.port, "GET", "/api/v3/x")

@@ -42,7 +42,9 @@ async def test_one_thousand_concurrent_clients_each_get_their_own_answer(
 ) -> None:
     raise_file_limit()
     upstream.answer = echo_number
-    async with running(make_config(tmp_path, upstream.url, max_in_flight=2000)) as run:
+    async with running(
+        make_config(tmp_path, upstream.url, max_in_flight=2000, weight_limit_spot=1_000_000)
+    ) as run:
 
         async def client(number: int) -> None:
             targets = [f"/api/v3/x?client={number}&call={n}" for n in range(3)]
@@ -55,8 +57,13 @@ async def test_one_thousand_concurrent_clients_each_get_their_own_answer(
 
 
 async def test_ten_thousand_calls_leave_memory_flat_and_one_connection(
-    gateway: Running, upstream: RawUpstream
+    tmp_path: Path, upstream: RawUpstream
 ) -> None:
+    async with running(make_config(tmp_path, upstream.url, weight_limit_spot=1_000_000)) as run:
+        await ten_thousand_calls(run, upstream)
+
+
+async def ten_thousand_calls(gateway: Running, upstream: RawUpstream) -> None:
     upstream.answer = echo_number
 
     async def batch(count: int) -> None:
@@ -96,7 +103,7 @@ async def test_large_answer_passes_in_bounded_memory(gateway: Running, upstream:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=65536)
     tracemalloc.start()
     try:
-        writer.write(build("GET", "/api/v3/exchangeInfo"))
+        writer.write(build("GET", "/api/v3/trades?symbol=BTCUSDT"))
         await reader.readuntil(b"\r\n\r\n")
         received = 0
         while data := await reader.read(65536):

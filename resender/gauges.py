@@ -1,0 +1,129 @@
+"""Samples that are read from the services when somebody scrapes /metrics.
+
+It asks and names; it counts nothing itself and holds no state. What it is given are the
+services of `Gateway`, of which it reads public attributes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from resender.core.markets import Market
+
+Family = CounterMetricFamily | GaugeMetricFamily
+
+
+def upstream_families(markets: Iterable[Market], clients: Mapping[tuple[str, Market], Any]) -> list[Family]:
+    """Read the connections to the upstreams.
+
+    Shape: `clients` by (name of the way out, market), each a `RestClient`.
+    """
+    connections = CounterMetricFamily(
+        "resender_upstream_connections",
+        "Calls by market, on a new or a kept upstream connection.",
+        labels=["market", "kind"],
+    )
+    repeats = CounterMetricFamily(
+        "resender_upstream_repeats",
+        "GET calls sent a second time because a kept connection proved dead.",
+        labels=["market"],
+    )
+    for market in sorted(markets):
+        stats = [client.stats for (_, served), client in clients.items() if served is market]
+        connections.add_metric([market.value, "new"], sum(each.connections_new for each in stats))
+        connections.add_metric([market.value, "reused"], sum(each.connections_reused for each in stats))
+        repeats.add_metric([market.value], sum(each.repeats for each in stats))
+    return [connections, repeats]
+
+
+def weight_families(governor: Any, flights: Any, mono: float) -> list[Family]:
+    """Read the weights of all ways out, what was refused here and what was shared."""
+    labels = ["egress", "pool"]
+    used = GaugeMetricFamily("resender_weight_used", "Weight used in this minute.", labels=labels)
+    reserved = GaugeMetricFamily("resender_weight_reserved", "Weight of calls under way.", labels=labels)
+    limit = GaugeMetricFamily("resender_weight_limit", "Weight allowed a minute.", labels=labels)
+    closed = GaugeMetricFamily(
+        "resender_egress_closed_seconds",
+        "Seconds until a pool closed after a 429 or 418 opens again; 0 = open.",
+        labels=labels,
+    )
+    for row in governor.status(mono):
+        names = [row["egress"], row["pool"]]
+        used.add_metric(names, row["used"])
+        reserved.add_metric(names, row["reserved"])
+        limit.add_metric(names, row["limit"])
+        closed.add_metric(names, row["closed_s"])
+    calls = CounterMetricFamily(
+        "resender_egress_calls", "Calls by way out and market.", labels=["egress", "market"]
+    )
+    usable = GaugeMetricFamily(
+        "resender_egress_usable", "0 while a way out is set aside because it cannot connect, else 1.",
+        labels=["egress", "market"],
+    )  # fmt: skip
+    for way in governor.ways:
+        for market in Market:
+            if way.spec.serves(market):
+                calls.add_metric([way.name, market.value], way.calls.get(market, 0))
+                usable.add_metric([way.name, market.value], int(not way.is_aside(market, mono)))
+    refused = CounterMetricFamily(
+        "resender_refused", "Calls refused here before anything was sent, by reason.", labels=["reason"]
+    )
+    for reason, count in governor.refused.items():
+        refused.add_metric([reason], count)
+    shared = CounterMetricFamily(
+        "resender_shared_answers", "Calls answered by another call's answer.", labels=["kind"]
+    )
+    shared.add_metric(["joined"], flights.joined)
+    shared.add_metric(["shared"], flights.shared)
+    moved = CounterMetricFamily(
+        "resender_egress_moved", "Calls that could not be sent and were tried on another way out.",
+        governor.moved,
+    )  # fmt: skip
+    return [used, reserved, limit, closed, calls, usable, refused, shared, moved]
+
+
+def cache_families(cache: Any) -> list[Family]:
+    """Read the market cache."""
+    answers = CounterMetricFamily(
+        "resender_cache_answers", "Calls the cache was asked for, by result.", labels=["result"]
+    )
+    answers.add_metric(["hit"], cache.hits)
+    answers.add_metric(["miss"], cache.misses)
+    series = GaugeMetricFamily("resender_cache_series", "Series and tickers kept.", labels=["market"])
+    live = GaugeMetricFamily(
+        "resender_cache_series_live", "Series and tickers that can answer.", labels=["market"]
+    )
+    connections = GaugeMetricFamily(
+        "resender_stream_connections", "Stream connections that are live.", labels=["market"]
+    )
+    for market, line in cache.lines.items():
+        entries = line.entries()
+        series.add_metric([market.value], len(entries))
+        live.add_metric([market.value], sum(entry.state in ("live", "filling") for entry in entries))
+        links = [link for pool in line.pools for link in pool.connections]
+        connections.add_metric([market.value], sum(link.is_live for link in links))
+    return [answers, series, live, connections]
+
+
+def store_families(stats: Any, whitelist_size: int) -> list[Family]:
+    """Read the database.
+
+    Shape: `stats` is a `StoreStats`.
+    """
+    rows = CounterMetricFamily(
+        "resender_log_rows", "Rows of the request log, written or dropped.", labels=["result"]
+    )
+    rows.add_metric(["written"], stats.log_written)
+    rows.add_metric(["dropped"], stats.log_dropped)
+    return [
+        rows,
+        GaugeMetricFamily("resender_log_queued", "Log rows waiting for the database.", stats.log_queued),
+        CounterMetricFamily("resender_database_errors", "Failed database operations.", stats.errors),
+        GaugeMetricFamily(
+            "resender_database_healthy", "1 while the database works, else 0.", int(stats.healthy)
+        ),
+        GaugeMetricFamily("resender_whitelist_entries", "Whitelist entries in force.", whitelist_size),
+    ]

@@ -1,0 +1,325 @@
+"""Equal calls under way are one call; a finished answer may serve equal calls for a moment.
+
+It does not decide which calls may be joined (`core/sharing.py` does) and sends nothing itself.
+`Flights` owns the answers that several clients read and the short memory, on the event loop only.
+
+Whoever needs the next piece of a body reads it for all: a slow client holds up nobody, and one
+that leaves does not take the answer away from the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from resender.errors import AnswerError
+
+Key = tuple[object, ...]
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+# A larger body is not kept for those who come late, unless it is to be remembered.
+_KEEP_BYTES = 1 << 20
+_MAX_REMEMBERED_BYTES = 24 << 20
+_MEMORY_BYTES = 64 << 20
+
+
+class Answer(Protocol):
+    """What a flight needs of `RestResponse`."""
+
+    status: int
+    reason: str
+    headers: RawHeaders
+    egress: str
+    is_metered: bool
+
+    async def next_chunk(self) -> bytes: ...
+    def at_end(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    status: int
+    reason: str
+    headers: RawHeaders
+    egress: str
+    body: bytes
+    made_mono: float
+
+
+class _Flight:
+    """One upstream answer and what has been read of it."""
+
+    __slots__ = (
+        "answer", "base", "chunks", "error", "flights", "is_done", "is_driven", "key", "memory_s",
+        "readers", "size", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, flights: Flights, key: Key, memory_s: float) -> None:
+        self.flights = flights
+        self.key = key
+        self.memory_s = memory_s
+        self.answer: Answer | None = None
+        self.error: AnswerError | None = None
+        self.chunks: list[bytes] = []
+        # Pieces before this one have been let go.
+        self.base = 0
+        self.size = 0
+        self.readers = 0
+        self.is_done = False
+        self.is_driven = False
+        self.waiters: list[asyncio.Future[None]] = []
+
+    def wake(self) -> None:
+        if self.waiters:
+            waiters, self.waiters = self.waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    async def wait(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        await waiter
+
+    async def drive(self) -> None:
+        """Read the next piece for everybody."""
+        answer = self.answer
+        assert answer is not None
+        self.is_driven = True
+        try:
+            chunk = await answer.next_chunk()
+            if chunk:
+                self.chunks.append(chunk)
+                self.size += len(chunk)
+            if not chunk or answer.at_end():
+                self.end()
+        except AnswerError as error:
+            self.error = error
+            self.end()
+        finally:
+            self.is_driven = False
+            if self.waiters:
+                self.wake()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.is_done = True
+        self.flights.landed(self)
+
+    def leave(self) -> None:
+        self.readers -= 1
+        if self.readers == 0:
+            self.flights.forget(self)
+            if self.answer is not None:
+                self.answer.close()
+
+
+class Reading:
+    """One client's view of an answer that others may be reading too.
+
+    Shape: the face of `RestResponse`; `kind` is "" for the call that was sent, "joined" or
+        "shared"; `age_ms` is the age of a remembered answer.
+    """
+
+    __slots__ = (
+        "_flight", "_is_open", "_next", "age_ms", "egress", "headers", "is_metered", "kind", "reason", "status",
+    )  # fmt: skip
+
+    def __init__(self, flight: _Flight, answer: Answer, kind: str, age_ms: int = 0) -> None:
+        self._flight = flight
+        self._next = 0
+        self._is_open = True
+        self.kind = kind
+        self.age_ms = age_ms
+        self.status = answer.status
+        self.reason = answer.reason
+        self.headers = answer.headers
+        self.egress = answer.egress
+        self.is_metered = answer.is_metered
+
+    async def next_chunk(self) -> bytes:
+        """Return the next bytes of the body, b"" at its proper end.
+
+        Raises: UpstreamLost or UpstreamTimeout when the body breaks off.
+        """
+        flight = self._flight
+        while True:
+            index = self._next - flight.base
+            if index < len(flight.chunks):
+                self._next += 1
+                chunk = flight.chunks[index]
+                keep_bytes = _MAX_REMEMBERED_BYTES if flight.memory_s else _KEEP_BYTES
+                if flight.size > keep_bytes and flight.readers == 1:
+                    # Nobody may join any more: what was handed over is let go.
+                    flight.flights.forget(flight)
+                    flight.base = self._next
+                    del flight.chunks[: index + 1]
+                return chunk
+            if flight.error is not None:
+                raise flight.error
+            if flight.is_done:
+                return b""
+            if flight.is_driven:
+                await flight.wait()
+            else:
+                await flight.drive()
+
+    def at_end(self) -> bool:
+        flight = self._flight
+        return flight.is_done and flight.error is None and self._next - flight.base >= len(flight.chunks)
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._flight.leave()
+
+
+class _Whole:
+    """A remembered answer with the face of one that is being read."""
+
+    __slots__ = ("_is_read", "egress", "headers", "is_metered", "kept", "reason", "status")
+
+    def __init__(self, kept: _Remembered) -> None:
+        self.kept = kept
+        self.status, self.reason = kept.status, kept.reason
+        self.headers, self.egress = kept.headers, kept.egress
+        self.is_metered = False
+        self._is_read = False
+
+    async def next_chunk(self) -> bytes:
+        if self._is_read:
+            return b""
+        self._is_read = True
+        return self.kept.body
+
+    def at_end(self) -> bool:
+        return self._is_read
+
+    def close(self) -> None:
+        pass
+
+
+class Flights:
+    """Answers under way by key, and those remembered."""
+
+    def __init__(self, mono: Callable[[], float]) -> None:
+        self._mono = mono
+        self._flights: dict[Key, _Flight] = {}
+        self._memory: OrderedDict[Key, _Remembered] = OrderedDict()
+        self._memory_bytes = 0
+        self.joined = 0
+        self.shared = 0
+
+    async def get(
+        self,
+        key: Key,
+        send: Callable[[], Awaitable[Answer]],
+        *,
+        memory_s: float = 0.0,
+        use_memory: bool = True,
+    ) -> Reading:
+        """Return an answer to a call: a remembered one, one under way, or a new one.
+
+        Shape: `memory_s` how long the answer may serve others; with `use_memory` False a new
+            answer is wanted, or one that is just coming.
+        Raises: what `send` raises, also when another call's `send` did.
+        """
+        if memory_s > 0 and use_memory and (kept := self._recall(key, memory_s)) is not None:
+            self.shared += 1
+            flight = _Flight(self, key, 0.0)
+            whole = _Whole(kept)
+            flight.answer = whole
+            flight.readers = 1
+            return Reading(flight, whole, "shared", max(0, int((self._mono() - kept.made_mono) * 1000)))
+        while (known := self._flights.get(key)) is not None:
+            known.readers += 1
+            try:
+                while known.answer is None and known.error is None and not known.is_done:
+                    await known.wait()
+            except BaseException:
+                known.leave()
+                raise
+            if known.error is not None and known.answer is None:
+                known.readers -= 1
+                self.joined += 1
+                raise known.error.with_traceback(None)  # one error, many clients
+            if known.answer is not None:
+                self.joined += 1
+                return Reading(known, known.answer, "joined")
+            known.readers -= 1  # whoever had sent it went away: begin anew
+        flight = _Flight(self, key, memory_s)
+        flight.readers = 1
+        self._flights[key] = flight
+        try:
+            answer = await send()
+        except AnswerError as error:
+            flight.error = error
+            raise
+        except BaseException:
+            flight.is_done = True
+            raise
+        finally:
+            if flight.answer is None and (flight.error is not None or flight.is_done):
+                self.forget(flight)
+                flight.wake()
+        flight.answer = answer
+        if flight.waiters:
+            flight.wake()
+        return Reading(flight, answer, "")
+
+    def is_wanted(self, key: Key | None) -> bool:
+        """Tell whether others wait for the call that was sent under this key."""
+        flight = self._flights.get(key) if key is not None else None
+        return flight is not None and flight.readers > 1
+
+    def forget(self, flight: _Flight) -> None:
+        """Nobody may join this one any more."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    # --- memory ----------------------------------------------------------------------------
+
+    def landed(self, flight: _Flight) -> None:
+        """An answer is complete or broken: perhaps remember it."""
+        self.forget(flight)
+        answer = flight.answer
+        if (
+            not flight.memory_s
+            or flight.error is not None
+            or answer is None
+            or answer.status != 200
+            or flight.base
+            or flight.size > _MAX_REMEMBERED_BYTES
+        ):
+            return
+        body = b"".join(flight.chunks)
+        self._drop(flight.key)
+        self._memory[flight.key] = _Remembered(
+            answer.status, answer.reason, answer.headers, answer.egress, body, self._mono()
+        )
+        self._memory_bytes += len(body)
+        while self._memory_bytes > _MEMORY_BYTES:
+            self._drop(next(iter(self._memory)))
+
+    def _recall(self, key: Key, memory_s: float) -> _Remembered | None:
+        kept = self._memory.get(key)
+        if kept is None:
+            return None
+        if self._mono() - kept.made_mono >= memory_s:
+            self._drop(key)
+            return None
+        return kept
+
+    def _drop(self, key: Key) -> None:
+        kept = self._memory.pop(key, None)
+        if kept is not None:
+            self._memory_bytes -= len(kept.body)
+
+    def sweep(self, memory_s: float) -> None:
+        """Let go what is too old for anybody."""
+        limit = self._mono() - memory_s
+        for key in [key for key, kept in self._memory.items() if kept.made_mono < limit]:
+            self._drop(key)

@@ -1,0 +1,158 @@
+"""Hand an upstream's answer down to one client, piece by piece.
+
+It neither admits nor sends the call; `web/forward.py` does. The state belongs to one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from tornado import httputil
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
+
+from resender.core.headers import Pairs, headers_down
+from resender.core.routing import Route
+from resender.core.sharing import Key
+from resender.core.weight import POOLS
+from resender.errors import AnswerError
+from resender.gateway import Gateway
+from resender.upstream.flights import Reading
+from resender.upstream.rest import REPEATABLE, RestResponse
+from resender.web.market import AGE_HEADER, CACHE_HEADER
+from resender.web.wire import WireHeaders
+
+EGRESS_HEADER = "X-Resender-Egress"
+_USED_WEIGHT = "x-mbx-used-weight-1m"
+_NO_BODY_STATUS = frozenset({204, 304})
+_LINGER_OFF = struct.pack("ii", 1, 0)
+
+
+class AnswerRelay(httputil.HTTPMessageDelegate):
+    """What one request needs to pass an answer on."""
+
+    method: str
+    version: str
+    headers: httputil.HTTPHeaders
+
+    def __init__(self, gateway: Gateway, connection: HTTP1Connection) -> None:
+        self.gateway = gateway
+        self.connection = connection
+        self.route: Route | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.method = ""
+        self.is_gone = False
+        # The first bytes of an upstream's answer have been written.
+        self.has_begun = False
+        # Why the cache did not answer, for the header.
+        self.miss = ""
+        # What makes the call equal to others; None if it is its own.
+        self.share_key: Key | None = None
+
+    async def relay(self, response: RestResponse | Reading) -> tuple[int, str | None]:
+        """Hand an answer down piece by piece; return the bytes sent and what went wrong.
+
+        A break in the middle breaks the client's connection too, after the headers and what there
+        is of the body: a client that saw no byte of an answer might repeat the call by itself.
+        """
+        pairs = headers_down(response.headers)
+        self._note(response, pairs)
+        headers = WireHeaders(pairs)
+        has_body = self.method != "HEAD" and response.status not in _NO_BODY_STATUS
+        sent = 0
+        chunk = b""
+        broken: AnswerError | None = None
+        try:
+            if has_body:
+                chunk = await response.next_chunk()
+                if headers.length is None and response.at_end():
+                    headers["Content-Length"] = str(len(chunk))
+        except AnswerError as error:
+            broken = error
+        # HTTP/1.0 knows no chunks: such a body ends with its connection.
+        ends_with_connection = has_body and headers.length is None and self.version == "HTTP/1.0"
+        if ends_with_connection and "Connection" in self.headers:
+            del self.headers["Connection"]
+        start = httputil.ResponseStartLine("HTTP/1.1", response.status, response.reason)
+        written: Awaitable[None] | None = None
+        if not self.is_gone:
+            self.has_begun = True
+            written = self.connection.write_headers(start, cast(Any, headers), chunk)
+        while broken is None and chunk:
+            if self.is_gone and self.method in REPEATABLE:
+                break  # others who read the same answer go on without this client
+            sent += len(chunk)
+            if response.at_end():
+                break
+            try:
+                if written is not None and not self.is_gone:
+                    await written
+            except StreamClosedError:
+                self._client_gone()
+            try:
+                chunk = await response.next_chunk()
+            except AnswerError as error:
+                broken = error
+                break
+            if chunk and not self.is_gone:
+                written = self.connection.write(chunk)
+        if self.is_gone:
+            return 0, None
+        if broken is not None:
+            self.gateway.metrics.bodies_broken.inc()
+            await self._break(written, reset=ends_with_connection)
+            return sent, broken.msg
+        if ends_with_connection:
+            await self._break(written, reset=False)
+        else:
+            self.connection.finish()
+        return sent, None
+
+    def _note(self, response: RestResponse | Reading, pairs: Pairs) -> None:
+        """Tell the cache what the weight is now, and the client how its answer came about."""
+        gateway, route = self.gateway, self.route
+        assert route is not None
+        kind = response.kind
+        if response.is_metered:
+            gateway.note_weight(route.market)
+        elif kind == "shared" and gateway.cache is not None:
+            # What was used when the answer was made is long past.
+            now = gateway.cache.used_weight.get(POOLS.get(route.market, ""))
+            for index, (name, _) in enumerate(pairs):
+                if now is not None and name.lower() == _USED_WEIGHT:
+                    pairs[index] = (name, now)
+        if response.status in (418, 429) and gateway.cache is not None:
+            gateway.pause_own_reads(route.market)
+        if kind:
+            pairs.append((CACHE_HEADER, kind))
+            if kind == "shared":
+                pairs.append((AGE_HEADER, str(response.age_ms)))
+        elif self.miss:
+            pairs.append((CACHE_HEADER, f"miss; {self.miss}"))
+        pairs.append((EGRESS_HEADER, response.egress))
+
+    async def _break(self, written: Awaitable[None] | None, *, reset: bool) -> None:
+        """End the client's connection once what was written has left."""
+        try:
+            if written is not None:
+                await written
+        except StreamClosedError:
+            return
+        stream = self.connection.stream
+        if reset and stream.socket is not None:
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+        self.connection.close()
+
+    def _client_gone(self) -> None:
+        """The client closed its connection: stop a GET, finish a call that may trade."""
+        if self.is_gone:
+            return
+        self.is_gone = True
+        # Others may wait for the answer to this very call.
+        wanted = self.gateway.flights.is_wanted(self.share_key)
+        if self.method in REPEATABLE and self.task is not None and not wanted:
+            self.task.cancel()

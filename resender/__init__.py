@@ -5,4 +5,4 @@ services, `web/forward.py` is where a client's request arrives and `upstream/res
 where it leaves. `core/` holds the rules and does no I/O.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -13,7 +13,7 @@ import os
 import sys
 from datetime import datetime, timezone
 
-from resender import __version__, commands_stream
+from resender import __version__, commands_stream, commands_user
 from resender.config import ENVIRONMENT_PREFIX, SETTINGS, Config, load_config, read_settings_file
 from resender.core.access import normalise_address
 from resender.core.redact import redact
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     removing.set_defaults(run=_whitelist_remove)
 
     commands_stream.add_parser(commands, common)
+    commands_user.add_parser(commands, common)
 
     log = add("log", "The request log in the database (off by default: off is fastest).")
     log.add_argument("switch", choices=("on", "off", "status"))
@@ -133,7 +134,8 @@ def _doctor(config: Config, arguments: argparse.Namespace) -> int:
     async def run() -> list[Examination]:
         results = []
         async for result in examine(config):
-            print(f"{result.market.value:8s} {result.verdict}", file=sys.stderr, flush=True)
+            way = f"{result.egress:20s} " if len(config.ways_out) > 1 else ""
+            print(f"{way}{result.market.value:8s} {result.verdict}", file=sys.stderr, flush=True)
             results.append(result)
         return results
 

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from resender import __version__
 from resender.core.markets import Market
+from resender.core.timeline import Tally
 from resender.errors import ANSWERS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -86,6 +87,8 @@ class Metrics:
         self._answer_children = {name: self._answers.labels(name) for name in ANSWERS}
         self._duration_children = {market: self._durations.labels(market.value) for market in Market}
         self._request_children: dict[tuple[Market, str, int], Counter] = {}
+        # What the admin page's figures are made of: plain numbers, read once a second.
+        self.tally = Tally()
 
     def add_reader(self, read: Callable[[], list[CounterMetricFamily | GaugeMetricFamily]]) -> None:
         """Add samples that are read when somebody scrapes."""
@@ -109,6 +112,12 @@ class Metrics:
         self._duration_children[market].observe(duration_s)
         if sent_bytes:
             self.bytes_sent.inc(sent_bytes)
+        self.tally.note(status, duration_s * 1000, sent_bytes)
+
+    def count_hit(self, duration_ms: float, sent_bytes: int) -> None:
+        """Count one call answered out of memory."""
+        self.bytes_sent.inc(sent_bytes)
+        self.tally.note(200, duration_ms, sent_bytes)
 
     def render(self) -> bytes:
         """Return the text for a scraper."""

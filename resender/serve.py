@@ -21,7 +21,7 @@ from resender import __version__
 from resender.config import Config
 from resender.errors import StartError
 from resender.gateway import Gateway
-from resender.web.application import make_server
+from resender.web.application import make_admin_server, make_server
 
 logger = logging.getLogger("resender")
 
@@ -73,6 +73,16 @@ def bind(host: str, port: int) -> list[socket.socket]:
         raise StartError(f"cannot listen on {host} port {port}: {text}") from None
 
 
+def bind_admin(config: Config) -> list[socket.socket]:
+    """Bind the sockets of the admin pages' own port, if they are to have one.
+
+    Raises: StartError in one line if the address cannot be used.
+    """
+    if not config.admin_enabled or not config.admin_port:
+        return []
+    return bind(config.admin_host, config.admin_port)
+
+
 def stop_on_signal() -> asyncio.Event:
     """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
     stop = asyncio.Event()
@@ -101,12 +111,20 @@ async def serve(config: Config, *, announce: Callable[[str], None] | None = None
         sockets = bind(config.host, config.port)
         for listening in sockets:
             stack.callback(listening.close)
+        admin_sockets = bind_admin(config)
+        for listening in admin_sockets:
+            stack.callback(listening.close)
         gateway = Gateway(config)
         await gateway.start()
         stack.push_async_callback(gateway.stop)
         server = make_server(gateway)
         server.add_sockets(sockets)
         stack.push_async_callback(server.close_all_connections)
+        admin_server = make_admin_server(gateway) if admin_sockets else None
+        if admin_server is not None:
+            admin_server.add_sockets(admin_sockets)
+            stack.push_async_callback(admin_server.close_all_connections)
+            logger.info("the admin pages are on %s port %d", config.admin_host, config.admin_port)
         port = sockets[0].getsockname()[1]
         logger.info(
             "Binance Resender %s serves on %s port %d, %d whitelist entries",
@@ -119,6 +137,8 @@ async def serve(config: Config, *, announce: Callable[[str], None] | None = None
             announce(local_url(config.host, port))
         await stop.wait()
         server.stop()
+        if admin_server is not None:
+            admin_server.stop()
         # Calls in flight first, then the connections they are answered on.
         await gateway.drain()
     logger.info("stopped")

@@ -21,6 +21,9 @@ one-time acts (`drop_streams`, `send_raw`, `send_truncated`, `send_wrong_types`,
 `server_shutdown`). `sandbox.halt`, `resume`, `delist` and `list_symbol` change the symbols,
 `await sandbox.burst(market, symbol, count)` pushes bookTicker updates as fast as read.
 
+What each source address did: `Fault(peer=...)` and `sandbox.cut_off(peer)` hit one address only;
+`sandbox.past_weights(peer, pool)`, `sandbox.statuses` and `sandbox.violations` tell afterwards.
+
 Time comes from `SandboxConfig.clock_ms`; with a hand-moved clock pushes happen when the
 clock moves. Pings, ages and message rates follow the event loop's own clock.
 

@@ -7,7 +7,7 @@ doors to it, so they always agree. Used from the event loop only.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 
 from resender.core.markets import Market
 
@@ -34,6 +34,7 @@ class Exchange:
         self.calls: deque[Call] = deque(maxlen=config.history)
         self.violations: deque[Violation] = deque(maxlen=config.history)
         self.orders: list[Placement] = []
+        self.statuses: Counter[tuple[str, int]] = Counter()
         self.info_cache: dict[str, tuple[int, bytes]] = {}
         self._listen_keys: dict[tuple[str, str], tuple[str, int]] = {}
         self._order_times: dict[tuple[str, str], deque[int]] = {}

@@ -28,7 +28,7 @@ class Fault:
 
     Shape: `match` is a substring or regular expression of the path; None matches all.
         `times` None means until removed. With `after` the call is carried out (an order is
-        placed) before the fault strikes. `hits` counts.
+        placed) before the fault strikes. `peer` is the address the call comes from. `hits` counts.
         status: `status`, `body`, `headers`; delay, slow_body, body_delay: `seconds`;
         reset_mid_body, large: `chunked`; large: `megabytes`.
     """
@@ -45,15 +45,18 @@ class Fault:
     seconds: float = 0.3
     chunked: bool = False
     megabytes: float = 1.0
+    peer: str | None = None
     hits: int = 0
 
-    def applies(self, host: str, method: str, path: str) -> bool:
+    def applies(self, host: str, method: str, path: str, peer: str = "") -> bool:
         """Tell whether this fault strikes a call."""
         if self.times is not None and self.hits >= self.times:
             return False
         if self.host is not None and self.host != host:
             return False
         if self.method is not None and self.method.upper() != method:
+            return False
+        if self.peer is not None and self.peer != peer:
             return False
         return self.match is None or self.match in path or re.search(self.match, path) is not None
 
@@ -165,12 +168,12 @@ class Faults:
             for name in StreamFaults.__slots__:
                 setattr(self.streams[market], name, getattr(fresh, name))
 
-    def strike(self, host: str, method: str, path: str) -> list[Fault]:
+    def strike(self, host: str, method: str, path: str, peer: str = "") -> list[Fault]:
         """Return the faults of a call, counted: all delays, then at most one other."""
         delays: list[Fault] = []
         other: Fault | None = None
         for fault in self.rest:
-            if (fault.kind == "delay" or other is None) and fault.applies(host, method, path):
+            if (fault.kind == "delay" or other is None) and fault.applies(host, method, path, peer):
                 fault.hits += 1
                 if fault.kind == "delay":
                     delays.append(fault)

@@ -17,13 +17,18 @@ from aiohttp.http import RawRequestMessage
 
 from .exchange import Exchange
 from .faults import NEEDS_ANSWER, Faults
-from .http_faults import before_answer, send_large, status_reply, with_answer
+from .http_faults import before_answer, reset, send_large, status_reply, with_answer
 from .model import Call, Reply
 from .rest import RestDesk
 
 _GZIP_FROM_BYTES = 1000
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_LINE = 64 * 1024
+
+
+def _peer(transport: asyncio.BaseTransport | None) -> str:
+    name = transport.get_extra_info("peername") if transport is not None else None
+    return name[0] if name else ""
 
 
 class CountingServer(web.Server):
@@ -41,6 +46,8 @@ class CountingServer(web.Server):
             **kwargs,
         )
         self.accepted = 0
+        # Addresses whose connections are reset as soon as they are made.
+        self.cut_off: set[str] = set()
         self._numbers: dict[web.RequestHandler, int] = {}
 
     def _new_request(
@@ -60,6 +67,8 @@ class CountingServer(web.Server):
         self.accepted += 1
         self._numbers[handler] = self.accepted
         super().connection_made(handler, transport)
+        if _peer(transport) in self.cut_off:
+            reset(transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
@@ -125,12 +134,22 @@ class RestHost:
             transport.abort()
         await self.listener.stop()
 
+    def cut_off(self, peer: str) -> None:
+        """Reset every connection of an address, and each new one."""
+        self.server.cut_off.add(peer)
+        for transport in self.server.transports():
+            if _peer(transport) == peer:
+                reset(transport)
+
+    def let_in(self, peer: str) -> None:
+        self.server.cut_off.discard(peer)
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await request.read()
         call = self._record(request, body)
-        struck = self._faults.strike(self.name, call.method, call.path)
+        struck = self._faults.strike(self.name, call.method, call.path, call.peer)
         reply: Reply | None = None
         for fault in struck:
             if fault.after or fault.kind in NEEDS_ANSWER:
@@ -156,7 +175,6 @@ class RestHost:
     def _record(self, request: web.BaseRequest, body: bytes) -> Call:
         target = request.raw_path
         path, _, query = target.partition("?")
-        peer = request.transport.get_extra_info("peername") if request.transport else None
         call = Call(
             host=self.name,
             method=request.method,
@@ -165,24 +183,24 @@ class RestHost:
             query=query,
             headers=[(bytes(k), bytes(v)) for k, v in request.raw_headers],
             body=body,
-            peer=peer[0] if peer else "",
+            peer=_peer(request.transport),
             connection=self.server.number_of(request.protocol),
             received_ms=self._exchange.now(),
         )
         self._exchange.calls.append(call)
         return call
 
-    @staticmethod
-    def _headers(reply: Reply) -> dict[str, str]:
+    def _headers(self, reply: Reply) -> dict[str, str]:
         return {
             **reply.headers,
-            "date": formatdate(usegmt=True),
+            "date": formatdate(self._exchange.now() // 1000, usegmt=True),
             "server": "nginx",
             "strict-transport-security": "max-age=31536000; includeSubdomains",
             "x-content-type-options": "nosniff",
         }
 
     def _response(self, call: Call, reply: Reply) -> web.Response:
+        self._exchange.statuses[call.peer, reply.status] += 1
         headers, body = self._headers(reply), reply.body
         accepts = (call.header("accept-encoding") or "").lower()
         if self._exchange.config.gzip and "gzip" in accepts and len(body) > _GZIP_FROM_BYTES:

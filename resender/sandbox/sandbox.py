@@ -6,7 +6,7 @@ nothing of them is left. It is used from one event loop.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from types import TracebackType
 
 from resender.core.markets import Market
@@ -19,6 +19,7 @@ from .market import MarketStore
 from .model import Call, Placement, Violation
 from .rest import RestDesk
 from .stream_hub import StreamHub
+from .weights import WindowUse
 from .ws_api import WsApi
 
 _REST_SETTING = {
@@ -100,6 +101,16 @@ class Sandbox:
         """Listen again on the port the service had."""
         await self._listeners[service].open()
 
+    def cut_off(self, peer: str) -> None:
+        """Reset the REST connections of one address, and each new one at once."""
+        for host in self._hosts.values():
+            host.cut_off(peer)
+
+    def let_in(self, peer: str) -> None:
+        """Serve an address again that was cut off."""
+        for host in self._hosts.values():
+            host.let_in(peer)
+
     # -- what tests look at --------------------------------------------------------------
 
     @property
@@ -155,6 +166,15 @@ class Sandbox:
     def weight(self, peer: str, pool: str) -> int:
         """Return the weight an address has used in the current window of a pool."""
         return self._exchange.pools.used(peer, pool, self._exchange.now())
+
+    def past_weights(self, peer: str, pool: str) -> list[WindowUse]:
+        """Return what an address used in each window that is over."""
+        return self._exchange.pools.past(peer, pool, self._exchange.now())
+
+    @property
+    def statuses(self) -> Counter[tuple[str, int]]:
+        """Answers sent in full, by address and HTTP status."""
+        return self._exchange.statuses
 
     def ban(self, peer: str, pool: str, seconds: float) -> None:
         """Ban an address from a pool at once; 0 lifts a ban."""

@@ -6,6 +6,7 @@ given clock. The weight functions are a table in code; nothing here does I/O.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ POOL_OF_HOST = {"api": "spot", "fapi": "futures", "dapi": "futures", "eapi": "op
 class _Counter:
     window: int = -1
     used: int = 0
+    peak: int = 0
     refused: int = 0
     is_closed: bool = False
     banned_until_ms: int = 0
@@ -38,18 +40,36 @@ class Verdict:
     banned_until_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class WindowUse:
+    """What one address used of one pool in one window.
+
+    Shape: `used` at the end of the window, `peak` before weight was given back; `window` counts
+        windows since the epoch.
+    """
+
+    window: int
+    used: int
+    peak: int
+
+
 class WeightPools:
     """Used weight of every address in every pool."""
 
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
         self._counters: dict[tuple[str, str], _Counter] = {}
+        self._past: dict[tuple[str, str], deque[WindowUse]] = {}
 
     def _counter(self, peer: str, pool: str, now_ms: int) -> _Counter:
         counter = self._counters.setdefault((peer, pool), _Counter())
         window = now_ms // self._window_ms
         if counter.window != window:
+            if counter.used or counter.peak:
+                past = self._past.setdefault((peer, pool), deque(maxlen=1000))
+                past.append(WindowUse(counter.window, counter.used, counter.peak))
             counter.window, counter.used, counter.refused, counter.is_closed = window, 0, 0, False
+            counter.peak = 0
         return counter
 
     @property
@@ -59,6 +79,11 @@ class WeightPools:
     def used(self, peer: str, pool: str, now_ms: int) -> int:
         """Return the weight used in the current window."""
         return self._counter(peer, pool, now_ms).used
+
+    def past(self, peer: str, pool: str, now_ms: int) -> list[WindowUse]:
+        """Return the windows that are over in which anything was used, the oldest first."""
+        self._counter(peer, pool, now_ms)
+        return list(self._past.get((peer, pool), ()))
 
     def spend(self, peer: str, pool: str, weight: int, now_ms: int) -> Verdict:
         """Count a call and tell whether it may pass.
@@ -70,6 +95,7 @@ class WeightPools:
         if counter.banned_until_ms > now_ms:
             return self._banned(counter, now_ms, True)
         counter.used += weight
+        counter.peak = max(counter.peak, counter.used)
         was_closed = counter.is_closed
         if counter.used <= self._config.limit_of(pool) and not was_closed:
             return Verdict(0, counter.used)

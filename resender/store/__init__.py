@@ -1,4 +1,4 @@
-"""Whitelist, preload rules, request log and settings kept in a database: SQLite, PostgreSQL or MySQL.
+"""Whitelist, preload rules, request log, accounts and settings kept in a database: SQLite, PostgreSQL or MySQL.
 
 `Store` (service.py) is for the server, `open_repository` (repository.py) for command line
 programs. It decides nothing about requests. Read on in repository.py.
@@ -9,29 +9,53 @@ from __future__ import annotations
 from resender.store.connection import open_database
 from resender.store.repository import Repository, open_repository
 from resender.store.rows import (
+    AuditRow,
     DuplicateEntry,
     DuplicateRule,
+    DuplicateUser,
+    LastUser,
+    LogFilters,
+    LogPage,
     LogRecord,
+    LogRetention,
     LogRow,
     PreloadRow,
+    SessionRow,
     StoreStats,
+    TokenRow,
     UnknownEntry,
     UnknownRule,
+    UnknownSession,
+    UnknownToken,
+    UnknownUser,
+    UserRow,
     WhitelistEntry,
 )
 from resender.store.service import Store
 
 __all__ = [
+    "AuditRow",
     "DuplicateEntry",
     "DuplicateRule",
+    "DuplicateUser",
+    "LastUser",
+    "LogFilters",
+    "LogPage",
     "LogRecord",
+    "LogRetention",
     "LogRow",
     "PreloadRow",
     "Repository",
+    "SessionRow",
     "Store",
     "StoreStats",
+    "TokenRow",
     "UnknownEntry",
     "UnknownRule",
+    "UnknownSession",
+    "UnknownToken",
+    "UnknownUser",
+    "UserRow",
     "WhitelistEntry",
     "open_database",
     "open_repository",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import peewee
+from playhouse.sqlite_ext import AutoIncrementField
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,10 @@ class Models:
     state: Any
     request_log: Any
     preload: Any
+    user: Any
+    session: Any
+    token: Any
+    audit: Any
 
 
 def table_settings(database: Any) -> list[str] | None:
@@ -34,6 +39,8 @@ def table_settings(database: Any) -> list[str] | None:
 def build_models(database: Any) -> Models:
     """Make the models of `database`."""
     bound = database
+    # SQLite alone has to be told that numbers of removed rows are not given again.
+    numbers = AutoIncrementField if isinstance(database, peewee.SqliteDatabase) else peewee.AutoField
 
     class Whitelist(peewee.Model):
         address = peewee.CharField(max_length=64, unique=True)
@@ -68,6 +75,7 @@ def build_models(database: Any) -> Models:
         duration_ms = peewee.DoubleField()
         bytes = peewee.BigIntegerField()
         error = peewee.TextField(null=True)
+        is_error = peewee.SmallIntegerField()
 
         class Meta:
             database = bound
@@ -83,4 +91,62 @@ def build_models(database: Any) -> Models:
             database = bound
             table_name = "preload"
 
-    return Models(Whitelist, State, RequestLog, Preload)
+    class AdminUser(peewee.Model):
+        id = numbers()
+        username = peewee.CharField(max_length=64)
+        username_key = peewee.CharField(max_length=64, unique=True)
+        password_hash = peewee.CharField(max_length=255)
+        enabled = peewee.BooleanField()
+        must_change = peewee.BooleanField()
+        created_ms = peewee.BigIntegerField()
+        updated_ms = peewee.BigIntegerField()
+        last_login_ms = peewee.BigIntegerField(null=True)
+        last_login_ip = peewee.CharField(max_length=64, null=True)
+
+        class Meta:
+            database = bound
+            table_name = "admin_user"
+
+    class AdminSession(peewee.Model):
+        id = numbers()
+        user_id = peewee.IntegerField(index=True)
+        digest = peewee.CharField(max_length=64, unique=True)
+        created_ms = peewee.BigIntegerField()
+        last_seen_ms = peewee.BigIntegerField()
+        ip = peewee.CharField(max_length=64)
+        user_agent = peewee.CharField(max_length=255)
+
+        class Meta:
+            database = bound
+            table_name = "admin_session"
+
+    class AdminToken(peewee.Model):
+        id = numbers()
+        user_id = peewee.IntegerField(index=True)
+        name = peewee.CharField(max_length=100)
+        scope = peewee.CharField(max_length=16)
+        digest = peewee.CharField(max_length=64, unique=True)
+        created_ms = peewee.BigIntegerField()
+        expires_ms = peewee.BigIntegerField(null=True)
+        last_used_ms = peewee.BigIntegerField(null=True)
+        last_used_ip = peewee.CharField(max_length=64, null=True)
+
+        class Meta:
+            database = bound
+            table_name = "admin_token"
+
+    class AdminAudit(peewee.Model):
+        id = numbers()
+        time_ms = peewee.BigIntegerField()
+        actor = peewee.CharField(max_length=64)
+        ip = peewee.CharField(max_length=64)
+        action = peewee.CharField(max_length=64)
+        subject = peewee.CharField(max_length=255)
+        before = peewee.TextField(null=True)
+        after = peewee.TextField(null=True)
+
+        class Meta:
+            database = bound
+            table_name = "admin_audit"
+
+    return Models(Whitelist, State, RequestLog, Preload, AdminUser, AdminSession, AdminToken, AdminAudit)

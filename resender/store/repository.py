@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from resender.errors import StoreError
+from resender.store.audit import AuditTable
 from resender.store.connection import close_quietly, open_database, parse_url
 from resender.store.faults import explain, is_database_error
 from resender.store.preload import PreloadTable
 from resender.store.request_log import RequestLogTable
+from resender.store.sessions import SessionTable
 from resender.store.tables import clock_ms
 from resender.store.whitelist import WhitelistTable
 
 
-class Repository(WhitelistTable, RequestLogTable, PreloadTable):
+class Repository(WhitelistTable, RequestLogTable, PreloadTable, SessionTable, AuditTable):
     """The functions of all tables on one database: `Repository(open_database(url))`."""
 
     def empty_wal(self) -> None:

@@ -1,7 +1,7 @@
-"""The request log table: batches in, pages out, old rows away.
+"""The request log table: batches in, old rows away.
 
-When a record is written and what is dropped is decided by `resender.store.buffers`. It holds the
-SQL of the batch inserts, nothing else.
+How it is read is in `resender.store.log_pages`; when a record is written and what is dropped is
+decided by `resender.store.buffers`. It holds the SQL of the batch inserts, nothing else.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from typing import Any
 
 import peewee
 
-from resender.store.rows import LogRecord, LogRow
-from resender.store.tables import Tables, storable
+from resender.store.log_pages import LogPagesTable
+from resender.store.rows import LogRecord
+from resender.store.tables import storable
 
-PAGE_MAX = 1000
 DELETE_BATCH = 1000
 DAY_MS = 86_400_000
 # Old SQLite builds take 999 variables in one statement.
-_ROWS_PER_INSERT = 999 // len(LogRecord._fields)
+_COLUMNS = (*LogRecord._fields, "is_error")
+_ROWS_PER_INSERT = 999 // len(_COLUMNS)
 _TEXT_MAX = {"ip": 64, "method": 16, "market": 16, "path": 2048, "error": 1000}
 _INT_MAX = {"status": 2**31 - 1, "time_ms": 2**63 - 1, "bytes": 2**63 - 1}
 
 
-class RequestLogTable(Tables):
+class RequestLogTable(LogPagesTable):
     """Part of `Repository`."""
 
     def log_write(self, records: Sequence[LogRecord]) -> int:
@@ -39,44 +40,6 @@ class RequestLogTable(Tables):
             return len(rows)
         except (peewee.DataError, peewee.IntegrityError, peewee.ProgrammingError):
             return self._write_singly(rows)
-
-    def log_query(
-        self,
-        *,
-        from_ms: int | None = None,
-        to_ms: int | None = None,
-        ip: str | None = None,
-        market: str | None = None,
-        status: int | None = None,
-        before_id: int | None = None,
-        limit: int = 100,
-    ) -> list[LogRow]:
-        """Read one page, newest first.
-
-        Shape: ordered by time, then id, both descending; `before_id` is the id of the last row of
-            the page before. `from_ms` is included, `to_ms` is not. At most 1000 rows. When the
-            row of `before_id` has been removed, so have all older ones, and the page is empty.
-        """
-        model = self.models.request_log
-        query = model.select()
-        for column, value in ((model.ip, ip), (model.market, market), (model.status, status)):
-            if value is not None:
-                query = query.where(column == value)
-        if from_ms is not None:
-            query = query.where(model.time_ms >= from_ms)
-        if to_ms is not None:
-            query = query.where(model.time_ms < to_ms)
-        if before_id is not None:
-            last = model.select(model.time_ms).where(model.id == before_id).tuples().first()
-            if last is None:
-                return []
-            # The first condition says nothing new, but it is the one an index can use.
-            query = query.where(
-                model.time_ms <= last[0],
-                (model.time_ms < last[0]) | (model.id < before_id),
-            )
-        query = query.order_by(model.time_ms.desc(), model.id.desc())
-        return [LogRow(*row) for row in query.limit(max(1, min(limit, PAGE_MAX))).tuples()]
 
     def log_count(self) -> int:
         """Count the rows."""
@@ -144,8 +107,8 @@ class RequestLogTable(Tables):
     def _insert_sql(self, count: int) -> str:
         # Written out here because peewee takes several times as long to build it from values.
         before, after = tuple(self.database.quote)
-        columns = ", ".join(f"{before}{name}{after}" for name in LogRecord._fields)
-        row = "(" + ", ".join([self.database.param] * len(LogRecord._fields)) + ")"
+        columns = ", ".join(f"{before}{name}{after}" for name in _COLUMNS)
+        row = "(" + ", ".join([self.database.param] * len(_COLUMNS)) + ")"
         values = ", ".join([row] * count)
         return f"INSERT INTO {before}request_log{after} ({columns}) VALUES {values}"  # noqa: S608
 
@@ -175,6 +138,7 @@ class RequestLogTable(Tables):
                 float(record.duration_ms),
                 _number("bytes", record.bytes),
                 None if record.error is None else self._text("error", record.error),
+                int(record.status >= 400 or record.error is not None),
             )
         except (ValueError, TypeError, OverflowError):
             return None

@@ -5,7 +5,7 @@ They are not models and know no SQL. They hold no state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from resender.core.preload import PreloadRule, parse_rule
@@ -93,6 +93,125 @@ class PreloadRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LogFilters:
+    """Which rows of the request log are wanted; None and False mean any.
+
+    Shape: `from_ms` is included, `to_ms` is not; `status_min` and `status_max` are both included
+        (403 and 403, or 400 and 499); `errors_only` are rows with a status from 400 on or with an
+        error; `path` and `text` are parts of a text, in any case; `text` is looked for in path,
+        address and error.
+    """
+
+    from_ms: int | None = None
+    to_ms: int | None = None
+    ip: str | None = None
+    market: str | None = None
+    path: str | None = None
+    status_min: int | None = None
+    status_max: int | None = None
+    errors_only: bool = False
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A page of the request log, newest first.
+
+    Shape: `next_before` is what to go on from as `before`, None when there is nothing older. A
+        page may have fewer rows than wanted, even none, and still have a `next_before`: the search
+        has a limit, and there is more to look through.
+    """
+
+    rows: list[LogRow]
+    next_before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRetention:
+    """How much of the request log is kept.
+
+    Shape: `days` and `max_rows` are in force; `own_days` and `own_max_rows` are what was chosen
+        on the admin page, None where the setting of the program is in force.
+    """
+
+    days: int
+    max_rows: int
+    own_days: int | None
+    own_max_rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """One account of the admin pages.
+
+    Shape: `username` as it was given; two that differ only in case are the same.
+    Units: `_ms` epoch milliseconds.
+    """
+
+    id: int
+    username: str
+    password_hash: str = field(repr=False)
+    enabled: bool
+    must_change: bool
+    created_ms: int
+    updated_ms: int
+    last_login_ms: int | None
+    last_login_ip: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One log-in; the digest of its secret is only in the table.
+
+    Units: `_ms` epoch milliseconds.
+    """
+
+    id: int
+    user_id: int
+    created_ms: int
+    last_seen_ms: int
+    ip: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One personal access token; the digest of its secret is only in the table.
+
+    Shape: `scope` is `read` or `write`.
+    Units: `_ms` epoch milliseconds.
+    """
+
+    id: int
+    user_id: int
+    username: str
+    name: str
+    scope: str
+    created_ms: int
+    expires_ms: int | None
+    last_used_ms: int | None
+    last_used_ip: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One entry of the audit: who did what to what.
+
+    Shape: `before` and `after` are JSON objects as text, or None.
+    Units: `time_ms` epoch milliseconds.
+    """
+
+    id: int
+    time_ms: int
+    actor: str
+    ip: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStats:
     """Counters of a running store.
 
@@ -138,3 +257,43 @@ class UnknownRule(ResenderError, LookupError):
     def __init__(self, rule_id: int) -> None:
         super().__init__(f"There is no preload rule {rule_id}.")
         self.rule_id = rule_id
+
+
+class DuplicateUser(ResenderError, ValueError):
+    """There is an account of this name already; `user` is that one."""
+
+    def __init__(self, user: UserRow) -> None:
+        super().__init__(f"There is a user {user.username} already.")
+        self.user = user
+
+
+class UnknownUser(ResenderError, LookupError):
+    """There is no such account."""
+
+    def __init__(self, user: int | str) -> None:
+        super().__init__(f"There is no user {user}.")
+        self.user = user
+
+
+class LastUser(ResenderError):
+    """Without this account nobody could log in any more."""
+
+    def __init__(self, username: str) -> None:
+        super().__init__(f"{username} is the last user who can log in: make or enable another one first.")
+        self.username = username
+
+
+class UnknownSession(ResenderError, LookupError):
+    """There is no such log-in."""
+
+    def __init__(self, session_id: int) -> None:
+        super().__init__(f"There is no session {session_id}.")
+        self.session_id = session_id
+
+
+class UnknownToken(ResenderError, LookupError):
+    """There is no such token."""
+
+    def __init__(self, token_id: int) -> None:
+        super().__init__(f"There is no token {token_id}.")
+        self.token_id = token_id

@@ -23,6 +23,8 @@ from resender.errors import StoreError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 HISTORY_TABLE = "schema_migration"
+_TABLES = {"whitelist", "state", "request_log", "preload"}
+_TABLES |= {"admin_user", "admin_session", "admin_token", "admin_audit"}
 _LOCK_WAIT_S = 30
 _LOCK_NUMBER = 0x52455345  # "RESE": any number nobody else takes as PostgreSQL advisory lock
 
@@ -82,7 +84,7 @@ def _check(database: Any, applied: dict[str, Any], known: list[str]) -> None:
             "or use another DATABASE_URL."
         )
     if not applied and not database.table_exists(HISTORY_TABLE):
-        foreign = {"whitelist", "state", "request_log", "preload"} & set(database.get_tables())
+        foreign = _TABLES & set(database.get_tables())
         if foreign:
             raise StoreError(
                 f"The database holds a table {sorted(foreign)[0]!r} that is not this program's: "

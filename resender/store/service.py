@@ -12,18 +12,20 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from resender.core.access import normalise_address
 from resender.core.preload import PreloadRule
 from resender.errors import StoreError
 from resender.store.buffers import BATCH_ROWS, LogBuffer, SeenCounts
+from resender.store.calls_admin import AdminCalls
+from resender.store.calls_log import LogCalls
 from resender.store.connection import parse_url
+from resender.store.first_user import make_first_user
 from resender.store.follow import Follower
 from resender.store.repository import Repository
-from resender.store.rows import LogRecord, LogRow, PreloadRow, StoreStats, WhitelistEntry
-from resender.store.tables import clock_ms
+from resender.store.rows import LogRecord, PreloadRow, StoreStats, WhitelistEntry
+from resender.store.tables import clock_ms, read_retention
 from resender.store.worker import Chore, DatabaseThread
 
 logger = logging.getLogger("resender.store")
@@ -34,10 +36,9 @@ OnWhitelist = Callable[[tuple[WhitelistEntry, ...]], None]
 OnPreload = Callable[[tuple[PreloadRow, ...]], None]
 SEEN_EVERY_S = 2.0
 PRUNE_EVERY_S = 600.0
-CLEAR_TIMEOUT_S = 300.0
 
 
-class Store:
+class Store(AdminCalls, LogCalls):
     """The store of a running server; everything is called on the event loop.
 
     Raises: StoreError if the URL cannot be used, ValueError if `initial_whitelist` cannot.
@@ -60,8 +61,7 @@ class Store:
         log_tries: int = 8,
     ) -> None:
         self._initial = tuple(normalise_address(address) for address in initial_whitelist)
-        self._retention_days = log_retention_days
-        self._max_rows = log_max_rows
+        self._set_retention = (log_retention_days, log_max_rows)
         self._flush_s = flush_s
         self._now_ms = now_ms
         self._call_timeout_s = call_timeout_s
@@ -87,11 +87,19 @@ class Store:
 
     # -- life ---------------------------------------------------------------------------
 
-    async def start(self, on_whitelist: OnWhitelist, on_preload: OnPreload | None = None) -> None:
+    async def start(
+        self,
+        on_whitelist: OnWhitelist,
+        on_preload: OnPreload | None = None,
+        *,
+        first_password: str | None = None,
+    ) -> None:
         """Open the database; deliver the whitelist and the preload rules once before returning.
 
         Shape: `on_whitelist` gets all entries, disabled ones too, and `on_preload` all rules, on
             the event loop, and again after each change of them, whichever process made it.
+            `first_password` is that of the first account, made with a new database; "" has one
+            made up and printed; None makes no account.
         Raises: StoreError, one line for the user.
         """
         self._whitelist.listen(on_whitelist)
@@ -99,6 +107,9 @@ class Store:
 
         def first(repository: Repository) -> None:
             repository.whitelist_seed(self._initial)
+            if first_password is not None:
+                make_first_user(repository, first_password)
+            self._own_retention = repository.log_retention()
             for follower in self._followers:
                 follower.begin(self._thread.connections, follower.read(repository))
             self.log_enabled = repository.log_enabled()
@@ -152,16 +163,7 @@ class Store:
             healthy=self._thread.healthy,
         )
 
-    # -- calls --------------------------------------------------------------------------
-
-    async def run(self, fn: Callable[Concatenate[Repository, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(repository, ...)` on the database thread and return its result.
-
-        Raises: StoreError for trouble with the database, also when it takes too long (the outcome
-            is unknown then, unless the text says it was not begun); what `fn` raises otherwise.
-        """
-        result: T = await self._submit(lambda repository: fn(repository, *args, **kwargs))
-        return result
+    # -- calls; more of them in calls.py, calls_admin.py and calls_log.py ----------------
 
     async def whitelist_list(self) -> list[WhitelistEntry]:
         """List all entries with up-to-date counts of calls."""
@@ -196,6 +198,10 @@ class Store:
         """As `Repository.whitelist_remove`; in force when it returns."""
         return await self._change(self._whitelist, Repository.whitelist_remove, address_or_id)
 
+    async def whitelist_change(self, fn: Callable[[Repository], T]) -> T:
+        """Run a function that changes the whitelist, in one transaction; in force when it returns."""
+        return await self._change(self._whitelist, fn)
+
     async def preload_list(self) -> list[PreloadRow]:
         """List all preload rules, oldest first."""
         return await self.run(Repository.preload_list)
@@ -220,68 +226,6 @@ class Store:
             self._set_log_enabled(enabled)
 
         await self._submit(work, is_write=True)
-
-    async def log_query(
-        self,
-        *,
-        from_ms: int | None = None,
-        to_ms: int | None = None,
-        ip: str | None = None,
-        market: str | None = None,
-        status: int | None = None,
-        before_id: int | None = None,
-        limit: int = 100,
-    ) -> list[LogRow]:
-        """As `Repository.log_query`; what was logged before the call is included."""
-
-        def query(repository: Repository) -> list[LogRow]:
-            return repository.log_query(
-                from_ms=from_ms,
-                to_ms=to_ms,
-                ip=ip,
-                market=market,
-                status=status,
-                before_id=before_id,
-                limit=limit,
-            )
-
-        def work(_: Repository) -> list[LogRow]:
-            self._write_log()
-            return self._thread.call(query, is_write=False)
-
-        result: list[LogRow] = await self._submit(work)
-        return result
-
-    async def log_clear(self, older_than_ms: int | None = None) -> int:
-        """As `Repository.log_clear`, what was logged before the call included."""
-        finished: Future[int] = Future()
-        finished.set_running_or_notify_cancel()
-
-        def begin(repository: Repository) -> None:
-            self._thread.add_pieces(repository.log_clear_steps(older_than_ms), finished)
-
-        def work(_: Repository) -> None:
-            self._write_log()
-            self._thread.call(begin, is_write=False)
-
-        await self._submit(work)
-        return await self._wait(finished, CLEAR_TIMEOUT_S)
-
-    async def _submit(self, work: Callable[[Repository], Any], *, is_write: bool = False) -> Any:
-        return await self._wait(self._thread.submit(work, is_write=is_write), self._call_timeout_s)
-
-    async def _wait(self, future: Future[T], timeout_s: float) -> T:
-        waiter = asyncio.wrap_future(future)
-        outcome = "unknown"
-        try:
-            done, _ = await asyncio.wait({waiter}, timeout=timeout_s)
-        finally:
-            if not waiter.done():
-                outcome = "nothing was done" if future.cancel() else "the outcome is unknown"
-                waiter.cancel()
-        if done:
-            return waiter.result()
-        raise StoreError(f"The database did not answer within {timeout_s:g} s: {outcome}.")
 
     async def _change(
         self,
@@ -308,7 +252,8 @@ class Store:
     def _do_flush(self) -> float | None:
         count = self._buffer.flush(self._write_batch)
         self._rows_since_prune += count
-        if self._max_rows > 0 and self._rows_since_prune >= max(1000, self._max_rows // 20):
+        _, max_rows = self._retention
+        if max_rows > 0 and self._rows_since_prune >= max(1000, max_rows // 20):
             self._prune.due_mono = 0.0
             self._rows_since_prune = 0
         # When another batch is full already it follows at once, after the jobs that wait.
@@ -317,6 +262,7 @@ class Store:
     def _do_poll(self) -> None:
         state = self._thread.call(Repository.state_all, is_write=False)
         self._set_log_enabled(state.get("log_enabled") == "1")
+        self._follow_retention(*read_retention(state))
         for follower in self._followers:
             if follower.is_new(self._thread.connections, state):
                 snapshot = self._thread.call(follower.read, is_write=False)
@@ -337,9 +283,7 @@ class Store:
 
     def _do_prune(self) -> None:
         def begin(repository: Repository) -> None:
-            self._thread.add_pieces(
-                repository.log_prune_steps(self._now_ms(), self._retention_days, self._max_rows)
-            )
+            self._thread.add_pieces(repository.log_prune_steps(self._now_ms(), *self._retention))
 
         self._thread.call(begin, is_write=False)
 

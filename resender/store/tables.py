@@ -13,6 +13,9 @@ import peewee
 
 from resender.store.models import build_models
 
+# What the admin page may choose of the log's retention.
+_RETENTION_MAX = {"log_retention_days": 36_500, "log_max_rows": 1_000_000_000}
+
 
 def clock_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -65,6 +68,35 @@ class Tables:
     def set_log_enabled(self, enabled: bool) -> None:
         """Switch the request log; running servers follow within their poll interval."""
         self.state_set("log_enabled", "1" if enabled else "0")
+
+    def log_retention(self) -> tuple[int | None, int | None]:
+        """Return the days and rows chosen on the admin page; None is the program's setting."""
+        return read_retention(self.state_all())
+
+    def set_log_retention(self, days: int | None, max_rows: int | None) -> None:
+        """Choose how much of the log is kept; running servers follow within their poll interval.
+
+        Raises: ValueError if a number is out of bounds.
+        """
+        wanted = {"log_retention_days": days, "log_max_rows": max_rows}
+        for key, value in wanted.items():
+            if value is not None and not 1 <= value <= _RETENTION_MAX[key]:
+                raise ValueError(f"{key} must be between 1 and {_RETENTION_MAX[key]}.")
+        with self.transaction():
+            for key, value in wanted.items():
+                self.state_set(key, "" if value is None else str(value))
+
+
+def read_retention(state: dict[str, str]) -> tuple[int | None, int | None]:
+    """Read the retention out of the state table; None where nothing is chosen."""
+    texts = (state.get("log_retention_days", ""), state.get("log_max_rows", ""))
+    days, rows = (int(text) if text.isascii() and text.isdigit() else None for text in texts)
+    return days or None, rows or None
+
+
+def is_id(number: int) -> bool:
+    """Tell whether a row can have this id: 32-bit columns make an error of larger numbers."""
+    return 0 < number < 2**31
 
 
 def valid_text(text: str) -> bool:

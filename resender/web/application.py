@@ -15,23 +15,48 @@ from tornado.routing import URLSpec
 from tornado.web import Application
 
 from resender.gateway import Gateway
+from resender.web.admin.routes import admin_routes
 from resender.web.answers import MALFORMED_REQUEST, TORNADO_BAD_REQUEST
 from resender.web.base import NotFoundHandler
 from resender.web.forward import RequestDelegate
-from resender.web.pages import FrontHandler, HealthHandler, MetricsHandler, front_page
+from resender.web.pages import (
+    AdminFrontHandler,
+    FrontHandler,
+    HealthHandler,
+    MetricsHandler,
+    front_page,
+)
+
+# The admin pages' own server takes no larger bodies; a list of addresses to import is the largest.
+_ADMIN_BODY_BYTES = 8 << 20
 
 
 def make_app(gateway: Gateway) -> Application:
     """Build the Tornado application of the pages."""
-    common = {"gateway": gateway}
-    return Application(
+    config, common = gateway.config, {"gateway": gateway}
+    has_admin = config.admin_enabled and not config.admin_port
+    return _application(
+        gateway,
         [
-            URLSpec("/", FrontHandler, common | {"page": front_page()}, name="front"),
+            URLSpec("/", FrontHandler, common | {"page": front_page(has_admin)}, name="front"),
             URLSpec("/healthz", HealthHandler, common, name="health"),
             URLSpec("/metrics", MetricsHandler, common, name="metrics"),
+            *(admin_routes(gateway) if has_admin else ()),
         ],
+    )
+
+
+def make_admin_app(gateway: Gateway) -> Application:
+    """Build the Tornado application of the admin pages on a port of their own."""
+    front = URLSpec("/", AdminFrontHandler, {"gateway": gateway}, name="front")
+    return _application(gateway, [front, *admin_routes(gateway)])
+
+
+def _application(gateway: Gateway, routes: list[URLSpec]) -> Application:
+    return Application(
+        routes,
         default_handler_class=NotFoundHandler,
-        default_handler_args=common,
+        default_handler_args={"gateway": gateway},
         log_function=lambda handler: None,
         compress_response=False,
     )
@@ -79,4 +104,16 @@ def make_server(gateway: Gateway) -> GatewayServer:
         idle_connection_timeout=gateway.config.client_idle_s,
         body_timeout=gateway.config.read_timeout_s,
         decompress_request=False,
+    )
+
+
+def make_admin_server(gateway: Gateway) -> GatewayServer:
+    """Build the server of the admin pages' own port; the caller binds, starts and stops it."""
+    return GatewayServer(
+        cast(Any, make_admin_app(gateway)),
+        xheaders=False,
+        idle_connection_timeout=gateway.config.client_idle_s,
+        body_timeout=gateway.config.read_timeout_s,
+        decompress_request=False,
+        max_body_size=_ADMIN_BODY_BYTES,
     )

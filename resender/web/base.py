@@ -1,4 +1,4 @@
-"""Base classes of Tornado handlers: every route is public, for clients, or (later) for admins.
+"""Base classes of Tornado handlers: a route is public or for clients; `web/admin/base.py` has the rest.
 
 They hold nothing but the gateway they were given. Errors leave as our JSON shape only.
 """
@@ -51,7 +51,18 @@ class BaseHandler(RequestHandler):
         self.set_status(answer.status, answer.reason)
         self.set_header("Content-Type", JSON_TYPE)
         self.set_header(ERROR_HEADER, answer.name)
-        self.finish(error_body(answer.code, error.msg))
+        if answer.name == "method_not_allowed":
+            self.set_header("Allow", ", ".join(self.methods()))
+        wait_s = getattr(error, "retry_after_s", 1 if answer.name in ("busy", "not_ready") else None)
+        if wait_s is not None:
+            self.set_header("Retry-After", str(wait_s))
+        self.finish(error_body(answer.code, error.msg, error.data))
+
+    @classmethod
+    def methods(cls) -> list[str]:
+        """List the methods this route answers."""
+        missing = RequestHandler._unimplemented_method
+        return [name for name in cls.SUPPORTED_METHODS if getattr(cls, name.lower()) is not missing]
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, (HTTPError, AnswerError)):

@@ -44,8 +44,19 @@ class FrontHandler(PublicHandler):
     head = get
 
 
-def front_page() -> str:
-    return (STATIC / "front.html").read_text("utf-8").replace("{{ version }}", __version__)
+class AdminFrontHandler(PublicHandler):
+    """`GET /` of the admin pages' own port: to the first page."""
+
+    def get(self) -> None:
+        self.redirect("/admin")
+
+    head = get
+
+
+def front_page(has_admin: bool = True) -> str:
+    """Read the front page; the way to the admin page is left out where there is none."""
+    html = (STATIC / "front.html").read_text("utf-8").replace("{{ version }}", __version__)
+    return html if has_admin else re.sub(r'<a href="/admin">.*?</a>\n?', "", html)
 
 
 class HealthHandler(PublicHandler):

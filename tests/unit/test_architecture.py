@@ -17,10 +17,12 @@ LAYERS = {
     "config": "B",
     "aio": "B",
     "metrics": "B",
+    "passwords": "B",
     "upstream": "C",
     "market": "C",
     "store": "C",
     "cluster": "C",
+    "gauges": "C",
     "gateway": "D",
     "doctor": "D",
     "web": "E",
@@ -28,16 +30,20 @@ LAYERS = {
     "demo": "F",
     "commands": "F",
     "commands_stream": "F",
+    "commands_user": "F",
     "sandbox": "sandbox",
 }
 # Third-party packages and the parts of the program that may import them.
 OWNERS = {
     "aiohttp": {"upstream", "sandbox"},
     "yarl": {"upstream", "sandbox"},
+    "aiohttp_socks": {"upstream"},
+    "python_socks": {"upstream"},
     "peewee": {"store"},
     "playhouse": {"store"},
+    "argon2": {"passwords"},
     "tornado": {"web", "serve"},
-    "prometheus_client": {"metrics", "gateway"},
+    "prometheus_client": {"metrics", "gauges"},
 }
 NOT_IN_CORE = {
     "asyncio",

@@ -20,6 +20,7 @@ import pytest
 from resender import __version__
 from resender.commands import _parser
 from resender.config import ENVIRONMENT_PREFIX, SETTINGS, Config
+from resender.core.egress_choice import Governor
 from resender.core.market_request import BOOK_TICKER_PATHS, KLINE_PATHS
 from resender.core.markets import MARKETS
 from resender.errors import ANSWERS, RETRIED_BY_CLIENTS, AnswerError, RouteError
@@ -150,7 +151,7 @@ def known_commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ())
 
 def told_commands(name: str) -> list[tuple[str, ...]]:
     rows = [row[0].strip("`").split() for row in table(name, r"`python run\.py.*`")]
-    return [tuple(word for word in row[2:] if re.fullmatch("[a-z]+", word)) for row in rows]
+    return [tuple(word for word in row[2:] if re.fullmatch("[a-z][a-z-]*", word)) for row in rows]
 
 
 @each_readme
@@ -333,6 +334,8 @@ def test_status_example_has_the_fields_of_the_program() -> None:
     for node in ast.walk(ast.parse(inspect.getsource(shape))):
         if isinstance(node, ast.Dict):
             wanted |= {text for key in node.keys for text in texts(key)}
+    for row in inspect.getsource(Governor.status).partition("rows.append(")[2:]:
+        wanted |= set(re.findall(r'"([a-z_]+)":', row))
     (example,) = [code for kind, code in split(READMES[0])[1] if kind == "json" and '"backfill"' in code]
     assert set(re.findall(r'"([a-z_]+)":', example)) == wanted
 

@@ -8,7 +8,14 @@ import json
 import pytest
 
 from resender import errors
-from resender.errors import ANSWERS, RETRIED_BY_CLIENTS, AnswerError, error_body
+from resender.errors import (
+    ANSWERS,
+    RETRIED_BY_CLIENTS,
+    AnswerError,
+    EgressExhausted,
+    TooManyLogins,
+    error_body,
+)
 
 TABLE = {
     "forbidden": (403, -1),
@@ -22,7 +29,15 @@ TABLE = {
     "busy": (503, -8),
     "internal": (500, -9),
     "not_ready": (503, -10),
+    "unauthorized": (401, -11),
+    "denied": (403, -12),
+    "conflict": (409, -13),
+    "too_many_logins": (429, -14),
+    "no_weight": (429, -1003),
+    "banned": (418, -1003),
 }
+# Refused before anything was sent, so that repeating is what the client should do.
+NOTHING_SENT = {"no_weight", "banned"}
 KINDS = [
     kind
     for kind in vars(errors).values()
@@ -36,21 +51,30 @@ def test_table_is_as_documented() -> None:
 
 def test_no_code_of_ours_makes_a_client_library_repeat_the_call() -> None:
     assert {-1001, -1003, -1004, -1007, -1008, -1016} == RETRIED_BY_CLIENTS
-    assert not RETRIED_BY_CLIENTS & {answer.code for answer in ANSWERS.values()}
+    assert not RETRIED_BY_CLIENTS & {a.code for a in ANSWERS.values() if a.name not in NOTHING_SENT}
 
 
 def test_every_row_has_its_error_and_every_error_its_row() -> None:
-    assert sorted(kind.name for kind in KINDS) == sorted(TABLE)
+    names = {kind.name for kind in KINDS if kind is not EgressExhausted}
+    assert sorted(names | NOTHING_SENT) == sorted(TABLE)
+    assert EgressExhausted("x", 1).name == "no_weight"
+    assert EgressExhausted("x", 1, is_ban=True).name == "banned"
+
+
+def make(kind: type[AnswerError], text: str) -> AnswerError:
+    if kind is TooManyLogins:
+        return TooManyLogins(7)
+    return EgressExhausted(text, 7) if kind is EgressExhausted else kind(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_body_is_the_one_shape(kind: type[AnswerError]) -> None:
-    error = kind("1.2.3.4")
+    error = make(kind, "1.2.3.4")
     body = json.loads(error.body())
     assert list(body) == ["code", "msg", "data"]
     assert body["code"] == error.answer.code
     assert body["data"] == {}
-    assert "1.2.3.4" in body["msg"]
+    assert ("7 s" if kind is TooManyLogins else "1.2.3.4") in body["msg"]
 
 
 @pytest.mark.parametrize("msg", ['quote " and \\', "中文", "\x00\n", "lone \udcff surrogate"])

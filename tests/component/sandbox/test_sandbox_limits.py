@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from resender.sandbox import Gap, Sandbox
+from resender.sandbox import Fault, Gap, Sandbox
 
 pytestmark = pytest.mark.component
 ROOT = Path(__file__).resolve().parents[3]
@@ -154,3 +154,63 @@ async def test_runs_from_a_shell_and_prints_its_addresses():
     assert settings["STREAM_UM"].startswith("ws://127.0.0.1:")
     process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+# -- one address among several ---------------------------------------------------------------
+
+
+def session_from(address):
+    connector = aiohttp.TCPConnector(local_addr=(address, 0))
+    session = aiohttp.ClientSession(connector=connector)
+    session._retry_connection = False  # aiohttp repeats a GET by itself
+    return session
+
+
+async def test_windows_that_are_over_can_be_read_afterwards(sandbox_with, http, clock):
+    clock.now_ms = 1_791_374_400_000
+    sandbox = await sandbox_with(weight_window_s=6)
+    where = base(sandbox)
+    order = "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=100"
+    await http.call(where, "/api/v3/exchangeInfo")
+    assert (await http.signed(where, "/api/v3/order", order, "POST"))[0] in (200, 400)
+    assert sandbox.past_weights("127.0.0.1", "spot") == []
+    clock.now_ms += 6000
+    (past,) = sandbox.past_weights("127.0.0.1", "spot")
+    assert (past.window, past.peak) == (1_791_374_400_000 // 6000, 21)
+    assert past.used in (20, 21)
+    clock.now_ms += 60_000
+    await http.call(where, "/api/v3/ping")
+    clock.now_ms += 6000
+    assert [use.used for use in sandbox.past_weights("127.0.0.1", "spot")][1:] == [1]
+    assert sandbox.past_weights("127.0.0.9", "spot") == []
+
+
+async def test_one_address_is_cut_off_and_let_in_again(sandbox, http):
+    where = base(sandbox) + "/api/v3/ping"
+    async with session_from("127.0.0.3") as other:
+        async with other.get(where) as response:
+            assert response.status == 200
+        sandbox.cut_off("127.0.0.3")
+        for _ in range(2):
+            with pytest.raises((aiohttp.ClientError, ConnectionError)):
+                await other.get(where)
+        assert (await http.call(base(sandbox), "/api/v3/ping"))[0] == 200
+        sandbox.let_in("127.0.0.3")
+        async with other.get(where) as response:
+            assert response.status == 200
+    assert sandbox.statuses == {("127.0.0.3", 200): 2, ("127.0.0.1", 200): 1}
+
+
+async def test_a_fault_strikes_one_address_only(sandbox, http):
+    fault = sandbox.faults.add(Fault("status", peer="127.0.0.3", status=503, times=None))
+    assert (await http.call(base(sandbox), "/api/v3/ping"))[0] == 200
+    async with session_from("127.0.0.3") as other:
+        async with other.get(base(sandbox) + "/api/v3/ping") as response:
+            assert response.status == 503
+    assert fault.hits == 1
+
+
+async def test_date_is_the_exchanges_own_time(sandbox, http, clock):
+    clock.now_ms = 1_791_374_401_999
+    _, _, headers = await http.call(base(sandbox), "/api/v3/ping")
+    assert headers["Date"] == "Wed, 07 Oct 2026 12:00:01 GMT"

@@ -94,7 +94,7 @@ def test_upgraded_database_looks_like_a_new_one(version: str, tmp_path: Path) ->
 
 def test_models_match_the_tables_the_scripts_make(repository: Repository) -> None:
     models = repository.models
-    for model in (models.whitelist, models.state, models.request_log, models.preload):
+    for model in (getattr(models, name) for name in type(models).__dataclass_fields__):
         table = model._meta.table_name
         columns = {column.name: column.null for column in repository.database.get_columns(table)}
         assert columns == {field.column_name: field.null for field in model._meta.sorted_fields}
@@ -109,7 +109,8 @@ def test_database_from_before_preload_rules_keeps_its_rows_and_can_take_rules(ve
         state = old.state_all()
     with open_repository(url) as repository:
         assert repository.whitelist_list() == [entry]
-        assert repository.state_all() == {**state, "preload_revision": "0"}
+        later = {"users_revision": "0", "users_seeded": "0", "log_retention_days": "", "log_max_rows": ""}
+        assert repository.state_all() == {**state, "preload_revision": "0", **later}
         assert repository.preload_list() == []
         row = repository.preload_add(parse_rule("um", "*USDT", "1m"))
         assert repository.preload_list() == [row]

@@ -1,0 +1,524 @@
+/* Streams: preload rules with what they cost, how far the backfill is, every series kept, and candles of any of them. */
+
+import { $, $$, t, tn, el, fill, api, ApiError, poll, number, bytes, time, duration, debounce, query, toast, toastError, errorText, confirmDialog, makeDialog, openDialog, onSubmit, clearErrors, fieldError, stateBox, stateRow, failedRow, loadingRow, cell, pill, button, iconButton, lang } from './core.js';
+import { Feed, keep, put, mark } from './live.js';
+import { CandleChart } from './candles.js';
+
+const INTERVALS = ['1s', '1m', '3m', '5m', '15m', '30m', '1h', '2h', '4h', '6h', '8h', '12h', '1d', '3d', '1w', '1M'];
+const LENGTH_S = { s: 1, m: 60, h: 3600, d: 86400, w: 604800, M: 31 * 86400 };
+const TICKER = 'bookTicker';
+const STATE_TONES = { live: 'ok', filling: 'info', syncing: 'warn', connecting: '' };
+const PAGE = 50;
+const PAGE_MAX = 1000;
+const ROWS = 500;
+const ROWS_MAX = 1500;
+const locale = lang === 'zh' ? 'zh-CN' : 'en-GB';
+
+const has = (key) => t(key) !== key;
+const marketName = (name) => (has(`live.market.${name}`) ? t(`live.market.${name}`) : name);
+const poolName = (name) => (has(`live.pool.${name}`) ? t(`live.pool.${name}`) : name);
+const lengthS = (interval) => parseInt(interval, 10) * LENGTH_S[interval.at(-1)];
+const ageText = (ms) => (ms === null || ms === undefined ? '–' : ms < 10000 ? t('live.ms', { n: number(Math.round(ms)) }) : duration(ms / 1000));
+
+/** The cache may be switched off in the settings: then there is nothing to show but that. */
+function isOff(error) {
+  const off = error instanceof ApiError && error.status === 404 && /switched off/.test(error.msg);
+  if (off) {
+    $('#cache-off').hidden = false;
+    for (const panel of $$('.live-part')) panel.hidden = true;
+  }
+  return off;
+}
+
+/* ---- rules ---- */
+
+const tags = (what) => el('div', { class: 'whats' }, what.split(',').map((word) => el('span', { class: 'tag' }, word)));
+
+function ruleRow(rule) {
+  const isFixed = rule.id === null || rule.source === 'settings';
+  const name = `${marketName(rule.market)} ${rule.symbols.length > 40 ? `${rule.symbols.slice(0, 40)}…` : rule.symbols}`;
+  const actions = isFixed ? pill(t('streams.from_settings')) : el('div', { class: 'row-actions' },
+    iconButton('edit', `${t('streams.edit')}: ${name}`, () => editRule(rule)),
+    iconButton('trash', `${t('streams.remove')}: ${name}`, () => removeRule(rule), { danger: true }));
+  const count = rule.series === null || rule.series === undefined ? '–' : number(rule.series);
+  return el('tr', {},
+    el('td', { class: 'lead' }, marketName(rule.market)),
+    cell(t('streams.symbols'), [el('div', { class: 'rule-symbols', title: rule.symbols }, rule.symbols.replaceAll(',', ', ')), rule.problem && el('div', { class: 'field-error' }, rule.problem)], 'whole'),
+    cell(t('streams.what'), tags(rule.what), 'whole'),
+    cell(t('streams.count'), count, 'num'),
+    cell('', actions, isFixed ? 'whole' : 'trail'));
+}
+
+async function loadRules() {
+  try {
+    const { items } = await api('GET', 'preload');
+    if (!items.length) stateRow($('#rules'), 'candles', t('streams.rules_none'), t('streams.rules_empty'));
+    else fill($('#rules'), items.map(ruleRow));
+  } catch (error) {
+    if (!isOff(error)) failedRow($('#rules'), error, loadRules);
+  }
+}
+
+async function removeRule(rule) {
+  const shown = `${marketName(rule.market)} · ${rule.symbols.length > 200 ? `${rule.symbols.slice(0, 200)}…` : rule.symbols} · ${rule.what}`;
+  if (!(await confirmDialog({ title: t('streams.remove_title'), text: [el('p', { class: 'mono' }, shown), t('streams.remove_text')], ok: t('streams.remove') }))) return;
+  try {
+    await api('DELETE', `preload/${rule.id}`);
+    toast(t('streams.removed'));
+  } catch (error) {
+    toastError(error);
+  }
+  changed();
+  $('#add-rule').focus();
+}
+
+function changed() {
+  loadRules();
+  refreshBackfill();
+  refreshAll();
+}
+
+/* ---- the form of a rule ---- */
+
+function estimateBox() {
+  const box = el('section', { class: 'estimate', 'aria-live': 'polite', 'aria-label': t('streams.estimate') });
+  const say = (...content) => fill(box, el('h3', {}, t('streams.estimate')), content);
+  return {
+    box,
+    wait: () => say(el('p', { class: 'soft' }, t('streams.estimate_wait'))),
+    busy: () => mark(box, 'class', 'estimate waiting'),
+    fail: (error, again) => {
+      mark(box, 'class', 'estimate');
+      say(el('p', { class: 'warn-text' }, t('streams.estimate_failed', { msg: errorText(error) })), el('div', {}, button(t('streams.estimate_again'), again, { symbol: 'refresh' })));
+    },
+    show: (cost) => {
+      mark(box, 'class', 'estimate');
+      const fact = (name, value) => el('div', {}, el('dt', {}, t(`streams.est.${name}`)), el('dd', {}, value));
+      const minutes = cost.minutes < 1 ? t('streams.est.at_once') : t('streams.est.minutes_value', { n: Math.ceil(cost.minutes) });
+      const left = cost.symbols - cost.sample.length;
+      const names = cost.sample.join(t('dashboard.comma'));
+      say(el('dl', {}, fact('symbols', number(cost.symbols)), fact('series', number(cost.series)), fact('weight', number(cost.weight)), fact('memory', bytes(cost.memory_bytes)),
+        fact('connections', number(cost.connections)), fact('minutes', cost.weight ? minutes : '–')),
+      cost.symbols === 0 ? el('p', { class: 'warn-text' }, t('streams.estimate_none'))
+        : el('p', { class: 'soft small' }, t('streams.est.sample', { names: left > 0 ? t('streams.est.and_more', { names, n: left }) : names })),
+      cost.held > 0 && el('p', { class: 'soft small' }, tn('streams.est.held', cost.held)));
+    },
+  };
+}
+
+async function editRule(rule) {
+  const chosen = new Set((rule?.what ?? '1m').split(','));
+  const market = el('select', { class: 'form-select', id: 'rule-market', name: 'market' }, ['spot', 'um', 'cm'].map((name) => el('option', { value: name }, marketName(name))));
+  market.value = rule?.market ?? 'um';
+  const symbols = el('textarea', { class: 'form-control', id: 'rule-symbols', name: 'symbols', rows: 2, spellcheck: 'false', autocapitalize: 'characters', autocomplete: 'off', 'aria-describedby': 'rule-symbols-hint', value: rule?.symbols.replaceAll(',', ', ') ?? '' });
+  const check = (word) => el('div', { class: `form-check${word === TICKER ? ' wide' : ''}` },
+    el('input', { class: 'form-check-input', type: 'checkbox', id: `rule-${word}`, value: word, checked: chosen.has(word), 'data-what': true }), el('label', { class: 'form-check-label', for: `rule-${word}` }, word));
+  const whats = el('fieldset', { id: 'rule-what' }, el('legend', {}, t('streams.what')), el('div', { class: 'checks' }, [...INTERVALS, TICKER].map(check)));
+  const whatNote = el('div', { class: 'field-error', role: 'alert' });
+  whats.append(whatNote);
+  const cost = estimateBox();
+  cost.wait();
+  const failed = el('div', { class: 'notice bad', 'data-form-error': true, role: 'alert' });
+  const form = el('form', { id: 'rule-form', class: 'stack' },
+    el('div', {}, el('label', { class: 'form-label', for: 'rule-market' }, t('streams.market')), market),
+    el('div', {}, el('label', { class: 'form-label', for: 'rule-symbols' }, t('streams.symbols')), symbols, el('div', { class: 'form-text', id: 'rule-symbols-hint' }, t('streams.symbols_hint'))),
+    whats, cost.box, failed);
+  const boxes = $$('[data-what]', whats);
+  const read = () => ({
+    market: market.value,
+    symbols: symbols.value.split(/[\s,，、;]+/).filter(Boolean).join(','),
+    what: boxes.filter((box) => box.checked && !box.disabled).map((box) => box.value).join(','),
+  });
+  /** A character no symbol has, found before the server is asked. */
+  const odd = (now) => /[^\p{L}\p{N}_\-.*?,]/u.exec(now.symbols)?.[0];
+  const explain = (error) => {
+    if (error.status === 409) {
+      fieldError(symbols, t('streams.duplicate', { id: String(error.data?.id ?? '') }));
+      return true;
+    }
+    const field = error instanceof ApiError ? error.data.field : '';
+    if (field === 'what') put(whatNote, error.msg);
+    else if (field === 'symbols' || field === 'market') fieldError(field === 'market' ? market : symbols, error.msg);
+    else return false;
+    return true;
+  };
+  let asked;
+  const ask = async () => {
+    asked?.abort();
+    const now = read();
+    if (!now.symbols || !now.what) {
+      cost.wait();
+      return;
+    }
+    if (odd(now)) {
+      fieldError(symbols, t('streams.symbols_odd', { c: odd(now) }));
+      cost.wait();
+      return;
+    }
+    const mine = (asked = new AbortController());
+    cost.busy();
+    try {
+      const answer = await api('POST', 'preload/estimate', now, { signal: mine.signal });
+      if (!mine.signal.aborted) cost.show(answer);
+    } catch (error) {
+      if (mine.signal.aborted) return;
+      if (explain(error)) cost.wait();
+      else cost.fail(error, ask);
+    }
+  };
+  const askSoon = debounce(ask, 450);
+  const onMarket = () => {
+    const second = $('#rule-1s', whats);
+    second.disabled = market.value !== 'spot';
+  };
+  form.addEventListener('input', () => {
+    clearErrors(form);
+    put(whatNote, '');
+    onMarket();
+    askSoon();
+  });
+  onMarket();
+  onSubmit(form, async () => {
+    put(whatNote, '');
+    const now = read();
+    if (!now.symbols) return fieldError(symbols, t('streams.symbols_missing'));
+    if (odd(now)) return fieldError(symbols, t('streams.symbols_odd', { c: odd(now) }));
+    if (!now.what) return put(whatNote, t('streams.what_missing'));
+    try {
+      if (rule) await api('PUT', `preload/${rule.id}`, now);
+      else await api('POST', 'preload', now);
+    } catch (error) {
+      if (explain(error)) return undefined;
+      throw error;
+    }
+    toast(t('streams.saved'));
+    dialog.close('saved');
+    changed();
+    return undefined;
+  });
+  const dialog = makeDialog(rule ? t('streams.edit_rule', { id: String(rule.id) }) : t('streams.add_rule'), form, [
+    button(t('app.cancel'), null, { small: false, 'data-close': true }),
+    el('button', { type: 'submit', class: 'btn btn-primary', form: 'rule-form' }, t('app.save')),
+  ], { wide: true });
+  const closed = openDialog(dialog);
+  symbols.focus();
+  if (rule) ask();
+  await closed;
+  asked?.abort();
+}
+
+$('#add-rule').addEventListener('click', () => editRule(null));
+
+/* ---- backfill ---- */
+
+function updateBackfill(node, one) {
+  const isDone = one.queued === 0;
+  const rows = one.rows_wanted > 0 ? Math.min(1, one.rows_read / one.rows_wanted) : 1;
+  const share = one.total > 0 ? (isDone ? 1 : Math.min(0.999, Math.max(rows, one.filled / one.total))) : 0;
+  const bar = $('.bar', node);
+  mark(bar, 'class', `bar ${isDone ? 'ok' : ''}`);
+  mark(bar, 'aria-valuenow', Math.round(share * 100));
+  bar.firstElementChild.style.width = `${share * 100}%`;
+  put($('.bar-figure', node), `${Math.floor(share * 100)} %`);
+  const parts = [isDone ? t('streams.backfill_done', { total: one.total }) : t('streams.backfill_state', { filled: one.filled, total: one.total, queued: one.queued })];
+  if (!isDone) parts.push(t('streams.backfill_rows', { read: one.rows_read, wanted: one.rows_wanted }));
+  else if (one.rows_read) parts.push(t('streams.backfill_read', { read: one.rows_read }));
+  if (!isDone && one.minutes >= 1) parts.push(t('streams.backfill_left', { n: Math.ceil(one.minutes) }));
+  if (one.paused_s > 0) parts.push(t('streams.backfill_paused', { time: duration(one.paused_s) }));
+  put($('.bar-note', node), parts.join(' · '));
+}
+
+async function loadBackfill() {
+  try {
+    const items = (await api('GET', 'backfill')).items.filter((one) => one.total > 0);
+    keep($('#backfill'), items, (one) => one.pool, (one) => el('div', { class: 'bar-row' }, el('div', { class: 'bar-name' }, poolName(one.pool)), el('div', { class: 'bar-figure' }),
+      el('div', { class: 'bar', role: 'progressbar', 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-label': `${t('streams.backfill')}: ${poolName(one.pool)}` }, el('i')), el('div', { class: 'bar-note' })), updateBackfill);
+    $('#backfill-empty').hidden = items.length > 0;
+  } catch (error) {
+    isOff(error); // the list of series says what failed
+  }
+}
+
+const refreshBackfill = poll(loadBackfill, 2000);
+
+/* ---- all series ---- */
+
+const filters = $('#filters');
+let shown = PAGE;
+const seriesKey = (one) => `${one.market} ${one.symbol} ${one.interval}`;
+
+function seriesRow(one) {
+  const isCandles = one.interval !== TICKER;
+  const open = isCandles && iconButton('candles', t('streams.show_chart', { symbol: one.symbol, interval: one.interval }), () => choose(one, { move: true }));
+  return el('tr', {},
+    el('td', { class: 'lead mono' }, one.symbol),
+    cell(t('streams.market'), marketName(one.market)),
+    cell(t('streams.interval'), one.interval),
+    cell(t('streams.state'), pill('')),
+    cell(t('streams.age'), '', 'num'), cell(t('streams.rows'), '', 'num'), cell(t('streams.hits'), '', 'num'), cell(t('streams.misses'), '', 'num'),
+    cell(t('streams.kept'), ''), cell('', open, isCandles ? 'trail' : 'blank'));
+}
+
+function updateSeries(row, one) {
+  const [, , , state, age, rows, hits, misses, kept] = row.cells;
+  const badge = state.firstElementChild;
+  mark(badge, 'class', `pill ${STATE_TONES[one.state] ?? ''}`);
+  put(badge, has(`streams.state.${one.state}`) ? t(`streams.state.${one.state}`) : one.state);
+  mark(badge, 'title', has(`streams.state_help.${one.state}`) ? t(`streams.state_help.${one.state}`) : '');
+  put(age, ageText(one.age_ms));
+  put(rows, one.interval === TICKER ? '–' : one.state === 'filling' && one.depth ? `${number(one.rows)} / ${number(one.depth)}` : number(one.rows));
+  if (one.last_open) mark(rows, 'title', `${t('streams.last_open')}: ${new Date(one.last_open).toLocaleString(locale)}`);
+  put(hits, number(one.hits));
+  put(misses, number(one.misses));
+  const reasons = Object.entries(one.miss_reasons ?? {}).map(([name, count]) => `${has(`live.miss.${name}`) ? t(`live.miss.${name}`) : name}: ${number(count)}`);
+  mark(misses, 'title', reasons.join('\n'));
+  put(kept, t(one.preload ? 'streams.by_rule' : 'streams.on_demand'));
+}
+
+let asked = 0;
+async function loadAll() {
+  const ticket = ++asked;
+  const values = Object.fromEntries(new FormData(filters));
+  const isFiltered = Object.values(values).some((value) => value.trim());
+  $('#clear-filters').hidden = !isFiltered;
+  let answer;
+  try {
+    answer = await api('GET', `series${query({ ...values, symbol: values.symbol.trim(), limit: shown })}`);
+  } catch (error) {
+    if (ticket !== asked || isOff(error)) return;
+    put($('#all-count'), '');
+    $('#all').kept = null;
+    failedRow($('#all'), error, refreshAll);
+    return;
+  }
+  if (ticket !== asked) return;
+  const { items, total = items.length, next } = answer;
+  const body = $('#all');
+  if (!items.length) {
+    body.kept = null;
+    if (isFiltered) stateRow(body, 'search', t('streams.none_match'));
+    else stateRow(body, 'candles', t('streams.all_none'), t('streams.all_empty'));
+  } else {
+    if (!body.kept) fill(body);
+    keep(body, items, seriesKey, seriesRow, updateSeries);
+  }
+  put($('#all-count'), items.length ? t('streams.all_shown', { shown: items.length, n: total }) : '');
+  const isMore = next !== null && next !== undefined;
+  $('#all-foot').hidden = !isMore;
+  $('#all-more').hidden = shown >= PAGE_MAX;
+  put($('#all-hint'), isMore && shown >= PAGE_MAX ? t('streams.narrow') : '');
+  if (!current && !isFiltered) chooseFirst(items);
+}
+
+const refreshAll = poll(loadAll, 3000);
+const filterSoon = debounce(() => {
+  shown = PAGE;
+  loadAll();
+}, 250);
+filters.addEventListener('input', filterSoon);
+filters.addEventListener('reset', () => setTimeout(filterSoon));
+filters.addEventListener('submit', (event) => {
+  event.preventDefault();
+  filterSoon();
+});
+$('#all-more').addEventListener('click', () => {
+  shown = Math.min(PAGE_MAX, shown + PAGE * 4);
+  loadAll();
+});
+
+/* ---- candles ---- */
+
+let current = null; // {market, symbol, interval}
+let chart = null;
+let feed = null;
+let wanted = ROWS;
+let retry;
+const canvas = $('#candles');
+const marketBox = $('#chart-market');
+const symbolBox = $('#chart-symbol');
+
+function chooseFirst(items) {
+  const asAddress = new URLSearchParams(location.search);
+  const [market, symbol, interval] = ['market', 'symbol', 'interval'].map((name) => asAddress.get(name));
+  if (market && symbol) {
+    choose({ market, symbol, interval });
+    return;
+  }
+  const candles = items.filter((one) => one.interval !== TICKER);
+  const likes = [(one) => one.symbol === 'BTCUSDT' && one.interval === '1m', (one) => one.interval === '1m', () => true];
+  const best = likes.map((like) => candles.find((one) => one.rows > 0 && like(one))).find(Boolean) ?? candles[0];
+  if (best) choose(best, { remember: false });
+  else chartSays('candles', t('streams.chart_none'), t('streams.all_empty'));
+}
+
+function chartSays(symbol, title, text = '', action = undefined) {
+  canvas.hidden = $('#candle-head').hidden = true;
+  fill($('#candles-state'), stateBox(symbol, title, text, action));
+}
+
+function showHead(row) {
+  const head = $('#candle-head');
+  if (!row || !current) return;
+  const part = (name, value) => el('span', { class: 'figure' }, el('span', {}, t(`streams.${name}`)), value);
+  const plain = (text) => (/\./.test(text) ? text.replace(/0+$/, '').replace(/\.$/, '') : text);
+  const priced = (text) => (chart ? Number(text).toFixed(chart.precision) : text);
+  const change = Number(row[1]) ? (Number(row[4]) / Number(row[1]) - 1) * 100 : 0;
+  const tone = Number(row[4]) >= Number(row[1]) ? 'up-text' : 'down-text';
+  fill(head, el('strong', {}, `${current.symbol} · ${marketName(current.market)} · ${current.interval}`), time(row[0]),
+    part('open', priced(row[1])), part('high', priced(row[2])), part('low', priced(row[3])), part('close', el('b', { class: tone }, priced(row[4]))),
+    el('span', { class: tone }, `${change >= 0 ? '+' : '−'}${Math.abs(change).toFixed(2)} %`), part('volume', plain(String(row[5]))),
+    lengthS(current.interval) >= 86400 && el('span', { class: 'soft' }, t('streams.chart_utc')));
+}
+
+function stopChart() {
+  clearTimeout(retry);
+  feed?.close();
+  feed = null;
+  chart?.remove();
+  chart = null;
+  fill(canvas);
+  $('#chart-link').hidden = true;
+}
+
+const address = (limit) => `klines${query({ ...current, limit })}`;
+
+async function loadCandles({ keepView = false } = {}) {
+  const mine = current;
+  const name = `${mine.symbol} ${mine.interval}`;
+  let rows;
+  try {
+    rows = await api('GET', address(wanted));
+  } catch (error) {
+    if (mine !== current || isOff(error)) return;
+    stopChart();
+    if (error.status === 404) chartSays('candles', t('streams.chart_gone', { name }));
+    else chartSays('warning', t('app.failed'), errorText(error), button(t('app.retry'), () => loadCandles(), { symbol: 'refresh' }));
+    return;
+  }
+  if (mine !== current) return;
+  if (!rows.length) {
+    stopChart();
+    chartSays('loading', t('streams.chart_not_ready', { name }));
+    retry = setTimeout(() => mine === current && loadCandles(), 2000);
+    return;
+  }
+  if (!window.LightweightCharts) {
+    chartSays('warning', t('dashboard.chart.library'));
+    return;
+  }
+  fill($('#candles-state'));
+  canvas.hidden = $('#candle-head').hidden = false;
+  if (!chart) {
+    mark(canvas, 'aria-label', t('streams.chart_label', { name: `${name} ${marketName(mine.market)}` }));
+    chart = new CandleChart(canvas, { language: locale, intervalS: lengthS(mine.interval), onHover: showHead, onLeftEdge: loadOlder });
+  }
+  chart.setRows(rows, { keep: keepView });
+  if (!feed) follow(mine);
+}
+
+function loadOlder() {
+  if (wanted >= ROWS_MAX || !chart || chart.rows.size < wanted) return;
+  wanted = ROWS_MAX;
+  loadCandles({ keepView: true });
+}
+
+function follow(mine) {
+  const badge = $('#chart-link');
+  const take = (row) => {
+    if (mine !== current || !chart) return;
+    if (!chart.update(row, lengthS(mine.interval) * 1000)) loadCandles({ keepView: true });
+  };
+  feed = new Feed({
+    events: `klines/events${query(mine)}`, event: 'kline', poll: address(3), every: 2000, isQuiet: true,
+    others: {
+      state: () => {},
+      end: ({ reason }) => {
+        if (reason === 'dropped' && mine === current) loadCandles();
+      },
+    },
+    read: (rows) => rows,
+    onData: (data) => (Array.isArray(data[0]) ? data.forEach(take) : take(data)),
+    onState: (state) => {
+      badge.hidden = false;
+      mark(badge, 'class', `pill ${{ live: 'ok', polling: 'warn', lost: 'bad', connecting: 'info' }[state] ?? ''}`);
+      put(badge, t(`dashboard.link.${state}`));
+    },
+    onError: (error) => error.status === 404 && mine === current && loadCandles(),
+  });
+}
+
+async function choose({ market, symbol, interval }, { move = false, remember = true } = {}) {
+  current = { market, symbol: symbol.trim().toUpperCase(), interval: interval && interval !== TICKER ? interval : '' };
+  const mine = current;
+  wanted = ROWS;
+  stopChart();
+  marketBox.value = market;
+  symbolBox.value = mine.symbol;
+  if (move) {
+    $('#chart-panel').scrollIntoView({ block: 'start' });
+    $('#chart-title').focus({ preventScroll: true });
+  }
+  if (!mine.symbol) {
+    fill($('#chart-intervals'));
+    chartSays('candles', t('streams.chart_empty'));
+    return;
+  }
+  let held;
+  try {
+    const { items } = await api('GET', `series${query({ market, symbol: mine.symbol, limit: PAGE_MAX })}`);
+    held = items.filter((one) => one.symbol === mine.symbol && one.interval !== TICKER).map((one) => one.interval);
+  } catch (error) {
+    if (mine === current && !isOff(error)) chartSays('warning', t('app.failed'), errorText(error));
+    return;
+  }
+  if (mine !== current) return;
+  held.sort((a, b) => INTERVALS.indexOf(a) - INTERVALS.indexOf(b));
+  if (!held.includes(mine.interval)) mine.interval = held.includes('1m') ? '1m' : held[0] ?? '';
+  fill($('#chart-intervals'), held.map((one) => el('button', { type: 'button', 'aria-pressed': String(one === mine.interval), onclick: () => pickInterval(one) }, one)));
+  if (remember) history.replaceState(null, '', `?${new URLSearchParams(mine)}`);
+  if (!mine.interval) {
+    chartSays('candles', t('streams.chart_gone', { name: `${marketName(market)} ${mine.symbol}` }));
+    return;
+  }
+  loadCandles();
+}
+
+function pickInterval(interval) {
+  current = { ...current, interval };
+  wanted = ROWS;
+  for (const one of $$('button', $('#chart-intervals'))) mark(one, 'aria-pressed', one.textContent === interval);
+  history.replaceState(null, '', `?${new URLSearchParams(current)}`);
+  stopChart();
+  loadCandles();
+}
+
+const suggest = debounce(async () => {
+  const text = symbolBox.value.trim();
+  try {
+    const { items } = await api('GET', `series${query({ market: marketBox.value, symbol: text, limit: 200 })}`);
+    const names = [...new Set(items.filter((one) => one.interval !== TICKER).map((one) => one.symbol))].slice(0, 50);
+    fill($('#chart-symbols'), names.map((name) => el('option', { value: name })));
+    if (names.includes(text.toUpperCase()) && text.toUpperCase() !== current?.symbol) pickSymbol();
+  } catch {
+    // only a help for typing
+  }
+}, 200);
+
+const pickSymbol = () => choose({ market: marketBox.value, symbol: symbolBox.value, interval: current?.interval });
+symbolBox.addEventListener('input', suggest);
+symbolBox.addEventListener('focus', suggest, { once: true });
+symbolBox.addEventListener('change', () => symbolBox.value.trim().toUpperCase() !== current?.symbol && pickSymbol());
+marketBox.addEventListener('change', () => {
+  suggest();
+  pickSymbol();
+});
+$('#pickers').addEventListener('submit', (event) => {
+  event.preventDefault();
+  pickSymbol();
+});
+
+loadingRow($('#rules'));
+loadingRow($('#all'));
+loadRules();
+refreshBackfill();
+refreshAll();

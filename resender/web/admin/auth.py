@@ -1,0 +1,299 @@
+"""Logging in and out, one's own password, sessions and tokens.
+
+Each handler ends with the rows the store gave it; secrets leave once, to whom they belong, and
+are stored as digests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resender import __version__
+from resender.errors import RouteError, TooManyLogins, Unauthorized
+from resender.passwords import WeakPassword, check_password, digest
+from resender.store import Repository, SessionRow, TokenRow, UnknownSession, UnknownUser, UserRow
+from resender.web.admin.base import (
+    COOKIE_PATH,
+    SESSION_COOKIE,
+    AdminBase,
+    AdminHandler,
+    AdminOpenHandler,
+)
+from resender.web.admin.forms import Field, wrong
+from resender.web.admin.logins import TOKEN_PREFIX, new_secret
+from resender.web.admin.proof import make_mark
+
+MARK_COOKIE = "resender_known"
+_MARK_AGE_S = 400 * 86400
+_TIME_MAX_MS = 2**53
+
+
+def set_mark(handler: AdminBase, user: UserRow) -> None:
+    """Let this browser show next time that it has logged in to the account before."""
+    handler.set_cookie(
+        MARK_COOKIE,
+        make_mark(user),
+        path=COOKIE_PATH,
+        max_age=_MARK_AGE_S,
+        httponly=True,
+        samesite="Strict",
+        secure=handler.is_tls,
+    )
+
+
+def accept_password(field: str, password: str, username: str) -> None:
+    """Refuse a password that is too easy to guess.
+
+    Raises: BadRequest that names the field; `data.reason` tells a program why.
+    """
+    try:
+        check_password(password, username)
+    except WeakPassword as error:
+        raise wrong(field, str(error), reason=error.reason) from None
+
+
+class LoginHandler(AdminOpenHandler):
+    """`POST /admin/api/login`."""
+
+    async def post(self) -> None:
+        body = self.read_json({"username": Field(str, longest=200), "password": Field(str, longest=1000)})
+        username = body["username"].strip()
+        tried = username[:64]
+        try:
+            user = await self.site.passwords.check(
+                username, body["password"], self.ip, self.get_cookie(MARK_COOKIE)
+            )
+        except TooManyLogins:
+            if self.site.is_first_refusal(self.ip, tried):
+                await self.note("", "login.throttled", tried)
+            raise
+        session = None if user is None else await self._begin(user)
+        if user is None or session is None:
+            await self.note("", "login.failed", tried)
+            raise Unauthorized("The user name or the password is wrong.")
+        self.send({"username": user.username, "must_change": user.must_change})
+
+    async def _begin(self, user: UserRow) -> SessionRow | None:
+        secret, now_ms = new_secret(), self.gateway.clock.now_ms()
+        config = self.gateway.config
+        agent = self.request.headers.get("User-Agent", "")
+        idle_before = now_ms - config.admin_idle_minutes * 60_000
+        created_before = now_ms - config.admin_session_hours * 3_600_000
+        old = self.get_cookie(SESSION_COOKIE)
+
+        def work(repository: Repository) -> SessionRow | None:
+            with repository.transaction():
+                repository.session_prune(idle_before, created_before)
+                replaced = repository.session_find(digest(old)) if old else None
+                if replaced is not None:
+                    repository.session_remove(replaced[0].id)
+                row = repository.session_add(
+                    user.id, digest(secret), self.ip, agent, now_ms, password_hash=user.password_hash
+                )
+                repository.user_note_login(user.id, self.ip, now_ms)
+                repository.audit_add(user.username, self.ip, "login", user.username)
+                return row
+
+        try:
+            row = await self.gateway.store.write(work)
+        except UnknownUser:  # disabled, removed or given another password just now
+            return None
+        self.site.logins.forget()
+        self.set_session_cookie(secret)
+        set_mark(self, user)
+        return row
+
+
+class LogoutHandler(AdminHandler):
+    """`POST /admin/api/logout`."""
+
+    login_only_writes = True
+    free_for_new = True
+
+    async def post(self) -> None:
+        assert self.session is not None
+        await self.gateway.store.session_remove(self.session.id)
+        self.site.logins.forget()
+        self.clear_session_cookie()
+        await self.audit("logout", self.user.username)
+        self.send({})
+
+
+class MeHandler(AdminHandler):
+    """`GET /admin/api/me`."""
+
+    def get(self) -> None:
+        self.send(
+            {
+                "username": self.user.username,
+                "must_change": self.user.must_change,
+                "ip": self.ip,
+                "session_id": None if self.session is None else self.session.id,
+                "scope": self.login.scope,
+                "version": __version__,
+                "time": self.gateway.clock.now_ms(),
+            }
+        )
+
+
+class PasswordHandler(AdminHandler):
+    """`POST /admin/api/password`: one's own."""
+
+    login_only_writes = True
+    free_for_new = True
+
+    async def post(self) -> None:
+        body = self.read_json({"old": Field(str, longest=1000), "new": Field(str, longest=1000)})
+        session, username = self.session, self.user.username
+        assert session is not None
+        accept_password("new", body["new"], username)
+        if body["new"] == body["old"]:
+            raise wrong("new", "The new password is the old one.", reason="same")
+        user = await self.site.passwords.check(username, body["old"], self.ip, self.get_cookie(MARK_COOKIE))
+        if user is None:
+            await self.audit("password.failed", username)
+            raise Unauthorized("The old password is wrong.", {"field": "old"})
+        new_hash = await self.site.passwords.hash(body["new"])
+        secret = new_secret()
+
+        def work(repository: Repository) -> UserRow:
+            with repository.transaction():
+                now = repository.user_get(user.id)
+                if now is None or now.password_hash != user.password_hash:
+                    raise UnknownSession(session.id)
+                changed = repository.user_update(
+                    user.id, password_hash=new_hash, must_change=False, keep_session_id=session.id
+                )
+                repository.session_renew(session.id, digest(secret))
+                repository.audit_add(self.login.actor, self.ip, "password.change", username)
+                return changed
+
+        try:
+            changed = await self.gateway.store.write(work)
+        except UnknownSession:  # ended, or the password changed, by somebody else just now
+            raise Unauthorized from None
+        finally:
+            self.site.logins.forget()
+        self.set_session_cookie(secret)
+        set_mark(self, changed)
+        self.send({})
+
+
+class SessionsHandler(AdminHandler):
+    """`GET /admin/api/sessions`: one's own; `DELETE`: log out everywhere else."""
+
+    login_only_writes = True
+
+    async def get(self) -> None:
+        rows = await self.gateway.store.session_list(self.user.id)
+        now_ms, config = self.gateway.clock.now_ms(), self.gateway.config
+        idle_ms, longest_ms = config.admin_idle_minutes * 60_000, config.admin_session_hours * 3_600_000
+        live = [r for r in rows if now_ms - r.last_seen_ms < idle_ms and now_ms - r.created_ms < longest_ms]
+        self.send({"items": [self._shown(row) for row in live]})
+
+    def _shown(self, row: SessionRow) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "ip": row.ip,
+            "user_agent": row.user_agent,
+            "created": row.created_ms,
+            "last_seen": row.last_seen_ms,
+            "current": self.session is not None and row.id == self.session.id,
+        }
+
+    async def delete(self) -> None:
+        assert self.session is not None
+        count = await self.gateway.store.session_remove_others(self.user.id, self.session.id)
+        self.site.logins.forget()
+        await self.audit("session.end_others", self.user.username, {"sessions": count})
+        self.send({"removed": count})
+
+
+class SessionHandler(AdminHandler):
+    """`DELETE /admin/api/sessions/<id>`: one of one's own."""
+
+    login_only_writes = True
+
+    async def delete(self, row_id: str) -> None:
+        session_id = int(row_id)
+        if not await self.gateway.store.session_remove(session_id, self.user.id):
+            raise RouteError(f"You have no session {session_id}.")
+        self.site.logins.forget()
+        if self.session is not None and session_id == self.session.id:
+            self.clear_session_cookie()
+        await self.audit("session.end", self.user.username, {"session": session_id})
+        self.send({})
+
+
+class TokensHandler(AdminHandler):
+    """`GET` and `POST /admin/api/tokens`: one's own personal access tokens."""
+
+    login_only_writes = True
+
+    async def get(self) -> None:
+        rows = await self.gateway.store.token_list(self.user.id)
+        self.send({"items": [shown_token(row) for row in rows]})
+
+    async def post(self) -> None:
+        body = self.read_json(
+            {
+                "name": Field(str, longest=100),
+                "scope": Field(str, "read", choices=("read", "write")),
+                "expires": Field(int, None, nullable=True, low=0, high=_TIME_MAX_MS),
+            }
+        )
+        name = body["name"].strip()
+        if not name:
+            raise wrong("name", "Give the token a name, to know later what it is for.")
+        expires_ms = body["expires"]
+        if expires_ms is not None and expires_ms <= self.gateway.clock.now_ms():
+            raise wrong("expires", "The token would have expired already; this is epoch milliseconds.")
+        token = TOKEN_PREFIX + new_secret()
+
+        def work(repository: Repository) -> TokenRow:
+            with repository.transaction():
+                row = repository.token_add(self.user.id, name, body["scope"], digest(token), expires_ms)
+                repository.audit_add(self.login.actor, self.ip, "token.add", name, None, _audited(row))
+                return row
+
+        try:
+            row = await self.gateway.store.write(work)
+        except UnknownUser:
+            raise Unauthorized from None
+        except ValueError as error:
+            raise wrong("name", str(error)) from None
+        self.send({**shown_token(row), "token": token}, 201)
+
+
+class TokenHandler(AdminHandler):
+    """`DELETE /admin/api/tokens/<id>`: revoke one of one's own."""
+
+    login_only_writes = True
+
+    async def delete(self, row_id: str) -> None:
+        token_id = int(row_id)
+        store = self.gateway.store
+        row = next((each for each in await store.token_list(self.user.id) if each.id == token_id), None)
+        if row is None or not await store.token_remove(token_id, self.user.id):
+            raise RouteError(f"You have no token {token_id}.")
+        self.site.logins.forget()
+        await self.audit("token.remove", row.name, _audited(row))
+        self.send({})
+
+
+def shown_token(row: TokenRow) -> dict[str, Any]:
+    """Return a token as the API shows it; its secret is nowhere any more."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "scope": row.scope,
+        "username": row.username,
+        "created": row.created_ms,
+        "expires": row.expires_ms,
+        "last_used": row.last_used_ms,
+        "last_used_ip": row.last_used_ip,
+    }
+
+
+def _audited(row: TokenRow) -> dict[str, Any]:
+    return {"id": row.id, "name": row.name, "scope": row.scope, "expires": row.expires_ms}

@@ -101,6 +101,7 @@ async function load() {
     next = null;
     failedRow(rows, error, load);
   }
+  $('#foot').hidden = pages.length < 2 && !next && !$('#foot-text').textContent;
   $('#newer').disabled = pages.length < 2;
   $('#older').disabled = !next;
 }

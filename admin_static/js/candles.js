@@ -25,14 +25,13 @@ export class CandleChart {
     this.offset = intervalS >= DAY_S ? 0 : offsetS();
     this.onHover = onHover;
     const shift = this.offset;
-    const name = shift || intervalS < DAY_S ? clock(language, intervalS < 60)
-      : new Intl.DateTimeFormat(language, { year: 'numeric', month: '2-digit', day: '2-digit', timeZone: 'UTC' });
+    const name = intervalS < DAY_S ? clock(intervalS < 60) : (ms) => new Date(ms).toISOString().slice(0, 10);
     this.canvas = canvas;
     this.chart = lib.createChart(canvas, {
       autoSize: true,
       ...layout(),
       handleScroll: { vertTouchDrag: false },
-      localization: { locale: language, timeFormatter: (time) => name.format((time - shift) * 1000) },
+      localization: { locale: language, timeFormatter: (time) => name((time - shift) * 1000) },
     });
     this.chart.applyOptions({
       timeScale: { timeVisible: intervalS < DAY_S, secondsVisible: intervalS < 60, rightOffset: 4, barSpacing: 8, minBarSpacing: 1 },

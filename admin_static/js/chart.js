@@ -1,6 +1,8 @@
 /* What lines.js and candles.js share: the look of TradingView Lightweight Charts (a global, loaded before) and local times.
  * Colours come from the style sheet. */
 
+import { timeText } from './core.js';
+
 export const lib = window.LightweightCharts;
 
 export function css(name) {
@@ -31,8 +33,5 @@ export function layout() {
 /* The library writes UTC on its axis: times are moved by the zone's offset of now, and moved back to be named. */
 export const offsetS = () => -new Date().getTimezoneOffset() * 60;
 
-export function clock(language, seconds) {
-  return new Intl.DateTimeFormat(language, {
-    month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: seconds ? '2-digit' : undefined, hour12: false,
-  });
-}
+/** Names a moment in local time, as the other tables of the pages do: 11-22 09:30 or 11-22 09:30:05. */
+export const clock = (seconds) => (ms) => timeText(ms).slice(5, seconds ? 19 : 16);

@@ -16,6 +16,7 @@ const LINK_TONES = { connecting: 'info', live: 'ok', polling: 'warn', lost: 'bad
 const has = (key) => t(key) !== key;
 const marketName = (name) => (has(`live.market.${name}`) ? t(`live.market.${name}`) : name);
 const poolName = (name) => (has(`live.pool.${name}`) ? t(`live.pool.${name}`) : name.replace(/^sapi:/, ''));
+const problemText = (word) => (has(`dashboard.problem.${word}`) ? t(`dashboard.problem.${word}`) : word || '');
 const isMain = (name) => !name.includes(':'); // each sapi path has a pool of its own, by the path's name
 const egressName = (name) => (name === 'default' ? t('dashboard.egress_default') : name);
 const locale = lang === 'zh' ? 'zh-CN' : 'en-GB';
@@ -109,8 +110,11 @@ function alertsOf(now) {
       const banned = row.closed_status === 418;
       found.push({ key: `closed ${keyOf(row)}`, tone: banned ? 'bad' : 'warn', text: t(banned ? 'dashboard.ban_418' : 'dashboard.ban_429', names), until: keyOf(row) });
     } else if (row.state === 'set_aside') {
-      const same = found.find((one) => one.key === `aside ${row.egress}`);
-      if (!same) found.push({ key: `aside ${row.egress}`, tone: 'warn', text: t('dashboard.set_aside', names), more: row.problem });
+      const key = `aside ${row.egress} ${row.problem}`;
+      const one = found.find((other) => other.key === key) ?? { key, tone: 'warn', text: t('dashboard.set_aside', names), markets: new Set() };
+      if (!one.markets.size) found.push(one);
+      for (const market of row.markets?.length ? row.markets : [row.pool]) one.markets.add(row.markets?.length ? marketName(market) : poolName(market));
+      one.more = [problemText(row.problem), [...one.markets].join(t('dashboard.comma'))].filter(Boolean).join(' · ');
     }
   }
   const region = now.upstreams.filter((one) => one.kind === 'region').map((one) => marketName(one.market));
@@ -180,7 +184,7 @@ function updateWeight(node, row) {
   const note = $('.bar-note', node);
   if (row.closed_s > 0) note.dataset.until = keyOf(row);
   else delete note.dataset.until;
-  put(note, row.closed_s > 0 ? left(keyOf(row)) : row.problem || '');
+  put(note, row.closed_s > 0 ? left(keyOf(row)) : problemText(row.problem));
   note.hidden = !note.textContent;
 }
 
@@ -215,7 +219,7 @@ function updateUpstream(node, one) {
 
 function showUpstreams(now) {
   keep($('#upstreams'), now.upstreams, (one) => one.market, (one) => el('li', {}, el('span', { class: 'dot', 'aria-hidden': 'true' }),
-    el('div', {}, el('strong', {}, marketName(one.market)), el('p'), el('time', { class: 'soft' }))), updateUpstream);
+    el('div', {}, el('div', { class: 'upstream-head' }, el('strong', {}, marketName(one.market)), el('time', { class: 'soft' })), el('p'))), updateUpstream);
   $('#upstreams-empty').hidden = now.upstreams.length > 0;
 }
 

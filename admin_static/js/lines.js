@@ -19,7 +19,7 @@ export class LineChart {
     this.canvas.after(this.note);
     this.canvas.setAttribute('role', 'img');
     const shift = (this.offset = offsetS());
-    const name = clock(language, true);
+    const name = clock(true);
     this.chart = lib.createChart(this.canvas, {
       autoSize: true,
       ...layout(),
@@ -28,7 +28,7 @@ export class LineChart {
       localization: {
         locale: language,
         priceFormatter: (value) => this.format(value),
-        timeFormatter: (time) => name.format((time - shift) * 1000),
+        timeFormatter: (time) => name((time - shift) * 1000),
       },
     });
     this.chart.applyOptions({
@@ -126,6 +126,8 @@ export class LineChart {
     }
     this.note.hidden = any;
     this.canvas.classList.toggle('is-empty', !any);
+    const isShort = times.length > 0 && times.at(-1) - times[0] < 20 * 60_000;
+    this.chart.applyOptions({ timeScale: { secondsVisible: isShort } });
     this.chart.timeScale().fitContent();
     this.showValues(null);
     const parts = [...this.lines.values()].filter((line) => line.last !== null)

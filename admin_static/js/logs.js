@@ -166,6 +166,7 @@ async function load({ quiet = false } = {}) {
     if (mine !== ticket || quiet) return;
     failedRow(rows, error, () => load());
     $('#foot-text').textContent = '';
+    $('#foot').hidden = pages.length < 2;
     for (const id of ['#newest', '#newer', '#older']) $(id).disabled = true;
   } finally {
     if (mine === ticket) $('#table').removeAttribute('aria-busy');
@@ -183,6 +184,7 @@ function show({ items, next }) {
   else if (log && !log.enabled) stateRow(rows, 'list', t('logs.empty_off'), t('logs.empty_off_text'));
   else stateRow(rows, 'list', t('logs.empty'), t('logs.empty_text'));
   $('#foot-text').textContent = !items.length ? '' : part ? t('logs.part', { n: items.length }) : tn('logs.page', items.length, { page: pages.length });
+  $('#foot').hidden = pages.length < 2 && !more && !items.length;
   $('#newest').disabled = pages.length < 2;
   $('#newer').disabled = pages.length < 2;
   $('#older').disabled = !more;

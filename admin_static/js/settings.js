@@ -11,12 +11,13 @@ const marketName = (name) => (has(`live.market.${name}`) ? t(`live.market.${name
 let settings = [];
 
 const helpOf = (one) => (has(`settings.help.${one.name}`) ? t(`settings.help.${one.name}`) : one.help);
-const isChanged = (one) => one.source !== 'default';
+// The file may name a setting and leave it as it is; of a secret only its source is known.
+const isChanged = (one) => (one.secret ? one.source !== 'default' && one.value !== '' : one.value !== one.default);
 const valueOf = (text) => (text === '' ? el('span', { class: 'soft' }, t('settings.empty_value')) : el('span', { class: 'set-value' }, text));
 
 function row(one) {
-  const source = has(`settings.source.${one.source}`) ? t(`settings.source.${one.source}`) : one.source;
-  const differs = isChanged(one) && !one.secret && one.value !== one.default;
+  const source = one.source === 'default' ? t('settings.source_default') : one.source;
+  const differs = isChanged(one) && !one.secret;
   return el('tr', {},
     el('td', { class: 'whole' }, el('span', { class: 'set-name' }, one.name)),
     cell(t('settings.value'), el('div', {}, valueOf(one.value), differs && el('div', { class: 'soft small' }, t('settings.default', { value: one.default === '' ? t('settings.empty_value') : one.default })))),
@@ -76,7 +77,7 @@ function line(one) {
     el('div', { class: `${tone}-text` }, text),
     lang !== 'en' && tone !== 'ok' && el('div', { class: 'soft small', lang: 'en' }, one.verdict),
     el('div', { class: 'timings' }, ms('dns_ms'), ms('tcp_ms'), ms('tls_ms'), ms('ping_ms'),
-      skew !== null && skew !== undefined && timing(t('settings.doc.skew'), t('live.ms', { n: `${skew > 0 ? '+' : ''}${number(Math.round(skew))}` })),
+      skew !== null && skew !== undefined && timing(t('settings.doc.skew'), t('live.ms', { n: `${Math.round(skew) > 0 ? '+' : ''}${number(Math.round(skew))}` })),
       one.used_weight && timing(t('settings.doc.weight'), one.used_weight))));
 }
 

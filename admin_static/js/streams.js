@@ -364,10 +364,13 @@ function showHead(row) {
   const priced = (text) => (chart ? Number(text).toFixed(chart.precision) : text);
   const change = Number(row[1]) ? (Number(row[4]) / Number(row[1]) - 1) * 100 : 0;
   const tone = Number(row[4]) >= Number(row[1]) ? 'up-text' : 'down-text';
-  fill(head, el('strong', {}, `${current.symbol} · ${marketName(current.market)} · ${current.interval}`), time(row[0]),
+  const isDays = lengthS(current.interval) >= 86400;
+  const utc = new Date(row[0]).toISOString();
+  const at = isDays ? el('time', { datetime: utc, title: utc }, utc.slice(0, 10)) : time(row[0]);
+  fill(head, el('strong', {}, `${current.symbol} · ${marketName(current.market)} · ${current.interval}`), at,
     part('open', priced(row[1])), part('high', priced(row[2])), part('low', priced(row[3])), part('close', el('b', { class: tone }, priced(row[4]))),
     el('span', { class: tone }, `${change >= 0 ? '+' : '−'}${Math.abs(change).toFixed(2)} %`), part('volume', plain(String(row[5]))),
-    lengthS(current.interval) >= 86400 && el('span', { class: 'soft' }, t('streams.chart_utc')));
+    isDays && el('span', { class: 'soft' }, t('streams.chart_utc')));
 }
 
 function stopChart() {

@@ -97,7 +97,7 @@ function makeRow(entry) {
     cell(t('whitelist.note'), note ? el('span', { title: note.length > 90 ? note : null }, note) : el('span', { class: 'soft' }, '–'), note ? 'note wrap-any' : 'blank'),
     cell(t('whitelist.may_call'), el('span', { class: 'form-switch switch-only' }, flip)),
     cell(t('whitelist.last_seen'), time(entry.last_seen, { empty: t('app.never') })),
-    cell(t('whitelist.calls'), el('span', {}, number(entry.calls)), 'num'),
+    cell(t('whitelist.calls'), el('span', {}, number(entry.calls)), entry.calls ? 'num' : 'num blank'),
     cell('', el('div', { class: 'row-actions' },
       iconButton('edit', t('whitelist.edit_of', { address }), () => openEdit(entry)),
       iconButton('trash', t('whitelist.delete_of', { address }), (event) => remove(entry, event.currentTarget), { danger: true }))));

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from resender.core.client_shares import ClientShares
@@ -314,13 +314,33 @@ class Governor:
             aside.pause_s = min(_ASIDE_MAX_S, aside.pause_s * 2 or _ASIDE_FIRST_S)
             aside.until_mono = mono + aside.pause_s
 
-    def close(self, grant: Grant, status: int, pause_s: float, mono: float) -> None:
+    def fill(self, grant: Grant, mono: float) -> None:
+        """What is behind a way has no weight left for such a call; it may still have some for orders."""
+        if not grant.charge.is_order:
+            budget = grant.reservation.budget
+            budget.roll(self.clock.low_ms(mono))
+            budget.used = max(budget.used, math.ceil(budget.limit * self._parts[CLIENT]))
+
+    def close(self, grant: Grant, status: int, pause_s: float, mono: float) -> Callable[[], None]:
         """A 429 or 418 came: nothing more goes into that pool there until it is over.
 
-        A ban of one sapi path closes all of sapi; USD-M and COIN-M are one pool.
+        A ban of one sapi path closes all of sapi; USD-M and COIN-M are one pool. Return what puts
+        things back as they were, for a pause that was only guessed.
         """
-        pool = grant.charge.pool
-        self.close_pool(grant.way, pool_group(pool) if status == 418 else pool, status, mono + pause_s)
+        way, pool = grant.way, grant.charge.pool
+        if status == 418:
+            pool = pool_group(pool)
+        before = way.closed.get(pool)
+        self.close_pool(way, pool, status, mono + pause_s)
+        after = way.closed[pool]
+
+        def undo() -> None:
+            if way.closed.get(pool) is after:
+                del way.closed[pool]
+                if before is not None:
+                    way.closed[pool] = before
+
+        return undo
 
     def close_pool(self, way: Way, pool: str, status: int, until_mono: float) -> None:
         known = way.closed.get(pool)

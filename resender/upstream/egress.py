@@ -255,7 +255,7 @@ class EgressPool:
         status = response.status
         told: int | None = None
         retry_after = date = b""
-        is_ours = False
+        is_ours = is_kept = False
         for name, value in response.headers:
             kind = _kind(name)
             if not kind:
@@ -269,11 +269,12 @@ class EgressPool:
                 retry_after = value
             elif kind == _OURS:
                 is_ours = True
-            elif value in (b"hit", b"shared"):
-                # Another gateway answers from memory: an old date or its own, no weight of ours.
-                is_ours = True
-                told = None
-        if date and not is_ours and governor.clock.wants(mono):
+            else:
+                is_kept = value in (b"hit", b"shared")
+        if is_kept:  # out of another gateway's memory: used by nobody now
+            told = None
+        # What another gateway answers by itself has its own date, or an old one.
+        if date and not is_ours and not is_kept and governor.clock.wants(mono):
             self._read_date(date, grant.sent_mono, mono)
         governor.answered(grant, status, told, mono)
         response.egress = grant.way.name
@@ -281,7 +282,9 @@ class EgressPool:
         if told is not None and call.market not in self._metered:
             self._metered.add(call.market)
             self._on_metered(call.market)
-        if status in (418, 429):
+        if status == 429 and is_ours:
+            governor.fill(grant, mono)  # another gateway has no weight left for such a call
+        elif status in (418, 429):
             await self._close(grant, call, response, retry_after)
         elif status == 403 and is_ours and grant.way.spec.kind == "resender":
             grant.way.problems[call.market] = "not_whitelisted"
@@ -300,14 +303,16 @@ class EgressPool:
         pause_s = float(retry_after) if retry_after.isdigit() and len(retry_after) < 10 else 0.0
         # Closed before anything is awaited: other calls must not slip in meanwhile.
         is_order_limit = status == 429 and grant.charge.is_order
+        undo: Callable[[], object] = bool
         if not is_order_limit:
-            governor.close(grant, status, pause_s or self._default_pause_s(grant, status), mono)
+            undo = governor.close(grant, status, pause_s or self._default_pause_s(grant, status), mono)
         text = b""
         if is_order_limit or not pause_s:
             text = _readable(await response.peek())
         found = _BANNED_UNTIL.search(text)
         if found is not None and not pause_s:
-            pause_s = (int(found.group(1)) - self._clock.now_ms()) / 1000
+            pause_s = (int(found.group(1)) - governor.clock.low_ms(mono)) / 1000
+            undo()  # what was guessed may be longer than what is so
         pause_s = min(_MAX_PAUSE_S, pause_s if pause_s > 0 else self._default_pause_s(grant, status))
         if is_order_limit and _TOO_MANY_ORDERS.search(text):
             governor.pause_orders(call.key or "", grant.charge.pool, mono + pause_s)
@@ -322,8 +327,11 @@ class EgressPool:
     def _default_pause_s(self, grant: Grant, status: int) -> float:
         if status == 418:
             return _BAN_S
-        low_ms = self.governor.clock.low_ms(self._clock.mono())
-        return max(1.0, grant.reservation.budget.wait_ms(low_ms) / 1000)
+        # To the end of the window, of the later one if two are possible.
+        clock, mono = self.governor.clock, self._clock.mono()
+        window_ms = grant.reservation.budget.window_ms
+        end_ms = (clock.high_ms(mono) // window_ms + 1) * window_ms
+        return max(1.0, (end_ms - clock.low_ms(mono)) / 1000)
 
 
 def _readable(body: bytes) -> bytes:

@@ -47,6 +47,7 @@ class _Remembered:
     egress: str
     body: bytes
     made_mono: float
+    memory_s: float
 
 
 class _Flight:
@@ -297,8 +298,9 @@ class Flights:
             return
         body = b"".join(flight.chunks)
         self._drop(flight.key)
+        self._sweep()
         self._memory[flight.key] = _Remembered(
-            answer.status, answer.reason, answer.headers, answer.egress, body, self._mono()
+            answer.status, answer.reason, answer.headers, answer.egress, body, self._mono(), flight.memory_s
         )
         self._memory_bytes += len(body)
         while self._memory_bytes > _MEMORY_BYTES:
@@ -318,8 +320,8 @@ class Flights:
         if kept is not None:
             self._memory_bytes -= len(kept.body)
 
-    def sweep(self, memory_s: float) -> None:
+    def _sweep(self) -> None:
         """Let go what is too old for anybody."""
-        limit = self._mono() - memory_s
-        for key in [key for key, kept in self._memory.items() if kept.made_mono < limit]:
+        now = self._mono()
+        for key in [key for key, kept in self._memory.items() if now - kept.made_mono >= kept.memory_s]:
             self._drop(key)

@@ -6,6 +6,7 @@ The rules are the store's, what they match is the market cache's. No state.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -44,34 +45,52 @@ class _PreloadBase(LiveHandler):
         except ValueError as error:
             raise wrong(_wrong_field(market, symbols), str(error)) from None
 
-    def shown(self, rule: PreloadRule, row: PreloadRow | None) -> dict[str, Any]:
-        """Return a rule as the API shows it; one without a row is from the settings."""
-        found = self._matched(rule)
-        return {
-            "id": row.id if row is not None else None,
-            "market": rule.market.value,
-            "symbols": rule.symbols_text,
-            "what": rule.what,
-            "created": row.created_ms if row is not None else None,
-            "source": "page" if row is not None else "settings",
-            "matches": found,
-            "series": found * len(rule.streams) if found is not None else None,
-        }
+    async def shown(self, rows: Sequence[PreloadRow | PreloadRule]) -> list[dict[str, Any]]:
+        """Return rules as the API shows them; those without a row are from the settings."""
+        found = [_item(row) if isinstance(row, PreloadRow) else (row, _fixed(row)) for row in rows]
+        tradable = self._tradable()
+        # Wildcards against hundreds of symbols: beside the loop.
+        counts = await asyncio.to_thread(lambda: [_count(rule, tradable) for rule, _ in found])
+        return [
+            {
+                **item,
+                "matches": count,
+                "series": count * len(rule.streams) if rule is not None and count is not None else count,
+            }
+            for (rule, item), count in zip(found, counts, strict=True)
+        ]
 
-    def _matched(self, rule: PreloadRule) -> int | None:
-        cache = self.gateway.cache
-        if cache is None or not cache.lines[rule.market].symbols.is_loaded:
-            return None
-        return len(matches(rule, cache.lines[rule.market].symbols.tradable))
+    async def shown_one(self, row: PreloadRow) -> dict[str, Any]:
+        return (await self.shown([row]))[0]
 
-    def shown_row(self, row: PreloadRow) -> dict[str, Any]:
-        try:
-            return self.shown(row.rule, row)
-        except ValueError as error:  # somebody wrote it into the table by hand
-            return {
-                "id": row.id, "market": row.market, "symbols": row.symbols, "what": row.what,
-                "created": row.created_ms, "source": "page", "matches": 0, "series": 0, "problem": str(error),
-            }  # fmt: skip
+    def _tradable(self) -> dict[Market, list[str]]:
+        """Return the symbols of the markets that have told them."""
+        lines = self.gateway.cache.lines if self.gateway.cache is not None else {}
+        return {m: list(line.symbols.tradable) for m, line in lines.items() if line.symbols.is_loaded}
+
+
+def _fixed(rule: PreloadRule) -> dict[str, Any]:
+    return {
+        "id": None, "market": rule.market.value, "symbols": rule.symbols_text, "what": rule.what,
+        "created": None, "source": "settings",
+    }  # fmt: skip
+
+
+def _item(row: PreloadRow) -> tuple[PreloadRule | None, dict[str, Any]]:
+    item = {
+        "id": row.id, "market": row.market, "symbols": row.symbols, "what": row.what,
+        "created": row.created_ms, "source": "page",
+    }  # fmt: skip
+    try:
+        return row.rule, item
+    except ValueError as error:  # somebody wrote it into the table by hand
+        return None, {**item, "problem": str(error)}
+
+
+def _count(rule: PreloadRule | None, tradable: Mapping[Market, Sequence[str]]) -> int | None:
+    if rule is None:
+        return 0
+    return len(matches(rule, tradable[rule.market])) if rule.market in tradable else None
 
 
 def _wrong_field(market: str, symbols: str) -> str:
@@ -88,9 +107,8 @@ class PreloadsHandler(_PreloadBase):
     """`GET` and `POST /admin/api/preload`."""
 
     async def get(self) -> None:
-        fixed = [self.shown(rule, None) for rule in parse_preload(self.gateway.config.preload)]
         rows = await self.gateway.store.preload_list()
-        self.send({"items": [*fixed, *(self.shown_row(row) for row in rows)]})
+        self.send({"items": await self.shown([*parse_preload(self.gateway.config.preload), *rows])})
 
     async def post(self) -> None:
         rule = self.read_rule()
@@ -99,7 +117,7 @@ class PreloadsHandler(_PreloadBase):
         except DuplicateRule as error:
             raise Conflict(str(error), {"id": error.row.id}) from None
         await self.audit("preload.add", str(row), None, _audited(row))
-        self.send(self.shown_row(row), 201)
+        self.send(await self.shown_one(row), 201)
 
 
 class PreloadHandler(_PreloadBase):
@@ -114,7 +132,7 @@ class PreloadHandler(_PreloadBase):
         except UnknownRule as error:
             raise RouteError(str(error)) from None
         await self.audit("preload.change", str(row), _audited(before), _audited(row))
-        self.send(self.shown_row(row))
+        self.send(await self.shown_one(row))
 
     async def delete(self, row_id: str) -> None:
         before = await self._find(row_id)
@@ -147,7 +165,7 @@ class EstimateHandler(_PreloadBase):
             )
         tradable = await _symbols(cache, rule.market)
         line, share = cache.lines[rule.market], cache.shares[POOLS[rule.market]]
-        found = matches(rule, tradable)
+        found = await asyncio.to_thread(matches, rule, tradable)
         cost = estimate(
             rule,
             found,

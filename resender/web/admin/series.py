@@ -5,8 +5,8 @@ It reads the cache and asks Binance nothing. No state.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from heapq import nsmallest
 from typing import Any
 
@@ -32,6 +32,8 @@ CHART_MAX = 20_000
 # At most four times a second.
 _LOOK_S = 0.25
 _MOST_ROWS = 100
+# Thousands of series take some milliseconds: calls get their turn in between.
+_YIELD_EVERY = 500
 
 Found = tuple[tuple[int, str, int], KlineEntry | TickerEntry, MarketLine]
 
@@ -39,7 +41,7 @@ Found = tuple[tuple[int, str, int], KlineEntry | TickerEntry, MarketLine]
 class SeriesHandler(LiveHandler):
     """`GET /admin/api/series`."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         cache = self.cache()
         market = self.query_cached_market()
         symbol = self.query_text("symbol").upper()
@@ -52,7 +54,9 @@ class SeriesHandler(LiveHandler):
         for line in cache.lines.values():
             if market not in (None, line.market):
                 continue
-            for entry in _entries(line, what):
+            for index, entry in enumerate(_entries(line, what), 1):
+                if not index % _YIELD_EVERY:
+                    await asyncio.sleep(0)
                 if symbol and symbol not in entry.symbol:
                     continue
                 is_in = entry.state
@@ -82,13 +86,10 @@ class SeriesHandler(LiveHandler):
         return markets[parts[0]], parts[1], _ORDER[parts[2]]
 
 
-def _entries(line: MarketLine, what: str | None) -> Iterator[KlineEntry | TickerEntry]:
-    if what != BOOK_TICKER:
-        for entry in line.klines.values():
-            if what in (None, entry.interval):
-                yield entry
-    if what in (None, BOOK_TICKER):
-        yield from line.tickers.values()
+def _entries(line: MarketLine, what: str | None) -> list[KlineEntry | TickerEntry]:
+    klines = line.klines.values() if what != BOOK_TICKER else ()
+    tickers = line.tickers.values() if what in (None, BOOK_TICKER) else ()
+    return [*(entry for entry in klines if what in (None, entry.interval)), *tickers]
 
 
 def _item(entry: KlineEntry | TickerEntry, line: MarketLine) -> dict[str, Any]:

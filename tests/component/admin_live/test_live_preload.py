@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resender.core.markets import Market
 from tests.component.admin_live.live_support import log_in
 from tests.component.cache_support import bench
+from tests.support.client import call
 from tests.support.running import make_config, running, wait_until
 
 pytestmark = pytest.mark.component
@@ -130,8 +132,6 @@ async def test_estimate_for_a_market_that_is_off_is_refused(tmp_path: Path) -> N
 async def test_foreign_page_and_read_token_change_nothing(tmp_path: Path) -> None:
     async with running(make_config(tmp_path)) as run:
         me = await log_in(run.gateway, run.port)
-        from tests.support.client import call
-
         token = (await me.send("POST", "tokens", {"name": "r", "scope": "read", "expires": None})).json()[
             "token"
         ]
@@ -149,3 +149,18 @@ async def test_foreign_page_and_read_token_change_nothing(tmp_path: Path) -> Non
         assert (await run.gateway.store.preload_list()) == []
         read = await call(run.port, "GET", "/admin/api/preload", (("Authorization", f"Bearer {token}"),))
         assert read.status == 200
+
+
+async def test_rule_somebody_wrote_into_the_table_by_hand_is_shown_with_its_problem(tmp_path: Path) -> None:
+    async with running(make_config(tmp_path)) as run:
+        me = await log_in(run.gateway, run.port)
+        made = (await me.send("POST", "preload", RULE)).json()
+
+        def spoil(repository: Any) -> None:
+            repository.models.preload.update(what="7m").execute()
+
+        await run.gateway.store.run(spoil)
+        item = (await me.json("preload"))["items"][0]
+        assert (item["id"], item["what"], item["matches"], item["series"]) == (made["id"], "7m", 0, 0)
+        assert "7m" in item["problem"]
+        assert (await me.send("DELETE", f"preload/{made['id']}")).status == 200

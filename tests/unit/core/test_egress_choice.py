@@ -104,10 +104,14 @@ def test_an_unpinned_key_moves_only_while_its_way_cannot_connect() -> None:
     assert one.may_move(SPOT, "k", [home])
     assert get(one, ACCOUNT, 5.1, key="k", but=[home]).way is not home
     assert get(one, ACCOUNT, 5.1, key="k").way is not home
-    assert get(one, ACCOUNT, 6.0, key="k").way is home
-    # A call that was sent and lost tells nothing about the way.
-    one.unanswered(get(one, ACCOUNT, 6.0, key="k"), 6.1)
-    assert get(one, ACCOUNT, 6.1, key="k").way is home
+    trial = get(one, ACCOUNT, 6.0, key="k")
+    assert trial.way is home
+    # One call tries; until it has been answered the others do not wait for the same failure.
+    assert get(one, ACCOUNT, 6.1, key="k").way is not home
+    one.answered(trial, 200, None, 6.2)
+    # A call that was sent and lost moves no key.
+    one.lost(get(one, ACCOUNT, 6.2, key="k"), 6.2)
+    assert get(one, ACCOUNT, 6.2, key="k").way is home
     # Nor does a way that is full or closed give its keys away.
     one.close_pool(home, "spot", 429, 60.0)
     assert refused(one, ACCOUNT, 6.2, key="k").answer.status == 429
@@ -128,6 +132,56 @@ def test_a_way_set_aside_comes_back_with_a_growing_pause_and_is_forgiven_by_an_a
     one.answered(one.admit(SPOT, Charge(0, "spot"), mono, but=one.ways[1:]), 200, None, mono)
     assert not bad.aside
     assert not bad.is_aside(SPOT, mono)
+
+
+def test_unsigned_calls_avoid_a_way_that_lost_a_call_until_it_answers() -> None:
+    one = governor()
+    grant = get(one, TRADES)
+    bad = grant.way.name
+    other = next(each for each in (get(one, TRADES) for _ in range(9)) if each.way is grant.way)
+    assert one.lost(grant, 6.0)
+    assert not one.lost(other, 6.0)  # known by now
+    assert {row["state"] for row in one.status(6.0) if row["egress"] == bad} == {"set_aside"}
+    assert bad not in {get(one, TRADES, 100.0).way.name for _ in range(9)}
+    home = [key for key in KEYS if one._order_for(SPOT, key, hashlib.sha256(key.encode()).digest())[0].name == bad]
+    trial = get(one, ACCOUNT, 100.0, key=home[0])
+    assert trial.way.name == bad
+    one.answered(trial, 200, None, 100.0)
+    assert bad in {get(one, TRADES, 100.0).way.name for _ in range(9)}
+
+
+def test_when_every_way_has_lost_calls_all_are_used_on() -> None:
+    one = governor()
+    for grant in [get(one, TRADES) for _ in range(9)]:
+        one.lost(grant, 6.0)
+    assert len({get(one, TRADES, 6.1).way.name for _ in range(9)}) == 3
+
+
+def test_an_only_way_is_never_in_doubt() -> None:
+    one = governor("127.0.0.2")
+    assert not one.lost(get(one, TRADES), 6.0)
+    assert get(one, TRADES, 6.0).way.name == "127.0.0.2"
+
+
+def test_one_call_tries_a_way_that_could_not_connect() -> None:
+    one = governor()
+    bad = one.ways[0]
+    one.unreachable(get(one, TRADES, 5.0, but=one.ways[1:]), 5.0)
+    names = [get(one, TRADES, 6.0).way.name for _ in range(12)]
+    assert names.count(bad.name) == 1
+    # The one that tried was given up by its client: another may try later.
+    assert bad.name not in {get(one, TRADES, 10.9).way.name for _ in range(9)}
+    assert [get(one, TRADES, 11.1).way.name for _ in range(9)].count(bad.name) == 1
+
+
+def test_a_gateway_behind_that_has_no_weight_left_gets_no_more_reads_in_this_window() -> None:
+    one = governor("127.0.0.2")
+    grant = get(one, TRADES)
+    one.answered(grant, 429, None, 5.0)
+    one.fill(grant, 5.0)
+    assert refused(one, "/api/v3/ping").answer.status == 429
+    get(one, "/api/v3/order", method="POST", key="k")
+    get(one, TRADES, 61.1)
 
 
 def test_many_calls_that_fail_at_once_lengthen_the_pause_once() -> None:
@@ -211,6 +265,21 @@ def test_a_ban_of_one_sapi_path_closes_all_of_sapi_and_a_429_only_that_path() ->
     assert refused(one, "/sapi/v1/never/heard/of").answer.status == 418
     get(one, TRADES)
     get(one, first, 105.1)
+
+
+def test_a_pause_that_was_only_guessed_can_be_taken_back() -> None:
+    one = governor("127.0.0.2")
+    first, second = get(one, TRADES), get(one, TRADES)
+    one.close(first, 429, 10.0, 5.0)
+    undo = one.close(second, 418, 120.0, 5.0)
+    undo()
+    undo()
+    assert refused(one, TRADES, 6.0).retry_after_s == 9
+    assert refused(one, TRADES, 6.0).answer.status == 429
+    undo = one.close(second, 418, 120.0, 5.0)
+    one.close(first, 418, 500.0, 5.0)  # meanwhile something longer came
+    undo()
+    assert refused(one, TRADES, 6.0).retry_after_s == 499
 
 
 def test_a_shorter_pause_never_shortens_a_longer_one() -> None:

@@ -217,8 +217,13 @@ http {{
 
 
 @contextlib.contextmanager
-def gateway(python: str, folder: Path, upstream_url: str, *, with_log: bool) -> Iterator[Server]:
-    """Run this gateway with default settings, every market at `upstream_url`, loopback let in."""
+def gateway(
+    python: str, folder: Path, upstream_url: str, *, with_log: bool, **settings: str
+) -> Iterator[Server]:
+    """Run this gateway with default settings, every market at `upstream_url`, loopback let in.
+
+    Shape: `settings` are further ones, by their names without the prefix.
+    """
     name = "gateway+log" if with_log else "gateway"
     port = free_port()
     data = folder / name.replace("+", "-")
@@ -232,6 +237,7 @@ def gateway(python: str, folder: Path, upstream_url: str, *, with_log: bool) -> 
         "RESENDER_WHITELIST": "127.0.0.1",
         "RESENDER_WEIGHT_LIMIT_SPOT": "10000000",  # the load must not be refused for weight
     }
+    env |= {f"RESENDER_{setting}": value for setting, value in settings.items()}
     run = [python, str(ROOT / "run.py")]
     switch = subprocess.run(
         [*run, "log", "on" if with_log else "off"],

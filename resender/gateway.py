@@ -355,7 +355,9 @@ class Gateway:
 
     def client_status(self) -> list[dict[str, Any]]:
         """List what each client has used, see `ClientShares.status`."""
-        return self.egress.governor.clients.status()
+        governor = self.egress.governor
+        window = int(governor.clock.low_ms(self.clock.mono()) // self.limits.window_ms)
+        return governor.clients.status(window)
 
     def _set_limit(self, market: Market, limit: int) -> int:
         """Take the limit exchangeInfo told for one address; return that of all ways out together."""

@@ -114,7 +114,7 @@ function start() {
 async function turn(change) {
   change();
   await load();
-  form.scrollIntoView({ block: 'nearest' });
+  form.scrollIntoView();
 }
 
 $('#older').addEventListener('click', () => turn(() => pages.push(String(next))));

@@ -20,7 +20,6 @@ function decimals(rows) {
 export class CandleChart {
   constructor(canvas, { language, intervalS, onHover, onLeftEdge }) {
     this.rows = new Map();
-    this.language = language;
     // Candles of a day and more begin at midnight UTC: in local time they would carry a wrong date.
     this.offset = intervalS >= DAY_S ? 0 : offsetS();
     this.onHover = onHover;

@@ -138,10 +138,17 @@ export class ApiError extends Error {
   }
 }
 
+// What a page asks by itself, with nobody at it for a minute, is no use of the log-in.
+let usedAt = performance.now();
+for (const type of ['pointerdown', 'keydown', 'wheel', 'touchstart']) {
+  addEventListener(type, () => { usedAt = performance.now(); }, { passive: true, capture: true });
+}
+
 /** Call /admin/api/<path>; gives the JSON answer, throws ApiError. Without a log-in it leads to the log-in page. */
 export async function api(method, path, body, { signal, timeout = 30000 } = {}) {
   const limit = AbortSignal.timeout(timeout);
   const init = { method, headers: { Accept: 'application/json' }, credentials: 'same-origin', cache: 'no-store' };
+  if (performance.now() - usedAt > 60_000) init.headers['X-Background'] = '1';
   init.signal = signal && AbortSignal.any ? AbortSignal.any([signal, limit]) : signal ?? limit;
   if (body !== undefined) {
     init.headers['Content-Type'] = 'application/json';

@@ -134,7 +134,7 @@ for (const name of ['range', 'status', 'market', 'errors']) {
 /* ---- the rows ---- */
 
 const tone = (status) => (!status ? 'bad' : status < 300 ? 'ok' : status < 400 ? 'info' : status < 500 ? 'warn' : 'bad');
-const milliseconds = (value) => (value === null || value === undefined ? '–' : `${number(Math.round(value * 10) / 10)} ms`);
+const milliseconds = (value) => (value === null || value === undefined ? '–' : `${number(value < 100 ? Math.round(value * 10) / 10 : Math.round(value))} ms`);
 const marketName = (market) => (market ? t(`market.${market}`) : '–');
 
 function makeRow(item) {
@@ -143,8 +143,9 @@ function makeRow(item) {
     cell(t('logs.time'), time(item.time, { milliseconds: true }), 'lead fw-normal'),
     cell(t('logs.status'), pill(item.status ? String(item.status) : t('logs.no_status'), tone(item.status))),
     cell(t('logs.market'), el('span', { class: 'text-nowrap' }, marketName(item.market))),
-    el('td', { class: 'whole request wrap-any' }, el('span', { class: 'method' }, item.method), ' ', el('span', { class: 'mono', title: item.path }, item.path),
-      item.error && el('div', { class: 'bad-text small' }, item.error)),
+    el('td', { class: 'whole request wrap-any' },
+      el('div', { class: 'clamp', title: item.path.length > 90 ? item.path : null }, el('span', { class: 'method' }, item.method), ' ', el('span', { class: 'mono' }, item.path)),
+      item.error && el('div', { class: 'bad-text small clamp' }, item.error)),
     cell(t('logs.ip'), el('span', { class: 'mono' }, item.ip), 'ip wrap-any'),
     cell(t('logs.duration'), el('span', {}, milliseconds(item.duration_ms)), 'num'),
     cell(t('logs.bytes'), el('span', {}, bytes(item.bytes)), 'num'),
@@ -195,7 +196,7 @@ function show({ items, next }) {
 async function turn(change) {
   change();
   await load();
-  $('#rows-title').parentElement.scrollIntoView({ block: 'nearest' });
+  $('#table').scrollIntoView();
 }
 
 $('#older').addEventListener('click', (event) => {

@@ -21,9 +21,12 @@ const lengthS = (interval) => parseInt(interval, 10) * LENGTH_S[interval.at(-1)]
 const ageText = (ms) => (ms === null || ms === undefined ? '–' : ms < 10000 ? t('live.ms', { n: number(Math.round(ms)) }) : duration(ms / 1000));
 
 /** The cache may be switched off in the settings: then there is nothing to show but that. */
+let isCacheOff = false;
+
 function isOff(error) {
-  const off = error instanceof ApiError && error.status === 404 && /switched off/.test(error.msg);
-  if (off) {
+  const off = isCacheOff || error instanceof ApiError && error.status === 404 && /switched off/.test(error.msg);
+  if (off && !isCacheOff) {
+    isCacheOff = true;
     $('#cache-off').hidden = false;
     for (const panel of $$('.live-part')) panel.hidden = true;
   }
@@ -229,6 +232,7 @@ function updateBackfill(node, one) {
 }
 
 async function loadBackfill() {
+  if (isCacheOff) return;
   try {
     const items = (await api('GET', 'backfill')).items.filter((one) => one.total > 0);
     keep($('#backfill'), items, (one) => one.pool, (one) => el('div', { class: 'bar-row' }, el('div', { class: 'bar-name' }, poolName(one.pool)), el('div', { class: 'bar-figure' }),
@@ -277,6 +281,7 @@ function updateSeries(row, one) {
 
 let asked = 0;
 async function loadAll() {
+  if (isCacheOff) return;
   const ticket = ++asked;
   const values = Object.fromEntries(new FormData(filters));
   const isFiltered = Object.values(values).some((value) => value.trim());

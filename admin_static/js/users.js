@@ -30,7 +30,7 @@ function makeRow(user) {
     onchange: (event) => toggle(user, event.target),
   });
   return el('tr', {},
-    el('th', { scope: 'row', class: 'lead' }, el('span', {}, name), user.self && [' ', pill(t('users.you'), 'info')], user.must_change && [' ', pill(t('users.must_change'), 'warn')]),
+    el('th', { scope: 'row', class: 'lead wrap-any' }, el('span', {}, name), user.self && [' ', pill(t('users.you'), 'info')], user.must_change && [' ', pill(t('users.must_change'), 'warn')]),
     cell(t('users.may_log_in'), el('span', { class: 'form-switch switch-only' }, flip)),
     cell(t('users.last_login'), time(user.last_login, { empty: t('app.never') })),
     cell(t('users.last_ip'), el('span', { class: 'mono' }, user.last_login_ip ?? '–'), user.last_login_ip ? '' : 'blank'),

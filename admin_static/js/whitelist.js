@@ -188,7 +188,7 @@ for (const [id, step] of [['#page-back', -PAGE], ['#page-on', PAGE]]) {
   $(id).addEventListener('click', () => {
     from += step;
     draw();
-    $('#entries-title').scrollIntoView({ block: 'nearest' });
+    $('#entries-title').scrollIntoView();
   });
 }
 
@@ -304,8 +304,8 @@ async function addMany(lines, enabled, field) {
   const text = ['address,note,enabled', ...lines.map((line) => [line.address, line.note, String(enabled)].map(quoted).join(','))].join('\n');
   const plan = await api('POST', 'whitelist/import', { text, dry_run: true });
   if (plan.errors.length) {
-    const number_of = (error) => lines[error.line - 2]?.line ?? error.line;
-    fieldError(field, plan.errors.slice(0, 8).map((error) => `${t('whitelist.line', { n: number_of(error) })} ${error.msg}`).join('\n'));
+    const lineOf = (error) => lines[error.line - 2]?.line ?? error.line;
+    fieldError(field, plan.errors.slice(0, 8).map((error) => `${t('whitelist.line', { n: lineOf(error) })} ${lineError(error)}`).join('\n'));
     return '';
   }
   if (plan.updated) {
@@ -409,9 +409,10 @@ onSubmit(importForm, async (sender) => {
 });
 
 /** What is wrong with a line, in the user's language where the reason is known. */
-function lineError(error, why) {
-  const key = `error.reason.${error.reason}`;
-  return has(key) ? t(key, error.data ?? {}) : why ? t(...why) : error.msg;
+function lineError(error) {
+  const why = mistake(error.text.split(/[,;\s]/)[0].replaceAll('"', ''));
+  if (error.reason === 'address' && why) return t(...why);
+  return has(`error.reason.${error.reason}`) ? t(`error.reason.${error.reason}`) : error.msg;
 }
 
 function drawPlan(plan) {
@@ -420,10 +421,8 @@ function drawPlan(plan) {
     fill(result, el('div', { class: `notice ${importNow.disabled ? 'info' : 'ok'}` }, icon(importNow.disabled ? 'info' : 'check'), el('p', {}, summary(plan))));
     return;
   }
-  const rows = plan.errors.slice(0, 100).map((error) => {
-    const why = mistake(error.text.split(/[,;\s]/)[0].replaceAll('"', ''));
-    return el('tr', {}, el('td', { class: 'num' }, number(error.line)), el('td', { class: 'mono' }, error.text.slice(0, 200)), el('td', {}, lineError(error, why)));
-  });
+  const rows = plan.errors.slice(0, 100).map((error) => el('tr', {},
+    el('td', { class: 'num' }, number(error.line)), el('td', { class: 'mono content wrap-any' }, error.text), el('td', {}, lineError(error))));
   fill(result,
     el('div', { class: 'notice bad mb-2' }, icon('warning'), el('p', {}, tn('whitelist.import_errors', plan.errors_total ?? plan.errors.length))),
     el('div', { class: 'table-wrap' }, el('table', { class: 'table small' },

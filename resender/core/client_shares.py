@@ -60,17 +60,16 @@ class ClientShares:
     def refuse(self, address: str) -> None:
         self._client(address).refused += 1
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self, window: int) -> list[dict[str, Any]]:
         """List the clients, most weight first.
 
-        Shape: [{"ip","calls","weight_minute","weight_total","refused"}].
+        Shape: [{"ip","calls","weight_minute","weight_total","refused"}]; `window` is the present one.
         """
-        newest = max((known[0] for c in self._clients.values() for known in c.pools.values()), default=0)
         rows: list[dict[str, Any]] = [
             {
                 "ip": address,
                 "calls": client.calls,
-                "weight_minute": sum(known[1] for known in client.pools.values() if known[0] == newest),
+                "weight_minute": sum(known[1] for known in client.pools.values() if known[0] == window),
                 "weight_total": client.total,
                 "refused": client.refused,
             }

@@ -278,6 +278,7 @@ class Governor:
             way.aside.pop(market, None)
         if way.doubts:
             way.doubts.discard(market)
+            way.dead.discard(market)
         if status == 451:
             way.problems[market] = "region"
         elif status == 403:
@@ -294,7 +295,7 @@ class Governor:
         """A call was sent and its connection failed or stayed silent: the way may be dead.
 
         Unsigned calls avoid it until one has been answered; keys stay, as theirs may be bound to
-        it. Return whether that is new.
+        it, until a ping has failed as well (`died`). Return whether that is new.
         """
         self.unanswered(grant, mono)
         way, market = grant.way, grant.market
@@ -302,6 +303,11 @@ class Governor:
             return False
         way.doubts.add(market)
         return True
+
+    def died(self, way: Way, market: Market) -> None:
+        """A ping on a way in doubt got no answer: it is left alone until one does."""
+        if market in way.doubts:
+            way.dead.add(market)
 
     def unreachable(self, grant: Grant, mono: float) -> None:
         """Nothing was sent: give the weight back and leave the way alone for a while."""

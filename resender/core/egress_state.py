@@ -71,7 +71,8 @@ class Way:
     """The state of one way out.
 
     Shape: `problem` is "region" (451), "waf" (403) or "" and belongs to the market's last answer.
-        `doubts` are the markets whose last call here was sent and got no answer.
+        `doubts` are the markets whose last call here was sent and got no answer, `dead` those of
+        them that did not answer a ping either.
     """
 
     spec: EgressSpec
@@ -80,6 +81,7 @@ class Way:
     closed: dict[str, Closure] = field(default_factory=dict)
     aside: dict[Market, Aside] = field(default_factory=dict)
     doubts: set[Market] = field(default_factory=set)
+    dead: set[Market] = field(default_factory=set)
     calls: dict[Market, int] = field(default_factory=dict)
     problems: dict[Market, str] = field(default_factory=dict)
 
@@ -89,7 +91,7 @@ class Way:
 
     def is_aside(self, market: Market, mono: float) -> bool:
         aside = self.aside.get(market)
-        return aside is not None and aside.until_mono > mono
+        return (aside is not None and aside.until_mono > mono) or market in self.dead
 
     def closure(self, pool: str, mono: float) -> Closure | None:
         """Return what keeps a pool closed now."""

@@ -17,6 +17,8 @@ HEADER = ("address", "note", "enabled")
 LINES_MAX = 5_000
 _FLAGS = {"": None, "1": True, "true": True, "yes": True, "on": True}
 _FLAGS |= {"0": False, "false": False, "no": False, "off": False}
+# The sign for NUL, which neither every database nor every CSV reader takes.
+_NUL = "\u2400"
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -63,7 +65,7 @@ def read_whitelist(text: str, *, note_max: int) -> tuple[list[Wish], list[LineEr
     errors: list[LineError] = []
     columns: tuple[str, ...] = HEADER
     is_first = True
-    for number, line, cells in _rows(text.removeprefix("\ufeff")):
+    for number, line, cells in _rows(text.removeprefix("\ufeff").replace("\0", _NUL)):
         if number > LINES_MAX:
             errors.append(LineError(number, "", f"There are more than {LINES_MAX} lines.", "lines"))
             break
@@ -96,6 +98,7 @@ def write_whitelist(rows: Iterable[tuple[str, str, bool]]) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(HEADER)
     for address, note, enabled in rows:
+        note = note.replace("\0", _NUL)
         writer.writerow((address, f"'{note}" if _is_formula(note) else note, "true" if enabled else "false"))
     return out.getvalue()
 

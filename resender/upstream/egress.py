@@ -238,7 +238,10 @@ class EgressPool:
             try:
                 grant = governor.admit(market, cost, self._clock.mono(), priority=OWN, but=others)
                 response = await self._send_through(grant, call)
-            except AnswerError:  # closed or full for now, or still dead
+            except EgressExhausted:  # closed or full for now
+                continue
+            except AnswerError:
+                governor.died(way, market)
                 continue
             try:
                 while await response.next_chunk():

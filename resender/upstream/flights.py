@@ -54,8 +54,8 @@ class _Flight:
     """One upstream answer and what has been read of it."""
 
     __slots__ = (
-        "answer", "base", "chunks", "error", "flights", "is_done", "is_driven", "key", "memory_s",
-        "readers", "size", "waiters",
+        "answer", "base", "chunks", "error", "flights", "is_done", "is_driven", "is_left", "key",
+        "memory_s", "readers", "sender", "size", "waiters",
     )  # fmt: skip
 
     def __init__(self, flights: Flights, key: Key, memory_s: float) -> None:
@@ -71,6 +71,9 @@ class _Flight:
         self.readers = 0
         self.is_done = False
         self.is_driven = False
+        # Who sends the call, and whether it does so for the others only.
+        self.sender: asyncio.Task[object] | None = None
+        self.is_left = False
         self.waiters: list[asyncio.Future[None]] = []
 
     def wake(self) -> None:
@@ -112,6 +115,8 @@ class _Flight:
 
     def leave(self) -> None:
         self.readers -= 1
+        if self.is_left and self.readers == 1 and self.answer is None and self.sender is not None:
+            self.sender.cancel()
         if self.readers == 0:
             self.flights.forget(self)
             if self.answer is not None:
@@ -253,6 +258,7 @@ class Flights:
             known.readers -= 1  # whoever had sent it went away: begin anew
         flight = _Flight(self, key, memory_s)
         flight.readers = 1
+        flight.sender = asyncio.current_task()
         self._flights[key] = flight
         try:
             answer = await send()
@@ -271,10 +277,16 @@ class Flights:
             flight.wake()
         return Reading(flight, answer, "")
 
-    def is_wanted(self, key: Key | None) -> bool:
-        """Tell whether others wait for the call that was sent under this key."""
+    def stays_for_others(self, key: Key | None, task: asyncio.Task[object]) -> bool:
+        """Tell whether a task whose client left has to go on, as others wait for what it sent.
+
+        Once the answer has begun any reader can read on; when the others leave, too, it is cancelled.
+        """
         flight = self._flights.get(key) if key is not None else None
-        return flight is not None and flight.readers > 1
+        if flight is None or flight.sender is not task or flight.answer is not None or flight.readers < 2:
+            return False
+        flight.is_left = True
+        return True
 
     def forget(self, flight: _Flight) -> None:
         """Nobody may join this one any more."""

@@ -61,6 +61,8 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         """
         pairs = headers_down(response.headers)
         self._note(response, pairs)
+        if self.is_gone and self.method in REPEATABLE:
+            return 0, None  # it only sent the call for others
         headers = WireHeaders(pairs)
         has_body = self.method != "HEAD" and response.status not in _NO_BODY_STATUS
         sent = 0
@@ -152,7 +154,8 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         if self.is_gone:
             return
         self.is_gone = True
-        # Others may wait for the answer to this very call.
-        wanted = self.gateway.flights.is_wanted(self.share_key)
-        if self.method in REPEATABLE and self.task is not None and not wanted:
-            self.task.cancel()
+        task = self.task
+        if self.method not in REPEATABLE or task is None:
+            return
+        if not self.gateway.flights.stays_for_others(self.share_key, task):
+            task.cancel()

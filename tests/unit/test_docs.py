@@ -9,6 +9,7 @@ import argparse
 import ast
 import asyncio
 import inspect
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -130,6 +131,27 @@ def test_metrics_table_has_every_metric(name: str) -> None:
 @each_readme
 def test_every_metric_named_in_the_text_exists(name: str) -> None:
     assert set(re.findall(r"`(resender_[a-z_]+)", read(name))) <= exposed_metrics()
+
+
+def test_grafana_dashboard_asks_for_metrics_and_labels_that_exist() -> None:
+    dashboard = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text("utf-8"))
+    labels = {
+        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in table("README.md", "`resender_.*`")
+    }
+    asked: set[str] = set()
+    for panel in dashboard["panels"]:
+        assert panel["datasource"]["uid"] == "${datasource}"
+        for target in panel["targets"]:
+            names = {name.removesuffix("_bucket") for name in re.findall(r"resender_[a-z_]+", target["expr"])}
+            assert names, panel["title"]
+            asked |= names
+            known = {"le", "instance"}.union(*(labels[name] for name in names))
+            words = re.findall(r"by \(([^)]*)\)", target["expr"])
+            used = {label.strip() for word in words for label in word.split(",")}
+            used |= set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            assert used <= known, (panel["title"], used - known)
+    assert asked <= exposed_metrics()
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
 # --- command line ------------------------------------------------------------------------------

@@ -210,7 +210,8 @@ class AdminHandler(AdminBase):
 
     async def prepare(self) -> None:
         await super().prepare()
-        login = await self.find_login()
+        # What a page left open asks by itself does not keep a log-in alive.
+        login = await self.find_login(touch="X-Background" not in self.request.headers)
         if login is None:
             self._refuse_stranger()
             return

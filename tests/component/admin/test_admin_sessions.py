@@ -70,6 +70,20 @@ async def test_session_ends_when_it_is_not_used(tmp_path: Path, upstream: RawUps
         assert await run.gateway.store.session_list(1) == []
 
 
+async def test_a_page_nobody_is_at_keeps_no_session_alive(tmp_path: Path, upstream: RawUpstream) -> None:
+    moved = MovedClock()
+    settings = {"admin_password": PASSWORD, "admin_idle_minutes": 30, "cache_enabled": False}
+    async with running(make_config(tmp_path, upstream.url, **settings), clock=moved.clock) as run:
+        browser = Browser(run.port)
+        await browser.log_in()
+        background = ("X-Background", "1")
+        for _ in range(2):
+            moved.move(14 * 60)
+            assert (await browser.send("GET", "me", None, background)).status == 200
+        moved.move(3 * 60)
+        assert (await browser.send("GET", "me", None, background)).status == 401
+
+
 async def test_session_ends_after_its_longest_time_even_when_used(
     tmp_path: Path, upstream: RawUpstream
 ) -> None:

@@ -143,11 +143,30 @@ def test_unsigned_calls_avoid_a_way_that_lost_a_call_until_it_answers() -> None:
     assert not one.lost(other, 6.0)  # known by now
     assert {row["state"] for row in one.status(6.0) if row["egress"] == bad} == {"set_aside"}
     assert bad not in {get(one, TRADES, 100.0).way.name for _ in range(9)}
-    home = [key for key in KEYS if one._order_for(SPOT, key, hashlib.sha256(key.encode()).digest())[0].name == bad]
+    home = [
+        key for key in KEYS if one._order_for(SPOT, key, hashlib.sha256(key.encode()).digest())[0].name == bad
+    ]
     trial = get(one, ACCOUNT, 100.0, key=home[0])
     assert trial.way.name == bad
     one.answered(trial, 200, None, 100.0)
     assert bad in {get(one, TRADES, 100.0).way.name for _ in range(9)}
+
+
+def test_keys_leave_a_way_that_does_not_answer_pings_either_and_come_home() -> None:
+    one = governor()
+    home = get(one, ACCOUNT, key="k").way
+    one.died(home, SPOT)  # not in doubt: answered meanwhile
+    assert get(one, ACCOUNT, key="k").way is home
+    one.lost(get(one, ACCOUNT, key="k"), 6.0)
+    one.died(home, SPOT)
+    assert get(one, ACCOUNT, 500.0, key="k").way is not home
+    assert get(one, UM_TRADES, 500.0, market=UM, key="k").way is home
+    ping = one.admit(
+        SPOT, Charge(1, "spot"), 500.0, priority=OWN, but=[way for way in one.ways if way is not home]
+    )
+    assert ping.way is home
+    one.answered(ping, 200, None, 500.0)
+    assert get(one, ACCOUNT, 500.0, key="k").way is home
 
 
 def test_when_every_way_has_lost_calls_all_are_used_on() -> None:
@@ -362,8 +381,8 @@ def test_a_greedy_client_gets_its_share_and_no_more() -> None:
     get(one, "/api/v3/order", method="POST", key="k", client="10.0.0.1")
     get(one, UM_TRADES, market=UM, client="10.0.0.1")
     get(one, TRADES, 61.1, client="10.0.0.1")
-    assert [row["ip"] for row in one.clients.status()][-1] == "10.0.0.2"
-    assert next(row for row in one.clients.status() if row["ip"] == "10.0.0.1")["refused"] == 1
+    assert [row["ip"] for row in one.clients.status(0)][-1] == "10.0.0.2"
+    assert next(row for row in one.clients.status(0) if row["ip"] == "10.0.0.1")["refused"] == 1
 
 
 def test_the_share_holds_for_keyed_calls_on_whatever_way_and_while_a_way_is_closed() -> None:
@@ -461,7 +480,7 @@ def test_no_key_and_nothing_made_of_it_is_shown() -> None:
         get(one, "/sapi/v1/convert/getQuote", method="POST", key=key)
         one.pause_orders(key, "spot", 50.0)
     one.close_pool(one.ways[0], "spot", 418, 100.0)
-    shown = json.dumps([one.status(5.0), one.dump(5.0, 0), one.clients.status(), list(one.refused)])
+    shown = json.dumps([one.status(5.0), one.dump(5.0, 0), one.clients.status(0), list(one.refused)])
     for key in KEYS[:3]:
         assert key[:8] not in shown
         assert hashlib.sha256(key.encode()).hexdigest()[:8] not in shown

@@ -183,7 +183,7 @@ async def test_when_the_sender_goes_before_the_answer_another_one_sends(
     await settle()
     others = [asyncio.ensure_future(flights.get(("k",), upstream.send)) for _ in range(3)]
     await settle()
-    assert flights.is_wanted(("k",))
+    assert flights.stays_for_others(("k",), leader)
     leader.cancel()
     await settle()
     upstream.answers.put_nowait(Made().give(b"x", b""))
@@ -210,7 +210,7 @@ async def test_a_large_body_for_one_client_is_not_kept(flights: Flights, upstrea
     while await reading.next_chunk():
         most = max(most, sum(len(chunk) for chunk in reading._flight.chunks))
     assert most <= 6 * len(piece)
-    assert not flights.is_wanted(("k",))
+    assert not flights._flights
     reading.close()
 
 
@@ -271,3 +271,41 @@ async def test_the_memory_of_all_answers_together_is_bounded(
     upstream.answers.put_nowait(Made().give(b"last", b""))
     await read(await flights.get(("last",), upstream.send, memory_s=100))
     assert flights._memory_bytes == 4
+
+
+# --- leaving -------------------------------------------------------------------------------------
+
+
+async def test_a_sender_goes_on_for_others_until_they_have_left_too(
+    flights: Flights, upstream: Upstream
+) -> None:
+    leader = asyncio.ensure_future(flights.get(("k",), upstream.send))
+    await settle()
+    others = [asyncio.ensure_future(flights.get(("k",), upstream.send)) for _ in range(2)]
+    await settle()
+    assert not flights.stays_for_others(("k",), others[0])
+    assert flights.stays_for_others(("k",), leader)
+    others[0].cancel()
+    await settle()
+    assert not leader.done()
+    others[1].cancel()
+    await settle()
+    assert leader.cancelled()
+    assert not flights._flights
+
+
+async def test_a_sender_does_not_go_on_for_nobody_and_not_for_those_who_can_read(
+    flights: Flights, upstream: Upstream
+) -> None:
+    leader = asyncio.ensure_future(flights.get(("k",), upstream.send))
+    await settle()
+    assert not flights.stays_for_others(("k",), leader)
+    assert not flights.stays_for_others(None, leader)
+    made = Made()
+    upstream.answers.put_nowait(made)
+    reading = await leader
+    other = await flights.get(("k",), upstream.send)
+    assert not flights.stays_for_others(("k",), leader)
+    reading.close()
+    made.give(b"all", b"")
+    assert await read(other) == b"all"

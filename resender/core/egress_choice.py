@@ -137,7 +137,8 @@ class Governor:
         pool = counter = charge.pool
         ways = self._by_market[market]
         if key is not None:
-            ways = [self._sticky(market, key, mono, but)]
+            if len(ways) > 1:
+                ways = [self._sticky(market, key, mono, but)]
             self._check_orders(key, charge, mono)
             if pool.startswith(SAPI_UID_POOL):  # metered by account, not by address
                 counter = f"{pool}#{_digest(key).hex()[:16]}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,17 @@ def address_key(ip: str) -> str:
     return str(ipaddress.ip_network(f"{address}/64", strict=False))
 
 
+def neighbours_key(address: str) -> str:
+    """Return what an `address_key` has in common with addresses that are had together for nothing.
+
+    Shape: the first 24 bits of an IPv4 address; of IPv6 48, which anybody gets from a tunnel broker.
+    """
+    if ":" in address:
+        with suppress(ValueError):
+            return str(ipaddress.ip_network(address).supernet(new_prefix=48))
+    return address.rpartition(".")[0] or address
+
+
 class LoginThrottle:
     """Counts failed log-ins.
 
@@ -61,7 +73,11 @@ class LoginThrottle:
         self._addresses: OrderedDict[str, _Failures] = OrderedDict()
         self._accounts: OrderedDict[str, _Failures] = OrderedDict()
         # Since when an address waits for an account: its last try, or the first that was refused.
+        # Whoever is forgotten waits anew, so nobody may push others out: neighbours have only so
+        # many places, and make room for each other.
         self._waiting: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._places: dict[str, OrderedDict[tuple[str, str], None]] = {}
+        self._places_max = max(1, max_keys // 20)
         # Addresses that have logged in to an account.
         self._trusted: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -92,7 +108,7 @@ class LoginThrottle:
         is_known = mark is not None or pair in self._trusted
         if not is_known and (failures := self._accounts.get(account)) is not None:
             failures.level = max(0, failures.level - 1)
-        self._waiting.pop(pair, None)
+        self._forget_waiting(pair)
         pair = _keys(ip, account, None)
         self._trusted[pair] = None
         self._trusted.move_to_end(pair)
@@ -117,7 +133,21 @@ class LoginThrottle:
     def _wait_from(self, pair: tuple[str, str], now_mono: float) -> None:
         self._waiting[pair] = now_mono
         self._waiting.move_to_end(pair)
-        self._bound(self._waiting)
+        places = self._places.setdefault(neighbours_key(pair[0]), OrderedDict())
+        places[pair] = None
+        places.move_to_end(pair)
+        if len(places) > self._places_max:
+            self._forget_waiting(next(iter(places)))
+        while len(self._waiting) > self._max_keys:
+            self._forget_waiting(next(iter(self._waiting)))
+
+    def _forget_waiting(self, pair: tuple[str, str]) -> None:
+        if self._waiting.pop(pair, None) is None:
+            return
+        key = neighbours_key(pair[0])
+        self._places[key].pop(pair, None)
+        if not self._places[key]:
+            del self._places[key]
 
     def _raise(self, table: OrderedDict[str, _Failures], key: str, now_mono: float) -> None:
         failures = table.setdefault(key, _Failures())
@@ -142,6 +172,33 @@ class LoginThrottle:
     def _bound(self, table: OrderedDict[Any, Any]) -> None:
         while len(table) > self._max_keys:
             table.popitem(last=False)
+
+
+class NoteBudget:
+    """How many rows of the audit strangers may cause, who would else drive the old rows out.
+
+    Units: `every_s` monotonic seconds until one more row is allowed.
+    """
+
+    def __init__(self, *, at_once: int = 200, every_s: float = 20.0) -> None:
+        self._at_once = at_once
+        self._every_s = every_s
+        self._left = float(at_once)
+        self._last_mono: float | None = None
+        self._unwritten = 0
+
+    def take(self, now_mono: float) -> int | None:
+        """Return how many rows were left out since the last one, None if this one is left out too."""
+        if self._last_mono is not None:
+            gained = (now_mono - self._last_mono) / self._every_s
+            self._left = min(self._at_once, self._left + gained)
+        self._last_mono = now_mono
+        if self._left < 1:
+            self._unwritten += 1
+            return None
+        self._left -= 1
+        unwritten, self._unwritten = self._unwritten, 0
+        return unwritten
 
 
 def _keys(ip: str, account: str, mark: str | None) -> tuple[str, str]:

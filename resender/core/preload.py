@@ -22,6 +22,18 @@ _MARKETS = {market.value: market for market in INTERVALS}
 _SHOWN = 80
 
 
+class BadRule(ValueError):
+    """A rule that cannot be read; the text is one sentence for the user.
+
+    Shape: `field` is market, symbols or what. `data` is for programs: `reason` and what the text names.
+    """
+
+    def __init__(self, field: str, reason: str, text: str, **data: object) -> None:
+        super().__init__(text)
+        self.field = field
+        self.data: dict[str, object] = {"reason": reason, **data}
+
+
 @dataclass(frozen=True, slots=True)
 class PreloadRule:
     """What to keep of the symbols of one market; made by `parse_rule`, which checks it.
@@ -59,14 +71,16 @@ def parse_rule(market_text: str, symbols_text: str, what_text: str) -> PreloadRu
 
     Shape: `um`, `btcusdt,*USDC`, `1m,bookTicker`. The case of the market, of symbols and of the word
         bookTicker does not matter, that of intervals does. Empty parts and repetitions are dropped.
-    Raises: ValueError with one sentence for the user.
+    Raises: BadRule, a ValueError with one sentence for the user.
     """
     where = f"preload rule {_shown(f'{market_text}:{symbols_text}@{what_text}')}"
     market = _MARKETS.get(market_text.strip().lower())
     if market is None:
-        raise ValueError(
+        raise BadRule(
+            "market",
+            "rule_market",
             f"{where}: there is no market {_shown(market_text.strip())} to preload; "
-            f"allowed are {', '.join(_MARKETS)}."
+            f"allowed are {', '.join(_MARKETS)}.",
         )
     intervals, book_ticker = _parse_what(where, market, what_text)
     return PreloadRule(market, _parse_symbols(where, symbols_text), intervals, book_ticker)
@@ -120,26 +134,37 @@ def wanted(
 def _parse_symbols(where: str, text: str) -> tuple[str, ...]:
     symbols = tuple(dict.fromkeys(_parts(text.upper())))
     if not symbols:
-        raise ValueError(
-            f"{where}: it names no symbol; allowed are names and globs such as BTCUSDT or *USDT."
+        raise BadRule(
+            "symbols",
+            "rule_symbols",
+            f"{where}: it names no symbol; allowed are names and globs such as BTCUSDT or *USDT.",
         )
     for symbol in symbols:
         wrong = [c for c in symbol if not (c.isalnum() or c in _PUNCTUATION or c in _WILDCARDS)]
         if wrong:
-            raise ValueError(
+            raise BadRule(
+                "symbols",
+                "rule_character",
                 f"{where}: symbol {_shown(symbol)} has the character {wrong[0]!r}; allowed are letters, "
-                "digits, '_', '-', '.', the wildcards * and ?, and commas between symbols."
+                "digits, '_', '-', '.', the wildcards * and ?, and commas between symbols.",
+                character=wrong[0],
             )
         if len(symbol) > SYMBOL_MAX:
-            raise ValueError(
+            raise BadRule(
+                "symbols",
+                "rule_symbol_long",
                 f"{where}: symbol {_shown(symbol)} has {len(symbol)} characters; "
-                f"allowed are at most {SYMBOL_MAX}."
+                f"allowed are at most {SYMBOL_MAX}.",
+                most=SYMBOL_MAX,
             )
     size = len(",".join(symbols))
     if size > SYMBOLS_MAX:
-        raise ValueError(
+        raise BadRule(
+            "symbols",
+            "rule_long",
             f"{where}: its symbols are {size} characters long; allowed are {SYMBOLS_MAX}, "
-            "so use wildcards or several rules."
+            "so use wildcards or several rules.",
+            most=SYMBOLS_MAX,
         )
     return symbols
 
@@ -150,13 +175,18 @@ def _parse_what(where: str, market: Market, text: str) -> tuple[tuple[str, ...],
     tickers = {word for word in chosen if word.lower() == BOOK_TICKER.lower()}
     unknown = [word for word in _parts(text) if word not in tickers and word not in allowed]
     if unknown:
-        raise ValueError(
+        raise BadRule(
+            "what",
+            "rule_interval",
             f"{where}: {market} has no interval {_shown(unknown[0])}; allowed are {', '.join(allowed)} "
-            f"(m is a minute, M a month) and {BOOK_TICKER}."
+            f"(m is a minute, M a month) and {BOOK_TICKER}.",
+            interval=unknown[0][:_SHOWN],
         )
     if not chosen:
-        raise ValueError(
-            f"{where}: it does not say what to keep; allowed are {', '.join(allowed)} and {BOOK_TICKER}."
+        raise BadRule(
+            "what",
+            "rule_what",
+            f"{where}: it does not say what to keep; allowed are {', '.join(allowed)} and {BOOK_TICKER}.",
         )
     return tuple(each for each in allowed if each in chosen), bool(tickers)
 

@@ -55,13 +55,14 @@ class _Flight:
 
     __slots__ = (
         "answer", "base", "chunks", "error", "flights", "is_done", "is_driven", "is_left", "key",
-        "memory_s", "readers", "sender", "size", "waiters",
+        "memory_s", "readers", "sender", "sent_mono", "size", "waiters",
     )  # fmt: skip
 
     def __init__(self, flights: Flights, key: Key, memory_s: float) -> None:
         self.flights = flights
         self.key = key
         self.memory_s = memory_s
+        self.sent_mono = flights._mono() if memory_s else 0.0
         self.answer: Answer | None = None
         self.error: AnswerError | None = None
         self.chunks: list[bytes] = []
@@ -312,7 +313,13 @@ class Flights:
         self._drop(flight.key)
         self._sweep()
         self._memory[flight.key] = _Remembered(
-            answer.status, answer.reason, answer.headers, answer.egress, body, self._mono(), flight.memory_s
+            answer.status,
+            answer.reason,
+            answer.headers,
+            answer.egress,
+            body,
+            flight.sent_mono,
+            flight.memory_s,
         )
         self._memory_bytes += len(body)
         while self._memory_bytes > _MEMORY_BYTES:

@@ -26,6 +26,29 @@ KINDS = (
 )
 
 
+#: Where the reasons of refusals are written that the pages put into words.
+REFUSING = (
+    *sorted((ROOT / "resender/web/admin").glob("*.py")),
+    *(
+        ROOT / f"resender/{name}.py"
+        for name in ("errors", "passwords", "core/preload", "core/whitelist_text")
+    ),
+)
+
+
+def refusal_reasons() -> set[str]:
+    """Read out of the program every `reason` a refusal may tell."""
+    found: set[str] = set()
+    for path in REFUSING:
+        text = path.read_text("utf-8")
+        found |= set(re.findall(r"""\breason = "\w+" if .* else "(\w+)\"""", text))
+        found |= set(re.findall(r"""(?:\breason=|"reason": |\breason = )"(\w+)\"""", text))
+        found |= set(re.findall(r"""\b(?:WeakPassword|_Problem)\(\s*"(\w+)\"""", text))
+        found |= set(re.findall(r"""\bBadRule\(\s*"\w+",\s*"(\w+)\"""", text))
+        found |= set(re.findall(r"""\bLineError\([^)]*?"(\w+)"\)""", text))
+    return found
+
+
 def miss_reasons() -> list[str]:
     """Read the reasons out of the README's table."""
     table = (ROOT / "README.md").read_text("utf-8").partition("| Reason of a miss |")[2].partition("\n\n")[0]
@@ -41,7 +64,7 @@ def miss_reasons() -> list[str]:
         ("live.pool", (*DEFAULT_LIMITS, "options", "pm")),
         ("dashboard.up", KINDS),
         ("dashboard.state", ("ok", "closed", "banned", "set_aside")),
-        ("dashboard.problem", ("region", "waf", "unreachable")),
+        ("dashboard.problem", ("region", "waf", "unreachable", "not_whitelisted")),
         ("streams.state", STATES),
         ("streams.state_help", STATES),
     ],
@@ -56,3 +79,11 @@ def test_page_explains_every_reason_of_a_miss(language):
     assert len(reasons) > 15
     for prefix in ("live.miss", "live.miss_help"):
         assert [reason for reason in reasons if f"{prefix}.{reason}" not in TEXTS[language]] == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_page_has_words_for_every_reason_of_a_refusal(language):
+    reasons = refusal_reasons()
+    assert {"short", "rule_what", "database", "address", "throttled", "last_user"} <= reasons
+    told = {key.removeprefix("error.reason.") for key in TEXTS[language] if key.startswith("error.reason.")}
+    assert reasons == told

@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CLIENTS := binance_interface python_binance ccxt binance_connector
 
-.PHONY: help run demo test test-fast check format bench clean
+.PHONY: help run demo test test-fast test-browser screenshots check format bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -21,6 +21,12 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 
 test-fast: .venv/dev  ## Run the tests that need no process, client library or long time
 	$(BIN)/python -m pytest -m "not e2e and not slow and not browser"
+
+test-browser: .venv/dev .venv-clients/binance_interface/ready  ## Run the tests in a browser (chromium)
+	$(BIN)/python -m pytest tests/browser
+
+screenshots: .venv/dev  ## Take pictures of all admin pages into tests/browser/screenshots
+	$(BIN)/python -m tests.browser.screenshots
 
 check: .venv/dev  ## Lint, format, types, import directions
 	$(BIN)/ruff check .

@@ -194,7 +194,8 @@ class TooManyLogins(AnswerError):
     name = "too_many_logins"
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"Too many failed log-ins; try again in {retry_after_s} s.")
+        msg = f"Too many failed log-ins; try again in {retry_after_s} s."
+        super().__init__(msg, {"reason": "throttled", "seconds": retry_after_s})
         self.retry_after_s = retry_after_s
 
 

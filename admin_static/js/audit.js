@@ -18,20 +18,25 @@ let ticket = 0;
 const actionName = (action) => (has(`audit.action.${action}`) ? t(`audit.action.${action}`) : action);
 const tone = (action) => (BAD.has(action) ? 'bad' : /\.(remove|clear)$/.test(action) ? 'warn' : /\.add$/.test(action) ? 'ok' : '');
 
+const IDS = new Set(['id', 'session']);
 const TIMES = new Set(['expires', 'older_than']);
 
 const asText = (value, name) => {
   if (value === null || value === undefined) return name === 'expires' && value === null ? t('account.life_never') : '–';
   if (TIMES.has(name) && typeof value === 'number') return timeText(value);
+  if (name === 'market' && has(`market.${value}`)) return t(`market.${value}`);
   if (name === 'scope') return t(`account.scope_${value}`);
   if (value === true || value === false) return t(value ? 'audit.yes' : 'audit.no');
   return typeof value === 'object' ? JSON.stringify(value) : String(value) || '–';
 };
 const fieldName = (name) => (has(`audit.field.${name}`) ? t(`audit.field.${name}`) : name);
 
+/** The log and the doctor have but one subject each, and their actions name it. */
+const subjectOf = (item) => (/^(log|doctor)\./.test(item.action) ? '' : item.subject === '(unknown user)' ? t('audit.unknown_user') : item.subject);
+
 /** What differs: [[field, before, after]]; of an addition or a removal everything. */
 function differences(before, after) {
-  const names = [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])].filter((name) => name !== 'id');
+  const names = [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])].filter((name) => !IDS.has(name));
   return names.filter((name) => JSON.stringify(before?.[name]) !== JSON.stringify(after?.[name])).map((name) => [name, before?.[name], after?.[name]]);
 }
 
@@ -43,12 +48,14 @@ function sides(item) {
 
 function changeText(item) {
   const [was, is] = sides(item);
-  const found = differences(was, is);
+  const isChange = Boolean(was && is);
+  if (!isChange && item.action.startsWith('preload.')) return null; // the subject says it all
+  const found = differences(was, is).filter(([, before, after]) => isChange || (is ? after : before) !== item.subject);
   if (!found.length) return null;
   const lists = found.find(([, before, after]) => Array.isArray(before ?? after));
   if (lists) return tn('audit.entries', (lists[2] ?? lists[1]).length);
   return found.map(([name, before, after]) => {
-    const value = was && is ? `${asText(before, name)} → ${asText(after, name)}` : asText(is ? after : before, name);
+    const value = isChange ? `${asText(before, name)} → ${asText(after, name)}` : asText(is ? after : before, name);
     return t('audit.pair', { name: fieldName(name), value });
   }).join(t('audit.join'));
 }
@@ -56,7 +63,7 @@ function changeText(item) {
 function details(item) {
   const table = (before, after) => el('div', { class: 'table-wrap' }, el('table', { class: 'table small' },
     el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, t('audit.field')), el('th', { scope: 'col' }, t('audit.before')), el('th', { scope: 'col' }, t('audit.after')))),
-    el('tbody', {}, [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])].map((name) => el('tr', {},
+    el('tbody', {}, [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])].filter((name) => !IDS.has(name)).map((name) => el('tr', {},
       el('th', { scope: 'row' }, fieldName(name)), el('td', { class: 'wrap-any' }, asText(before?.[name], name)), el('td', { class: 'wrap-any' }, asText(after?.[name], name)))))));
   const lists = [item.before?.entries ?? [], item.after?.entries ?? []];
   const count = Math.max(...lists.map((list) => list.length));
@@ -67,7 +74,7 @@ function details(item) {
     el('dt', {}, t('audit.actor')), el('dd', {}, item.actor || '–'),
     el('dt', {}, t('audit.ip')), el('dd', { class: 'mono' }, item.ip || '–'),
     el('dt', {}, t('audit.action_name')), el('dd', {}, pill(actionName(item.action), tone(item.action)), ' ', el('code', { class: 'soft' }, item.action)),
-    el('dt', {}, t('audit.subject')), el('dd', { class: 'wrap-any' }, item.subject || '–'));
+    subjectOf(item) && [el('dt', {}, t('audit.subject')), el('dd', { class: 'wrap-any' }, subjectOf(item))]);
   openDialog(makeDialog(t('audit.entry', { id: String(item.id) }), [facts, change], button(t('app.close'), null, { kind: 'primary', small: false, 'data-close': true, autofocus: true }), { wide: true }));
 }
 
@@ -75,10 +82,10 @@ function makeRow(item) {
   const text = changeText(item);
   return el('tr', {},
     cell(t('audit.time'), time(item.time), 'lead fw-normal'),
-    cell(t('audit.actor'), el('span', {}, item.actor || '–')),
+    cell(t('audit.actor'), el('span', {}, item.actor || '–'), item.actor ? 'actor wrap-any' : 'blank'),
     cell(t('audit.ip'), el('span', { class: 'mono' }, item.ip || '–'), item.ip ? '' : 'blank'),
     cell(t('audit.action_name'), pill(actionName(item.action), tone(item.action))),
-    cell(t('audit.subject'), el('span', {}, item.subject), item.subject ? 'subject wrap-any' : 'blank'),
+    cell(t('audit.subject'), el('span', { class: 'clamp' }, subjectOf(item)), subjectOf(item) ? 'subject wrap-any' : 'blank'),
     el('td', { class: text ? 'whole change wrap-any small' : 'blank' }, text && (text.length > 140 ? `${text.slice(0, 140)}…` : text)),
     el('td', { class: 'trail' }, iconButton('info', t('audit.entry', { id: String(item.id) }), () => details(item))));
 }

@@ -183,12 +183,15 @@ export function query(values) {
 
 const ERROR_KEYS = { '-1': 'forbidden', '-3': 'missing', '-4': 'bad', '-5': 'large', '-8': 'busy', '-9': 'internal', '-10': 'not_ready', '-11': 'unauthorized', '-12': 'denied', '-13': 'conflict' };
 
+/** What the server means by `data.reason`; '' if there are no words for it here. */
+export const reasonText = ({ reason, ...values }) => (has(`error.reason.${reason}`) ? t(`error.reason.${reason}`, values) : '');
+
 /** An error in the user's language, with the server's own words where they tell more. */
 export function errorText(error) {
   if (!(error instanceof ApiError)) return t('error.page', { msg: error?.message ?? String(error) });
   if (error.status === 0) return error.msg;
-  if (error.code === -14 || error.status === 429) return t('error.wait', { n: error.retryAfter || 1 });
-  if (error.data.reason && has(`error.reason.${error.data.reason}`)) return t(`error.reason.${error.data.reason}`);
+  const known = reasonText(error.data);
+  if (known) return known;
   const key = ERROR_KEYS[error.code];
   return key ? t(`error.code.${key}`, { msg: error.msg }) : t('error.status', { status: String(error.status), msg: error.msg });
 }
@@ -374,6 +377,13 @@ export function showError(form, error) {
   else toastError(error);
 }
 
+/** What is wrong with an input, in the page's language: the browser's own may be another one. */
+function mistakeIn({ validity, type, min, max, validationMessage }) {
+  if (validity.valueMissing && !validity.badInput) return t('error.required');
+  if (type === 'number') return t('error.reason.range', { low: Number(min), high: Number(max) });
+  return type === 'date' && validity.rangeUnderflow ? t('error.reason.expired') : validationMessage;
+}
+
 /** Run `work` when a form is sent: one at a time, mistakes cleared before and shown after. Nothing typed is lost. */
 export function onSubmit(form, work) {
   form.noValidate = true;
@@ -383,7 +393,7 @@ export function onSubmit(form, work) {
     let wrong = null;
     for (const input of form.elements) {
       if (!input.willValidate || input.validity.valid) continue;
-      fieldError(input, input.validity.valueMissing ? t('error.required') : input.validationMessage);
+      fieldError(input, mistakeIn(input));
       wrong ??= input;
     }
     if (wrong) {

@@ -16,7 +16,7 @@ const LINK_TONES = { connecting: 'info', live: 'ok', polling: 'warn', lost: 'bad
 const has = (key) => t(key) !== key;
 const marketName = (name) => (has(`live.market.${name}`) ? t(`live.market.${name}`) : name);
 const poolName = (name) => (has(`live.pool.${name}`) ? t(`live.pool.${name}`) : name.replace(/^sapi:/, ''));
-const problemText = (word) => (has(`dashboard.problem.${word}`) ? t(`dashboard.problem.${word}`) : word || '');
+const problemText = (word) => (has(`dashboard.problem.${word}`) ? t(`dashboard.problem.${word}`) : '');
 const isMain = (name) => !name.includes(':'); // each sapi path has a pool of its own, by the path's name
 const egressName = (name) => (name === 'default' ? t('dashboard.egress_default') : name);
 const locale = lang === 'zh' ? 'zh-CN' : 'en-GB';
@@ -105,16 +105,18 @@ function left(key) {
 function alertsOf(now) {
   const found = [];
   for (const row of now.weights) {
-    const names = { egress: egressName(row.egress), pool: poolName(row.pool) };
+    const place = { egress: egressName(row.egress), pool: poolName(row.pool) };
     if (row.closed_s > 0) {
       const banned = row.closed_status === 418;
-      found.push({ key: `closed ${keyOf(row)}`, tone: banned ? 'bad' : 'warn', text: t(banned ? 'dashboard.ban_418' : 'dashboard.ban_429', names), until: keyOf(row) });
+      found.push({ key: `closed ${keyOf(row)}`, tone: banned ? 'bad' : 'warn', text: t(banned ? 'dashboard.ban_418' : 'dashboard.ban_429', place), until: keyOf(row) });
     } else if (row.state === 'set_aside') {
       const key = `aside ${row.egress} ${row.problem}`;
-      const one = found.find((other) => other.key === key) ?? { key, tone: 'warn', text: t('dashboard.set_aside', names), markets: new Set() };
+      const one = found.find((other) => other.key === key) ?? { key, tone: 'warn', text: t('dashboard.set_aside', place), markets: new Set() };
       if (!one.markets.size) found.push(one);
       for (const market of row.markets?.length ? row.markets : [row.pool]) one.markets.add(row.markets?.length ? marketName(market) : poolName(market));
-      one.more = [problemText(row.problem), [...one.markets].join(t('dashboard.comma'))].filter(Boolean).join(' · ');
+      const names = [...one.markets].join(t('dashboard.comma'));
+      const problem = problemText(row.problem);
+      one.more = problem ? t('dashboard.set_aside_why', { markets: names, problem }) : names;
     }
   }
   const region = now.upstreams.filter((one) => one.kind === 'region').map((one) => marketName(one.market));
@@ -238,10 +240,11 @@ function showMisses(now) {
   $('#misses-empty').hidden = rows.length > 0;
 }
 
-const numCell = () => el('td', { class: 'num' });
+const STREAM_COLUMNS = ['connections', 'streams', 'connected', 'frame'];
+const numCell = (name) => el('td', { class: 'num', 'data-label': t(`dashboard.col.${name}`) });
 
 function showStreams(now) {
-  keep($('#streams'), now.streams, (line) => line.market, (line) => el('tr', {}, el('th', { scope: 'row' }, marketName(line.market)), numCell(), numCell(), numCell(), numCell()), (node, line) => {
+  keep($('#streams'), now.streams, (line) => line.market, (line) => el('tr', {}, el('th', { scope: 'row', class: 'lead' }, marketName(line.market)), STREAM_COLUMNS.map(numCell)), (node, line) => {
     const cells = node.cells;
     put(cells[1], line.live < line.connections ? `${number(line.live)} / ${number(line.connections)}` : number(line.connections));
     mark(cells[1], 'class', line.live < line.connections ? 'num warn-text' : 'num');
@@ -262,7 +265,7 @@ function showClients(now) {
   const byName = (a, b) => a.ip.localeCompare(b.ip, 'en', { numeric: true });
   const rows = [...now.clients].sort((a, b) => way * (sortBy === 'ip' ? byName(a, b) : a[sortBy] - b[sortBy]) || b.calls - a.calls || byName(a, b));
   const shown = rows.slice(0, CLIENTS_SHOWN);
-  keep($('#clients'), shown, (one) => one.ip, (one) => el('tr', {}, el('th', { scope: 'row', class: 'mono' }, one.ip), CLIENT_COLUMNS.map(numCell)), (node, one) => {
+  keep($('#clients'), shown, (one) => one.ip, (one) => el('tr', {}, el('th', { scope: 'row', class: 'mono lead wrap-any' }, one.ip), CLIENT_COLUMNS.map(numCell)), (node, one) => {
     CLIENT_COLUMNS.forEach((name, index) => put(node.cells[index + 1], number(one[name])));
     mark(node.cells[4], 'class', one.refused > 0 ? 'num warn-text' : 'num');
   });
@@ -300,8 +303,11 @@ let range = 'hour';
 let course = null; // {range, step, times, columns: {name: [..]}, weights: {name: [..]}}
 let limits = '';
 
+// Memory is used without any call.
+const emptyText = (name) => t(name === 'memory' ? 'dashboard.chart.nothing' : 'dashboard.chart.empty');
+
 function makeCharts() {
-  const make = (name, options) => charts.set(name, new LineChart($(`[data-chart="${name}"]`), { empty: t('dashboard.chart.empty'), language: locale, ...options }));
+  const make = (name, options) => charts.set(name, new LineChart($(`[data-chart="${name}"]`), { empty: t('app.loading'), language: locale, ...options }));
   make('calls', { format: rate, least: 1, lines: [{ key: 'calls', name: t('dashboard.line.calls'), tone: 1, fill: true }, { key: 'errors', name: t('dashboard.line.errors'), tone: 4 }] });
   make('latency', { format: millis, least: 1, lines: [{ key: 'p50_ms', name: 'p50', tone: 2 }, { key: 'p99_ms', name: 'p99', tone: 5 }] });
   make('weight', { format: (value) => `${rounded(value, value < 10 ? 1 : 0)} %`, least: 100 });
@@ -377,7 +383,7 @@ async function loadCourse() {
     if (wanted !== range) return;
     join(answer);
     drawCharts();
-    for (const chart of charts.values()) chart.say(t('dashboard.chart.empty'));
+    for (const [name, chart] of charts) chart.say(emptyText(name));
   } catch (error) {
     for (const chart of charts.values()) chart.say(errorText(error));
   }

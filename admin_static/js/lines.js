@@ -18,6 +18,7 @@ export class LineChart {
     this.note.textContent = empty;
     this.canvas.after(this.note);
     this.canvas.setAttribute('role', 'img');
+    this.describe();
     const shift = (this.offset = offsetS());
     const name = clock(true);
     this.chart = lib.createChart(this.canvas, {
@@ -38,13 +39,17 @@ export class LineChart {
     });
     this.chart.subscribeCrosshairMove((param) => this.showValues(param.time ? param : null));
     addEventListener('themechange', () => this.paint());
+    // The axis ends with the last value of any line: an unseen one has a value at every time.
+    this.ground = this.chart.addSeries(lib.LineSeries, {
+      color: 'transparent', priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false, autoscaleInfoProvider: () => null,
+    });
     this.setLines(lines);
   }
 
   setLines(lines) {
-    const names = lines.map((line) => line.key).join('\n');
-    if (names === this.names) return;
-    this.names = names;
+    const keys = lines.map((line) => line.key).join('\n');
+    if (keys === this.keys) return;
+    this.keys = keys;
     for (const { series } of this.lines.values()) this.chart.removeSeries(series);
     this.lines.clear();
     this.legend.replaceChildren();
@@ -79,7 +84,16 @@ export class LineChart {
 
   /** What stands where there is nothing to draw. */
   say(text) {
-    if (this.note.textContent !== text) this.note.textContent = text;
+    if (this.note.textContent === text) return;
+    this.note.textContent = text;
+    this.describe();
+  }
+
+  /** Tell in words what the picture shows. */
+  describe() {
+    const parts = [...this.lines.values()].filter((line) => line.last !== null)
+      .map((line) => `${line.name}: ${this.format(line.last)} (≤ ${this.format(line.most)})`);
+    this.canvas.setAttribute('aria-label', `${this.title}. ${parts.join('; ') || this.note.textContent}`);
   }
 
   toggle(key) {
@@ -124,15 +138,14 @@ export class LineChart {
       }
       line.series.setData(data);
     }
+    this.ground.setData(times.map((ms) => ({ time: ms / 1000 + this.offset, value: 0 })));
     this.note.hidden = any;
     this.canvas.classList.toggle('is-empty', !any);
     const isShort = times.length > 0 && times.at(-1) - times[0] < 20 * 60_000;
     this.chart.applyOptions({ timeScale: { secondsVisible: isShort } });
     this.chart.timeScale().fitContent();
     this.showValues(null);
-    const parts = [...this.lines.values()].filter((line) => line.last !== null)
-      .map((line) => `${line.name}: ${this.format(line.last)} (≤ ${this.format(line.most)})`);
-    this.canvas.setAttribute('aria-label', `${this.title}. ${parts.join('; ') || this.note.textContent}`);
+    this.describe();
   }
 
   showValues(param) {

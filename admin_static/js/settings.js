@@ -11,16 +11,20 @@ const marketName = (name) => (has(`live.market.${name}`) ? t(`live.market.${name
 let settings = [];
 
 const helpOf = (one) => (has(`settings.help.${one.name}`) ? t(`settings.help.${one.name}`) : one.help);
-// The file may name a setting and leave it as it is; of a secret only its source is known.
-const isChanged = (one) => (one.secret ? one.source !== 'default' && one.value !== '' : one.value !== one.default);
-const valueOf = (text) => (text === '' ? el('span', { class: 'soft' }, t('settings.empty_value')) : el('span', { class: 'set-value' }, text));
+// The file names every setting and mostly leaves it as it is; of a secret only its source is known.
+const UNSET = new Set(['default', 'settings.py']);
+const isChanged = (one) => (one.secret ? !UNSET.has(one.source) && one.value !== '' : one.value !== one.default);
+/** As one would write it; long lists break after their separators. */
+const written = (text) => (/^(True|False)$/.test(text) ? text.toLowerCase() : text);
+const valueOf = (text) => (text === '' ? el('span', { class: 'soft' }, t('settings.empty_value'))
+  : el('span', { class: 'set-value' }, written(text).split(/(?<=[,;])/).map((part) => [part, el('wbr')])));
 
 function row(one) {
   const source = one.source === 'default' ? t('settings.source_default') : one.source;
   const differs = isChanged(one) && !one.secret;
   return el('tr', {},
     el('td', { class: 'whole' }, el('span', { class: 'set-name' }, one.name)),
-    cell(t('settings.value'), el('div', {}, valueOf(one.value), differs && el('div', { class: 'soft small' }, t('settings.default', { value: one.default === '' ? t('settings.empty_value') : one.default })))),
+    cell(t('settings.value'), el('div', {}, valueOf(one.value), differs && el('div', { class: 'soft small' }, t('settings.default', { value: one.default === '' ? t('settings.empty_value') : written(one.default) })))),
     cell(t('settings.source'), isChanged(one) ? pill(source, 'info') : el('span', { class: 'soft' }, source)),
     el('td', { class: 'whole soft small' }, helpOf(one)));
 }

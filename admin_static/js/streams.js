@@ -1,6 +1,6 @@
 /* Streams: preload rules with what they cost, how far the backfill is, every series kept, and candles of any of them. */
 
-import { $, $$, t, tn, el, fill, api, ApiError, poll, number, bytes, time, duration, debounce, query, toast, toastError, errorText, confirmDialog, makeDialog, openDialog, onSubmit, clearErrors, fieldError, stateBox, stateRow, failedRow, loadingRow, cell, pill, button, iconButton, lang } from './core.js';
+import { $, $$, t, tn, el, fill, api, ApiError, poll, number, bytes, time, duration, debounce, query, toast, toastError, errorText, reasonText, confirmDialog, makeDialog, openDialog, onSubmit, clearErrors, fieldError, stateBox, stateRow, failedRow, loadingRow, cell, pill, button, iconButton, lang } from './core.js';
 import { Feed, keep, put, mark } from './live.js';
 import { CandleChart } from './candles.js';
 
@@ -24,7 +24,7 @@ const ageText = (ms) => (ms === null || ms === undefined ? '–' : ms < 10000 ? 
 let isCacheOff = false;
 
 function isOff(error) {
-  const off = isCacheOff || error instanceof ApiError && error.status === 404 && /switched off/.test(error.msg);
+  const off = isCacheOff || error instanceof ApiError && error.data.reason === 'cache_off';
   if (off && !isCacheOff) {
     isCacheOff = true;
     $('#cache-off').hidden = false;
@@ -46,7 +46,7 @@ function ruleRow(rule) {
   const count = rule.series === null || rule.series === undefined ? '–' : number(rule.series);
   return el('tr', {},
     el('td', { class: 'lead' }, marketName(rule.market)),
-    cell(t('streams.symbols'), [el('div', { class: 'rule-symbols', title: rule.symbols }, rule.symbols.replaceAll(',', ', ')), rule.problem && el('div', { class: 'field-error' }, rule.problem)], 'whole'),
+    cell(t('streams.symbols'), [el('div', { class: 'rule-symbols', title: rule.symbols }, rule.symbols.replaceAll(',', ', ')), rule.problem && el('div', { class: 'field-error' }, reasonText(rule.problem_data) || rule.problem)], 'whole'),
     cell(t('streams.what'), tags(rule.what), 'whole'),
     cell(t('streams.count'), count, 'num'),
     cell('', actions, isFixed ? 'whole' : 'trail'));
@@ -136,12 +136,12 @@ async function editRule(rule) {
   const odd = (now) => /[^\p{L}\p{N}_\-.*?,]/u.exec(now.symbols)?.[0];
   const explain = (error) => {
     if (error.status === 409) {
-      fieldError(symbols, t('streams.duplicate', { id: String(error.data?.id ?? '') }));
+      fieldError(symbols, errorText(error));
       return true;
     }
     const field = error instanceof ApiError ? error.data.field : '';
-    if (field === 'what') put(whatNote, error.msg);
-    else if (field === 'symbols' || field === 'market') fieldError(field === 'market' ? market : symbols, error.msg);
+    if (field === 'what') put(whatNote, errorText(error));
+    else if (field === 'symbols' || field === 'market') fieldError(field === 'market' ? market : symbols, errorText(error));
     else return false;
     return true;
   };

@@ -1,6 +1,6 @@
 /* The users page: add, let in or keep out, reset the password, delete. One's own account is on /admin/account. */
 import {
-  $, api, busy, cell, confirmDialog, drawRows, el, errorText, failedRow, fieldError, iconButton, loadingRow, onSubmit, openDialog,
+  $, api, busy, cell, confirmDialog, drawRows, el, failedRow, fieldError, iconButton, loadingRow, onSubmit, openDialog,
   pill, secretDialog, t, time, toast, toastError,
 } from './core.js';
 
@@ -55,7 +55,7 @@ async function toggle(user, input) {
     await load();
   } catch (error) {
     undo();
-    toast(error.status === 409 ? t('users.last') : errorText(error), 'bad');
+    toastError(error);
   }
   input.disabled = false;
   return undefined;
@@ -69,7 +69,7 @@ async function remove(user, where) {
       await api('DELETE', `users/${user.id}`);
       toast(t('users.deleted', { name }));
     } catch (error) {
-      if (error.status !== 404) toast(error.status === 409 ? t('users.last') : errorText(error), 'bad');
+      if (error.status !== 404) toastError(error);
     }
     await load();
   });
@@ -96,15 +96,9 @@ onSubmit(form, async () => {
   const name = resetting ? resetting.username : username.value.trim();
   if (!resetting && !/^[\w.@-]{1,64}$/.test(name)) return fieldError(username, t('users.name_bad'));
   if (password.value && [...password.value].length < LEAST) return fieldError(password, t('password.short', { n: LEAST }));
-  let answer;
-  try {
-    answer = resetting
-      ? await api('PATCH', `users/${resetting.id}`, { password: password.value || null })
-      : await api('POST', 'users', { username: name, password: password.value || null });
-  } catch (error) {
-    if (error.status === 409 && !resetting) return fieldError(username, t('users.duplicate', { name }));
-    throw error;
-  }
+  const answer = resetting
+    ? await api('PATCH', `users/${resetting.id}`, { password: password.value || null })
+    : await api('POST', 'users', { username: name, password: password.value || null });
   dialog.close();
   load();
   if (answer.password) {

@@ -1,7 +1,7 @@
 /* The whitelist page: the entries, several at once, import, and the addresses refused lately. */
 import {
-  $, $$, api, busy, button, cell, clearErrors, confirmDialog, debounce, drawRows, el, failedRow, fieldError, fill, has, icon, iconButton,
-  loadingRow, number, onSubmit, openDialog, pill, poll, stateRow, t, time, tn, toast, toastError,
+  $, $$, api, busy, button, cell, clearErrors, confirmDialog, debounce, drawRows, el, errorText, failedRow, fieldError, fill, icon, iconButton,
+  loadingRow, number, onSubmit, openDialog, pill, poll, reasonText, stateRow, t, time, tn, toast, toastError,
 } from './core.js';
 import { isHuge, mistake, sortKey } from './address.js';
 
@@ -294,8 +294,7 @@ async function addOne({ address, note }, enabled, field) {
     return t('whitelist.added', { address: item.address });
   } catch (error) {
     if (error.status !== 409) throw error;
-    const known = entries.find((entry) => entry.id === error.data.id);
-    fieldError(field, t('whitelist.duplicate', { address: known?.address ?? address }));
+    fieldError(field, errorText(error));
     return '';
   }
 }
@@ -345,12 +344,7 @@ onSubmit(editForm, async () => {
   if (address.value.trim() !== editing.address && isHuge(address.value) && !(await huge([address.value.trim()]))) return undefined;
   const change = { note: note.value.trim(), enabled: enabled.checked };
   if (address.value.trim() !== editing.address) change.address = address.value.trim();
-  try {
-    replace(await api('PATCH', `whitelist/${editing.id}`, change));
-  } catch (error) {
-    if (error.status === 409) return fieldError(address, t('whitelist.duplicate', { address: address.value.trim() }));
-    throw error;
-  }
+  replace(await api('PATCH', `whitelist/${editing.id}`, change));
   drawMine();
   editDialog.close();
   return toast(t('app.saved'));
@@ -412,7 +406,7 @@ onSubmit(importForm, async (sender) => {
 function lineError(error) {
   const why = mistake(error.text.split(/[,;\s]/)[0].replaceAll('"', ''));
   if (error.reason === 'address' && why) return t(...why);
-  return has(`error.reason.${error.reason}`) ? t(`error.reason.${error.reason}`) : error.msg;
+  return reasonText(error) || error.msg;
 }
 
 function drawPlan(plan) {

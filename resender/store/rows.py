@@ -291,6 +291,14 @@ class UnknownSession(ResenderError, LookupError):
         self.session_id = session_id
 
 
+class TooManyTokens(ResenderError, ValueError):
+    """An account has as many tokens as one may have; `most` tells how many."""
+
+    def __init__(self, username: str, most: int) -> None:
+        super().__init__(f"{username} has {most} tokens already: remove one first.")
+        self.most = most
+
+
 class UnknownToken(ResenderError, LookupError):
     """There is no such token."""
 

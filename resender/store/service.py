@@ -206,6 +206,10 @@ class Store(AdminCalls, LogCalls):
         """List all preload rules, oldest first."""
         return await self.run(Repository.preload_list)
 
+    async def preload_change(self, fn: Callable[[Repository], T]) -> T:
+        """Run a function that changes the preload rules, in one transaction; in force when it returns."""
+        return await self._change(self._preload, fn)
+
     async def preload_add(self, rule: PreloadRule) -> PreloadRow:
         """As `Repository.preload_add`; in force when it returns."""
         return await self._change(self._preload, Repository.preload_add, rule)
@@ -226,6 +230,23 @@ class Store(AdminCalls, LogCalls):
             self._set_log_enabled(enabled)
 
         await self._submit(work, is_write=True)
+
+    async def log_change(self, fn: Callable[[Repository], T]) -> T:
+        """Run a function that changes the log's switch or retention, in one transaction.
+
+        Shape: in force here when it returns, in other processes when they poll.
+        """
+
+        def work(repository: Repository) -> T:
+            with repository.transaction():
+                result = fn(repository)
+                state = repository.state_all()
+            self._set_log_enabled(state.get("log_enabled") == "1")
+            self._follow_retention(*read_retention(state))
+            return result
+
+        result: T = await self._submit(work, is_write=True)
+        return result
 
     async def _change(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resender.store.rows import SessionRow, TokenRow, UnknownSession, UnknownUser, UserRow
+from resender.store.rows import SessionRow, TokenRow, TooManyTokens, UnknownSession, UnknownUser, UserRow
 from resender.store.tables import is_id, storable, valid_text
 from resender.store.users import UserTable
 
@@ -140,7 +140,7 @@ class SessionTable(UserTable):
             if user is None or not user.enabled:
                 raise UnknownUser(user_id)
             if model.select().where(model.user_id == user_id).count() >= TOKENS_MAX:
-                raise ValueError(f"{user.username} has {TOKENS_MAX} tokens already: remove one first.")
+                raise TooManyTokens(user.username, TOKENS_MAX)
             new_id = model.insert(
                 user_id=user_id,
                 name=storable(self.database, name),

@@ -28,7 +28,7 @@ from resender.web.pages import (
 )
 
 # The admin pages' own server takes no larger bodies; a list of addresses to import is the largest.
-_ADMIN_BODY_BYTES = 8 << 20
+_ADMIN_BODY_BYTES = 64 << 20
 
 
 def make_app(gateway: Gateway) -> Application:

@@ -57,6 +57,8 @@ logger = logging.getLogger("resender.forward")
 _DRAIN_BYTES = 16 << 20
 _DRAIN_BYTES_STRANGER = 64 << 10
 _UNLIMITED = 1 << 62
+_ADMIN_BODY_BYTES = 8 << 20
+_PAGE_BODY_BYTES = 1 << 10
 _NO_BODY_STATUS = frozenset({204, 304})
 _LINGER_OFF = struct.pack("ii", 1, 0)
 _PAGES = frozenset({"/", "/healthz", "/metrics"})
@@ -92,6 +94,7 @@ class RequestDelegate(AnswerRelay):
         self.error: AnswerError | None = None
         self.body = b""
         self.size = 0
+        self.limit = gateway.config.max_body_bytes
         self.ip = ""
         self.target = ""
         self.entry_id: int | None = None
@@ -111,7 +114,10 @@ class RequestDelegate(AnswerRelay):
         self.headers = headers
         # The limit is ours to enforce, Tornado's own answer to a large body is not JSON.
         self.connection.set_max_body_size(_UNLIMITED)
-        if has_page(self.target.partition("?")[0]):
+        path = self.target.partition("?")[0]
+        if has_page(path):
+            # The admin part streams bodies and knows its own limits; the other pages take none.
+            self.limit = _PAGE_BODY_BYTES if path in _PAGES else max(self.limit, _ADMIN_BODY_BYTES)
             self.error = self._too_large(headers)
             if self.error is None:
                 self.inner = self.application.start_request(self.server_connection, self.connection)
@@ -131,7 +137,7 @@ class RequestDelegate(AnswerRelay):
             if self.size > _DRAIN_BYTES:
                 self._refuse(self.error, close=True)
             return None
-        if self.size > self.gateway.config.max_body_bytes:
+        if self.size > self.limit:
             self.error = self._over_limit()
             self.body = b""
             if self.inner is not None:
@@ -194,10 +200,10 @@ class RequestDelegate(AnswerRelay):
             raise too_large
 
     def _over_limit(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The body is larger than {self.gateway.config.max_body_bytes} bytes.")
+        return BodyTooLarge(f"The body is larger than {self.limit} bytes.")
 
     def _too_large(self, headers: httputil.HTTPHeaders) -> BodyTooLarge | None:
-        if _declared_length(headers) > self.gateway.config.max_body_bytes:
+        if _declared_length(headers) > self.limit:
             return self._over_limit()
         return None
 

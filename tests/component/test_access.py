@@ -262,3 +262,16 @@ async def test_log_rows_hold_no_query_and_follow_the_switch(gateway: Running) ->
     assert rows[-1].bytes == len(b'{"ok":true}')
     assert rows[0].error
     assert secret not in repr(rows)
+
+
+async def test_body_limit_of_calls_is_not_that_of_the_admin_pages(
+    tmp_path: Path, upstream: RawUpstream
+) -> None:
+    settings = {"max_body_bytes": 0, "admin_password": "correct horse battery"}
+    async with running(make_config(tmp_path, upstream.url, **settings)) as run:
+        body = b'{"username":"root","password":"correct horse battery"}'
+        login = await call(run.port, "POST", "/admin/api/login", body=body)
+        assert login.status == 200
+        assert (await call(run.port, "POST", "/api/v3/order", body=b"x")).status == 413
+        assert (await call(run.port, "GET", "/healthz", body=b"x" * 2000)).status == 413
+    assert upstream.requests == []

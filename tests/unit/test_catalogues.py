@@ -45,7 +45,9 @@ def literals(text: str) -> set[str]:
     """Find every quoted text that looks like a key of a page, whether t() gets it directly or not."""
     found = re.findall(r"['\"]([a-z]+(?:\.[a-z0-9_]+)+)['\"]", text)
     return {
-        name for name in found if name.partition(".")[0] in SPACES and not name.endswith((".js", ".html", ".py"))
+        name
+        for name in found
+        if name.partition(".")[0] in SPACES and not name.endswith((".js", ".html", ".py"))
     }
 
 

@@ -73,7 +73,7 @@ def test_body_is_the_one_shape(kind: type[AnswerError]) -> None:
     body = json.loads(error.body())
     assert list(body) == ["code", "msg", "data"]
     assert body["code"] == error.answer.code
-    assert body["data"] == {}
+    assert body["data"] == ({"reason": "throttled", "seconds": 7} if kind is TooManyLogins else {})
     assert ("7 s" if kind is TooManyLogins else "1.2.3.4") in body["msg"]
 
 

@@ -6,12 +6,21 @@ are stored as digests.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from resender import __version__
 from resender.errors import RouteError, TooManyLogins, Unauthorized
 from resender.passwords import WeakPassword, check_password, digest
-from resender.store import Repository, SessionRow, TokenRow, UnknownSession, UnknownUser, UserRow
+from resender.store import (
+    Repository,
+    SessionRow,
+    TokenRow,
+    TooManyTokens,
+    UnknownSession,
+    UnknownUser,
+    UserRow,
+)
 from resender.web.admin.base import (
     COOKIE_PATH,
     SESSION_COOKIE,
@@ -23,8 +32,11 @@ from resender.web.admin.forms import Field, wrong
 from resender.web.admin.logins import TOKEN_PREFIX, new_secret
 from resender.web.admin.proof import make_mark
 
+T = TypeVar("T")
 MARK_COOKIE = "resender_known"
 _MARK_AGE_S = 400 * 86400
+# No user can be called so.
+_UNKNOWN = "(unknown user)"
 _TIME_MAX_MS = 2**53
 
 
@@ -58,20 +70,36 @@ class LoginHandler(AdminOpenHandler):
     async def post(self) -> None:
         body = self.read_json({"username": Field(str, longest=200), "password": Field(str, longest=1000)})
         username = body["username"].strip()
-        tried = username[:64]
         try:
             user = await self.site.passwords.check(
                 username, body["password"], self.ip, self.get_cookie(MARK_COOKIE)
             )
         except TooManyLogins:
-            if self.site.is_first_refusal(self.ip, tried):
-                await self.note("", "login.throttled", tried)
+            if self.site.is_first_refusal(self.ip):
+                await self._note_failure("login.throttled", username)
             raise
         session = None if user is None else await self._begin(user)
         if user is None or session is None:
-            await self.note("", "login.failed", tried)
+            await self._note_failure("login.failed", username)
             raise Unauthorized("The user name or the password is wrong.")
         self.send({"username": user.username, "must_change": user.must_change})
+
+    async def _note_failure(self, action: str, username: str) -> None:
+        """Write down a try, unless strangers have caused too many rows of late.
+
+        A name that nobody has is left out: it may be a password typed into the wrong field.
+        """
+        unwritten = self.site.notes[action].take(self.gateway.clock.mono())
+        if unwritten is None:
+            return
+        after = {"left_out": unwritten} if unwritten else None
+
+        def work(repository: Repository) -> None:
+            user = repository.user_get(username)
+            subject = _UNKNOWN if user is None else user.username
+            repository.audit_add("", self.ip, action, subject, None, after)
+
+        await self.gateway.store.write(work)
 
     async def _begin(self, user: UserRow) -> SessionRow | None:
         secret, now_ms = new_secret(), self.gateway.clock.now_ms()
@@ -104,18 +132,33 @@ class LoginHandler(AdminOpenHandler):
         return row
 
 
-class LogoutHandler(AdminHandler):
+class _LoginsHandler(AdminHandler):
+    login_only_writes = True
+
+    async def change(self, work: Callable[[Repository], T]) -> T:
+        """Change sessions or tokens; `work` writes the row of the audit in the same transaction."""
+        try:
+            return await self.gateway.store.write(work)
+        finally:
+            self.site.logins.forget()
+
+
+class LogoutHandler(_LoginsHandler):
     """`POST /admin/api/logout`."""
 
-    login_only_writes = True
     free_for_new = True
 
     async def post(self) -> None:
-        assert self.session is not None
-        await self.gateway.store.session_remove(self.session.id)
-        self.site.logins.forget()
+        session = self.session
+        assert session is not None
+
+        def work(repository: Repository) -> None:
+            with repository.transaction():
+                repository.session_remove(session.id)
+                repository.audit_add(self.login.actor, self.ip, "logout", self.user.username)
+
+        await self.change(work)
         self.clear_session_cookie()
-        await self.audit("logout", self.user.username)
         self.send({})
 
 
@@ -179,10 +222,8 @@ class PasswordHandler(AdminHandler):
         self.send({})
 
 
-class SessionsHandler(AdminHandler):
+class SessionsHandler(_LoginsHandler):
     """`GET /admin/api/sessions`: one's own; `DELETE`: log out everywhere else."""
-
-    login_only_writes = True
 
     async def get(self) -> None:
         rows = await self.gateway.store.session_list(self.user.id)
@@ -202,26 +243,37 @@ class SessionsHandler(AdminHandler):
         }
 
     async def delete(self) -> None:
-        assert self.session is not None
-        count = await self.gateway.store.session_remove_others(self.user.id, self.session.id)
-        self.site.logins.forget()
-        await self.audit("session.end_others", self.user.username, {"sessions": count})
-        self.send({"removed": count})
+        session, user = self.session, self.user
+        assert session is not None
+
+        def work(repository: Repository) -> int:
+            with repository.transaction():
+                count = repository.session_remove_others(user.id, session.id)
+                before = {"sessions": count}
+                repository.audit_add(self.login.actor, self.ip, "session.end_others", user.username, before)
+                return count
+
+        self.send({"removed": await self.change(work)})
 
 
-class SessionHandler(AdminHandler):
+class SessionHandler(_LoginsHandler):
     """`DELETE /admin/api/sessions/<id>`: one of one's own."""
 
-    login_only_writes = True
-
     async def delete(self, row_id: str) -> None:
-        session_id = int(row_id)
-        if not await self.gateway.store.session_remove(session_id, self.user.id):
+        session_id, user = int(row_id), self.user
+
+        def work(repository: Repository) -> bool:
+            with repository.transaction():
+                if not repository.session_remove(session_id, user.id):
+                    return False
+                before = {"session": session_id}
+                repository.audit_add(self.login.actor, self.ip, "session.end", user.username, before)
+                return True
+
+        if not await self.change(work):
             raise RouteError(f"You have no session {session_id}.")
-        self.site.logins.forget()
         if self.session is not None and session_id == self.session.id:
             self.clear_session_cookie()
-        await self.audit("session.end", self.user.username, {"session": session_id})
         self.send({})
 
 
@@ -244,10 +296,11 @@ class TokensHandler(AdminHandler):
         )
         name = body["name"].strip()
         if not name:
-            raise wrong("name", "Give the token a name, to know later what it is for.")
+            raise wrong("name", "Give the token a name, to know later what it is for.", reason="missing")
         expires_ms = body["expires"]
         if expires_ms is not None and expires_ms <= self.gateway.clock.now_ms():
-            raise wrong("expires", "The token would have expired already; this is epoch milliseconds.")
+            msg = "The token would have expired already; this is epoch milliseconds."
+            raise wrong("expires", msg, reason="expired")
         token = TOKEN_PREFIX + new_secret()
 
         def work(repository: Repository) -> TokenRow:
@@ -260,24 +313,30 @@ class TokensHandler(AdminHandler):
             row = await self.gateway.store.write(work)
         except UnknownUser:
             raise Unauthorized from None
+        except TooManyTokens as error:
+            raise wrong("name", str(error), reason="tokens_many", most=error.most) from None
         except ValueError as error:
-            raise wrong("name", str(error)) from None
+            raise wrong("name", str(error), reason="characters") from None
         self.send({**shown_token(row), "token": token}, 201)
 
 
-class TokenHandler(AdminHandler):
+class TokenHandler(_LoginsHandler):
     """`DELETE /admin/api/tokens/<id>`: revoke one of one's own."""
 
-    login_only_writes = True
-
     async def delete(self, row_id: str) -> None:
-        token_id = int(row_id)
-        store = self.gateway.store
-        row = next((each for each in await store.token_list(self.user.id) if each.id == token_id), None)
-        if row is None or not await store.token_remove(token_id, self.user.id):
+        token_id, user_id = int(row_id), self.user.id
+
+        def work(repository: Repository) -> bool:
+            with repository.transaction():
+                rows = (each for each in repository.token_list(user_id) if each.id == token_id)
+                row = next(rows, None)
+                if row is None or not repository.token_remove(token_id, user_id):
+                    return False
+                repository.audit_add(self.login.actor, self.ip, "token.remove", row.name, _audited(row))
+                return True
+
+        if not await self.change(work):
             raise RouteError(f"You have no token {token_id}.")
-        self.site.logins.forget()
-        await self.audit("token.remove", row.name, _audited(row))
         self.send({})
 
 

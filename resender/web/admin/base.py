@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 import orjson
+from tornado.web import HTTPError, stream_request_body
 
 from resender.core.access import parse_ip
-from resender.errors import BodyTooLarge, Busy, Denied, Forbidden, StoreError, Unauthorized
+from resender.errors import AnswerError, BodyTooLarge, Busy, Denied, Forbidden, StoreError, Unauthorized
 from resender.gateway import Gateway
 from resender.store import SessionRow, TokenRow, UserRow
 from resender.web.admin.forms import Field, read_flag, read_int, read_object
@@ -29,6 +30,8 @@ logger = logging.getLogger("resender.admin")
 SESSION_COOKIE = "resender_session"
 COOKIE_PATH = "/admin"
 BODY_MAX = 4 << 20
+# Name and password at their longest, each character written as `\uXXXX\\uXXXX`, take less.
+_OPEN_BODY_MAX = 16 << 10
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -36,14 +39,22 @@ _POLICY = (
 _MUST_CHANGE = "Change the password first: it was made by the program or by somebody else."
 
 
+@stream_request_body
 class AdminBase(BaseHandler):
-    """What every route below /admin shares: ADMIN_WHITELIST, the check of the origin, headers."""
+    """What every route below /admin shares: ADMIN_WHITELIST, the check of the origin, headers.
+
+    A body is taken in when `admit` has let the request in, up to `body_max` bytes.
+    """
+
+    body_max: ClassVar[int] = BODY_MAX
 
     def initialize(self, gateway: Gateway, site: AdminSite) -> None:  # type: ignore[override]
         super().initialize(gateway)
         self.site = site
         #: The client's address.
         self.ip = ""
+        self._body = bytearray()
+        self._refusal: Exception | None = None
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -57,9 +68,43 @@ class AdminBase(BaseHandler):
         return None
 
     async def prepare(self) -> None:
+        """Decide by the headers alone; what a stranger sends is never kept."""
+        try:
+            await self.admit()
+        except (AnswerError, HTTPError, StoreError) as error:
+            if not self._has_body():
+                raise
+            self._refuse_after_body(error)
+
+    def _has_body(self) -> bool:
+        headers = self.request.headers
+        return "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0") != ""
+
+    def data_received(self, chunk: bytes) -> None:
+        if self._refusal is not None:
+            return
+        self._body += chunk
+        if len(self._body) > self.body_max:
+            msg = f"The body is larger than {self.body_max} bytes."
+            self._refuse_after_body(BodyTooLarge(msg, {"reason": "body_large", "most": self.body_max}))
+
+    def _refuse_after_body(self, error: Exception) -> None:
+        """Answer with an error once all has been sent: many clients read no answer before."""
+        self._refusal = error
+        self._body.clear()
+        setattr(self, str(self.request.method).lower(), self._answer_refusal)
+
+    def _answer_refusal(self, *args: str) -> None:
+        assert self._refusal is not None
+        raise self._refusal
+
+    async def admit(self) -> None:
+        """Let the request in or raise."""
         self.ip = self.client_ip()
         if not self.site.may_reach(self.ip):
-            raise Forbidden(self.ip)
+            refusal = Forbidden(self.ip)
+            refusal.data = {"reason": "admin_whitelist", "ip": self.ip}
+            raise refusal
         if self.request.method not in SAFE_METHODS:
             self._refuse_foreign_origin()
 
@@ -70,7 +115,8 @@ class AdminBase(BaseHandler):
             hosts.append(headers["X-Forwarded-Host"].partition(",")[0])
         reason = foreign_origin(headers.get("Origin"), headers.get("Sec-Fetch-Site"), hosts)
         if reason is not None:
-            raise Denied(f"A page of another site may not change anything here ({reason}).")
+            msg = f"A page of another site may not change anything here ({reason})."
+            raise Denied(msg, {"reason": "origin"})
 
     def _is_behind_proxy(self) -> bool:
         try:
@@ -89,11 +135,9 @@ class AdminBase(BaseHandler):
     def read_json(self, fields: Mapping[str, Field]) -> dict[str, Any]:
         """Read the body as a JSON object with just these fields.
 
-        Raises: BadRequest that names the field, BodyTooLarge.
+        Raises: BadRequest that names the field.
         """
-        if len(self.request.body) > BODY_MAX:
-            raise BodyTooLarge(f"The body is larger than {BODY_MAX} bytes.")
-        return read_object(self.request.body, fields)
+        return read_object(bytes(self._body), fields)
 
     def query_text(self, name: str, default: str = "") -> str:
         """Read a text from the query; spaces around it are dropped."""
@@ -148,7 +192,8 @@ class AdminBase(BaseHandler):
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, StoreError):
             logger.error("%s %s: %s", self.request.method, self.request.path, error)
-            busy = Busy("The database cannot be used at the moment; the gateway itself goes on.")
+            msg = "The database cannot be used at the moment; the gateway itself goes on."
+            busy = Busy(msg, {"reason": "database"})
             kwargs["exc_info"] = (Busy, busy, None)
         super().write_error(status_code, **kwargs)
 
@@ -163,14 +208,18 @@ class AdminBase(BaseHandler):
 
         An `Authorization: Bearer` header is the whole story: a cookie beside it is not looked at.
         """
+        # Another process may have ended the log-in a moment ago: then it changes nothing any more.
+        fresh = self.request.method not in SAFE_METHODS
         lines = self.request.headers.get_list("Authorization")
         if lines:
             kind, _, token = lines[0].strip().partition(" ")
             if len(lines) > 1 or kind.lower() != "bearer":
                 return None
-            return await self.site.logins.by_token(token.strip(), self.ip, touch=touch)
+            return await self.site.logins.by_token(token.strip(), self.ip, touch=touch, fresh=fresh)
         secret = self.get_cookie(SESSION_COOKIE)
-        return await self.site.logins.by_session(secret, self.ip, touch=touch) if secret else None
+        if not secret:
+            return None
+        return await self.site.logins.by_session(secret, self.ip, touch=touch, fresh=fresh)
 
     async def note(
         self, actor: str, action: str, subject: str, before: Any = None, after: Any = None
@@ -181,6 +230,8 @@ class AdminBase(BaseHandler):
 
 class AdminOpenHandler(AdminBase):
     """A route one needs before one has logged in: the log-in itself and the files of its page."""
+
+    body_max = _OPEN_BODY_MAX
 
 
 class AdminHandler(AdminBase):
@@ -208,8 +259,8 @@ class AdminHandler(AdminBase):
     def token(self) -> TokenRow | None:
         return self.login.token
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    async def admit(self) -> None:
+        await super().admit()
         # What a page left open asks by itself does not keep a log-in alive.
         login = await self.find_login(touch="X-Background" not in self.request.headers)
         if login is None:
@@ -231,7 +282,7 @@ class AdminHandler(AdminBase):
         if self.login_only_writes and self.token is not None:
             raise Denied("A token may not do this; log in with the password.")
         if self.user.must_change and not self.free_for_new:
-            raise Denied(_MUST_CHANGE)
+            raise Denied(_MUST_CHANGE, {"reason": "must_change"})
 
     async def still_logged_in(self) -> bool:
         """Tell whether the log-in of this request holds on; for answers that take long.

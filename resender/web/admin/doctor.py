@@ -22,7 +22,8 @@ class DoctorHandler(LongHandler):
 
     async def post(self) -> None:
         if self.live.is_examining:
-            raise Conflict("The doctor is at work already; wait for that run to end.")
+            msg = "The doctor is at work already; wait for that run to end."
+            raise Conflict(msg, {"reason": "doctor_busy"})
         self.live.is_examining = True
         try:
             await self.audit("doctor.run", "upstreams")

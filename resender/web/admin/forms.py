@@ -70,13 +70,20 @@ def read_object(body: bytes, fields: Mapping[str, Field]) -> dict[str, Any]:
 
 
 def wrong(field: str, msg: str, **data: Any) -> BadRequest:
-    """Build the answer for one wrong field."""
+    """Build the answer for one wrong field.
+
+    Shape: `data` may hold `reason`, a word for programs, and what the pages' text of it names.
+    """
     return BadRequest(msg, {"field": field, **data})
+
+
+def _out_of_range(name: str, msg: str, low: int, high: int) -> BadRequest:
+    return wrong(name, f"{msg} from {low} to {high}.", reason="range", low=low, high=high)
 
 
 def _checked(name: str, field: Field, value: Any) -> Any:
     if value is REQUIRED:
-        raise wrong(name, f"The field {name!r} is missing.")
+        raise wrong(name, f"The field {name!r} is missing.", reason="missing")
     # A default is ours and may be anything.
     if value is field.default or (value is None and field.nullable):
         return value
@@ -88,10 +95,11 @@ def _checked(name: str, field: Field, value: Any) -> Any:
         known = ", ".join(str(choice) for choice in field.choices)
         raise wrong(name, f"{name!r} has to be one of: {known}.")
     if isinstance(value, int) and not isinstance(value, bool) and not field.low <= value <= field.high:
-        raise wrong(name, f"{name!r} has to be a number from {field.low} to {field.high}.")
+        raise _out_of_range(name, f"{name!r} has to be a number", field.low, field.high)
     if isinstance(value, (str, list)) and len(value) > field.longest:
         what = "characters" if isinstance(value, str) else "items"
-        raise wrong(name, f"{name!r} has {len(value)} {what}; at most {field.longest} are taken.")
+        msg = f"{name!r} has {len(value)} {what}; at most {field.longest} are taken."
+        raise wrong(name, msg, reason="too_long", most=field.longest)
     if field.items is not None:
         for item in value:
             if not isinstance(item, field.items) or (field.items is int and isinstance(item, bool)):
@@ -109,7 +117,7 @@ def read_int(name: str, text: str, low: int, high: int) -> int:
         number = int(digits)
         if low <= number <= high:
             return number
-    raise wrong(name, f"{name!r} has to be a whole number from {low} to {high}.")
+    raise _out_of_range(name, f"{name!r} has to be a whole number", low, high)
 
 
 def read_flag(name: str, text: str) -> bool:

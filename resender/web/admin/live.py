@@ -172,7 +172,8 @@ class Live:
         Raises: Busy if all are taken.
         """
         if self.streams_open >= MAX_STREAMS:
-            raise Busy(f"{MAX_STREAMS} event streams are open already; ask again and again instead.")
+            msg = f"{MAX_STREAMS} event streams are open already; ask again and again instead."
+            raise Busy(msg, {"reason": "streams_many", "most": MAX_STREAMS})
         self.streams_open += 1
         try:
             yield
@@ -186,7 +187,8 @@ class Live:
         Raises: Busy if all are taken.
         """
         if self.exports_open >= MAX_EXPORTS:
-            raise Busy(f"{MAX_EXPORTS} exports are running already; wait for one to end.")
+            msg = f"{MAX_EXPORTS} exports are running already; wait for one to end."
+            raise Busy(msg, {"reason": "exports_many", "most": MAX_EXPORTS})
         self.exports_open += 1
         try:
             yield

@@ -6,12 +6,15 @@ change made here, so that a page that polls does not keep the database busy.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from resender.aio import Clock
+from resender.errors import StoreError
 from resender.passwords import digest
 from resender.store import SessionRow, Store, TokenRow, UserRow
 
@@ -20,6 +23,8 @@ _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _MEMORY_S = 3.0
 _MEMORY_MAX = 1000
 _TOUCH_MS = 60_000
+# Anybody may show a secret that nobody has: those who do wait for each other, not the database.
+_LOOKUPS_MAX = 32
 
 
 def new_secret() -> str:
@@ -69,40 +74,44 @@ class Logins:
         self._touch_ms = min(_TOUCH_MS, idle_ms // 4)
         self._known: dict[str, _Known] = {}
         self._generation = 0
+        self._lookups = asyncio.Semaphore(_LOOKUPS_MAX)
 
     def forget(self) -> None:
         """Forget everything: sessions, users or tokens have been changed."""
         self._generation += 1
         self._known.clear()
 
-    async def by_session(self, secret: str, ip: str, *, touch: bool = True) -> Login | None:
-        """Find the log-in of a cookie; `touch` counts this as a use of it.
+    async def by_session(
+        self, secret: str, ip: str, *, touch: bool = True, fresh: bool = False
+    ) -> Login | None:
+        """Find the log-in of a cookie; `touch` counts this as a use of it, `fresh` asks no memory.
 
         Raises: StoreError.
         """
         if not _SECRET.fullmatch(secret):
             return None
         key = digest(secret)
-        known = await self._find(key, self._read_session)
+        known = await self._find(key, self._read_session, fresh)
         if known is None:
             return None
         session, now_ms = known.login.session, self._clock.now_ms()
         assert session is not None
         if now_ms - known.used_ms >= self._idle_ms or now_ms - session.created_ms >= self._longest_ms:
             self._known.pop(key, None)
-            await self._store.session_remove(session.id)
+            with suppress(StoreError):  # it is over, in the table or not
+                await self._store.session_remove(session.id)
             return None
         if touch and now_ms - known.used_ms >= self._touch_ms:
             # Noted first, so that requests at the same time do not all write it.
             known.used_ms = now_ms
-            if not await self._store.session_touch(session.id, now_ms, ip):
+            if not await self._touched(self._store.session_touch(session.id, now_ms, ip)):
                 # Ended by another process.
                 self._known.pop(key, None)
                 return None
         return known.login
 
-    async def by_token(self, token: str, ip: str, *, touch: bool = True) -> Login | None:
-        """Find the log-in of an access token.
+    async def by_token(self, token: str, ip: str, *, touch: bool = True, fresh: bool = False) -> Login | None:
+        """Find the log-in of an access token, as `by_session`.
 
         Raises: StoreError.
         """
@@ -110,7 +119,7 @@ class Logins:
         if secret == token or not _SECRET.fullmatch(secret):
             return None
         key = digest(token)
-        known = await self._find(key, self._read_token)
+        known = await self._find(key, self._read_token, fresh)
         if known is None:
             return None
         row, now_ms = known.login.token, self._clock.now_ms()
@@ -119,20 +128,28 @@ class Logins:
             return None
         if touch and now_ms - known.used_ms >= _TOUCH_MS:
             known.used_ms = now_ms
-            if not await self._store.token_touch(row.id, now_ms, ip):
+            if not await self._touched(self._store.token_touch(row.id, now_ms, ip)):
                 self._known.pop(key, None)
                 return None
         return known.login
 
+    async def _touched(self, touch: Awaitable[bool]) -> bool:
+        """Tell whether what was used is still there; a full disk keeps nobody from reading."""
+        try:
+            return await touch
+        except StoreError:
+            return True
+
     async def _find(
-        self, key: str, read: Callable[[str], Awaitable[tuple[Login, int] | None]]
+        self, key: str, read: Callable[[str], Awaitable[tuple[Login, int] | None]], fresh: bool
     ) -> _Known | None:
         known = self._known.get(key)
         now_mono = self._clock.mono()
-        if known is not None and now_mono < known.until_mono:
+        if known is not None and now_mono < known.until_mono and not fresh:
             return known
         generation = self._generation
-        found = await read(key)
+        async with self._lookups:
+            found = await read(key)
         if found is None or not found[0].user.enabled:
             self._known.pop(key, None)
             return None

@@ -87,8 +87,8 @@ class PageHandler(AdminHandler):
         super().initialize(gateway, site)
         self.page = page
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    async def admit(self) -> None:
+        await super().admit()
         if not self._finished and self.token is not None:
             # Pages are for browsers; a token in front of one would be of no use to its scripts.
             raise HTTPError(404)
@@ -134,7 +134,7 @@ class UnknownPageHandler(AdminHandler):
     def is_page(self) -> bool:  # type: ignore[override]
         return not self.request.path.startswith("/admin/api/")
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    async def admit(self) -> None:
+        await super().admit()
         if not self._finished:
             raise HTTPError(404)

@@ -21,6 +21,11 @@ def _audited(user: UserRow) -> dict[str, Any]:
     return {"username": user.username, "enabled": user.enabled, "must_change": user.must_change}
 
 
+def _is_taken(error: DuplicateUser) -> Conflict:
+    data = {"field": "username", "id": error.user.id, "reason": "user_exists", "name": error.user.username}
+    return Conflict(str(error), data)
+
+
 class _PeopleHandler(AdminHandler):
     login_only_writes = True
 
@@ -61,7 +66,7 @@ class UsersHandler(_PeopleHandler):
         username = body["username"].strip()
         present = await self.gateway.store.user_get(username)
         if present is not None:
-            raise Conflict(f"There is a user {present.username} already.", {"field": "username"})
+            raise _is_taken(DuplicateUser(present))
         password_hash, made_up = await self.new_password(body["password"], username)
 
         def work(repository: Repository) -> UserRow:
@@ -74,9 +79,9 @@ class UsersHandler(_PeopleHandler):
         try:
             row = await self.gateway.store.write(work)
         except DuplicateUser as error:
-            raise Conflict(str(error), {"field": "username", "id": error.user.id}) from None
+            raise _is_taken(error) from None
         except ValueError as error:
-            raise wrong("username", str(error)) from None
+            raise wrong("username", str(error), reason="user_characters") from None
         item = self.shown(row)
         self.send(item if made_up is None else {**item, "password": made_up}, 201)
 
@@ -100,7 +105,7 @@ class UserHandler(_PeopleHandler):
         if body["password"] is not ABSENT:
             if user_id == self.user.id:
                 msg = "Your own password is changed where the old one is asked for: /admin/api/password."
-                raise wrong("password", msg)
+                raise wrong("password", msg, reason="own_password")
             new_hash, made_up = await self.new_password(body["password"], before.username)
         if new_hash is None and body["enabled"] is None:
             self.send(self.shown(before))
@@ -144,7 +149,7 @@ class UserHandler(_PeopleHandler):
         except UnknownUser:
             raise RouteError(f"There is no user {user_id}.") from None
         except LastUser as error:
-            raise Conflict(str(error)) from None
+            raise Conflict(str(error), {"reason": "last_user", "name": error.username}) from None
         finally:
             self.site.logins.forget()
 

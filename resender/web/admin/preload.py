@@ -11,12 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from resender.core.markets import Market
-from resender.core.preload import PreloadRule, matches, parse_preload, parse_rule
+from resender.core.preload import BadRule, PreloadRule, matches, parse_preload, parse_rule
 from resender.core.preload_cost import estimate
 from resender.core.weight import POOLS
-from resender.errors import BadRequest, Conflict, NotReady, RouteError
+from resender.errors import Conflict, NotReady, RouteError
 from resender.market.cache import MarketCache
-from resender.store import DuplicateRule, PreloadRow, UnknownRule
+from resender.store import DuplicateRule, PreloadRow, Repository, UnknownRule
 from resender.web.admin.forms import Field, wrong
 from resender.web.admin.streaming import LiveHandler
 
@@ -39,11 +39,17 @@ class _PreloadBase(LiveHandler):
         Raises: BadRequest that names the field.
         """
         body = self.read_json(_FIELDS)
-        market, symbols, what = body["market"], body["symbols"], body["what"]
         try:
-            return parse_rule(market, symbols, what)
-        except ValueError as error:
-            raise wrong(_wrong_field(market, symbols), str(error)) from None
+            return parse_rule(body["market"], body["symbols"], body["what"])
+        except BadRule as error:
+            raise wrong(error.field, str(error), **error.data) from None
+
+    def audit_in(
+        self, repository: Repository, action: str, before: PreloadRow | None, after: PreloadRow | None
+    ) -> None:
+        """Write the row of the audit within the transaction of the change."""
+        old, new = (None if row is None else _audited(row) for row in (before, after))
+        repository.audit_add(self.login.actor, self.ip, f"preload.{action}", str(after or before), old, new)
 
     async def shown(self, rows: Sequence[PreloadRow | PreloadRule]) -> list[dict[str, Any]]:
         """Return rules as the API shows them; those without a row are from the settings."""
@@ -84,7 +90,8 @@ def _item(row: PreloadRow) -> tuple[PreloadRule | None, dict[str, Any]]:
     try:
         return row.rule, item
     except ValueError as error:  # somebody wrote it into the table by hand
-        return None, {**item, "problem": str(error)}
+        data = error.data if isinstance(error, BadRule) else {}
+        return None, {**item, "problem": str(error), "problem_data": data}
 
 
 def _count(rule: PreloadRule | None, tradable: Mapping[Market, Sequence[str]]) -> int | None:
@@ -93,14 +100,8 @@ def _count(rule: PreloadRule | None, tradable: Mapping[Market, Sequence[str]]) -
     return len(matches(rule, tradable[rule.market])) if rule.market in tradable else None
 
 
-def _wrong_field(market: str, symbols: str) -> str:
-    """Tell which part of a rule that cannot be read is wrong."""
-    for field, parts in (("market", (market, "A")), ("symbols", (market, symbols))):
-        try:
-            parse_rule(*parts, "bookTicker")
-        except ValueError:
-            return field
-    return "what"
+def _is_there(error: DuplicateRule) -> Conflict:
+    return Conflict(str(error), {"id": error.row.id, "reason": "rule_exists"})
 
 
 class PreloadsHandler(_PreloadBase):
@@ -112,11 +113,16 @@ class PreloadsHandler(_PreloadBase):
 
     async def post(self) -> None:
         rule = self.read_rule()
+
+        def work(repository: Repository) -> PreloadRow:
+            row = repository.preload_add(rule)
+            self.audit_in(repository, "add", None, row)
+            return row
+
         try:
-            row = await self.gateway.store.preload_add(rule)
+            row = await self.gateway.store.preload_change(work)
         except DuplicateRule as error:
-            raise Conflict(str(error), {"id": error.row.id}) from None
-        await self.audit("preload.add", str(row), None, _audited(row))
+            raise _is_there(error) from None
         self.send(await self.shown_one(row), 201)
 
 
@@ -124,29 +130,42 @@ class PreloadHandler(_PreloadBase):
     """`PUT` and `DELETE /admin/api/preload/<id>`."""
 
     async def put(self, row_id: str) -> None:
-        before, rule = await self._find(row_id), self.read_rule()
+        rule, rule_id = self.read_rule(), int(row_id)
+
+        def work(repository: Repository) -> PreloadRow:
+            before = repository.preload_get(rule_id)
+            if before is None:
+                raise UnknownRule(rule_id)
+            row = repository.preload_update(rule_id, rule)
+            self.audit_in(repository, "change", before, row)
+            return row
+
         try:
-            row = await self.gateway.store.preload_update(before.id, rule)
+            row = await self.gateway.store.preload_change(work)
         except DuplicateRule as error:
-            raise Conflict(str(error), {"id": error.row.id}) from None
-        except UnknownRule as error:
-            raise RouteError(str(error)) from None
-        await self.audit("preload.change", str(row), _audited(before), _audited(row))
+            raise _is_there(error) from None
+        except UnknownRule:
+            raise _is_gone(row_id) from None
         self.send(await self.shown_one(row))
 
     async def delete(self, row_id: str) -> None:
-        before = await self._find(row_id)
-        if not await self.gateway.store.preload_remove(before.id):
-            raise RouteError(f"There is no preload rule {before.id}.")
-        await self.audit("preload.remove", str(before), _audited(before))
+        rule_id = int(row_id)
+
+        def work(repository: Repository) -> None:
+            before = repository.preload_get(rule_id)
+            if before is None or not repository.preload_remove(rule_id):
+                raise UnknownRule(rule_id)
+            self.audit_in(repository, "remove", before, None)
+
+        try:
+            await self.gateway.store.preload_change(work)
+        except UnknownRule:
+            raise _is_gone(row_id) from None
         self.send({})
 
-    async def _find(self, row_id: str) -> PreloadRow:
-        rows = await self.gateway.store.preload_list()
-        row = next((each for each in rows if str(each.id) == row_id), None)
-        if row is None:
-            raise RouteError(f"There is no preload rule {row_id[:20]}.")
-        return row
+
+def _is_gone(row_id: str) -> RouteError:
+    return RouteError(f"There is no preload rule {row_id[:20]}.")
 
 
 def _audited(row: PreloadRow) -> dict[str, Any]:
@@ -159,10 +178,8 @@ class EstimateHandler(_PreloadBase):
     async def post(self) -> None:
         rule, cache = self.read_rule(), self.cache()
         if rule.market not in self.gateway.config.upstreams:
-            raise BadRequest(
-                f"The market {rule.market} is switched off in the settings of this gateway.",
-                {"field": "market"},
-            )
+            msg = f"The market {rule.market} is switched off in the settings of this gateway."
+            raise wrong("market", msg, reason="market_off")
         tradable = await _symbols(cache, rule.market)
         line, share = cache.lines[rule.market], cache.shares[POOLS[rule.market]]
         found = await asyncio.to_thread(matches, rule, tradable)
@@ -188,6 +205,7 @@ async def _symbols(cache: MarketCache, market: Market) -> list[str]:
     deadline = asyncio.get_running_loop().time() + _WAIT_S
     while not line.symbols.is_loaded:
         if asyncio.get_running_loop().time() >= deadline:
-            raise NotReady(f"Binance has not told the symbols of {market} yet; try again.")
+            msg = f"Binance has not told the symbols of {market} yet; try again."
+            raise NotReady(msg, {"reason": "symbols_wait"})
         await asyncio.sleep(_LOOK_S)
     return list(line.symbols.tradable)

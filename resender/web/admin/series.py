@@ -82,7 +82,7 @@ class SeriesHandler(LiveHandler):
         parts = text.split(" ")
         markets = {market.value: index for market, index in _MARKETS.items()}
         if len(parts) != 3 or parts[0] not in markets or parts[2] not in _ORDER:
-            raise wrong("before", "'before' has to be the 'next' of another page.")
+            raise wrong("before", "'before' has to be the 'next' of another page.", reason="page_gone")
         return markets[parts[0]], parts[1], _ORDER[parts[2]]
 
 

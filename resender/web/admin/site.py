@@ -13,6 +13,7 @@ from tornado.template import Loader
 
 from resender.config import ROOT
 from resender.core.access import Whitelist
+from resender.core.login_throttle import NoteBudget, address_key
 from resender.gateway import Gateway
 from resender.web.admin.assets import Assets
 from resender.web.admin.logins import Logins
@@ -50,18 +51,23 @@ class AdminSite:
         self.catalogues = load_catalogues(FOLDER / "i18n")
         addresses = config.admin_whitelist
         self._allowed = Whitelist(_Entry(i, each) for i, each in enumerate(addresses)) if addresses else None
-        self._refusals: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._refusals: OrderedDict[str, float] = OrderedDict()
+        #: For what strangers cause to be written, by the action.
+        self.notes = {
+            "login.failed": NoteBudget(),
+            "login.throttled": NoteBudget(at_once=50, every_s=60.0),
+        }
 
     def may_reach(self, ip: str) -> bool:
         """Tell whether ADMIN_WHITELIST lets an address in."""
         return self._allowed is None or self._allowed.match(ip) is not None
 
-    def is_first_refusal(self, ip: str, username: str) -> bool:
+    def is_first_refusal(self, ip: str) -> bool:
         """Tell whether a log-in refused for its haste has to be written down.
 
-        Not each of them: whoever hammers would fill the audit and drive the old rows out.
+        Not each of them, whatever names are tried: whoever hammers would fill the audit.
         """
-        key, now_mono = (ip, username.casefold()), self.gateway.clock.mono()
+        key, now_mono = address_key(ip), self.gateway.clock.mono()
         last = self._refusals.get(key)
         if last is not None and now_mono - last < _REFUSAL_S:
             return False

@@ -45,7 +45,8 @@ class LiveHandler(AdminHandler):
         Raises: RouteError if it is switched off.
         """
         if self.gateway.cache is None:
-            raise RouteError("The market cache is switched off in the settings of this gateway.")
+            msg = "The market cache is switched off in the settings of this gateway."
+            raise RouteError(msg, {"reason": "cache_off"})
         return self.gateway.cache
 
     def query_word(self, name: str, words: Sequence[str]) -> str | None:
@@ -76,6 +77,7 @@ class LongHandler(LiveHandler):
     def initialize(self, gateway: Gateway, site: AdminSite, live: Live) -> None:  # type: ignore[override]
         super().initialize(gateway, site, live)
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._checked = asyncio.get_running_loop().time()
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -93,6 +95,14 @@ class LongHandler(LiveHandler):
     @property
     def gone(self) -> asyncio.Future[None]:
         return self._gone
+
+    async def may_go_on(self) -> bool:
+        """Tell whether the log-in holds on, looking every few seconds."""
+        now = asyncio.get_running_loop().time()
+        if now - self._checked < _LOGIN_EVERY_S:
+            return True
+        self._checked = now
+        return await self.still_logged_in()
 
     async def push(self, data: bytes) -> bool:
         """Write and wait until the client's system has it; False when the client is gone."""
@@ -146,7 +156,7 @@ class EventHandler(LongHandler):
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("X-Accel-Buffering", "no")  # nginx would collect the events
         loop = asyncio.get_running_loop()
-        self._checked = self._spoken = loop.time()
+        self._spoken = loop.time()
         return await self.push(b"retry: 3000\n\n")
 
     async def event(self, name: str, data: bytes) -> bool:
@@ -161,10 +171,8 @@ class EventHandler(LongHandler):
         now = asyncio.get_running_loop().time()
         if not self.gateway.is_ready:
             return await self.end(STOPPING)
-        if now - self._checked >= _LOGIN_EVERY_S:
-            self._checked = now
-            if not await self.still_logged_in():
-                return await self.end(LOGGED_OUT)
+        if not await self.may_go_on():
+            return await self.end(LOGGED_OUT)
         if now - self._spoken >= _BEAT_EVERY_S:
             self._spoken = now
             return await self.push(b":\n\n")

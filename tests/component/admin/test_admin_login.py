@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -119,7 +120,7 @@ async def test_unknown_user_takes_as_long_as_a_known_one(admin: Running) -> None
     assert 0.5 < unknown / known < 2.0
 
 
-async def test_password_is_compared_off_the_event_loop_and_two_at_a_time(
+async def test_password_is_compared_off_the_event_loop_and_leaves_it_a_core(
     admin: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running_now, most, threads = 0, 0, set()
@@ -144,7 +145,7 @@ async def test_password_is_compared_off_the_event_loop_and_two_at_a_time(
     await Browser(admin.port).send("GET", "/healthz")
     assert time.monotonic() - began < 0.05
     await tries
-    assert most == 2
+    assert most == max(1, min(2, (os.cpu_count() or 1) - 1))
     assert threads == {False}
 
 
@@ -251,7 +252,8 @@ async def test_failed_and_throttled_tries_are_in_the_audit_without_the_password(
         await Browser(admin.port).send("POST", "login", {"username": "Nobody" * 20, "password": secret})
     rows = (await root.get("audit"))["items"]
     assert [row["action"] for row in rows] == ["login.throttled", *["login.failed"] * 3, "login"]
-    assert {row["subject"] for row in rows} == {("Nobody" * 20)[:64], "root"}
+    # What is no name may be a password.
+    assert {row["subject"] for row in rows} == {"(unknown user)", "root"}
     assert all(row["ip"] == "127.0.0.1" for row in rows)
     assert [row["actor"] for row in rows] == ["", "", "", "", "root"]
     assert secret not in repr(rows)

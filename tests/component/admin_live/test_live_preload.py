@@ -29,7 +29,8 @@ async def test_rule_is_added_changed_and_removed_and_each_is_written_down(tmp_pa
         assert [(row["id"], row["matches"], row["series"]) for row in listed] == [(item["id"], 5, 10)]
 
         again = await me.send("POST", "preload", {**RULE, "symbols": "*USDT,BTCUSDT"})
-        assert (again.status, again.json()["code"], again.json()["data"]) == (409, -13, {"id": item["id"]})
+        known = {"id": item["id"], "reason": "rule_exists"}
+        assert (again.status, again.json()["code"], again.json()["data"]) == (409, -13, known)
 
         path = f"preload/{item['id']}"
         changed = await me.send("PUT", path, {"market": "um", "symbols": "ETHUSDT", "what": "5m"})
@@ -52,23 +53,26 @@ async def test_rule_is_added_changed_and_removed_and_each_is_written_down(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("body", "field"),
+    ("body", "field", "reason"),
     [
-        ({**RULE, "market": "pm"}, "market"),
-        ({**RULE, "market": ""}, "market"),
-        ({**RULE, "symbols": "BTC USDT"}, "symbols"),
-        ({**RULE, "symbols": " , "}, "symbols"),
-        ({**RULE, "symbols": "A" * 51}, "symbols"),
-        ({**RULE, "symbols": "A," * 6000}, None),
-        ({**RULE, "what": "7m"}, "what"),
-        ({**RULE, "what": ""}, "what"),
-        ({**RULE, "market": "cm", "what": "1s"}, "what"),
-        ({"market": "um", "symbols": "A"}, "what"),
-        ({**RULE, "more": 1}, "more"),
-        ({**RULE, "symbols": 5}, "symbols"),
+        ({**RULE, "market": "pm"}, "market", "rule_market"),
+        ({**RULE, "market": ""}, "market", "rule_market"),
+        ({**RULE, "symbols": "BTC USDT"}, "symbols", "rule_character"),
+        ({**RULE, "symbols": " , "}, "symbols", "rule_symbols"),
+        ({**RULE, "symbols": "A" * 51}, "symbols", "rule_symbol_long"),
+        ({**RULE, "symbols": ",".join(f"A{n}" for n in range(3000))}, "symbols", "rule_long"),
+        ({**RULE, "symbols": "A," * 6000}, None, None),
+        ({**RULE, "what": "7m"}, "what", "rule_interval"),
+        ({**RULE, "what": ""}, "what", "rule_what"),
+        ({**RULE, "market": "cm", "what": "1s"}, "what", "rule_interval"),
+        ({"market": "um", "symbols": "A"}, "what", "missing"),
+        ({**RULE, "more": 1}, "more", None),
+        ({**RULE, "symbols": 5}, "symbols", None),
     ],
 )
-async def test_wrong_field_of_a_rule_is_named(tmp_path: Path, body: dict, field: str | None) -> None:
+async def test_wrong_field_of_a_rule_is_named(
+    tmp_path: Path, body: dict, field: str | None, reason: str | None
+) -> None:
     async with running(make_config(tmp_path)) as run:
         me = await log_in(run.gateway, run.port)
         for path in ("preload", "preload/estimate"):
@@ -76,7 +80,9 @@ async def test_wrong_field_of_a_rule_is_named(tmp_path: Path, body: dict, field:
             if field is None:
                 assert reply.status in (201, 503)
                 continue
-            assert (reply.status, reply.json()["code"], reply.json()["data"]["field"]) == (400, -4, field)
+            data = reply.json()["data"]
+            assert (reply.status, reply.json()["code"], data["field"]) == (400, -4, field)
+            assert data.get("reason") == reason
             assert reply.json()["msg"]
 
 
@@ -126,7 +132,7 @@ async def test_estimate_for_a_market_that_is_off_is_refused(tmp_path: Path) -> N
     async with running(make_config(tmp_path, upstream_fapi="off")) as run:
         me = await log_in(run.gateway, run.port)
         reply = await me.send("POST", "preload/estimate", RULE)
-    assert (reply.status, reply.json()["data"]) == (400, {"field": "market"})
+    assert (reply.status, reply.json()["data"]) == (400, {"field": "market", "reason": "market_off"})
 
 
 async def test_foreign_page_and_read_token_change_nothing(tmp_path: Path) -> None:

@@ -367,7 +367,9 @@ async def test_recorded_binance_responses_come_through_identical(
                 )
 
             upstream.answer = answer
-            reply = await call(gateway.port, "GET", "/api/v3/depth?symbol=BTCUSDT", (("Accept-Encoding", "gzip"),))
+            reply = await call(
+                gateway.port, "GET", "/api/v3/depth?symbol=BTCUSDT", (("Accept-Encoding", "gzip"),)
+            )
             assert reply.body == body, file.name
             assert reply.complete
             assert (reply.header("content-encoding") == "gzip") is packed

@@ -45,6 +45,8 @@ export class Feed {
         take(JSON.parse(message.data));
       });
     }
+    // The log-in is over, or the gateway stops: asking once tells which.
+    source.addEventListener('end', () => { if (this.source === source) this.fallBack(); });
     source.addEventListener('error', () => {
       if (this.source !== source) return;
       if (source.readyState === EventSource.CLOSED) this.fallBack();

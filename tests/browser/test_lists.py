@@ -170,17 +170,6 @@ def test_export_comes_back_by_import_and_mistakes_are_listed_first(
     expect(row.get_by_role("switch")).not_to_be_checked()
 
 
-def test_refused_address_is_listed_and_allowed_from_there(visit: Visitor, gateway: GatewayProcess) -> None:
-    page = visit().open("whitelist")
-    assert status_for(gateway, "198.18.0.9") == 403
-    refused = page.locator("#refused tr[data-key]", has_text="198.18.0.9")
-    expect(refused).to_contain_text("/api/v3/time")
-    refused.get_by_role("button", name="Allow 198.18.0.9").click()
-    page.get_by_role("dialog").get_by_role("button", name="Add", exact=True).click()
-    expect(entries(page, "198.18.0.9")).to_have_count(1)
-    assert status_for(gateway, "198.18.0.9") == 200
-
-
 @pytest.mark.usefixtures("logged")
 def test_log_is_turned_page_by_page(visit: Visitor) -> None:
     page = visit().open("logs")

@@ -48,6 +48,7 @@ from resender.upstream.egress import Call, EgressOptions, EgressPool
 from resender.upstream.flights import Flights, Reading
 from resender.upstream.rest import RestResponse, Timeouts
 from resender.upstream.stream_pool import StreamPool
+from resender.upstream.tls import make_context
 from resender.upstream.ways import SpreadSessions
 
 logger = logging.getLogger("resender.gateway")
@@ -112,6 +113,8 @@ class Gateway:
             window_ms=weight_window_ms,
         )
         self.ways_out = config.ways_out
+        # One for everything that is called: each holds all certificate authorities.
+        self._ssl_context = ssl_context or make_context()
         self.egress = EgressPool(
             self.ways_out,
             config.upstreams,
@@ -120,7 +123,7 @@ class Gateway:
             clock=self.clock,
             keepalive_s=config.keepalive_s,
             dns_cache_s=config.dns_cache_s,
-            ssl_context=ssl_context,
+            ssl_context=self._ssl_context,
             on_closed=self._save_closed,
             on_metered=self._learn_limits,
         )
@@ -240,7 +243,12 @@ class Gateway:
             market, base_url, path, limits,
             on_frame=on_frame, on_live=on_live, on_lost=on_lost, tasks=self.tasks, clock=self.clock,
             session_factory=lambda: SpreadSessions(
-                self.ways_out, base_url, limits.connect_timeout_s, market=market, clock=self.clock
+                self.ways_out,
+                base_url,
+                limits.connect_timeout_s,
+                market=market,
+                ssl_context=self._ssl_context,
+                clock=self.clock,
             ),
         )  # fmt: skip
 

@@ -83,8 +83,8 @@ class StreamSession(RestClient):
     """Opens WebSockets; the same guarded session as for REST, so nothing is repeated in secret."""
 
     def __init__(self, base_url: str, connect_timeout_s: float, **options: Any) -> None:
-        if base_url.startswith("wss:"):
-            options.setdefault("ssl_context", make_context())
+        if base_url.startswith("wss:") and options.get("ssl_context") is None:
+            options["ssl_context"] = make_context()
         timeouts = Timeouts(connect_timeout_s, connect_timeout_s, connect_timeout_s)
         super().__init__(base_url, timeouts, **options)
 

@@ -98,7 +98,7 @@ async def close_with(folder: Path, fault: str) -> None:
                 timed = await one.klines(market, symbol, "1m")
                 assert timed.is_hit, timed.cache
                 assert open_of(split_rows(timed.body)[-1]) == close
-        assert watch.hits > 200
+        assert watch.hits > 100
         assert not watch.errors
         for market, symbol in ((Market.UM, "NKNUSDT"), (Market.UM, "BTCUSDT"), (Market.CM, "BTCUSD_PERP")):
             # At most one a second, beside those that filled the series.

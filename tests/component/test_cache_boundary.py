@@ -31,7 +31,7 @@ from tests.component.cache_support import (
 )
 from tests.support.running import wait_until
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.alone]
 
 MINUTE_MS = 60_000
 LEAD_S = 1.3
@@ -172,7 +172,7 @@ async def test_rest_errors_at_the_close_give_no_wrong_hit_and_one_own_read_a_sec
 async def test_close_is_right_for_an_exchange_far_away(tmp_path: Path, delay_ms: int) -> None:
     """By the exchange's clock the candle is over before anything of it can have arrived here."""
     async with AsyncExitStack() as stack:
-        lead_s = 1.6 + delay_ms / 100
+        lead_s = 2.4 + delay_ms / 100
         sandbox = await stack.enter_async_context(Sandbox(small_exchange(ExchangeClock.before_close(lead_s))))
         far = {}
         for name in ("UPSTREAM_FAPI", "STREAM_UM"):

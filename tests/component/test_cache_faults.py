@@ -34,7 +34,7 @@ from tests.component.cache_support import (
 )
 from tests.support.running import wait_until
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.alone]
 
 MINUTE_MS = 60_000
 LEAD_S = 1.2

@@ -74,6 +74,8 @@ ANSWERS: dict[str, Answer] = {
         Answer(405, -3, "method_not_allowed", "Method Not Allowed"),
         Answer(400, -4, "bad_request", "Bad Request"),
         Answer(413, -5, "too_large", "Content Too Large"),
+        Answer(414, -5, "uri_too_long", "URI Too Long"),
+        Answer(431, -5, "headers_too_large", "Request Header Fields Too Large"),
         Answer(502, -6, "lost", "Bad Gateway"),
         Answer(504, -7, "timeout", "Gateway Timeout"),
         Answer(503, -8, "busy", "Service Unavailable"),

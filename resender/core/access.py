@@ -7,6 +7,7 @@ header values. `Whitelist` is immutable; whoever holds it replaces it whole on a
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -149,15 +150,21 @@ class Whitelist:
         return entry_id
 
 
+_WITH_PORT = re.compile(
+    r"([0-9.]+)(?::[0-9]{1,5})?|\[([0-9A-Fa-f]*:[0-9A-Fa-f:.]*)\](?::[0-9]{1,5})?|([0-9A-Fa-f]*:[0-9A-Fa-f:.]*)"
+)
+
+
 def _forwarded_ip(text: str) -> IPAddress | None:
-    """Read one element of X-Forwarded-For: an address, perhaps with a port or in brackets."""
-    text = text.strip().strip('"')
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
+    """Read one element of X-Forwarded-For: exactly an address, in brackets or not, perhaps with a port."""
+    text = text.strip(" \t")
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    found = _WITH_PORT.fullmatch(text)
+    if found is None:
+        return None
     try:
-        return parse_ip(text)
+        return parse_ip(found.group(1) or found.group(2) or found.group(3))
     except ValueError:
         return None
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from resender.errors import BadRequest
+
 Pairs = list[tuple[str, str]]
 
 # Tornado rewrites header names ("X-Mbx-Apikey"); going up they get their documented spelling.
@@ -55,8 +57,9 @@ _DOWN_DROPPED = frozenset(
 _NEVER_HOP_BY_HOP = frozenset(
     {"keep-alive", "close", "content-length", "content-type", "content-encoding", "retry-after", "date"}
 )
-# Ours alone: an upstream cannot pretend to be the gateway.
-_OURS = "x-resender-"
+# Ours alone: an upstream cannot pretend to be the gateway. And no page of another site may read
+# through it: Binance sends `Access-Control-Allow-Origin: *`.
+_DOWN_DROPPED_PREFIXES = ("x-resender-", "access-control-", "timing-allow-origin")
 
 
 def headers_up(received: Iterable[tuple[str, str]], default_user_agent: str) -> Pairs:
@@ -65,6 +68,7 @@ def headers_up(received: Iterable[tuple[str, str]], default_user_agent: str) -> 
     Shape: pairs as received, any case, repeated names allowed. The result always holds one
         `Accept-Encoding` (`identity` when the client named none, so that a body never comes in
         an encoding the client did not ask for) and a `User-Agent`.
+    Raises: BadRequest for a value that cannot be written as it came.
     """
     out: Pairs = []
     encodings: list[str] = []
@@ -73,17 +77,27 @@ def headers_up(received: Iterable[tuple[str, str]], default_user_agent: str) -> 
         lower = name.lower()
         wire = _UP.get(lower)
         if wire is not None:
-            out.append((wire, value))
+            out.append((wire, _as_sent(name, value)))
             if wire == "User-Agent":
                 has_agent = True
         elif lower == "accept-encoding":
-            encodings.append(value)
+            encodings.append(_as_sent(name, value))
         elif lower.startswith(_UP_PREFIXES):
-            out.append((name.upper(), value))
+            out.append((name.upper(), _as_sent(name, value)))
     out.append(("Accept-Encoding", ", ".join(e for e in encodings if e.strip()) or "identity"))
     if not has_agent:
         out.append(("User-Agent", default_user_agent))
     return out
+
+
+def _as_sent(name: str, value: str) -> str:
+    """Return the text that is written as the bytes received: the HTTP client encodes it as UTF-8."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        raise BadRequest(f"The header {name[:50]} holds bytes that are not UTF-8.") from None
 
 
 @lru_cache(maxsize=2048)
@@ -94,7 +108,7 @@ def _down_name(raw: bytes) -> tuple[str, bool, bool]:
     """
     name = raw.decode("latin-1")
     lower = name.lower()
-    return name, lower in _DOWN_DROPPED or lower.startswith(_OURS), lower == "connection"
+    return name, lower in _DOWN_DROPPED or lower.startswith(_DOWN_DROPPED_PREFIXES), lower == "connection"
 
 
 def headers_down(received: Iterable[tuple[bytes, bytes]]) -> Pairs:

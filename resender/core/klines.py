@@ -3,8 +3,9 @@
 Pure: fed with stream events, REST reads and times, it never asks for anything. The cache that
 owns a series decides what to do about a `Need`. Rows are kept as the bytes REST would send.
 
-How a candle becomes final: by its event with `x:true`, or by a REST read made after its close.
-A newer candle's first event proves nothing about the old one's numbers.
+How a candle becomes final: by its event with `x:true`, or by a REST read made so long after its
+close that the exchange's own answers have caught up. A late `x:true` corrects a row that only REST
+has settled. A newer candle's first event proves nothing about the old one's numbers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ _NUMBERS = re.compile(r"[0-9.]+(?:,[0-9.]+){7}")
 _MAX_PENDING = 8
 # How long a read that showed no newer candle stands for a symbol that pushes nothing.
 REREAD_MS = 1000
+# A REST row is final if the read was made so long after the close. Measured on the live exchange:
+# answers lag up to 942 ms behind a close (kline-proxy's figures of September 2026).
+FINAL_AFTER_MS = 1500
+# A final event so late after the close is still believed; they were seen 24 s late on futures.
+_CORRECTABLE_MS = 60_000
+_MAX_BY_READ = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ def parse_event(data: dict[str, Any]) -> tuple[str, str, Candle]:
         raise ValueError("a kline event without its time")
     if type(t) is not int or type(close) is not int or type(n) is not int or type(x) is not bool or n < 0:
         raise ValueError("a kline event with values of a wrong type")
-    if close != next_open(interval, t) - 1 or k["s"] != data["s"]:
+    # A candle may close early or open off the grid, before and after an outage.
+    if not t <= close < next_open(interval, t) or k["s"] != data["s"]:
         raise ValueError("a kline event that contradicts itself")
     o, h, low, c, v, q, tv, tq = texts
     row = f'[{t},"{o}","{h}","{low}","{c}","{v}",{close},"{q}",{n},"{tv}","{tq}","0"]'
@@ -104,8 +112,9 @@ def parse_rows(rows: Any, interval: str, encode: Any, *, made_ms: int = 0) -> li
     """Read the rows of a REST answer, none of them final yet.
 
     Shape: `rows` is the decoded JSON, `encode` a compact JSON encoder to bytes. Rows have 12
-        columns: int, 5 texts, int, text, int, 3 texts.
-    Raises: ValueError if it is anything else or the open times do not rise.
+        columns: int, 5 texts, int, text, int, 3 texts. A row may close before the next one opens, as
+        rows do before an outage, and open off the grid, as they do after one.
+    Raises: ValueError if it is anything else, or rows overlap or do not rise.
     """
     if not isinstance(rows, list):
         raise ValueError("the klines are not a list")
@@ -119,11 +128,16 @@ def parse_rows(rows: Any, interval: str, encode: Any, *, made_ms: int = 0) -> li
             raise ValueError("a kline row with values of a wrong type")
         if not all(type(row[i]) is str for i in (1, 2, 3, 4, 5, 7, 9, 10, 11)):
             raise ValueError("a kline row with values of a wrong type")
-        if t <= previous or close != next_open(interval, t) - 1:
+        if t <= previous or not t <= close < next_open(interval, t):
             raise ValueError("kline rows out of order or of another interval")
-        previous = t
+        previous = close
         candles.append(Candle(t, close, encode(row), trades, False, made_ms))
     return candles
+
+
+def _close_of(row: bytes) -> int:
+    """Return the close time of a row of bytes, the seventh column."""
+    return int(row.split(b'"', 11)[10].strip(b","))
 
 
 class KlineSeries:
@@ -133,13 +147,21 @@ class KlineSeries:
     """
 
     __slots__ = (
-        "_after_hole", "_pending", "closed", "depth", "epoch", "interval", "is_synced", "is_whole",
-        "read_ms", "version",
+        "_after_hole", "_by_read", "_last_close", "_pending", "closed", "corrected", "depth", "epoch",
+        "final_after_ms", "interval", "is_synced", "is_whole", "read_ms", "version",
     )  # fmt: skip
 
-    def __init__(self, interval: str, depth: int) -> None:
+    def __init__(self, interval: str, depth: int, final_after_ms: int = FINAL_AFTER_MS) -> None:
         self.interval = interval
         self.depth = depth
+        self.final_after_ms = final_after_ms
+        # Close time of the newest closed row, -1 before the first.
+        self._last_close = -1
+        # Open times of closed rows that a read settled soon after their close: a late final event
+        # still has the last word. None if there are none.
+        self._by_read: set[int] | None = None
+        # Rows a late final event has corrected.
+        self.corrected = 0
         # Candles proven final; those that are not wait in `_pending`.
         self.closed = RowStore()
         self._pending: list[Candle] = []
@@ -184,8 +206,18 @@ class KlineSeries:
         for candle in self._pending:
             if not candle.is_final:
                 return candle.close_time
-        last = self.last_open
-        return next_open(self.interval, last) - 1 if last is not None else 0
+        return self._pending[-1].close_time if self._pending else max(0, self._last_close)
+
+    @property
+    def last_price(self) -> bytes:
+        """The close price of the newest candle, b"" if there is none."""
+        if self._pending:
+            row = self._pending[-1].row
+        elif count := len(self._opens):
+            row = self.closed.part(count - 1, count)
+        else:
+            return b""
+        return row.split(b'"', 8)[7]
 
     @property
     def _opens(self) -> array[int]:
@@ -215,15 +247,39 @@ class KlineSeries:
         """Take a stream event; return whether it changed anything.
 
         Older, repeated and reordered events change nothing: within a candle the number of trades
-        only grows, and a final event is the last word.
+        only grows, and a final event is the last word, also on a row that a read has settled.
         """
         if self._opens and candle.open_time <= self._opens[-1]:
-            return False
+            return candle.is_final and self._correct(candle)
         if not self._merge(candle):
             return False
         self._promote()
         self.version += 1
         return True
+
+    def _correct(self, candle: Candle) -> bool:
+        """Take a final event of a row that only a read has settled; return whether the row was wrong."""
+        if self._by_read is None or candle.open_time not in self._by_read:
+            return False
+        self._by_read.discard(candle.open_time)
+        index = bisect_left(self._opens, candle.open_time)
+        if self.closed.part(index, index + 1)[:-1] == candle.row:
+            return False
+        self.closed.replace(index, candle.row)
+        self.corrected += 1
+        self.version += 1
+        return True
+
+    def has_news(self, candles: Sequence[Candle]) -> bool:
+        """Tell whether a read shows trades that are not held, of candles that are not final."""
+        last = self._opens[-1] if self._opens else -1
+        known = {candle.open_time: candle for candle in self._pending}
+        for candle in candles:
+            if candle.open_time > last and candle.trades:
+                held = known.get(candle.open_time)
+                if held is None or (not held.is_final and candle.trades > held.trades):
+                    return True
+        return False
 
     def apply_read(
         self, candles: Sequence[Candle], made_ms: int, *, epoch: int | None, is_whole: bool = False
@@ -235,7 +291,7 @@ class KlineSeries:
             call was sent, None if the stream was not live then: such a read adds final rows, but
             what happened between it and the stream is not known.
         Units: `made_ms` is a time before which the exchange cannot have made the answer; candles
-            that closed before it are final.
+            that closed `final_after_ms` before it are final.
         """
         last = self._opens[-1] if self._opens else None
         if not candles:
@@ -244,7 +300,7 @@ class KlineSeries:
             self.is_whole = not self._pending
             self._synced(epoch, made_ms)
             return True
-        if last is not None and candles[0].open_time > next_open(self.interval, last):
+        if last is not None and candles[0].open_time > self._last_close + 1:
             return False
         if last is None:
             self.is_whole = False
@@ -256,8 +312,10 @@ class KlineSeries:
             previous = candle
             if last is not None and candle.open_time <= last:
                 continue
-            if candle.close_time < made_ms:
+            if self._is_over(candle, made_ms):
                 self._append(candle)
+                if made_ms - candle.close_time < _CORRECTABLE_MS:
+                    self._note_read(candle.open_time)
                 last = candle.open_time
                 changed = True
             elif epoch == self.epoch:
@@ -273,6 +331,17 @@ class KlineSeries:
         self.version += changed
         return True
 
+    def _is_over(self, candle: Candle, made_ms: int) -> bool:
+        """Tell whether a read made then shows a candle's last word."""
+        return candle.close_time + self.final_after_ms <= made_ms
+
+    def _note_read(self, open_time: int) -> None:
+        if self._by_read is None:
+            self._by_read = set()
+        self._by_read.add(open_time)
+        if len(self._by_read) > _MAX_BY_READ:
+            self._by_read.remove(min(self._by_read))
+
     def _synced(self, epoch: int | None, made_ms: int) -> None:
         if epoch == self.epoch:
             self.is_synced = True
@@ -284,7 +353,7 @@ class KlineSeries:
             index = bisect_left(self._opens, candle.open_time)
             if index < len(self._opens) and self._opens[index] == candle.open_time:
                 row = self.closed_part(Span(index, index + 1, ()))[:-1]
-                if candle.close_time < made_ms and row != candle.row:
+                if self._is_over(candle, made_ms) and row != candle.row:
                     return True
         return False
 
@@ -295,7 +364,7 @@ class KlineSeries:
             call with `endTime` just before it: holes between them are real.
         """
         first = self._opens[0] if self._opens else None
-        older = [c for c in candles if c.close_time < made_ms and (first is None or c.open_time < first)]
+        older = [c for c in candles if self._is_over(c, made_ms) and (first is None or c.open_time < first)]
         if is_whole:
             self.is_whole = True
         if not older or first is None:
@@ -309,6 +378,7 @@ class KlineSeries:
         if not open_times:
             return
         self.closed.restore(rows, open_times)
+        self._last_close = _close_of(self.closed.part(len(open_times) - 1, len(open_times)))
         # The stream may have spoken while the file was read.
         self._pending = [c for c in self._pending if c.open_time > open_times[-1]]
         self.version += 1
@@ -348,12 +418,11 @@ class KlineSeries:
         """Tell whether nothing can lie between the last closed candle and this one."""
         if not self._opens:
             return True
-        return candle.open_time == next_open(self.interval, self._opens[-1]) or (
-            candle.open_time in self._after_hole
-        )
+        return candle.open_time == self._last_close + 1 or candle.open_time in self._after_hole
 
     def _append(self, candle: Candle) -> None:
         self._after_hole.discard(candle.open_time)
+        self._last_close = candle.close_time
         if self.closed.append(candle.open_time, candle.row):
             self._fold()
 
@@ -375,7 +444,7 @@ class KlineSeries:
         pending = self._pending
         last = self._opens[-1] if self._opens else None
         if pending:
-            expected = next_open(self.interval, last) if last is not None else pending[0].open_time
+            expected = self._last_close + 1 if last is not None else pending[0].open_time
             for candle in pending:
                 if candle.open_time != expected and candle.open_time not in self._after_hole:
                     return Need("gap", can_settle=True, may_come=True)
@@ -386,7 +455,7 @@ class KlineSeries:
                 expected = candle.close_time + 1
             newest_close = pending[-1].close_time
         elif last is not None:
-            newest_close = next_open(self.interval, last) - 1
+            newest_close = self._last_close
         else:
             # The exchange has no candle of this symbol at all, as of the last read.
             return None if now_ms - self.read_ms <= REREAD_MS else Need("no candle yet", can_settle=True)

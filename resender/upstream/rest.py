@@ -13,6 +13,7 @@ import functools
 import logging
 import socket
 import ssl
+import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -204,7 +205,8 @@ class RestResponse:
             raise UpstreamTimeout(
                 self._client.unknown(self._method, "was silent in the middle of its answer")
             ) from None
-        except (aiohttp.ClientError, OSError):
+        except Exception as error:
+            note_unexpected(self._client.host, error)
             raise UpstreamLost(
                 self._client.unknown(self._method, "broke off in the middle of its answer")
             ) from None
@@ -296,7 +298,7 @@ class RestClient:
         attempt = Attempt()
         try:
             response = await self._try(attempt, method, target, headers, body)
-        except _FAILURES as error:
+        except Exception as error:
             stale = attempt.connected and attempt.reused and not attempt.answered
             if isinstance(error, asyncio.TimeoutError) or not stale or method not in REPEATABLE:
                 raise self._explain(attempt, method, error) from None
@@ -304,7 +306,7 @@ class RestClient:
             attempt = Attempt(must_be_new=True)
             try:
                 response = await self._try(attempt, method, target, headers, body)
-            except _FAILURES as second:
+            except Exception as second:
                 raise self._explain(attempt, method, second) from None
         return RestResponse(self, method, response)
 
@@ -337,7 +339,12 @@ class RestClient:
         return f" through {way.name}" if way.name and not way.is_gateway else ""
 
     def _explain(self, attempt: Attempt, method: str, error: BaseException) -> AnswerError:
-        """Turn an error of the HTTP client into one of ours; its own text may hold the URL."""
+        """Turn an error of the HTTP client into one of ours; its own text may hold the URL.
+
+        Whatever goes wrong below HTTP costs the calls it hits and nothing else: an error nobody
+        has thought of, too, is one of the line, and what may have been sent has no known outcome.
+        """
+        note_unexpected(self.host, error)
         logger.debug("%s %s: %s", method, self.host, redact(f"{type(error).__name__}: {error}"))
         if not attempt.connected:
             is_whole = self._way.is_gateway or bool(attempt.waits_for)
@@ -354,6 +361,39 @@ class RestClient:
         return UpstreamLost(self.unknown(method, "closed the connection before it answered"))
 
 
+def note_unexpected(host: str, error: BaseException) -> None:
+    """Log where an error came from that is none of the network's."""
+    if not isinstance(error, _FAILURES):
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        logger.error("unexpected failure of a call to %s: %s", host, redact(text))
+
+
+# Source: OpenSSL, x509_vfy.h.
+_CERTIFICATE_WORDS = {
+    9: "its TLS certificate is not valid yet (is this machine's clock right?)",
+    10: "its TLS certificate has expired (or this machine's clock is wrong)",
+    18: "its TLS certificate is self-signed",
+    19: "its TLS certificate is signed by an authority this machine does not trust",
+    20: "its TLS certificate is signed by an authority this machine does not trust",
+    21: "its TLS certificate is signed by an authority this machine does not trust",
+    62: "its TLS certificate is for another name",
+    64: "its TLS certificate is for another name",
+}
+
+
+def _handshake_words(error: BaseException | None) -> str:
+    """Say why a TLS handshake failed."""
+    code = getattr(error, "verify_code", None)
+    if code is not None:
+        return _CERTIFICATE_WORDS.get(code, "its TLS certificate is not valid")
+    reason = getattr(error, "reason", None) or ""
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"):
+        return "it does not answer with TLS"
+    if reason in ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"):
+        return "it speaks no TLS version this machine accepts"
+    return "the TLS handshake failed"
+
+
 def why_not(error: BaseException, attempt: Attempt, timeouts: Timeouts) -> str:
     """Say in plain words why no connection was made; never the text of the error itself."""
     if isinstance(error, asyncio.TimeoutError):
@@ -363,12 +403,16 @@ def why_not(error: BaseException, attempt: Attempt, timeouts: Timeouts) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its TLS certificate is not valid"
-    if isinstance(error, (aiohttp.ClientConnectorSSLError, ssl.SSLError)):
-        return "the TLS handshake failed"
+        return _handshake_words(error.certificate_error)
     cause = getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLError):
+        return _handshake_words(cause)
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return "the TLS handshake failed"
     if isinstance(cause, ConnectionRefusedError):
         return "it refused the connection"
     if isinstance(cause, socket.gaierror):
         return "its name cannot be resolved"
+    if isinstance(cause, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
+        return "it broke off the connection"
     return "the connection failed"

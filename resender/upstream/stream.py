@@ -34,7 +34,7 @@ from resender.core.stream_names import (
     read_reply,
 )
 from resender.errors import ResenderError
-from resender.upstream.rest import Attempt, RestClient, Timeouts, _attempt, why_not
+from resender.upstream.rest import Attempt, RestClient, Timeouts, _attempt, note_unexpected, why_not
 from resender.upstream.tls import make_context
 
 logger = logging.getLogger("resender.upstream")
@@ -116,7 +116,8 @@ class StreamSession(RestClient):
                 f"{self.host} answered the handshake{self._through()} with {error.status}",
                 _retry_after_s(error),
             ) from None
-        except _FAILURES as error:
+        except Exception as error:
+            note_unexpected(self.host, error)
             why = why_not(error, attempt, self._timeouts)
             raise StreamBroken(f"{self.host}{self._through()}: {why}") from None
         transport = attempt.protocol.transport if attempt.protocol is not None else None

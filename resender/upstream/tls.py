@@ -1,8 +1,12 @@
 """TLS for upstream connections, with session resumption.
 
 asyncio never offers a TLS session it has seen before, so every new connection pays a full
-handshake. The context here remembers the last session of each host and offers it again.
-It keeps one TLS object and one session for each host and nothing else.
+handshake. The context here remembers the last finished connection of each host and offers its
+session again. It keeps one TLS object for each host and nothing else; it makes no connection.
+
+Nothing here may make a handshake fail: a connection is remembered only when its handshake is
+done, a session that cannot be had is not offered, and one that was offered in a handshake that
+failed is forgotten.
 """
 
 from __future__ import annotations
@@ -11,14 +15,55 @@ import ssl
 from typing import Any
 
 
+class ResumingObject(ssl.SSLObject):
+    """One TLS connection of a `ResumingContext`."""
+
+    def do_handshake(self) -> None:
+        context = self.context
+        assert isinstance(context, ResumingContext)
+        host = self.server_hostname or ""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError:
+            context.forget(host)
+            raise
+        context.remember(host, self)
+
+
 class ResumingContext(ssl.SSLContext):
     """An SSLContext for clients that resumes the host's last TLS session.
 
     A server that does not know the session any more makes a full handshake of it; nothing fails.
     """
 
-    _last: dict[str, ssl.SSLObject]
-    _sessions: dict[str, ssl.SSLSession]
+    sslobject_class = ResumingObject
+    _established: dict[str, ssl.SSLObject]
+
+    def remember(self, host: str, connection: ssl.SSLObject) -> None:
+        """Take a connection whose handshake is done as the host's latest."""
+        self._established[host] = connection
+
+    def forget(self, host: str) -> None:
+        """Offer the host no session in the next handshake."""
+        self._established.pop(host, None)
+
+    def session_of(self, host: str) -> ssl.SSLSession | None:
+        """Return the session to offer to a host, None if there is none.
+
+        TLS 1.3 hands out its tickets after the handshake, so it is asked for only now.
+        """
+        connection = self._established.get(host)
+        if connection is None:
+            return None
+        try:
+            session = connection.session
+        except (ValueError, ssl.SSLError):
+            session = None
+        if session is None:
+            self.forget(host)
+        return session
 
     def wrap_bio(
         self,
@@ -29,25 +74,27 @@ class ResumingContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         host = server_hostname if isinstance(server_hostname, str) else ""
-        # TLS 1.3 hands out its tickets after the handshake: ask the last connection only now.
-        last = self._last.get(host)
-        if last is not None and last.session is not None:
-            self._sessions[host] = last.session
-        session = session or self._sessions.get(host)
-        wrapped = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
-        self._last[host] = wrapped
-        return wrapped
+        session = session or self.session_of(host)
+        try:
+            return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        except (ValueError, ssl.SSLError):
+            if session is None:
+                raise
+            self.forget(host)
+            return super().wrap_bio(incoming, outgoing, server_side, server_hostname, None)
 
 
-def make_context(cafile: str | None = None) -> ssl.SSLContext:
-    """Make a verifying client context (system certificate authorities, TLS 1.2 or newer)."""
+def make_context(cafile: str | None = None, *, cadata: str | None = None) -> ssl.SSLContext:
+    """Make a verifying client context (system certificate authorities, TLS 1.2 or newer).
+
+    Shape: `cafile` (a path) or `cadata` (PEM text) are the only authorities trusted, if given.
+    """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context._last = {}
-    context._sessions = {}
+    context._established = {}
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    if cafile:
-        context.load_verify_locations(cafile)
+    if cafile or cadata:
+        context.load_verify_locations(cafile, cadata=cadata)
     else:
         context.load_default_certs()
     return context
@@ -55,5 +102,5 @@ def make_context(cafile: str | None = None) -> ssl.SSLContext:
 
 def resumed(context: ssl.SSLContext, host: str) -> Any:
     """Tell whether the last connection to a host resumed a session (for tests)."""
-    last = getattr(context, "_last", {}).get(host)
-    return last.session_reused if last is not None else None
+    connection = getattr(context, "_established", {}).get(host)
+    return connection.session_reused if connection is not None else None

@@ -10,27 +10,11 @@ from typing import Any
 
 from tornado import httputil
 
-from resender.errors import (
-    ANSWERS,
-    AnswerError,
-    EgressExhausted,
-    MethodNotAllowed,
-    TooManyLogins,
-    error_body,
-)
+from resender.errors import AnswerError, EgressExhausted, MethodNotAllowed, TooManyLogins
 from resender.gateway import Gateway
 
 ERROR_HEADER = "X-Resender-Error"
 JSON_TYPE = "application/json"
-
-_BAD_REQUEST_BODY = error_body(ANSWERS["bad_request"].code, "Malformed HTTP request.")
-# What Tornado writes for a message it cannot parse, and what we send in its place.
-TORNADO_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
-MALFORMED_REQUEST = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nX-Resender-Error: bad_request\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(_BAD_REQUEST_BODY), _BAD_REQUEST_BODY)
-)
-
 
 def write_error(connection: httputil.HTTPConnection, error: AnswerError, *, close: bool = False) -> int:
     """Write one of our own answers and finish it; return the bytes of its body."""

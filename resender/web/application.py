@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 from tornado import httputil
-from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.routing import URLSpec
@@ -16,8 +15,8 @@ from tornado.web import Application
 
 from resender.gateway import Gateway
 from resender.web.admin.routes import admin_routes
-from resender.web.answers import MALFORMED_REQUEST, TORNADO_BAD_REQUEST
 from resender.web.base import NotFoundHandler
+from resender.web.connection import IDLE_GRACE_S, ClientConnection, answer_unreadable
 from resender.web.forward import RequestDelegate
 from resender.web.pages import (
     AdminFrontHandler,
@@ -73,7 +72,7 @@ class GatewayDelegate(httputil.HTTPServerConnectionDelegate):
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
         return RequestDelegate(
-            self.gateway, self.application, server_conn, cast(HTTP1Connection, request_conn)
+            self.gateway, self.application, server_conn, cast(ClientConnection, request_conn)
         )
 
     def on_close(self, server_conn: object) -> None:
@@ -81,19 +80,21 @@ class GatewayDelegate(httputil.HTTPServerConnectionDelegate):
 
 
 class GatewayServer(HTTPServer):
-    """Tornado's server, whose answer to a message it cannot parse is JSON like all others."""
+    """Tornado's server with `ClientConnection`s, which says in JSON what it cannot read."""
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        write = stream.write
-
-        def write_json(data: bytes | memoryview) -> Any:
-            return write(MALFORMED_REQUEST if data == TORNADO_BAD_REQUEST else data)
-
-        stream.write = write_json  # type: ignore[method-assign]
+        answer_unreadable(stream)
         # Tornado would switch it on and off again for each answer: two system calls for nothing.
         stream.set_nodelay(True)
         stream.set_nodelay = lambda value: None  # type: ignore[method-assign]
         super().handle_stream(stream, address)
+
+    def start_request(
+        self, server_conn: object, request_conn: httputil.HTTPConnection
+    ) -> httputil.HTTPMessageDelegate:
+        # Tornado names the class itself and offers no way to choose another.
+        request_conn.__class__ = ClientConnection
+        return super().start_request(server_conn, request_conn)
 
 
 def make_server(gateway: Gateway) -> GatewayServer:
@@ -101,7 +102,7 @@ def make_server(gateway: Gateway) -> GatewayServer:
     return GatewayServer(
         cast(Any, GatewayDelegate(gateway, make_app(gateway))),
         xheaders=False,  # it would believe anybody's X-Forwarded-For
-        idle_connection_timeout=gateway.config.client_idle_s,
+        idle_connection_timeout=gateway.config.client_idle_s + IDLE_GRACE_S,
         body_timeout=gateway.config.read_timeout_s,
         decompress_request=False,
     )
@@ -112,7 +113,7 @@ def make_admin_server(gateway: Gateway) -> GatewayServer:
     return GatewayServer(
         cast(Any, make_admin_app(gateway)),
         xheaders=False,
-        idle_connection_timeout=gateway.config.client_idle_s,
+        idle_connection_timeout=gateway.config.client_idle_s + IDLE_GRACE_S,
         body_timeout=gateway.config.read_timeout_s,
         decompress_request=False,
         max_body_size=_ADMIN_BODY_BYTES,

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 import time
 from collections.abc import Awaitable
 from typing import cast
 
 from tornado import httputil
-from tornado.http1connection import HTTP1Connection
 
 from resender.core.headers import Pairs, headers_up
 from resender.core.market_request import Miss
@@ -40,13 +38,13 @@ from resender.upstream.egress import Call
 from resender.upstream.flights import Reading
 from resender.upstream.rest import REPEATABLE, RestResponse
 from resender.web.answers import client_ip, write_error
+from resender.web.connection import ClientConnection
 from resender.web.market import (
     LOCAL_PREFIX,
     accepts_gzip,
     answer_local,
     ask_cache,
     is_cached_path,
-    stays_open,
     write_hit,
 )
 from resender.web.relay import AnswerRelay
@@ -59,8 +57,6 @@ _DRAIN_BYTES_STRANGER = 64 << 10
 _UNLIMITED = 1 << 62
 _ADMIN_BODY_BYTES = 8 << 20
 _PAGE_BODY_BYTES = 1 << 10
-_NO_BODY_STATUS = frozenset({204, 304})
-_LINGER_OFF = struct.pack("ii", 1, 0)
 _PAGES = frozenset({"/", "/healthz", "/metrics"})
 
 
@@ -85,7 +81,7 @@ class RequestDelegate(AnswerRelay):
         gateway: Gateway,
         application: httputil.HTTPServerConnectionDelegate,
         server_connection: object,
-        connection: HTTP1Connection,
+        connection: ClientConnection,
     ) -> None:
         super().__init__(gateway, connection)
         self.application = application
@@ -269,8 +265,7 @@ class RequestDelegate(AnswerRelay):
         sent = 0
         if not self.is_gone and not self.connection.stream.closed():
             market = self.route.market if self.route is not None else None
-            kept = stays_open(self.version, self.headers)
-            sent = write_hit(self.connection, market, cache, hit, is_kept=kept, extra=extra)
+            sent = write_hit(self.connection, market, cache, hit, version=self.version, extra=extra)
         duration_ms = (time.monotonic() - self.started) * 1000
         self.gateway.metrics.count_hit(duration_ms, sent)
         self._log(200, None, duration_ms, sent, None)

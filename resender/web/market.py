@@ -16,7 +16,6 @@ from typing import Any, TypeVar, cast
 
 import orjson
 from tornado import httputil
-from tornado.http1connection import HTTP1Connection
 
 from resender.core.headers import Pairs
 from resender.core.market_request import (
@@ -42,6 +41,7 @@ from resender.gateway import Gateway
 from resender.market.cache import Hit, MarketCache, Outcome
 from resender.market.entries import BOOK_TICKER
 from resender.market.packing import worth_packing
+from resender.web.connection import ClientConnection
 from resender.web.wire import WireHeaders
 
 CACHE_HEADER = "X-Resender-Cache"
@@ -124,23 +124,18 @@ class DateText:
 _DATE = DateText()
 
 
-def stays_open(version: str, headers: httputil.HTTPHeaders) -> bool:
-    """Tell whether the connection is an ordinary one that stays open after the answer."""
-    return version == "HTTP/1.1" and headers.get("Connection", "keep-alive").lower() == "keep-alive"
-
-
 def write_hit(
-    connection: HTTP1Connection,
+    connection: ClientConnection,
     market: Market | None,
     cache: MarketCache,
     hit: Hit,
     *,
-    is_kept: bool,
+    version: str,
     extra: Pairs | None = None,
 ) -> int:
     """Write an answer out of memory; return the bytes of its body.
 
-    Shape: `market` is None for `/local/...`; `is_kept` as `stays_open` tells.
+    Shape: `market` is None for `/local/...`; `version` is that of the client's HTTP.
     """
     body = hit.body if hit.packed is None else hit.packed
     # In order and all our own: Tornado's checks of each header cost more than the rest of a hit.
@@ -153,7 +148,8 @@ def write_hit(
         head += "Content-Encoding: gzip\r\n"
     for name, value in extra or ():
         head += f"{name}: {value}\r\n"
-    if is_kept:
+    if version == "HTTP/1.1" and connection.is_kept:
+        head += f"Keep-Alive: {connection.keep_alive}\r\n"
         connection.write(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode("latin-1") + body)
     else:
         pairs = [

@@ -12,7 +12,6 @@ from collections.abc import Awaitable
 from typing import Any, cast
 
 from tornado import httputil
-from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
 from resender.core.headers import Pairs, headers_down
@@ -23,7 +22,8 @@ from resender.errors import AnswerError
 from resender.gateway import Gateway
 from resender.upstream.flights import Reading
 from resender.upstream.rest import REPEATABLE, RestResponse
-from resender.web.market import AGE_HEADER, CACHE_HEADER, stays_open
+from resender.web.connection import ClientConnection
+from resender.web.market import AGE_HEADER, CACHE_HEADER
 from resender.web.wire import WireHeaders
 
 EGRESS_HEADER = "X-Resender-Egress"
@@ -39,7 +39,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
     version: str
     headers: httputil.HTTPHeaders
 
-    def __init__(self, gateway: Gateway, connection: HTTP1Connection) -> None:
+    def __init__(self, gateway: Gateway, connection: ClientConnection) -> None:
         self.gateway = gateway
         self.connection = connection
         self.route: Route | None = None
@@ -127,7 +127,8 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             or headers.length != str(len(chunk))
             or not response.at_end()
             or not response.reason.isascii()
-            or not stays_open(self.version, self.headers)
+            or self.version != "HTTP/1.1"
+            or not self.connection.is_kept
         ):
             return False
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.pairs])
@@ -135,7 +136,8 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
             return False
         self.has_begun = True
-        head = f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}\r\n"
+        kept = f"Keep-Alive: {self.connection.keep_alive}\r\n"
+        head = f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}{kept}\r\n"
         self.connection.write(head.encode("latin-1") + chunk)
         self.connection.finish()
         return True

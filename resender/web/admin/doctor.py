@@ -46,7 +46,8 @@ class DoctorHandler(LongHandler):
         # An empty line is no line to either reader, but it shows at once that the run has begun.
         if not await self.push(b"\n"):
             return
-        async with aclosing(examine(self.gateway.config)) as results:  # type: ignore[type-var]
+        found = examine(self.gateway.config, ssl_context=self.gateway.ssl_context)
+        async with aclosing(found) as results:  # type: ignore[type-var]
             async for result in results:
                 if not await self.push(frame % orjson.dumps(shown(result))):
                     return

@@ -157,6 +157,13 @@ STREAMS_PER_CONNECTION = 200
 # A stream connection from which nothing came for so many seconds is dead.
 STREAM_SILENCE_S = 10
 
+# A series without an event of its own for so many seconds (a spot candle twice as many) is answered
+# only if a second source says that nothing was missed.
+STREAM_QUIET_S = 10
+
+# A row read by REST is final if the read was made so long (milliseconds) after the candle's close.
+REST_FINAL_AFTER_MS = 1500
+
 # How often (seconds) closed candles are saved for a warm restart.
 CANDLE_SAVE_S = 300
 

@@ -324,6 +324,15 @@ class Config:
     stream_silence_s: float = setting(
         10.0, _seconds(1, 300), "A stream connection from which nothing came for so long is dead."
     )
+    stream_quiet_s: float = setting(
+        10.0,
+        _seconds(1, 300),
+        "A series without an own event for so long (a spot candle twice as long) is answered only if a "
+        "second source says that nothing was missed.",
+    )
+    rest_final_after_ms: int = setting(
+        1500, _integer(0, 60_000), "A REST row is final if the read was made so long after the candle's close."
+    )
     candle_save_s: float = setting(
         300.0, _seconds(1, 86400), "How often closed candles are saved for a warm restart."
     )

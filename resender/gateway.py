@@ -114,7 +114,7 @@ class Gateway:
         )
         self.ways_out = config.ways_out
         # One for everything that is called: each holds all certificate authorities.
-        self._ssl_context = ssl_context or make_context()
+        self.ssl_context = ssl_context or make_context()
         self.egress = EgressPool(
             self.ways_out,
             config.upstreams,
@@ -123,7 +123,7 @@ class Gateway:
             clock=self.clock,
             keepalive_s=config.keepalive_s,
             dns_cache_s=config.dns_cache_s,
-            ssl_context=self._ssl_context,
+            ssl_context=self.ssl_context,
             on_closed=self._save_closed,
             on_metered=self._learn_limits,
         )
@@ -205,6 +205,8 @@ class Gateway:
                 idle_minutes=config.stream_idle_minutes,
                 max_on_demand=config.max_on_demand_series,
                 settle_wait_ms=config.settle_wait_ms,
+                quiet_s=config.stream_quiet_s,
+                final_after_ms=config.rest_final_after_ms,
                 refresh_s=config.symbol_refresh_s,
                 backfill_share=config.backfill_weight_share,
                 weight_limits={
@@ -221,7 +223,14 @@ class Gateway:
         )
 
     def _make_pool(
-        self, market: Market, path: str, on_frame: OnFrame, on_live: OnStreams, on_lost: OnStreams
+        self,
+        market: Market,
+        path: str,
+        on_frame: OnFrame,
+        on_live: OnStreams,
+        on_lost: OnStreams,
+        *,
+        is_witness: bool = False,
     ) -> StreamPool:
         config = self.config
         # Spot allows 5 messages a second, pings and pongs included, futures 10.
@@ -229,8 +238,9 @@ class Gateway:
         limits = StreamLimits(
             streams_per_connection=config.streams_per_connection,
             messages_per_s=3.0 if market is Market.SPOT else 6.0,
-            # 300 in 5 minutes for an address; USD-M has two pools that share it.
-            connects_per_5_min=120 if market is Market.UM else 250,
+            # 300 in 5 minutes for an address; the witness' own connection and, on USD-M, two
+            # pools share it.
+            connects_per_5_min=30 if is_witness else 110 if market is Market.UM else 220,
             silence_s=config.stream_silence_s,
             ping_every_s=min(3.0, config.stream_silence_s * 0.45),
         )
@@ -242,12 +252,13 @@ class Gateway:
         return StreamPool(
             market, base_url, path, limits,
             on_frame=on_frame, on_live=on_live, on_lost=on_lost, tasks=self.tasks, clock=self.clock,
+            role="witness" if is_witness else "",
             session_factory=lambda: SpreadSessions(
                 self.ways_out,
                 base_url,
                 limits.connect_timeout_s,
                 market=market,
-                ssl_context=self._ssl_context,
+                ssl_context=self.ssl_context,
                 clock=self.clock,
             ),
         )  # fmt: skip

@@ -99,13 +99,29 @@ def cache_families(cache: Any) -> list[Family]:
     connections = GaugeMetricFamily(
         "resender_stream_connections", "Stream connections that are live.", labels=["market"]
     )
+    mute = CounterMetricFamily(
+        "resender_streams_mute", "Streams that brought nothing although there was news.", labels=["market"]
+    )
+    corrected = CounterMetricFamily(
+        "resender_candles_corrected",
+        "Candles a REST read had settled and a late final event corrected.",
+        labels=["market"],
+    )
+    witness = CounterMetricFamily(
+        "resender_witness_reads",
+        "REST reads that compared the quiet book tickers of a market.",
+        labels=["market"],
+    )
     for market, line in cache.lines.items():
         entries = line.entries()
         series.add_metric([market.value], len(entries))
         live.add_metric([market.value], sum(entry.state in ("live", "filling") for entry in entries))
         links = [link for pool in line.pools for link in pool.connections]
         connections.add_metric([market.value], sum(link.is_live for link in links))
-    return [answers, series, live, connections]
+        mute.add_metric([market.value], line.mutes)
+        corrected.add_metric([market.value], line.corrected)
+        witness.add_metric([market.value], line.ticker_witness.reads)
+    return [answers, series, live, connections, mute, corrected, witness]
 
 
 def store_families(stats: Any, whitelist_size: int) -> list[Family]:

@@ -17,6 +17,18 @@ _NUMBERS = re.compile(r"[0-9.]+(?:,[0-9.]+){3}")
 _MAX_OLDER = 100
 
 
+_QUOTE = ("bidPrice", "bidQty", "askPrice", "askQty")
+
+
+def same_quote(held: bytes, row: dict[str, Any]) -> bool:
+    """Tell whether a REST row shows the prices and quantities of an object held.
+
+    Times and ids are left out: REST's may belong to a deeper level of the book.
+    """
+    known = json.loads(held)
+    return all(known[name] == row.get(name) for name in _QUOTE)
+
+
 class BookTicker:
     """One symbol's book ticker.
 

@@ -14,7 +14,7 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resender.core.intervals import next_open
@@ -334,6 +334,21 @@ class KlineSeries:
     def _is_over(self, candle: Candle, made_ms: int) -> bool:
         """Tell whether a read made then shows a candle's last word."""
         return candle.close_time + self.final_after_ms <= made_ms
+
+    def settle_quiet(self, since_ms: int, until_ms: int) -> None:
+        """Take candles as final that ended while nothing was traded.
+
+        Units: no trade happened between `since_ms` and `until_ms`, by a witness of the exchange; a
+            state seen after `since_ms` is then the last word on a candle that closed before `until_ms`.
+        """
+        changed = False
+        for index, candle in enumerate(self._pending):
+            if not candle.is_final and candle.seen_ms >= since_ms and candle.close_time <= until_ms:
+                self._pending[index] = replace(candle, is_final=True)
+                self._note_read(candle.open_time)
+                changed = True
+        if changed:
+            self._promote()
 
     def _note_read(self, open_time: int) -> None:
         if self._by_read is None:

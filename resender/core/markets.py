@@ -106,9 +106,9 @@ STREAM_HOSTS: dict[Market, str] = {
     Market.CM: "wss://dstream.binance.com",
 }
 STREAM_PATHS: dict[Market, dict[str, str]] = {
-    Market.SPOT: {"kline": "", "bookTicker": ""},
-    Market.UM: {"kline": "/market", "bookTicker": "/public"},
-    Market.CM: {"kline": "", "bookTicker": ""},
+    Market.SPOT: {"kline": "", "bookTicker": "", "miniTicker": ""},
+    Market.UM: {"kline": "/market", "bookTicker": "/public", "miniTicker": "/market"},
+    Market.CM: {"kline": "", "bookTicker": "", "miniTicker": ""},
 }
 WS_API_SPOT = "wss://ws-api.binance.com:443"
 

@@ -38,6 +38,8 @@ _SUFFIX = re.compile(
     rf"kline_(?:{_INTERVAL})(?:@\+08:00)?|continuousKline_(?:{_INTERVAL})"
     r"|bookTicker|miniTicker|ticker|aggTrade|trade|markPrice(?:@1s)?|depth(?:5|10|20)(?:@[15]00ms)?"
 )
+# Of all symbols of a market that traded, once a second. Source: web-socket-streams.md of 2026-07-21.
+MINI_TICKERS = "!miniTicker@arr"
 # {"method":"UNSUBSCRIBE","params":[...],"id":2147483647}
 _FRAME_BYTES = len(b'{"method":"UNSUBSCRIBE","params":[],"id":2147483647}')
 
@@ -45,11 +47,13 @@ _FRAME_BYTES = len(b'{"method":"UNSUBSCRIBE","params":[],"id":2147483647}')
 def check_stream_name(name: str) -> str:
     """Return a stream name that is safe to send, `<symbol>@<what>` with the symbol in lower case.
 
-    All-market streams (`!miniTicker@arr`) are refused: their data is no object.
+    Of the all-market streams only `!miniTicker@arr` is known; its data is an array.
     Raises: ValueError.
     Source: spot web-socket-streams.md of 2026-07-21; derivatives SDKs of 2026-08-21. An
         upper-case symbol is acknowledged and silent (measured on USD-M).
     """
+    if name == MINI_TICKERS:
+        return name
     symbol, _, suffix = name.partition("@")
     if not _SYMBOL.fullmatch(symbol) or symbol != symbol.lower() or not _SUFFIX.fullmatch(suffix):
         raise ValueError(f"{name[:100]!r} is no stream name")

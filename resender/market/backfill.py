@@ -260,7 +260,7 @@ class Backfill:
 
     def _start_over(self, entry: KlineEntry) -> None:
         old = entry.series
-        entry.series = KlineSeries(entry.interval, old.depth)
+        entry.series = KlineSeries(entry.interval, old.depth, old.final_after_ms)
         entry.series.version = old.version + 1
         entry.token = object()
         entry.sync_limit = 0

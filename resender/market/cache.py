@@ -15,13 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from resender.aio import Clock, Tasks
-from resender.core.klines import Span
+from resender.core.klines import FINAL_AFTER_MS, Span
 from resender.core.market_request import BookTickerRequest, KlineRequest, Miss
 from resender.core.markets import INTERVALS, Market
 from resender.core.preload import PreloadRule, wanted
 from resender.core.weight import DEFAULT_LIMITS, POOLS, WeightShare, kline_weight
 from resender.market.backfill import Backfill, Fetch, Reader, ReadFailed
 from resender.market.entries import BOOK_TICKER, Entry, KlineEntry, TickerEntry
+from resender.market.freshness import kline_proof, push_ms, settle_quiet, was_silent
 from resender.market.line import MakePool, MarketLine
 from resender.market.packing import Bodies, worth_packing
 from resender.market.seeds import seed
@@ -29,9 +30,6 @@ from resender.market.warm import WarmFiles
 
 logger = logging.getLogger("resender.market")
 
-# How often a changed candle is pushed. Source: web-socket-streams.md of 2026-07-21; um, cm SDKs.
-PUSH_MS: dict[Market, int] = {Market.SPOT: 2000, Market.UM: 250, Market.CM: 250}
-SPOT_SECOND_PUSH_MS = 1000
 CACHED_MARKETS = tuple(INTERVALS)
 _SETTLE_LIMIT = 3
 _SETTLE_TIMEOUT_S = 3.0
@@ -40,6 +38,8 @@ _MAX_EARLY_MS = 1000
 _REREAD_S = 1.0
 _RETRY_S = 0.2
 _SWEEP_S = 15.0
+# A book ticker asked for so near to its quiet limit is compared before it is due.
+_AHEAD = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class CacheOptions:
     idle_minutes: float = 30.0
     max_on_demand: int = 300
     settle_wait_ms: int = 250
+    quiet_s: float = 10.0
+    final_after_ms: int = FINAL_AFTER_MS
     refresh_s: float = 60.0
     backfill_share: float = 0.5
     # Weight of each pool at all ways out together, until exchangeInfo tells it.
@@ -117,6 +119,8 @@ class MarketCache:
                 on_symbols=self._on_symbols,
                 on_created=self._on_created,
                 on_limit=on_limit,
+                quiet_s=options.quiet_s,
+                final_after_ms=options.final_after_ms,
             )
         self.backfills: dict[str, Backfill] = {}
         for pool in DEFAULT_LIMITS:
@@ -234,24 +238,32 @@ class MarketCache:
         self, line: MarketLine, entry: KlineEntry, request: KlineRequest, packed: bool
     ) -> Hit | _Lack:
         mono = self._clock.mono()
-        proof = line.kline_pool.proof_mono(entry.stream) if entry.is_live else None
-        if proof is None:
+        if not entry.is_live or line.kline_pool.proof_mono(entry.stream) is None:
             return _Lack("stream not live")
+        if entry.is_mute:
+            return _Lack("stream mute")
         if not line.server.is_set:
             return _Lack("starting")
         now_ms = line.server.now_ms(mono)
         series = entry.series
-        push_ms = SPOT_SECOND_PUSH_MS if entry.interval == "1s" else PUSH_MS[entry.market]
-        need = series.check(now_ms, line.server.latest_ms(mono), push_ms)
+        if series.unsettled_close < now_ms:
+            settle_quiet(entry, line.witness)
+        need = series.check(now_ms, line.server.latest_ms(mono), push_ms(entry.market, entry.interval))
         if need is not None:
             return _Lack(need.reason, can_settle=need.can_settle, may_come=need.may_come)
         if not line.kline_pool.is_proven(entry.stream) and now_ms - series.read_ms > _REREAD_S * 1000:
             # Binance acknowledges what it will never send: without one frame only REST proves.
             return _Lack("stream not proven", can_settle=True)
+        proof, unproven = kline_proof(entry, line.witness, now_ms, line.quiet_s)
+        if unproven is not None:
+            if unproven.is_mute:
+                line.mute(entry)
+                return _Lack(unproven.reason)
+            return _Lack(unproven.reason, can_settle=True)
         span = self._select(entry, request, now_ms)
         if span is None:
             return _Lack("range not held")
-        age_ms = max(0, int((mono - proof) * 1000))
+        age_ms = max(0, now_ms - proof.at_ms)
         packed = packed and worth_packing(series.closed.size(span.first, span.last))
         body = self._bodies.get(entry.token, series, span, packed=packed)
         return Hit(b"", body, age_ms) if packed else Hit(body, None, age_ms)
@@ -298,9 +310,12 @@ class MarketCache:
             entry.waiters.append(waiter)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(waiter, left_s)
-        # A read made before the close for certain proves nothing about the closed candle.
         early_ms = entry.series.unsettled_close + 1 - line.now_ms()
-        if 0 < early_ms < _MAX_EARLY_MS:
+        if found.reason == "not settled":
+            # A read made so soon after the close proves nothing about the closed candle.
+            if early_ms + entry.series.final_after_ms > 0:
+                return self._miss(entry, found.reason)
+        elif 0 < early_ms < _MAX_EARLY_MS:
             await asyncio.sleep(early_ms / 1000)
         read = self._settle_read(line, entry)
         if read is not None:
@@ -315,7 +330,11 @@ class MarketCache:
             return entry.read
         mono = self._clock.mono()
         # Once the exchange was asked after the close, asking again at once tells nothing new.
-        knows = entry.read_failed or entry.series.read_ms > entry.series.unsettled_close
+        knows = (
+            entry.read_failed
+            or entry.series.read_ms > entry.series.unsettled_close
+            or line.now_ms() < entry.series.unsettled_close
+        )
         pause_s = _REREAD_S if knows else _RETRY_S
         if mono - entry.read_mono < pause_s:
             return None
@@ -347,6 +366,9 @@ class MarketCache:
             return
         if entry.series is not series or entry.is_dropped:
             return
+        if epoch == series.epoch and series.has_news(candles) and was_silent(entry, made_ms):
+            # Perhaps on its way; if the stream stays silent, it is mute.
+            entry.unheard_ms = entry.unheard_ms or made_ms
         if not series.apply_read(candles, made_ms, epoch=epoch, is_whole=len(candles) < _SETTLE_LIMIT):
             # More than three candles behind: the backfill reads as many as it takes.
             series.is_synced = False
@@ -372,9 +394,12 @@ class MarketCache:
             entries.append(entry)
         lack = self._ticker_lack(line, entries)
         if lack is None:
+            oldest = min(entry.proof_mono for entry in entries)
+            if self._clock.mono() - oldest > line.quiet_s * _AHEAD:
+                line.ticker_witness.verify()  # before it is due, so that nobody has to wait for it
             return self._ticker_hit(line, entries, request)
-        if lack.can_settle and len(entries) == 1:
-            return self._settle_ticker(line, entries, request)
+        if lack.reason == "stream quiet" or (lack.can_settle and len(entries) == 1):
+            return self._settle_ticker(line, entries, request, lack)
         return self._miss(entries[0], lack.reason)
 
     def _ticker_lack(self, line: MarketLine, entries: list[TickerEntry]) -> _Lack | None:
@@ -384,13 +409,19 @@ class MarketCache:
                 return _Lack("stream not live")
             if not entry.ticker.is_valid:
                 return _Lack("not read yet", can_settle=True)
+            if entry.is_mute:
+                return _Lack("stream mute")
             if not pool.is_proven(entry.stream) and mono - entry.seeded_mono > _REREAD_S:
                 return _Lack("stream not proven", can_settle=True)
+        # The last one judged: a list settles only if nothing else is the matter.
+        for entry in entries:
+            if entry.unheard_mono is not None or mono - entry.proof_mono > line.quiet_s:
+                return _Lack("stream quiet", can_settle=True)
         return None
 
     def _ticker_hit(self, line: MarketLine, entries: list[TickerEntry], request: BookTickerRequest) -> Hit:
-        pool, mono = line.ticker_pool, self._clock.mono()
-        proof = min(pool.proof_mono(entry.stream) or mono for entry in entries)
+        mono = self._clock.mono()
+        proof = min(entry.proof_mono for entry in entries)
         if request.is_list:
             body = b"[" + b",".join(entry.ticker.object() for entry in entries) + b"]"
         else:
@@ -401,16 +432,24 @@ class MarketCache:
         return self._hit(entries[0], hit)
 
     async def _settle_ticker(
-        self, line: MarketLine, entries: list[TickerEntry], request: BookTickerRequest
+        self, line: MarketLine, entries: list[TickerEntry], request: BookTickerRequest, lack: _Lack
     ) -> Hit | Miss:
-        """Read the value anew: the stream has not shown yet that it works."""
+        """Read the value anew: the stream has not shown yet that it works, or is quiet."""
         entry, mono = entries[0], self._clock.mono()
+        if lack.reason == "stream quiet":
+            reading = line.ticker_witness.verify()
+            if reading is not None:
+                await asyncio.wait({reading}, timeout=_SETTLE_TIMEOUT_S)
+            still = self._ticker_lack(line, entries)
+            if still is None:
+                return self._ticker_hit(line, entries, request)
+            return self._miss(entry, still.reason)
         if entry.read is None or (entry.read.done() and mono - entry.read_mono >= _REREAD_S):
             entry.read_mono = mono
             entry.read = self._tasks.spawn(self._reseed(line, entry), name=f"ticker-settle:{entry.symbol}")
         await asyncio.wait({entry.read}, timeout=_SETTLE_TIMEOUT_S)
-        lack = self._ticker_lack(line, entries)
-        return self._ticker_hit(line, entries, request) if lack is None else self._miss(entry, lack.reason)
+        still = self._ticker_lack(line, entries)
+        return self._ticker_hit(line, entries, request) if still is None else self._miss(entry, still.reason)
 
     async def _reseed(self, line: MarketLine, entry: TickerEntry) -> None:
         with suppress(ReadFailed):

@@ -38,6 +38,10 @@ class Entry:
     read: asyncio.Task[None] | None = None
     read_mono: float = -1e9
     read_failed: bool = False
+    # Its stream was found mute: how often, when it was moved last, and whether that has to wait.
+    mutes: int = 0
+    moved_mono: float = -1e9
+    is_mute: bool = False
     # Calls that wait for the next event.
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -66,6 +70,16 @@ class KlineEntry(Entry):
     not_before_mono: float = 0.0
     is_reading: bool = False
     saved_version: int = -1
+    # Exchange's time of the newest own event, and its close price.
+    event_ms: int = 0
+    price: str = ""
+    # Exchange's time at which the witness named its symbol last, 0 if never.
+    named_ms: int = 0
+    # Exchange's time at which the witness named a trade the stream has not brought, 0 if none.
+    doubt_ms: int = 0
+    doubt_price: str = ""
+    # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
+    unheard_ms: int = 0
 
     @property
     def key(self) -> tuple[Market, str, str]:
@@ -75,6 +89,8 @@ class KlineEntry(Entry):
     def state(self) -> str:
         if not self.is_live:
             return "connecting"
+        if self.is_mute:
+            return "mute"
         if not self.series.is_synced:
             return "syncing"
         return "live" if self.is_filled else "filling"
@@ -88,6 +104,14 @@ class TickerEntry(Entry):
     # Grows with every loss: a seed read before it does not count after it.
     epoch: int = 0
     seeded_mono: float = -1e9
+    # When the newest own event came, and since when REST has shown another value, None if not.
+    event_mono: float = -1e9
+    unheard_mono: float | None = None
+
+    @property
+    def proof_mono(self) -> float:
+        """When the value was last proven, by an event or a read."""
+        return max(self.event_mono, self.seeded_mono)
 
     @property
     def key(self) -> tuple[Market, str, str]:
@@ -97,4 +121,6 @@ class TickerEntry(Entry):
     def state(self) -> str:
         if not self.is_live:
             return "connecting"
+        if self.is_mute:
+            return "mute"
         return "live" if self.ticker.is_valid else "syncing"

@@ -16,14 +16,16 @@ import orjson
 
 from resender.aio import Backoff, Clock, Tasks, end_tasks
 from resender.core.book_ticker import BookTicker
-from resender.core.klines import KlineSeries, parse_event
+from resender.core.klines import FINAL_AFTER_MS, KlineSeries, parse_event
 from resender.core.markets import BY_MARKET, INTERVALS, STREAM_PATHS, Market
 from resender.core.server_clock import ServerClock
 from resender.core.stream_names import book_ticker_stream, kline_stream
 from resender.core.weight import exchange_info_weight
 from resender.market.backfill import Backfill, Reader, ReadFailed
 from resender.market.entries import BOOK_TICKER, KlineEntry, TickerEntry
+from resender.market.freshness import kline_proof, note_event, note_traded
 from resender.market.symbols import EXCHANGE_INFO, SymbolTable
+from resender.market.witness import TickerWitness, TradeWitness
 
 logger = logging.getLogger("resender.market")
 
@@ -31,6 +33,10 @@ _RESYNC_S = 600.0
 _RESYNC_PAUSE_S = 5.0
 # A slower answer says too little about what time it is.
 _MAX_TIME_TRIP_S = 1.0
+# A stream found mute is moved at once, the next times after growing pauses.
+_MUTE_PAUSE_S = 15.0
+_MUTE_MAX_S = 600.0
+_MUTE_FORGET_S = 1800.0
 
 
 class Pool(Protocol):
@@ -40,15 +46,31 @@ class Pool(Protocol):
     async def stop(self) -> None: ...
     def want(self, names: Iterable[str]) -> None: ...
     def drop(self, names: Iterable[str]) -> None: ...
+    def shift(self, name: str, mute_s: float) -> None: ...
     def proof_mono(self, name: str) -> float | None: ...
     def is_proven(self, name: str) -> bool: ...
     @property
     def connections(self) -> list[Any]: ...
 
 
-OnFrame = Callable[[str, dict[str, Any]], "bool | None"]
+OnFrame = Callable[[str, Any], "bool | None"]
 OnStreams = Callable[[list[str]], None]
-MakePool = Callable[[Market, str, OnFrame, OnStreams, OnStreams], Pool]
+
+
+class MakePool(Protocol):
+    """Makes the pool of one market and path; the witness gets one of its own beside it."""
+
+    def __call__(
+        self,
+        market: Market,
+        path: str,
+        on_frame: OnFrame,
+        on_live: OnStreams,
+        on_lost: OnStreams,
+        *,
+        is_witness: bool = False,
+    ) -> Pool: ...
+
 
 
 class MarketLine:
@@ -67,8 +89,16 @@ class MarketLine:
         on_symbols: Callable[[MarketLine], None],
         on_created: Callable[[KlineEntry], None],
         on_limit: Callable[[Market, int], int] = lambda market, limit: limit,
+        quiet_s: float = 10.0,
+        final_after_ms: int = FINAL_AFTER_MS,
     ) -> None:
         self.market = market
+        self.quiet_s = quiet_s
+        self._final_after_ms = final_after_ms
+        # Streams found mute, and rows a late final event has corrected.
+        self.mutes = 0
+        self.corrected = 0
+        self._of_symbol: dict[str, list[KlineEntry]] = {}
         self.symbols = SymbolTable(market)
         self.server = ServerClock()
         self.klines: dict[tuple[str, str], KlineEntry] = {}
@@ -90,9 +120,27 @@ class MarketLine:
         paths = STREAM_PATHS[market]
         by_path = {
             path: make_pool(market, path, self._on_frame, self._on_live, self._on_lost)
-            for path in dict.fromkeys(paths.values())
+            for path in dict.fromkeys((paths["kline"], paths["bookTicker"]))
         }
-        self.pools = list(by_path.values())
+        self.witness = TradeWitness(self._on_traded, clock)
+        self._witness_pool = make_pool(
+            market,
+            paths["miniTicker"],
+            self.witness.on_frame,
+            lambda names: None,
+            self.witness.on_lost,
+            is_witness=True,
+        )
+        self.ticker_witness = TickerWitness(
+            market.value,
+            lambda: list(self.tickers.values()),
+            self._read_rows,
+            self.mute,
+            quiet_s=quiet_s,
+            clock=clock,
+            tasks=tasks,
+        )
+        self.pools = [*by_path.values(), self._witness_pool]
         self.kline_pool = by_path[paths["kline"]]
         self.ticker_pool = by_path[paths["bookTicker"]]
 
@@ -230,9 +278,11 @@ class MarketLine:
             kept.is_preload |= is_preload
             return kept
         stream = kline_stream(symbol, what)
-        series = KlineSeries(what, self._depth)
+        series = KlineSeries(what, self._depth, self._final_after_ms)
         entry = KlineEntry(self.market, symbol, stream, now, is_preload, interval=what, series=series)
         self.klines[symbol, what] = entry
+        self._of_symbol.setdefault(symbol, []).append(entry)
+        self.witness.start(self._witness_pool)
         self._by_stream[stream] = entry
         self._on_created(entry)
         self.kline_pool.want([stream])
@@ -245,6 +295,9 @@ class MarketLine:
         self._by_stream.pop(entry.stream, None)
         if isinstance(entry, KlineEntry):
             self.klines.pop((entry.symbol, entry.interval), None)
+            self._of_symbol[entry.symbol].remove(entry)
+            if not self._of_symbol[entry.symbol]:
+                del self._of_symbol[entry.symbol]
             self.kline_pool.drop([entry.stream])
         else:
             self.tickers.pop(entry.symbol, None)
@@ -270,6 +323,9 @@ class MarketLine:
             if data["s"] != entry.symbol:
                 raise ValueError("a book ticker of another symbol")
             entry.ticker.apply(data)
+            entry.event_mono = self._clock.mono()
+            entry.unheard_mono = None
+            entry.is_mute = False
             return None
         symbol, interval, candle = parse_event(data)
         if symbol != entry.symbol or interval != entry.interval:
@@ -284,9 +340,74 @@ class MarketLine:
             if self.backfill is not None:
                 self.backfill.wake()
             return None
-        if entry.series.apply_event(candle) and entry.waiters:
-            entry.wake()
+        note_event(entry, event_ms, data["k"]["c"])
+        entry.is_mute = False
+        series = entry.series
+        corrected = series.corrected
+        if series.apply_event(candle):
+            if series.corrected != corrected:
+                self.corrected += 1
+                logger.warning(
+                    "%s %s %s: a late final event corrects the candle of %d that REST had settled",
+                    *entry.key, candle.open_time,
+                )  # fmt: skip
+            if entry.waiters:
+                entry.wake()
         return None
+
+    def _on_traded(self, symbol: str, event_ms: int, price: str) -> None:
+        for entry in self._of_symbol.get(symbol, ()):
+            note_traded(entry, event_ms, price)
+
+    def proof(self, entry: KlineEntry | TickerEntry) -> tuple[int | None, str]:
+        """Tell how old the last proof of an entry is and of which kind; None if it has none now.
+
+        Shape: kinds are `event`, `rest`, `witness` and "". Units: milliseconds.
+        """
+        mono = self._clock.mono()
+        if isinstance(entry, TickerEntry):
+            if not entry.is_live or not entry.ticker.is_valid:
+                return None, ""
+            kind = "event" if entry.event_mono >= entry.seeded_mono else "rest"
+            return int((mono - entry.proof_mono) * 1000), kind
+        if not entry.is_live or not entry.series.is_synced or not self.server.is_set:
+            return None, ""
+        now_ms = self.server.now_ms(mono)
+        proof, _ = kline_proof(entry, self.witness, now_ms, self.quiet_s)
+        return max(0, now_ms - proof.at_ms), proof.kind
+
+    # --- mute streams ----------------------------------------------------------------------
+
+    def mute(self, entry: KlineEntry | TickerEntry) -> None:
+        """A witness contradicts a stream: no hits, and another connection, at growing intervals."""
+        now = self._clock.mono()
+        if entry.is_dropped or entry.is_mute or not entry.is_live:
+            return
+        if now - entry.moved_mono > _MUTE_FORGET_S:
+            entry.mutes = 0
+        entry.mutes += 1
+        self.mutes += 1
+        entry.is_mute = True
+        pause_s = 0.0 if entry.mutes == 1 else min(_MUTE_MAX_S, _MUTE_PAUSE_S * 2 ** (entry.mutes - 2))
+        logger.warning(
+            "%s %s %s: its stream brings nothing although there is something new; "
+            "it is subscribed again on another connection%s",
+            *entry.key, f" in {pause_s:.0f} s" if pause_s else "",
+        )  # fmt: skip
+        self._tasks.spawn(self._move(entry, pause_s), name=f"stream-move:{entry.stream}")
+
+    async def _move(self, entry: KlineEntry | TickerEntry, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        if entry.is_dropped or not entry.is_mute:
+            return  # it has spoken meanwhile
+        entry.moved_mono = self._clock.mono()
+        pool = self.ticker_pool if isinstance(entry, TickerEntry) else self.kline_pool
+        pool.shift(entry.stream, self.quiet_s)
+
+    async def _read_rows(self, entries: list[TickerEntry]) -> tuple[float, dict[str, dict[str, Any]]]:
+        from resender.market.seeds import read_rows
+
+        return await read_rows(self, entries)
 
     def _on_live(self, names: list[str]) -> None:
         needs_seed = False
@@ -295,6 +416,7 @@ class MarketLine:
             if entry is None:
                 continue
             entry.is_live = True
+            entry.is_mute = False
             if isinstance(entry, TickerEntry):
                 needs_seed |= not entry.ticker.is_valid
             else:
@@ -313,8 +435,10 @@ class MarketLine:
             if isinstance(entry, TickerEntry):
                 entry.ticker.lose()
                 entry.epoch += 1
+                entry.unheard_mono = None
             else:
                 entry.series.lose()
+                entry.unheard_ms = entry.doubt_ms = 0
 
     # --- seeds of book tickers -------------------------------------------------------------
 

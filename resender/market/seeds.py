@@ -6,7 +6,7 @@ A stream pushes nothing at subscription, a quiet symbol nothing for minutes. Sta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
@@ -32,17 +32,11 @@ async def seed(line: MarketLine, entries: Sequence[TickerEntry]) -> int:
     A read from before a loss of the stream, or older than what the stream said, sets nothing.
     Raises: ReadFailed.
     """
-    is_all = len(entries) > 2
-    target = PATHS[line.market]
-    if not is_all:
+    if len(entries) <= 2:
         entries = entries[:1]
-        target += f"?symbol={quote(entries[0].symbol, safe='')}"
     epochs = {entry.symbol: entry.epoch for entry in entries if entry.is_live}
-    sent_mono = line.mono()
-    body = await line.read(target, book_ticker_weight(line.market, is_all=is_all))
+    sent_mono, by_symbol = await read_rows(line, entries)
     try:
-        rows = orjson.loads(body)
-        by_symbol = {row["symbol"]: row for row in (rows if isinstance(rows, list) else [rows])}
         done = 0
         for entry in entries:
             row = by_symbol.get(entry.symbol)
@@ -52,5 +46,26 @@ async def seed(line: MarketLine, entries: Sequence[TickerEntry]) -> int:
             # Before the stream has spoken at all a newer read replaces an older one.
             done += entry.ticker.seed(row, replace=not line.ticker_pool.is_proven(entry.stream))
         return done
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReadFailed(f"a bookTicker answer of a wrong shape ({error})") from None
+
+
+async def read_rows(
+    line: MarketLine, entries: Sequence[TickerEntry]
+) -> tuple[float, dict[str, dict[str, Any]]]:
+    """Read the rows of some tickers, all symbols at once if that is cheaper.
+
+    Shape: when the read was sent (monotonic seconds), rows by symbol; of two symbols the first only.
+    Raises: ReadFailed.
+    """
+    is_all = len(entries) > 2
+    target = PATHS[line.market]
+    if not is_all:
+        target += f"?symbol={quote(entries[0].symbol, safe='')}"
+    sent_mono = line.mono()
+    body = await line.read(target, book_ticker_weight(line.market, is_all=is_all))
+    try:
+        rows = orjson.loads(body)
+        return sent_mono, {row["symbol"]: row for row in (rows if isinstance(rows, list) else [rows])}
     except (ValueError, KeyError, TypeError) as error:
         raise ReadFailed(f"a bookTicker answer of a wrong shape ({error})") from None

@@ -40,7 +40,8 @@ from resender.upstream.tls import make_context
 logger = logging.getLogger("resender.upstream")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-OnFrame = Callable[[str, dict[str, Any]], "bool | None"]
+# The payload is an object, for all-market streams (`!...@arr`) an array.
+OnFrame = Callable[[str, Any], "bool | None"]
 
 _LIVE = 0
 _QUEUED = -1  # wanted, SUBSCRIBE not sent yet; a positive state is the id of the SUBSCRIBE sent
@@ -61,7 +62,11 @@ class StreamBroken(ResenderError):
 
 @dataclass(slots=True)
 class StreamStats:
-    """Counters of a pool, read by the metrics; `ignored` are good frames nobody wanted."""
+    """Counters of a pool, read by the metrics.
+
+    Shape: `ignored` are good frames nobody wanted, `shifted` streams moved off a connection that
+        brought nothing of them.
+    """
 
     frames: int = 0
     bad_frames: int = 0
@@ -69,6 +74,7 @@ class StreamStats:
     connects: int = 0
     reconnects: int = 0
     rotations: int = 0
+    shifted: int = 0
 
 
 @dataclass(slots=True)
@@ -325,7 +331,7 @@ class StreamLink:
                 if (problem := self._on_reply(frame)) is not None:
                     return problem
                 continue
-            if type(payload) is not dict or type(name) is not str:
+            if type(name) is not str or (type(payload) is not dict and name[:1] != "!"):
                 stats.bad_frames += 1
                 return "a frame's data is no object"
             if is_wanted:

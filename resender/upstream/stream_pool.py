@@ -113,7 +113,8 @@ class _Line:
 class StreamPool:
     """All connections of one market and one URL path (combined mode, `<path>/stream`).
 
-    Shape: path is "" on spot and cm, "/market" or "/public" on um. `on_frame` gets
+    Shape: path is "" on spot and cm, "/market" or "/public" on um; `role` tells pools of one path
+        apart in names. `on_frame` gets
         ("btcusdt@kline_1m", {"e": "kline", ...}) for every data frame in order of arrival and
         returns False or raises ValueError, KeyError or TypeError if the data is unusable;
         `on_live` gets streams that have become subscribed: re-read them by REST before trusting
@@ -135,11 +136,13 @@ class StreamPool:
         clock: Clock,
         random: random_module.Random | None = None,
         session_factory: Callable[[], Opens] | None = None,
+        role: str = "",
     ) -> None:
         if not _PATH.fullmatch(path):
             raise ValueError(f"{path!r} is no stream path")
         self.market = market
         self.path = path
+        self._role = role
         self.stats = StreamStats()
         self._limits = limits
         self._on_frame = on_frame
@@ -165,7 +168,7 @@ class StreamPool:
     async def start(self) -> None:
         await self._session.start()
         self._is_running = True
-        self._spawn(self._rotate_when_due(), f"stream:{self.market}{self.path}:rotate")
+        self._spawn(self._rotate_when_due(), f"stream:{self.market}{self.path}{self._role and ':' + self._role}:rotate")
         for line in self._lines:
             self._begin(line)
 
@@ -222,6 +225,31 @@ class StreamPool:
                 # Not at once: the caller may want other streams next.
                 asyncio.get_running_loop().call_soon(self._close_if_empty, line)
 
+    def shift(self, name: str, mute_s: float) -> None:
+        """Carry a stream on another connection: on this one it brings nothing, though it lives.
+
+        A connection that has brought no data frame of any stream for `mute_s` is given up whole.
+        The stream is lost at once and live again when the new connection has subscribed it.
+        """
+        line = self._line_of.get(name)
+        if line is None:
+            return
+        self.stats.shifted += 1
+        link = line.link
+        if link is not None and not link.is_broken:
+            last = link.opened if link.last_frame is None else link.last_frame
+            if len(line.names) == 1 or self._clock.mono() - last > mute_s:
+                link.give_up("it answers pings but brings no data")
+                return
+        self.drop([name])
+        self._on_lost([name])
+        other = self._line_with_room(excluding=line)
+        self._line_of[name] = other
+        other.names[name] = None
+        for link in (other.link, other.next):
+            if link is not None:
+                link.subscribe([name])
+
     def proof_mono(self, name: str) -> float | None:
         """Return when the connection that carries a live stream last gave a sign of life.
 
@@ -257,10 +285,10 @@ class StreamPool:
 
     # -- lines ---------------------------------------------------------------------------
 
-    def _line_with_room(self) -> _Line:
+    def _line_with_room(self, excluding: _Line | None = None) -> _Line:
         """Return the fullest line that has room, so that the emptier ones can run empty."""
         limit = self._limits.streams_per_connection
-        roomy = [line for line in self._lines if len(line.names) < limit]
+        roomy = [line for line in self._lines if len(line.names) < limit and line is not excluding]
         if roomy:
             return max(roomy, key=lambda line: len(line.names))
         self._last_number += 1
@@ -274,7 +302,7 @@ class StreamPool:
         line.task = self._spawn(self._keep_line(line), f"{self._label(line)}:keep")
 
     def _label(self, line: _Line) -> str:
-        return f"stream:{self.market}{self.path}#{line.number}"
+        return f"stream:{self.market}{self.path}{self._role and ':' + self._role}#{line.number}"
 
     def _spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._tasks.spawn(coro, name=name)

@@ -95,16 +95,20 @@ class ClientConnection(HTTP1Connection):
             # The rest of the body is not read, or whoever answers wants the end: then it is told too.
             self._disconnect_on_finish = True
         request = self._request_start_line
-        if request is not None and request.version == "HTTP/1.0" and "Content-Length" not in headers:
+        is_old = request is not None and request.version == "HTTP/1.0"
+        if is_old and "Content-Length" not in headers and self._has_body(start_line.code):
             # No chunks there: such a body ends with its connection.
-            if request.method != "HEAD" and start_line.code not in (204, 304):
-                self._disconnect_on_finish = True
+            self._disconnect_on_finish = True
+        received = self._request_headers
         if not self._disconnect_on_finish:
             headers["Keep-Alive"] = self.keep_alive
-        elif request is not None and request.version == "HTTP/1.0" and self._request_headers is not None:
-            if "Connection" in self._request_headers:
-                del self._request_headers["Connection"]  # else Tornado would promise to keep it
+        elif is_old and received is not None and "Connection" in received:
+            del received["Connection"]  # else Tornado would promise to keep it
         return super().write_headers(start_line, headers, chunk)
+
+    def _has_body(self, status: int) -> bool:
+        request = self._request_start_line
+        return status not in (204, 304) and not (request is not None and request.method == "HEAD")
 
     @staticmethod
     def _closes(headers: Any) -> bool:

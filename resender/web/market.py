@@ -302,18 +302,15 @@ async def _many(
 def cache_status(cache: MarketCache | None, weights: list[dict[str, Any]]) -> dict[str, Any]:
     """Build the answer of `/local/status`.
 
-    Shape: {"series":[{"market","symbol","interval","state","last_open","age_ms","rows","hits",
-        "misses"}],"connections":[{"market","streams","age_s","last_frame_ms","reconnects"}],
+    Shape: {"series":[{"market","symbol","interval","state","last_open","age_ms","proof",
+        "mutes","rows","hits","misses"}],"connections":[{"market","streams","age_s","last_frame_ms","reconnects"}],
         "backfill":[{"pool","limit","rows_read","queued"}],"weights": as `Governor.status`}.
     """
     series: list[dict[str, Any]] = []
     connections: list[dict[str, Any]] = []
     for line in cache.lines.values() if cache is not None else ():
-        mono = line.mono()
         for entry in line.entries():
-            is_ticker = entry.key[2] == BOOK_TICKER
-            pool = line.ticker_pool if is_ticker else line.kline_pool
-            proof = pool.proof_mono(entry.stream) if entry.is_live else None
+            age_ms, proof = line.proof(entry)
             kept = getattr(entry, "series", None)
             series.append(
                 {
@@ -322,7 +319,9 @@ def cache_status(cache: MarketCache | None, weights: list[dict[str, Any]]) -> di
                     "interval": entry.key[2],
                     "state": entry.state,
                     "last_open": kept.last_open if kept is not None else None,
-                    "age_ms": int((mono - proof) * 1000) if proof is not None else None,
+                    "age_ms": age_ms,
+                    "proof": proof,
+                    "mutes": entry.mutes,
                     "rows": len(kept) if kept is not None else int(entry.ticker.is_valid),  # type: ignore[union-attr]
                     "hits": entry.hits,
                     "misses": dict(entry.misses),

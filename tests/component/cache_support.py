@@ -233,6 +233,11 @@ class Connection:
                 await writer.wait_closed()
 
 
+def subscribed(one: Bench, market: Market = Market.UM) -> list[list[str]]:
+    """List the stream names of each connection, the witness' own connection left out."""
+    return [names for names in one.sandbox.subscriptions(market) if names != ["!miniTicker@arr"]]
+
+
 def kline_target(market: Market, symbol: str, interval: str, limit: int = 5) -> str:
     return f"{KLINES[market]}?symbol={quote(symbol)}&interval={interval}&limit={limit}"
 
@@ -553,10 +558,15 @@ class Watch:
         assert not failed, failed
         assert not self.problems, f"{len(self.problems)} of {self.hits} hits are wrong\n{self.problems[0]}"
 
-    async def until_all_hit(self, timeout_s: float = 12.0) -> float:
-        """Wait until every target has been hit after now; return the seconds it took."""
+    @property
+    def targets(self) -> list[str]:
+        return [target for target, _ in self._jobs]
+
+    async def until_all_hit(self, timeout_s: float = 12.0, targets: list[str] | None = None) -> float:
+        """Wait until every target (of some) has been hit after now; return the seconds it took."""
         begun = time.monotonic()
-        while not all(self.last_hit.get(target, 0.0) > begun for target, _ in self._jobs):
+        wanted = self.targets if targets is None else targets
+        while not all(self.last_hit.get(target, 0.0) > begun for target in wanted):
             assert time.monotonic() < begun + timeout_s, f"not all hit again: {self.misses}"
             await asyncio.sleep(0.02)
         return time.monotonic() - begun

@@ -28,6 +28,7 @@ from tests.component.cache_support import (
     split_rows,
     ticker_body,
 )
+from tests.support.authority import client_context
 from tests.support.client import call
 from tests.support.running import wait_until
 
@@ -62,7 +63,7 @@ def closed_base(one: Bench, interval_ms: int = MINUTE_MS) -> int:
 async def direct(sandbox: Sandbox, market: Market, target: str, method: str = "GET"):
     """Make the same call at the exchange itself."""
     port = int(sandbox.urls[HOST_PORT[market]].rpartition(":")[2])
-    return await call(port, method, target)
+    return await call(port, method, target, context=client_context())
 
 
 @pytest.mark.parametrize("market", MARKETS)

@@ -30,6 +30,7 @@ from tests.component.cache_support import (
     kline_target,
     side_by_side,
     small_exchange,
+    subscribed,
     ticker_body,
 )
 from tests.support.running import wait_until
@@ -360,4 +361,4 @@ async def test_stream_that_is_acknowledged_and_silent_is_never_trusted(tmp_path:
         async with watch.polling():
             await asyncio.sleep(1.8)
         assert watch.hits > 20
-        assert one.sandbox.subscriptions(Market.UM) == [["btcusdt@kline_1m"]]
+        assert subscribed(one) == [["btcusdt@kline_1m"]]

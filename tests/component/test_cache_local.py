@@ -304,9 +304,13 @@ async def test_status_tells_series_connections_and_progress(one: Bench) -> None:
         assert set(connection) >= {"market", "streams", "age_s", "last_frame_ms", "reconnects"}
         assert connection["streams"] > 0
         assert connection["reconnects"] == 0
-        assert 0 <= connection["last_frame_ms"] < 3000
-    # USD-M needs one connection for candles and one for tickers.
-    assert sum(c["market"] == "um" for c in status["connections"]) == 2
+        assert connection["last_frame_ms"] is None or 0 <= connection["last_frame_ms"] < 3000
+    # USD-M needs one connection for candles and one for tickers, and one for their witness.
+    assert sum(c["market"] == "um" for c in status["connections"]) == 3
+    assert sum(c["last_frame_ms"] is not None for c in status["connections"]) >= 3
+    for series in status["series"]:
+        assert series["proof"] in ("event", "rest", "witness")
+        assert series["mutes"] == 0
 
 
 async def test_status_of_a_gateway_nobody_has_used_is_empty(tmp_path: Path, one: Bench) -> None:

@@ -94,15 +94,16 @@ def _entries(line: MarketLine, what: str | None) -> list[KlineEntry | TickerEntr
 
 def _item(entry: KlineEntry | TickerEntry, line: MarketLine) -> dict[str, Any]:
     mono = line.mono()
-    pool = line.kline_pool if isinstance(entry, KlineEntry) else line.ticker_pool
-    proof = pool.proof_mono(entry.stream) if entry.is_live else None
+    age_ms, proof = line.proof(entry)
     series = entry.series if isinstance(entry, KlineEntry) else None
     return {
         "market": entry.market.value,
         "symbol": entry.symbol,
         "interval": entry.key[2],
         "state": entry.state,
-        "age_ms": max(0, int((mono - proof) * 1000)) if proof is not None else None,
+        "age_ms": age_ms,
+        "proof": proof,
+        "mutes": entry.mutes,
         "rows": len(series) if series is not None else int(entry.state == "live"),
         "depth": series.depth if series is not None else 1,
         "last_open": series.last_open if series is not None else None,

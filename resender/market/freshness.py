@@ -1,0 +1,125 @@
+"""How fresh one kept series is: the last proof of it, of whatever kind, and what it would take.
+
+Pure decisions over an entry and its market's witness; it reads nothing and opens nothing. Pings
+prove a connection; only data or a witness proves a stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from resender.core.markets import Market
+from resender.market.entries import KlineEntry
+from resender.market.witness import TradeWitness
+
+ProofKind = Literal["event", "rest", "witness"]
+
+# How often a changed candle is pushed. Source: web-socket-streams.md of 2026-07-21; um, cm SDKs.
+PUSH_MS: dict[Market, int] = {Market.SPOT: 2000, Market.UM: 250, Market.CM: 250}
+SPOT_SECOND_PUSH_MS = 1000
+# A trade was named and the stream has not brought it for so long beyond its push: ask REST.
+_DOUBT_MS = 1500
+# REST showed trades and the stream is silent on: mute. Plain USD-M streams are seconds late at a
+# close, and a late stream is no mute one.
+_MUTE_MS: dict[Market, int] = {Market.SPOT: 6000, Market.UM: 10_000, Market.CM: 10_000}
+# A trade is named up to a second after it, and REST's answers lag by up to another.
+_LAG_MS = 2000
+# While REST knows more than the stream, only a read so young is believed.
+_UNHEARD_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The last proof of a series. Units: `at_ms` epoch milliseconds of the exchange."""
+
+    at_ms: int
+    kind: ProofKind
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """Why a series cannot be believed as of now; `is_mute` tells that its stream has to be moved."""
+
+    reason: str
+    is_mute: bool = False
+
+
+def push_ms(market: Market, interval: str) -> int:
+    """Return how often a stream pushes a changed candle. Units: milliseconds."""
+    return SPOT_SECOND_PUSH_MS if interval == "1s" else PUSH_MS[market]
+
+
+def kline_proof(
+    entry: KlineEntry, witness: TradeWitness, now_ms: int, quiet_s: float
+) -> tuple[Proof, Unproven | None]:
+    """Find the last proof of a kline series, and whether it is too old.
+
+    Units: `now_ms` epoch milliseconds of the exchange; `quiet_s` seconds after which a series
+        without an event of its own needs a witness, twice as many for a spot candle.
+    """
+    read_ms, event_ms = entry.series.read_ms, entry.event_ms
+    own = Proof(event_ms, "event") if event_ms >= read_ms else Proof(read_ms, "rest")
+    market = entry.market
+    push = push_ms(market, entry.interval)
+    if entry.unheard_ms:
+        if now_ms - entry.unheard_ms > _MUTE_MS[market]:
+            return own, Unproven("stream mute", is_mute=True)
+        if now_ms - read_ms > _UNHEARD_MS:
+            return own, Unproven("stream quiet")
+        return Proof(read_ms, "rest"), None
+    if entry.doubt_ms and entry.doubt_ms > own.at_ms:
+        if now_ms - entry.doubt_ms > push + _DOUBT_MS:
+            return own, Unproven("stream quiet")
+    else:
+        vouched = witness.vouches_ms(own.at_ms)
+        if vouched is not None and vouched > own.at_ms:
+            own = Proof(vouched, "witness")
+    quiet_ms = quiet_s * (2000 if market is Market.SPOT and entry.interval != "1s" else 1000)
+    if now_ms - own.at_ms > quiet_ms:
+        return own, Unproven("stream quiet")
+    return own, None
+
+
+def settle_quiet(entry: KlineEntry, witness: TradeWitness) -> None:
+    """Settle candles that ended while their symbol was not traded, without a read.
+
+    An array names what traded in the second before it, and a REST answer may lag behind by
+    another: what was seen two seconds after the last trade is the last word.
+    """
+    if witness.since_ms is not None and witness.is_current:
+        quiet_since_ms = max(witness.since_ms, entry.named_ms) + _LAG_MS
+        entry.series.settle_quiet(quiet_since_ms, witness.last_ms)
+
+
+def was_silent(entry: KlineEntry, now_ms: int) -> bool:
+    """Tell whether a stream has brought nothing for longer than it takes to push a change."""
+    return now_ms - entry.event_ms > push_ms(entry.market, entry.interval) + _DOUBT_MS
+
+
+def note_event(entry: KlineEntry, event_ms: int, price: str) -> None:
+    """A series' own event came: its stream works."""
+    if event_ms > entry.event_ms:
+        entry.event_ms = event_ms
+        entry.price = price
+    entry.unheard_ms = 0
+    doubt_ms = entry.doubt_ms
+    if doubt_ms and (event_ms >= doubt_ms or (event_ms >= doubt_ms - 1000 and price == entry.doubt_price)):
+        entry.doubt_ms = 0
+
+
+def note_traded(entry: KlineEntry, traded_ms: int, price: str) -> None:
+    """The witness named a series' symbol: its stream has to have brought that, or will.
+
+    An array covers the second before it. An event from within that second with the same last
+    price has told it already.
+    """
+    entry.named_ms = traded_ms
+    own_ms = entry.event_ms if entry.event_ms >= entry.series.read_ms else entry.series.read_ms
+    if entry.doubt_ms > own_ms or own_ms >= traded_ms:
+        return
+    if own_ms >= traded_ms - 1000:
+        held = entry.price if own_ms == entry.event_ms else entry.series.last_price.decode()
+        if held == price:
+            return
+    entry.doubt_ms, entry.doubt_price = traded_ms, price

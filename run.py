@@ -1,23 +1,33 @@
 """Start Binance Resender. `python run.py --help` tells what else it can do.
 
 This file only checks that Python and the packages are there; `resender/commands.py` is the
-command line and `resender/serve.py` runs the server.
+command line and `resender/serve.py` runs the server. Exit code 2: it cannot work by itself.
 """
 
 import sys
 
 if sys.version_info < (3, 10):  # noqa: UP036  the message is for those who have an older one
-    sys.exit("Binance Resender needs Python 3.10 or newer; this is " + sys.version.split()[0])
+    print("Binance Resender needs Python 3.10 or newer; this is " + sys.version.split()[0], file=sys.stderr)
+    sys.exit(2)
 
-try:
-    from resender.commands import main
-except ModuleNotFoundError as error:
-    if (error.name or "").startswith("resender"):
-        raise
-    sys.exit(
-        f"The package {error.name!r} is missing. Start with `make run`, or install what is needed:\n"
-        "  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python run.py"
-    )
+
+def run():
+    """Run the command line; return the exit code."""
+    try:
+        from resender.commands import main
+
+        return main(sys.argv[1:])
+    except ModuleNotFoundError as error:
+        # Some packages are imported only when they are needed.
+        if (error.name or "").partition(".")[0] == "resender":
+            raise
+        print(
+            f"The package {error.name!r} is missing. Start with `make run`, or install what is needed:\n"
+            "  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python run.py",
+            file=sys.stderr,
+        )
+        return 2
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run())

@@ -112,8 +112,8 @@ KEEPALIVE_S = 55
 # How long the addresses of a host are remembered.
 DNS_CACHE_S = 300
 
-# How long an idle connection of a client is kept.
-CLIENT_IDLE_S = 300
+# How long an idle connection of a client is kept, as is announced to it; it is closed some seconds later.
+CLIENT_IDLE_S = 330
 
 # Calls under way at once; one more is answered 503 at once.
 MAX_IN_FLIGHT = 1000
@@ -171,6 +171,9 @@ CANDLE_SAVE_S = 300
 
 # Detail of the process log on standard error: DEBUG, INFO, WARNING or ERROR.
 LOG_LEVEL = "INFO"
+
+# Form of the process log: "text", or "json" with one object a line.
+LOG_FORMAT = "text"
 
 # The request log in the database is off until `python run.py log on`. Its rows go when they are
 # older than this many days ...

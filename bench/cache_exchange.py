@@ -1,8 +1,9 @@
 """Run the simulated exchange as a process that a benchmark starts, questions and ends.
 
-`cache_exchange.py '{"um_symbols": 400}'` takes fields of SandboxConfig as JSON, prints its
-addresses as one line of JSON, then answers each line on standard input with its counters as one
-line. The end of standard input ends it, so it never outlives a benchmark that was killed.
+`cache_exchange.py CA_FILE '{"um_symbols": 400}'` takes fields of SandboxConfig as JSON, writes the
+authority its clients have to trust into the file, prints its addresses as one line of JSON, then
+answers each line on standard input with its counters as one line. The end of standard input ends
+it, so it never outlives a benchmark that was killed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from resender.core.markets import Market
 from resender.core.weight import DEFAULT_LIMITS
+from resender.sandbox.authority import throwaway_authority
 from resender.sandbox.config import SandboxConfig
 from resender.sandbox.sandbox import Sandbox
 
@@ -48,12 +50,13 @@ def counters(sandbox: Sandbox, peak: dict[str, int]) -> dict[str, Any]:
     }
 
 
-async def main(options: dict[str, Any]) -> None:
+async def main(ca_file: str, options: dict[str, Any]) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
     async with Sandbox(SandboxConfig(**options)) as sandbox:
+        throwaway_authority().write_ca(ca_file)
         print(json.dumps(sandbox.urls), flush=True)
         peak: dict[str, int] = {}
         while await reader.readline():
@@ -66,4 +69,4 @@ if __name__ == "__main__":
         import uvloop
 
         run = uvloop.run
-    run(main(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}))
+    run(main(sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}))

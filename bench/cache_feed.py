@@ -1,9 +1,10 @@
 """A fast stream server, and a reader beside it that sees when an event has become visible.
 
-`cache_feed.py` prints its port as one line of JSON, takes one command a line on standard input
-and answers each with one line. It sends events of the streams that were subscribed, made from
-templates of fixed length, and ends with its standard input. Times are those of one clock, because
-the same process sends the event and reads the answer.
+`cache_feed.py CA_FILE` speaks TLS, writes the authority its clients have to trust into the file,
+prints its port as one line of JSON, takes one command a line on standard input and answers each
+with one line. It sends events of the streams that were subscribed, made from templates of fixed
+length, and ends with its standard input. Times are those of one clock, because the same process
+sends the event and reads the answer.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ import struct
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
 from aiohttp import WSMsgType, web
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from resender.sandbox.authority import throwaway_authority
 
 MINUTE_MS = 60_000
 _BACKLOG_BYTES = 1 << 18
@@ -49,6 +55,7 @@ class Stream:
         symbol, _, what = name.partition("@")
         self.symbol = symbol.upper()
         self.is_kline = what.startswith("kline")
+        self.is_book = what == "bookTicker"
         self.path = path
         self.open_ms = 0
         s = self.symbol.encode()
@@ -143,7 +150,8 @@ class Feed:
         return [
             (stream, self.transports[key])
             for key, stream in self.streams.items()
-            if stream.is_kline == (kind == "kline") and bool(stream.path) == (market == "um")
+            if (stream.is_kline if kind == "kline" else stream.is_book)
+            and bool(stream.path) == (market == "um")
         ]
 
     async def drained(self, transports: set[asyncio.Transport]) -> None:
@@ -319,7 +327,9 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    server = await loop.create_server(web.Server(feed.handle), "127.0.0.1", 0)
+    context = throwaway_authority().server_context()
+    throwaway_authority().write_ca(sys.argv[1])
+    server = await loop.create_server(web.Server(feed.handle), "127.0.0.1", 0, ssl=context)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     while line := await reader.readline():
         command = orjson.loads(line)

@@ -82,12 +82,13 @@ class Child:
 
 @contextlib.contextmanager
 def child(name: str, python: str, folder: Path, script: str, *arguments: str) -> Iterator[Child]:
-    """Run one of the programs in this folder for a block."""
+    """Run one of the programs in this folder for a block; it trusts the exchanges started before."""
     errors = folder / f"{name}.stderr"
     with errors.open("wb") as stderr:
         process = subprocess.Popen(
             [python, str(BENCH / script), *arguments],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+            cwd=ROOT, env=os.environ | servers.trust(folder),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     found = Child(name, process, errors)
     try:
@@ -112,8 +113,14 @@ class Exchange:
 @contextlib.contextmanager
 def exchange(python: str, folder: Path, **options: Any) -> Iterator[Exchange]:
     """Run the simulated exchange; `options` are fields of SandboxConfig."""
-    with child("exchange", python, folder, "cache_exchange.py", json.dumps(options)) as running:
+    ca_file = str(servers.ca_file(folder, "exchange"))
+    with child("exchange", python, folder, "cache_exchange.py", ca_file, json.dumps(options)) as running:
         yield Exchange(running, running.read())
+
+
+def feed(name: str, python: str, folder: Path) -> contextlib.AbstractContextManager[Child]:
+    """Run a fast stream server."""
+    return child(name, python, folder, "cache_feed.py", str(servers.ca_file(folder, name)))
 
 
 @contextlib.contextmanager
@@ -129,6 +136,7 @@ def gateway(
     """Run this gateway against an exchange, loopback let in; `settings` without `RESENDER_`."""
     port = servers.free_port()
     env = {key: value for key, value in os.environ.items() if not key.startswith("RESENDER_")}
+    env |= servers.trust(folder)
     env |= {f"RESENDER_{name}": url for name, url in urls.items()}
     env |= {f"RESENDER_{name}": "" for name in servers._EMPTY_SETTINGS}
     env |= {

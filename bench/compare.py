@@ -41,11 +41,13 @@ def main() -> int:
         try:
             base = _checkout(options.base, folder / "base")
             port = servers.free_port()
-            _start(stack, [python, str(ROOT / "bench" / "upstream.py"), str(port)], ROOT, {}, port)
-            url = f"http://127.0.0.1:{port}"
+            ca = str(folder / "ca.pem")
+            command = [python, str(ROOT / "bench" / "upstream.py"), str(port), "--ca-file", ca]
+            _start(stack, command, ROOT, {}, port)
+            url = f"https://127.0.0.1:{port}"
             running = {
-                "base": _gateway(stack, python, base, folder / "data-base", url),
-                "now": _gateway(stack, python, ROOT, folder / "data-now", url),
+                "base": _gateway(stack, python, base, folder / "data-base", url, ca),
+                "now": _gateway(stack, python, ROOT, folder / "data-now", url, ca),
             }
             print(f"| {'':18} | {options.base[:10]:>10} us | now us | ratio |\n|---|---:|---:|---:|")
             key = load.HEADERS.pop("X-MBX-APIKEY")
@@ -71,13 +73,13 @@ def _checkout(revision: str, folder: Path) -> Path:
 
 
 def _gateway(
-    stack: contextlib.ExitStack, python: str, root: Path, data: Path, upstream: str
+    stack: contextlib.ExitStack, python: str, root: Path, data: Path, upstream: str, ca_file: str
 ) -> tuple[int, int]:
     """Start a gateway; return its process id and port."""
     port = servers.free_port()
     env = {f"RESENDER_UPSTREAM_{name}": upstream for name in ("API", "FAPI", "DAPI", "EAPI", "PAPI")}
     env |= {"RESENDER_HOST": "127.0.0.1", "RESENDER_PORT": str(port), "RESENDER_DATA_DIR": str(data)}
-    env["RESENDER_WHITELIST"] = "127.0.0.1"
+    env |= {"RESENDER_WHITELIST": "127.0.0.1", "SSL_CERT_FILE": ca_file}
     known = (root / "settings.py").read_text("utf-8")
     env |= {f"RESENDER_{name}": value for name, value in _WISHES.items() if f"\n{name} = " in known}
     return _start(stack, [python, str(root / "run.py")], root, env, port), port

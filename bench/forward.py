@@ -1,7 +1,7 @@
 """Measure what forwarding costs: this gateway beside its baselines, in one run.
 
-`python bench/forward.py` needs no argument and takes about three minutes; bench/README.md tells
-how to read the table. It measures and reports; servers.py starts the programs, load.py calls them.
+`python bench/forward.py` needs no argument and takes about six minutes; bench/README.md tells
+how to read the tables. It measures and reports; servers.py starts the programs, load.py calls them.
 Exit code 0 only if everything asked for was measured (a missing nginx is no failure).
 """
 
@@ -17,9 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,46 @@ from typing import Any
 import load
 import servers
 from servers import NotInstalled, Server, ServerError
-from upstream import LARGE_BODY, LARGE_PATH, SMALL_BODY, SMALL_PATH
+from upstream import HANDSHAKES_PATH, LARGE_BODY, LARGE_PATH, SMALL_BODY, SMALL_PATH
 
-TARGETS = ("direct", "nginx", "bare", "gateway", "gateway+log")
+# What the connections to the upstream are, by the end of a target's name: TLS and kept unless said.
+UPSTREAMS: dict[str, dict[str, Any]] = {
+    "": {},
+    "plain": {"is_plain": True},
+    "new": {"options": ("--close",)},
+    "full": {"options": ("--close", "--no-tickets")},
+}
+# Each call has a connection, so a TLS handshake of its own.
+NEW_EACH_CALL = ("new", "full")
+TARGETS = (
+    "direct", "nginx", "bare", "gateway", "gateway+log",
+    "direct-plain", "bare-plain", "gateway-plain",
+    "bare-new", "gateway-new", "bare-full", "gateway-full",
+)  # fmt: skip
 LARGE_SECONDS = 1
 # Label -> path and connections; the order within a target's turn.
 CASES = {"c1": (SMALL_PATH, 1), "c8": (SMALL_PATH, 8), "large": (LARGE_PATH, 1)}
 
 
+def kind_of(target: str) -> str:
+    """Return the kind of its upstream, a key of UPSTREAMS."""
+    return target.partition("-")[2]
+
+
+def peer_of(target: str, name: str) -> str:
+    """Return the target `name` that has the same kind of upstream."""
+    kind = kind_of(target)
+    return f"{name}-{kind}" if kind else name
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement of one target. Units: seconds; `cpu_s` is the server process's."""
+    """One measurement of one target.
+
+    Shape: `handshakes` its upstream has seen meanwhile, `resumed` those of them that resumed a
+        session; counted only where each call makes one.
+    Units: seconds; `cpu_s` is the server process's.
+    """
 
     round: int
     target: str
@@ -47,6 +75,8 @@ class Sample:
     p50_s: float
     p99_s: float
     cpu_s: float
+    handshakes: int = 0
+    resumed: int = 0
 
     @property
     def rate(self) -> float:
@@ -72,7 +102,7 @@ class Samples:
         return statistics.median(found) if found else None
 
     def ratios(self, target: str, case: str, *, cpu: bool) -> list[float]:
-        """Return, for each round, the cost of `target` as a multiple of the bare forwarder's.
+        """Return, for each round, the cost of `target` as a multiple of its bare forwarder's.
 
         Shape: by wall time the cost of a call is its time less that of a direct call; by CPU it is
             the time of the server process. Both sides come from the same round.
@@ -80,8 +110,8 @@ class Samples:
         by_key = {(s.round, s.target): s for s in self.all if s.case == case}
         found = []
         for number in sorted({sample.round for sample in self.all}):
-            own, bare = by_key.get((number, target)), by_key.get((number, "bare"))
-            direct = by_key.get((number, "direct"))
+            own, bare = by_key.get((number, target)), by_key.get((number, peer_of(target, "bare")))
+            direct = by_key.get((number, peer_of(target, "direct")))
             if own is None or bare is None:
                 continue
             if cpu and bare.cpu_us > 0:
@@ -101,7 +131,7 @@ def main() -> int:
         print(machine["text"], file=sys.stderr)
         try:
             python = servers.find_python()
-            running = _start(stack, folder, python, options.only, failures)
+            upstreams, running = _start(stack, folder, python, options.only, failures)
         except ServerError as error:
             return _fail([str(error)])
         turns = [name for name in options.only if name in running]
@@ -113,7 +143,8 @@ def main() -> int:
             shift = number % len(turns) if turns else 0
             for name in turns[shift:] + turns[:shift]:
                 print(f"round {number + 1} of {options.rounds}: {name}", file=sys.stderr)
-                work = partial(_turn, samples, number, running[name], options.seconds, python)
+                upstream = upstreams[kind_of(name)]
+                work = partial(_turn, samples, number, running[name], upstream, options.seconds, python)
                 if not _try(work, name, failures):
                     turns = [other for other in turns if other != name]
         log = None
@@ -161,25 +192,32 @@ def _options() -> argparse.Namespace:
 
 def _start(
     stack: contextlib.ExitStack, folder: Path, python: str, only: list[str], failures: list[str]
-) -> dict[str, Server]:
-    upstream = stack.enter_context(servers.upstream(python, folder))
-    makers: dict[str, Callable[[], contextlib.AbstractContextManager[Server]]] = {
-        "nginx": lambda: servers.nginx(folder, upstream.url),
-        "bare": lambda: servers.bare(python, folder, upstream.url),
-        "gateway": lambda: servers.gateway(python, folder, upstream.url, with_log=False),
-        "gateway+log": lambda: servers.gateway(python, folder, upstream.url, with_log=True),
-    }
-    running = {"direct": upstream}
+) -> tuple[dict[str, Server], dict[str, Server]]:
+    """Start the upstreams, by kind, and the targets, by name."""
+    upstreams = {}
+    for kind in sorted({kind_of(name) for name in only}):
+        name = f"direct-{kind}" if kind else "direct"
+        upstreams[kind] = stack.enter_context(servers.upstream(python, folder, name=name, **UPSTREAMS[kind]))
+    running = {}
     for name in only:
-        if name == "direct":
+        url = upstreams[kind_of(name)].url
+        program = name.partition("-")[0]
+        if program == "direct":
+            running[name] = upstreams[kind_of(name)]
             continue
         try:
-            running[name] = stack.enter_context(makers[name]())
+            if program == "nginx":
+                made = servers.nginx(folder, url)
+            elif program == "bare":
+                made = servers.bare(python, folder, url, name=name)
+            else:
+                made = servers.gateway(python, folder, url, with_log=program == "gateway+log", name=name)
+            running[name] = stack.enter_context(made)
         except NotInstalled as missing:
             print(f"note: {missing}, so it is left out", file=sys.stderr)
         except (ServerError, OSError) as error:
             failures.append(f"{name}: {error}")
-    return running
+    return upstreams, running
 
 
 def _try(work: Callable[[], None], name: str, failures: list[str]) -> bool:
@@ -195,21 +233,39 @@ def _try(work: Callable[[], None], name: str, failures: list[str]) -> bool:
 def _prepare(server: Server, python: str) -> None:
     """Prove that the right bytes come back, then warm up."""
     for path, expected in ((SMALL_PATH, SMALL_BODY), (LARGE_PATH, LARGE_BODY)):
-        with urllib.request.urlopen(server.url + path, timeout=10) as response:
+        with server.get(path) as response:
             if response.read() != expected or response.headers["x-mbx-used-weight-1m"] != "2":
                 raise ServerError(f"{server.name} does not hand down what the upstream answered")
     load.measure(server.url + SMALL_PATH, 8, 1, python)
 
 
-def _turn(samples: Samples, number: int, server: Server, seconds: int, python: str) -> None:
+def _turn(samples: Samples, number: int, server: Server, upstream: Server, seconds: int, python: str) -> None:
+    is_new = kind_of(server.name) in NEW_EACH_CALL
     for case, (path, connections) in CASES.items():
+        if is_new and case == "large":
+            continue
         server.drain()
+        counted = _handshakes(upstream) if is_new else {}
         before = server.cpu_s()
         length = LARGE_SECONDS if case == "large" else seconds
         result = load.measure(server.url + path, connections, length, python)
         server.drain()
         cpu_s = server.cpu_s() - before
-        samples.all.append(Sample(number, server.name, case, cpu_s=cpu_s, **asdict(result)))
+        sample = Sample(number, server.name, case, cpu_s=cpu_s, **asdict(result))
+        if is_new:
+            now = _handshakes(upstream)
+            # Asking was one more, which resumes nothing.
+            made, resumed = now["made"] - counted["made"] - 1, now["resumed"] - counted["resumed"]
+            if made < result.calls:
+                raise ServerError(f"{server.name} made {made} handshakes for {result.calls} calls")
+            sample = replace(sample, handshakes=made, resumed=resumed)
+        samples.all.append(sample)
+
+
+def _handshakes(upstream: Server) -> dict[str, int]:
+    with upstream.get(HANDSHAKES_PATH) as response:
+        found: dict[str, int] = json.load(response)
+    return found
 
 
 def _machine() -> dict[str, Any]:
@@ -236,36 +292,63 @@ def report(
         machine["text"],
         f"Medians of {options.rounds} round(s), {options.seconds} s for each small-body measurement.",
         "",
-        _figures(samples, names),
-        "",
+    ]
+    kept = [name for name in names if kind_of(name) not in NEW_EACH_CALL]
+    if kept:
+        parts += [_figures(samples, kept), ""]
+    new = [name for name in names if kind_of(name) in NEW_EACH_CALL]
+    if new:
+        parts += ["A new TLS connection to the upstream for each call:", "", _new(samples, new), ""]
+    parts += [
         "Own cost per call as a multiple of the bare forwarder's, median (lowest to highest round):",
         "",
-        _ratios(samples, [name for name in names if name != "direct"]),
+        _ratios(samples, [name for name in names if not name.startswith("direct")]),
     ]
     if log is not None:
         parts += ["", f"Request log: {log['written']:.0f} rows written, {log['dropped']:.0f} dropped."]
     return "\n".join(parts)
 
 
-def _figures(samples: Samples, names: list[str]) -> str:
-    def cell(name: str, case: str, value: Callable[[Sample], float], form: str) -> str:
-        number = samples.median(name, case, value)
-        return "-" if number is None else format(number, form)
+Column = tuple[str, str, Callable[[Sample], float], str]
 
-    columns: list[tuple[str, str, Callable[[Sample], float], str]] = []
+
+def _small(what: str = "calls/s") -> list[Column]:
+    columns: list[Column] = []
     for case in ("c1", "c8"):
         connections = f"{CASES[case][1]} conn."
         columns += [
-            (f"{connections}: calls/s", case, lambda s: s.rate, ",.0f"),
+            (f"{connections}: {what}", case, lambda s: s.rate, ",.0f"),
             ("p50 ms", case, lambda s: s.p50_s * 1e3, ".2f"),
             ("p99 ms", case, lambda s: s.p99_s * 1e3, ".2f"),
             ("CPU µs/call", case, lambda s: s.cpu_us, ".0f"),
         ]
+    return columns
+
+
+def _new(samples: Samples, names: list[str]) -> str:
+    columns = _small("handshakes/s")
+    columns += [
+        ("calls/s per core", "c8", lambda s: s.calls / max(s.cpu_s, 1e-9), ",.0f"),
+        ("resumed", "c8", lambda s: s.resumed / s.handshakes, ".0%"),
+    ]
+    return _medians(samples, names, columns)
+
+
+def _figures(samples: Samples, names: list[str]) -> str:
+    columns = _small()
     columns += [
         ("calls/s per core", "c8", lambda s: s.calls / max(s.cpu_s, 1e-9), ",.0f"),
         ("1 MiB: MB/s", "large", lambda s: s.rate * len(LARGE_BODY) / 1e6, ",.0f"),
         ("CPU ms/MiB", "large", lambda s: s.cpu_us / 1e3, ".2f"),
     ]
+    return _medians(samples, names, columns)
+
+
+def _medians(samples: Samples, names: list[str], columns: list[Column]) -> str:
+    def cell(name: str, case: str, value: Callable[[Sample], float], form: str) -> str:
+        number = samples.median(name, case, value)
+        return "-" if number is None else format(number, form)
+
     rows = [["", *(title for title, *_ in columns)]]
     rows += [[name, *(cell(name, case, value, form) for _, case, value, form in columns)] for name in names]
     return _table(rows)

@@ -63,8 +63,8 @@ def main() -> int:
         venue = stack.enter_context(
             cache_servers.exchange(python, folder, spot_symbols=SYMBOLS, um_symbols=SYMBOLS)
         )
-        feed = stack.enter_context(cache_servers.child("feed", python, folder, "cache_feed.py"))
-        address = f"ws://127.0.0.1:{feed.read()['port']}"
+        feed = stack.enter_context(cache_servers.feed("feed", python, folder))
+        address = f"wss://127.0.0.1:{feed.read()['port']}"
         urls = venue.urls | {"STREAM_SPOT": address, "STREAM_UM": address}
         gateway = stack.enter_context(cache_servers.gateway(python, folder, urls, preload=PRELOAD))
         cache_servers.wait_live(gateway, 4 * len(SYMBOLS), 45.0)
@@ -130,8 +130,8 @@ def _bare(python: str, folder: Path, market: str, kind: str, options: argparse.N
     """Measure the baseline, on the same feed."""
     names = [f"{symbol.lower()}@{_SUFFIX[kind]}" for symbol in SYMBOLS]
     found = []
-    with cache_servers.child("feed-bare", python, folder, "cache_feed.py") as feed:
-        url = f"ws://127.0.0.1:{feed.read()['port']}/stream"
+    with cache_servers.feed("feed-bare", python, folder) as feed:
+        url = f"wss://127.0.0.1:{feed.read()['port']}/stream"
         with cache_servers.child("bare", python, folder, "cache_bare_ingest.py", url, *names) as bare:
             deadline = time.monotonic() + 10
             while _ask(feed, do="subscribed") < len(names):

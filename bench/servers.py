@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
@@ -40,17 +42,23 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A program that runs."""
+    """A program that runs. Shape: `ca_file` is what its clients have to trust; None is plain HTTP."""
 
     name: str
     port: int
     process: subprocess.Popen[bytes] = field(repr=False)
     errors: Path
     has_log: bool = False
+    ca_file: Path | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.ca_file else 'http'}://127.0.0.1:{self.port}"
+
+    def get(self, path: str, timeout_s: float = 10) -> Any:
+        """Open a GET of its own connection, for a `with`."""
+        context = ssl.create_default_context(cafile=str(self.ca_file)) if self.ca_file else None
+        return urllib.request.urlopen(self.url + path, timeout=timeout_s, context=context)
 
     def check(self) -> None:
         """Raises: ServerError if the program has ended."""
@@ -67,7 +75,7 @@ class Server:
 
     def log_samples(self) -> dict[str, float]:
         """Return the gateway's metrics of its request log: queued, written, dropped."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as response:
+        with self.get("/metrics", 5) as response:
             text = response.read().decode()
         queued = re.search(r"^resender_log_queued(?:\{.*\})? ([\d.e+]+)$", text, re.MULTILINE)
         rows = re.findall(r'^resender_log_rows_total\{result="(\w+)"\} ([\d.e+]+)$', text, re.MULTILINE)
@@ -121,17 +129,18 @@ def started(
     *,
     env: dict[str, str] | None = None,
     has_log: bool = False,
+    ca_file: Path | None = None,
 ) -> Iterator[Server]:
     """Run a program for a block, from the moment its port answers.
 
     Raises: ServerError if it does not come up.
     """
-    errors = folder / f"{name.replace('+', '-')}.stderr"
+    errors = folder / f"{_file_name(name)}.stderr"
     with errors.open("wb") as stderr:
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
         )
-    server = Server(name, port, process, errors, has_log)
+    server = Server(name, port, process, errors, has_log, ca_file)
     try:
         _wait_for_port(server)
         yield server
@@ -142,6 +151,22 @@ def started(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(_STOP_S)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name)
+
+
+def ca_file(folder: Path, name: str) -> Path:
+    """Return where a program that plays an exchange writes its certificate authority."""
+    return folder / f"{_file_name(name)}-ca.pem"
+
+
+def trust(folder: Path) -> dict[str, str]:
+    """Return the variable that has a program trust every exchange started so far, and nobody else."""
+    bundle = folder / "trusted.pem"
+    bundle.write_bytes(b"".join(file.read_bytes() for file in sorted(folder.glob("*-ca.pem"))))
+    return {"SSL_CERT_FILE": str(bundle)}
 
 
 def _wait_for_port(server: Server) -> None:
@@ -158,15 +183,28 @@ def _wait_for_port(server: Server) -> None:
 # --- the programs --------------------------------------------------------------------------------
 
 
-def upstream(python: str, folder: Path) -> contextlib.AbstractContextManager[Server]:
+def upstream(
+    python: str,
+    folder: Path,
+    *,
+    name: str = "direct",
+    is_plain: bool = False,
+    options: tuple[str, ...] = (),
+) -> contextlib.AbstractContextManager[Server]:
+    """Run the stand-in for Binance, over TLS unless it is to be plain."""
     port = free_port()
-    return started("direct", [python, str(BENCH / "upstream.py"), str(port)], port, folder)
+    ca = None if is_plain else ca_file(folder, name)
+    way = ["--plain"] if ca is None else ["--ca-file", str(ca)]
+    command = [python, str(BENCH / "upstream.py"), str(port), *way, *options]
+    return started(name, command, port, folder, ca_file=ca)
 
 
-def bare(python: str, folder: Path, upstream_url: str) -> contextlib.AbstractContextManager[Server]:
+def bare(
+    python: str, folder: Path, upstream_url: str, *, name: str = "bare"
+) -> contextlib.AbstractContextManager[Server]:
     port = free_port()
     command = [python, str(BENCH / "bare_forwarder.py"), str(port), upstream_url]
-    return started("bare", command, port, folder)
+    return started(name, command, port, folder, env=os.environ | trust(folder))
 
 
 def nginx(folder: Path, upstream_url: str) -> contextlib.AbstractContextManager[Server]:
@@ -197,14 +235,17 @@ http {{
     {temporary}
     keepalive_requests 100000000;
     upstream binance {{
-        server {upstream_url.removeprefix("http://")};
+        server {upstream_url.partition("//")[2]};
         keepalive 64;
         keepalive_requests 100000000;
     }}
     server {{
         listen 127.0.0.1:{port};
         location / {{
-            proxy_pass http://binance;
+            proxy_pass {upstream_url.partition(":")[0]}://binance;
+            proxy_ssl_verify on;
+            proxy_ssl_trusted_certificate {trust(folder)["SSL_CERT_FILE"]};
+            proxy_ssl_name localhost;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_buffering off;
@@ -218,16 +259,17 @@ http {{
 
 @contextlib.contextmanager
 def gateway(
-    python: str, folder: Path, upstream_url: str, *, with_log: bool, **settings: str
+    python: str, folder: Path, upstream_url: str, *, with_log: bool, name: str = "", **settings: str
 ) -> Iterator[Server]:
     """Run this gateway with default settings, every market at `upstream_url`, loopback let in.
 
     Shape: `settings` are further ones, by their names without the prefix.
     """
-    name = "gateway+log" if with_log else "gateway"
+    name = name or ("gateway+log" if with_log else "gateway")
     port = free_port()
-    data = folder / name.replace("+", "-")
+    data = folder / _file_name(name)
     env = {key: value for key, value in os.environ.items() if not key.startswith("RESENDER_")}
+    env |= trust(folder)
     env |= {f"RESENDER_UPSTREAM_{market}": upstream_url for market in _UPSTREAM_SETTINGS}
     env |= {f"RESENDER_{setting}": "" for setting in _EMPTY_SETTINGS}
     env |= {

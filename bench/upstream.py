@@ -1,17 +1,32 @@
 """A fast stand-in for Binance: one process that answers with canned bytes.
 
 It parses nothing but the end of a request (bodies are not understood) and is not a test double;
-`resender/sandbox/` is. `/api/v3/klines` gets 1 MiB in chunks, everything else one bookTicker.
-The headers are those of a real answer in number and size. It runs until it is killed.
+`resender/sandbox/` is. `/api/v3/klines` gets 1 MiB in chunks, `/handshakes` how many TLS handshakes
+there were and how many of them resumed a session, everything else one bookTicker. The headers are
+those of a real answer in number and size. It runs until it is killed.
+
+`upstream.py PORT --ca-file FILE` speaks TLS and writes its certificate authority into the file;
+`--plain` does not. `--close` ends the connection after every answer, so that each call needs a new
+one, and `--no-tickets` hands out no TLS sessions.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import functools
+import json
+import ssl
 import sys
+from pathlib import Path
 from typing import cast
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from resender.sandbox.authority import throwaway_authority
+
+HANDSHAKES_PATH = "/handshakes"
 SMALL_PATH = "/api/v3/ticker/bookTicker?symbol=BTCUSDT"
 LARGE_PATH = "/api/v3/klines?symbol=BTCUSDT&interval=1m"
 SMALL_BODY = (
@@ -56,9 +71,11 @@ LARGE = (
 
 
 class CannedProtocol(asyncio.Protocol):
-    """One connection."""
+    """One connection. Shape: `closes` ends it after one answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, closes: bool, context: ssl.SSLContext | None) -> None:
+        self.closes = closes
+        self.context = context
         self.received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,12 +85,50 @@ class CannedProtocol(asyncio.Protocol):
         self.received += data
         while b"\r\n\r\n" in self.received:
             head, _, self.received = self.received.partition(b"\r\n\r\n")
-            self.transport.write(LARGE if b"/klines" in head.partition(b"\r\n")[0] else SMALL)
+            line = head.partition(b"\r\n")[0]
+            if b" /handshakes" in line:
+                self.transport.write(handshakes(self.context))
+                continue
+            answer = LARGE if b"/klines" in line else SMALL
+            if self.closes:
+                self.transport.write(answer.replace(b"Connection: keep-alive", b"Connection: close", 1))
+                self.transport.close()
+                return
+            self.transport.write(answer)
 
 
-async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(CannedProtocol, "127.0.0.1", port)
+def handshakes(context: ssl.SSLContext | None) -> bytes:
+    """Return the answer that counts the handshakes so far, this connection's included."""
+    stats = context.session_stats() if context is not None else {"accept": 0, "hits": 0}
+    body = json.dumps({"made": stats["accept"], "resumed": stats["hits"]}).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+async def main(options: argparse.Namespace) -> None:
+    context = None
+    if not options.plain:
+        authority = throwaway_authority()
+        context = authority.server_context()
+        if options.no_tickets:
+            # Without them TLS 1.3 has nothing to resume; the option is TLS 1.2's.
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
+        authority.write_ca(options.ca_file)
+    server = await asyncio.get_running_loop().create_server(
+        functools.partial(CannedProtocol, options.close, context), "127.0.0.1", options.port, ssl=context
+    )
     await server.serve_forever()
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("port", type=int)
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--ca-file", metavar="FILE", help="speak TLS; write the authority to trust here")
+    way.add_argument("--plain", action="store_true", help="without TLS")
+    parser.add_argument("--close", action="store_true", help="close after every answer")
+    parser.add_argument("--no-tickets", action="store_true", help="hand out no TLS sessions")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
@@ -82,4 +137,4 @@ if __name__ == "__main__":
         import uvloop
 
         run = uvloop.run
-    run(main(int(sys.argv[1])))
+    run(main(parse()))

@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 from datetime import datetime, timezone
 
 from resender import __version__, commands_stream, commands_user
-from resender.config import ENVIRONMENT_PREFIX, SETTINGS, Config, load_config, read_settings_file
+from resender.commands_database import tell_database
+from resender.config import SETTINGS, Config, load_config, read_settings_file
 from resender.core.access import normalise_address
 from resender.core.redact import redact
-from resender.errors import ConfigError, ResenderError
+from resender.errors import ConfigError, ResenderError, StartError, StoreUnfit
+from resender.log import set_up_logging
 
 EXIT_FAILED = 1
+# Starting again would not help: a setting is wrong, a port taken, the database newer.
 EXIT_USAGE = 2
 
 
 def main(argv: list[str]) -> int:
-    """Run one command; return the exit code (0 done, 1 failed, 2 wrong use or setting)."""
+    """Run one command; return the exit code (0 done, 1 failed, 2 wrong use, or never by itself)."""
     arguments = _parser().parse_args(argv)
     try:
         config = _config(arguments)
-        _set_up_logging(config.log_level)
+        set_up_logging(config.log_level, config.log_format)
         return int(arguments.run(config, arguments))
-    except ConfigError as error:
+    except (ConfigError, StartError, StoreUnfit) as error:
         return _fail(error, EXIT_USAGE)
     except ResenderError as error:
         return _fail(error, EXIT_FAILED)
@@ -99,18 +101,6 @@ def _config(arguments: argparse.Namespace) -> Config:
     return load_config(read_settings_file(), os.environ, given)
 
 
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        force=True,
-    )
-    # Our own lines say what matters; theirs may hold URLs.
-    for name in ("tornado.general", "tornado.application", "asyncio", "aiohttp", "peewee"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
 # --- serving -----------------------------------------------------------------------------------
 
 
@@ -124,19 +114,26 @@ def _demo(config: Config, arguments: argparse.Namespace) -> int:
     from resender.demo import demo
     from resender.serve import run_loop
 
-    chosen = getattr(arguments, "data_dir", "") or os.environ.get(ENVIRONMENT_PREFIX + "DATA_DIR", "").strip()
-    return run_loop(demo(config, own_data=not (chosen or config.database_url)))
+    return run_loop(demo(config))
 
 
 def _doctor(config: Config, arguments: argparse.Namespace) -> int:
     from resender.doctor import Examination, examine, table
 
+    shows_progress = sys.stderr.isatty()
+
+    def progress(text: str) -> None:
+        if shows_progress:  # one line that the table replaces
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
     async def run() -> list[Examination]:
         results = []
+        progress("examining ...")
         async for result in examine(config):
-            way = f"{result.egress:20s} " if len(config.ways_out) > 1 else ""
-            print(f"{way}{result.market.value:8s} {result.verdict}", file=sys.stderr, flush=True)
+            word = "ok" if result.is_ok else "failed"
+            progress(f"{result.egress} {result.market.value}: {word}; examining ...")
             results.append(result)
+        progress("")
         return results
 
     results = asyncio.run(run())
@@ -184,10 +181,12 @@ def _whitelist_add(config: Config, arguments: argparse.Namespace) -> int:
                 note = arguments.note or duplicate.entry.note
                 entry = repository.whitelist_update(duplicate.entry.id, note=note, enabled=True)
                 print(f"{entry.address} was in the whitelist already; it may call.")
+                tell_database(config)
                 return 0
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
     print(f"{entry.address} may call.")
+    tell_database(config)
     return 0
 
 
@@ -203,6 +202,7 @@ def _whitelist_remove(config: Config, arguments: argparse.Namespace) -> int:
         if not repository.whitelist_remove(address):
             return _fail(ValueError(f"{address} is not in the whitelist."), EXIT_FAILED)
     print(f"{address} may not call any more.")
+    tell_database(config)
     return 0
 
 
@@ -216,4 +216,6 @@ def _log(config: Config, arguments: argparse.Namespace) -> int:
         state = "on" if repository.log_enabled() else "off"
         rows = repository.log_count()
     print(f"The request log is {state}; it holds {rows} rows.")
+    if arguments.switch != "status":
+        tell_database(config)
     return 0

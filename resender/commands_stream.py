@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """The command `stream`: which candles and tickers the cache is told to keep ready.
 
 It reads and changes the preload rules in the database; running servers follow by themselves. What
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from resender.commands_database import tell_database
 from resender.config import Config
 from resender.core.redact import redact
 
@@ -90,6 +90,7 @@ def add_rule(config: Config, arguments: argparse.Namespace) -> int:
             print(f"{duplicate.row} was a rule already (rule {duplicate.row.id}).")
             return 0
     print(f"{row} is rule {row.id}.")
+    tell_database(config)
     return 0
 
 
@@ -103,6 +104,7 @@ def remove_rule(config: Config, arguments: argparse.Namespace) -> int:
         if row is None or not repository.preload_remove(row.id):
             return _fail(UnknownRule(arguments.id), EXIT_FAILED)
     print(f"Rule {row.id} is removed: {row}.")
+    tell_database(config)
     return 0
 
 

@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """The command `user`: who may log in to the admin pages.
 
 It reads and changes the accounts in the database; a running server follows within seconds. What a
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from resender.commands_database import tell_database
 from resender.config import Config
 from resender.core.redact import redact
 
@@ -106,6 +106,7 @@ def add_user(config: Config, arguments: argparse.Namespace) -> int:
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
     print(f"{user.username} may log in.")
+    tell_database(config)
     _tell(password, is_made_up)
     return 0
 
@@ -125,6 +126,7 @@ def remove_user(config: Config, arguments: argparse.Namespace) -> int:
         except (LastUser, UnknownUser) as error:
             return _fail(error, EXIT_FAILED)
     print(f"{user.username} is removed.")
+    tell_database(config)
     return 0
 
 
@@ -147,6 +149,7 @@ def set_password(config: Config, arguments: argparse.Namespace) -> int:
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
     print(f"{user.username} has a new password and is logged out everywhere.")
+    tell_database(config)
     _tell(password, is_made_up)
     if not user.enabled:
         print(f"{user.username} is switched off and still cannot log in.")

@@ -284,7 +284,9 @@ class Config:
         55.0, _seconds(0, 3600), "How long an idle upstream connection is kept for the next call."
     )
     dns_cache_s: float = setting(300.0, _seconds(0, 86400), "How long a host's addresses are remembered.")
-    client_idle_s: float = setting(300.0, _seconds(1, 86400), "How long a client's idle connection is kept.")
+    client_idle_s: float = setting(
+        330.0, _seconds(1, 86400), "How long a client's idle connection is kept, as is announced to it."
+    )
     max_in_flight: int = setting(
         1000, _integer(1, 1_000_000), "Calls under way at once; one more is answered 503."
     )
@@ -331,10 +333,15 @@ class Config:
         "second source says that nothing was missed.",
     )
     rest_final_after_ms: int = setting(
-        1500, _integer(0, 60_000), "A REST row is final if the read was made so long after the candle's close."
+        1500,
+        _integer(0, 60_000),
+        "A REST row is final if the read was made so long after the candle's close.",
     )
     candle_save_s: float = setting(
         300.0, _seconds(1, 86400), "How often closed candles are saved for a warm restart."
+    )
+    log_format: str = setting(
+        "TEXT", _choice("TEXT", "JSON"), "Form of the process log: text, or json with one object a line."
     )
     log_level: str = setting(
         "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Detail of the process log on standard error."

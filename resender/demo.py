@@ -9,21 +9,24 @@ import dataclasses
 import sys
 
 from resender.config import Config
+from resender.passwords import generate_password, hash_password
 from resender.sandbox import API_KEY, API_SECRET, Sandbox, SandboxConfig
 from resender.serve import serve
-from resender.store import DuplicateEntry, open_repository
+from resender.store import DuplicateEntry, Repository, open_repository
+from resender.store.users import FIRST_USER
+from resender.upstream.tls import make_context
 
 LOOPBACK = ("127.0.0.1", "::1")
 
 
-async def demo(config: Config, *, own_data: bool) -> int:
+async def demo(config: Config) -> int:
     """Start the sandbox and serve against it until a signal comes; return the exit code.
 
-    Shape: with `own_data` the database lies in a folder of its own, so that the demo's open
-        loopback does not end up in the whitelist of a real gateway.
+    Its data lies in a folder of its own below DATA_DIR, whatever DATABASE_URL says: the demo's open
+    loopback must not end up in the whitelist of a real gateway.
     """
-    if own_data:
-        config = dataclasses.replace(config, data_dir=str(config.data_path / "demo"))
+    config = dataclasses.replace(config, data_dir=str(config.data_path / "demo"), database_url="")
+    config.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open_repository(config.database) as repository:
         repository.whitelist_seed(config.whitelist)
         for address in LOOPBACK:
@@ -31,10 +34,25 @@ async def demo(config: Config, *, own_data: bool) -> int:
                 repository.whitelist_add(address, "demo")
             except DuplicateEntry as duplicate:
                 repository.whitelist_update(duplicate.entry.id, enabled=True)
+        _renew_password(repository)
     async with Sandbox(SandboxConfig()) as sandbox:
         urls = {name.lower(): url for name, url in sandbox.urls.items()}
         config = dataclasses.replace(config, **urls)  # type: ignore[arg-type]
-        return await serve(config, announce=lambda url: _announce(url, sandbox.urls))
+        context = make_context(cadata=sandbox.ca_pem.decode("ascii"))
+        return await serve(config, announce=lambda url: _announce(url, sandbox.urls), ssl_context=context)
+
+
+def _renew_password(repository: Repository) -> None:
+    """Give the account of an earlier demo a new password: the old one was shown only once.
+
+    A new database gets its account, and tells its password, when the gateway starts.
+    """
+    user = repository.user_get(FIRST_USER)
+    if user is None:
+        return
+    password = generate_password()
+    repository.user_update(user.id, password_hash=hash_password(password), must_change=True, enabled=True)
+    print(f"Admin pages: log in as {user.username} with the password {password}", flush=True)
 
 
 def _announce(url: str, upstreams: dict[str, str]) -> None:

@@ -21,16 +21,20 @@ import orjson
 from resender import __version__
 from resender.config import Config
 from resender.core.egress_spec import EgressSpec
-from resender.core.markets import BY_MARKET, Market
+from resender.core.markets import BY_MARKET, STREAM_PATHS, Market
+from resender.core.stream_names import MINI_TICKERS
 from resender.errors import AnswerError
-from resender.upstream.rest import RestResponse, Timeouts, WayUnusable
+from resender.upstream.rest import RestResponse, Timeouts, WayUnusable, handshake_words
+from resender.upstream.stream import StreamBroken
+from resender.upstream.stream_probe import first_frame_ms
 from resender.upstream.tls import make_context
-from resender.upstream.ways import bind_problem, gateway_url, make_rest_client
+from resender.upstream.ways import bind_problem, gateway_url, make_rest_client, make_stream_session
 
 # Binance refuses a timestamp more than a second ahead; recvWindow is 5 s by default.
 # Source: spot rest-api.md of 2026-07-21.
 _SKEW_WARNING_MS = 800
 _BODY_LIMIT = 65536
+_STREAM_WAIT_S = 6.0
 
 
 @dataclass(slots=True)
@@ -40,7 +44,8 @@ class Examination:
     Shape: `url` is the upstream as configured, `egress` the name of the way out. DNS, TCP and TLS
         are measured only where this machine does them: a proxy does them by itself; of another
         Binance Resender they are those to it.
-    Units: milliseconds; `skew_ms` is positive when this machine's clock is ahead. None means not measured.
+    Units: milliseconds; `stream_ms` until the first frame of a stream came; `skew_ms` is positive
+        when this machine's clock is ahead. None means not measured.
     """
 
     market: Market
@@ -51,6 +56,7 @@ class Examination:
     tls_ms: float | None = None
     ping_ms: float | None = None
     skew_ms: float | None = None
+    stream_ms: float | None = None
     used_weight: str = ""
     status: int | None = None
     verdict: str = ""
@@ -61,8 +67,11 @@ class _WayFailed(Exception):
     """The way out itself cannot be used: its other upstreams need not be tried."""
 
 
-async def examine(config: Config) -> AsyncIterator[Examination]:
-    """Examine the enabled upstreams in turn, through one way out after the other."""
+async def examine(config: Config, *, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[Examination]:
+    """Examine the enabled upstreams in turn, through one way out after the other.
+
+    Shape: without `ssl_context` the system's authorities are trusted.
+    """
     for spec in config.ways_out:
         fault = ""
         for market, url in config.upstreams.items():
@@ -71,7 +80,7 @@ async def examine(config: Config) -> AsyncIterator[Examination]:
             result = Examination(market, url, spec.name, verdict=fault)
             if not fault:
                 try:
-                    await _examine_one(config, spec, result)
+                    await _examine_one(config, spec, result, ssl_context)
                 except _WayFailed as error:
                     fault = result.verdict = str(error)
                 except Exception as error:
@@ -79,17 +88,21 @@ async def examine(config: Config) -> AsyncIterator[Examination]:
             yield result
 
 
-async def _examine_one(config: Config, spec: EgressSpec, result: Examination) -> None:
+async def _examine_one(
+    config: Config, spec: EgressSpec, result: Examination, ssl_context: ssl.SSLContext | None
+) -> None:
     source = spec.address
     if source and (problem := bind_problem(source)):
         raise _WayFailed(f"{problem}: add it to a network interface or correct EGRESS")
     url = gateway_url(spec) if spec.kind == "resender" else result.url
-    context = make_context() if url.startswith("https:") else None
+    context = (ssl_context or make_context()) if url.startswith("https:") else None
     if spec.kind != "proxy" and not await _measure(url, source, context, config.connect_timeout_s, result):
         if spec.kind == "resender":
             raise _WayFailed(result.verdict)
         return
     await _call(config, spec, result, context)
+    if result.is_ok and config.cache_enabled and spec.has_streams and result.market in STREAM_PATHS:
+        await _stream(config, spec, result, ssl_context or make_context())
 
 
 async def _measure(
@@ -119,6 +132,12 @@ async def _measure(
     started = time.perf_counter()
     try:
         await _open_and_close(target, port, source, None, "", wait_s)
+    except ConnectionRefusedError:
+        result.verdict = (
+            f"the connection to {addresses} port {port} was refused: nothing listens there, or a firewall "
+            "rejects it"
+        )
+        return False
     except (OSError, asyncio.TimeoutError):
         result.verdict = f"no TCP connection to {addresses} port {port}: blocked by a firewall or the network"
         return False
@@ -128,11 +147,11 @@ async def _measure(
     started = time.perf_counter()
     try:
         await _open_and_close(target, port, source, context, host, wait_s)
-    except ssl.SSLCertVerificationError as error:
-        result.verdict = f"TLS certificate refused: {error.verify_message}; is the clock right?"
+    except ssl.SSLError as error:
+        result.verdict = f"{host}: {handshake_words(error)}"
         return False
     except (OSError, asyncio.TimeoutError):
-        result.verdict = "the TLS handshake fails: the network filters it"
+        result.verdict = "the TLS handshake is cut off or gets no answer: does the network filter it?"
         return False
     result.tls_ms = max(0.0, _ms_since(started) - result.tcp_ms)
     return True
@@ -185,6 +204,33 @@ async def _call(
         result.is_ok = False
     finally:
         await client.stop()
+
+
+async def _stream(config: Config, spec: EgressSpec, result: Examination, context: ssl.SSLContext) -> None:
+    """Open a stream as the market cache does, and wait for what comes each second."""
+    market = result.market
+    base_url = {
+        Market.SPOT: config.stream_spot,
+        Market.UM: config.stream_um,
+        Market.CM: config.stream_cm,
+    }[market]
+    session = make_stream_session(spec, base_url, config.connect_timeout_s, ssl_context=context)
+    problem = ""
+    await session.start()
+    try:
+        result.stream_ms = await first_frame_ms(
+            session, STREAM_PATHS[market]["miniTicker"], MINI_TICKERS, _STREAM_WAIT_S
+        )
+    except StreamBroken as error:
+        problem = str(error)
+    finally:
+        await session.stop()
+    if problem:
+        result.is_ok = False
+        result.verdict = (
+            f"REST answers, but its streams do not ({problem}): calls are forwarded and none is answered "
+            "from memory; CACHE_ENABLED=false if that is meant"
+        )
 
 
 def _judge(result: Examination, spec: EgressSpec, body: bytes, headers: dict[bytes, str]) -> None:
@@ -253,7 +299,8 @@ def _ms_since(started: float) -> float:
 
 
 _COLUMNS = (
-    "market", "upstream", "egress", "dns ms", "tcp ms", "tls ms", "ping ms", "clock ms", "weight", "verdict",
+    "market", "upstream", "egress", "dns ms", "tcp ms", "tls ms", "ping ms", "clock ms", "stream ms", "weight",
+    "verdict",
 )  # fmt: skip
 
 
@@ -264,7 +311,8 @@ def table(results: Iterable[Examination]) -> list[str]:
         rows.append(
             (
                 r.market.value, r.url, r.egress, _number(r.dns_ms), _number(r.tcp_ms), _number(r.tls_ms),
-                _number(r.ping_ms), _number(r.skew_ms, sign=True), r.used_weight or "-", r.verdict,
+                _number(r.ping_ms), _number(r.skew_ms, sign=True), _number(r.stream_ms),
+                r.used_weight or "-", r.verdict,
             )
         )  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]

@@ -5,8 +5,9 @@ It holds no state.
 
     ResenderError
     ├── ConfigError            a setting is wrong: the program exits with 2
-    ├── StartError             the program cannot start: it exits with 1
-    ├── StoreError             the database cannot be used: exit at start, a metric while running
+    ├── StartError             the program cannot start and will not by itself: it exits with 2
+    ├── StoreError             the database cannot be used: exit with 1 at start, a metric while running
+    │   └── StoreUnfit         it is not this program's, or newer: it exits with 2
     └── AnswerError            becomes one of our own answers, see ANSWERS
         ├── Forbidden          403  -1
         ├── UpstreamUnreachable 502 -2   nothing was sent
@@ -47,6 +48,10 @@ class StartError(ResenderError):
 
 class StoreError(ResenderError):
     """The database cannot be used; the text is one line for the user."""
+
+
+class StoreUnfit(StoreError):
+    """The database will never fit this program: newer, or somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import ssl
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -31,12 +32,13 @@ from resender.core.markets import Market
 from resender.core.preload import PreloadRule, parse_preload
 from resender.core.reachability import UNREACHABLE, kind_of
 from resender.core.recent import RecentRefused
-from resender.core.sharing import Key, memory_s, share_key
+from resender.core.sharing import Key, memory_s, share_key, worth_remembering
 from resender.core.stream_names import StreamLimits
 from resender.core.weight import POOLS
 from resender.core.weight_budget import MINUTE_MS
 from resender.errors import AnswerError, StoreError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from resender.gauges import Family, cache_families, store_families, upstream_families, weight_families
+from resender.log import Seldom
 from resender.market.backfill import Fetched
 from resender.market.cache import CacheOptions, MarketCache
 from resender.market.files import CandleFiles
@@ -49,7 +51,7 @@ from resender.upstream.flights import Flights, Reading
 from resender.upstream.rest import RestResponse, Timeouts
 from resender.upstream.stream_pool import StreamPool
 from resender.upstream.tls import make_context
-from resender.upstream.ways import SpreadSessions
+from resender.upstream.ways import SpreadSessions, bind_problem
 
 logger = logging.getLogger("resender.gateway")
 
@@ -72,6 +74,11 @@ def _gunzip(body: bytes) -> bytes:
         return gzip.decompress(body)
     except (OSError, EOFError, zlib.error):
         raise UpstreamLost("The upstream sent a damaged compressed answer.") from None
+
+
+# The wrapper of deploy/, which runs commands with the service's settings.
+WRAPPER = Path("/usr/local/sbin/resender")
+_FAILURE_LOG_EVERY_S = 60.0
 
 
 class Gateway:
@@ -127,8 +134,15 @@ class Gateway:
             on_closed=self._save_closed,
             on_metered=self._learn_limits,
         )
-        self.flights = Flights(self.clock.mono)
+        # The second part of a key is the call's target, see `share_key`.
+        self.flights = Flights(
+            self.clock.mono,
+            lambda key, headers, body: worth_remembering(str(key[1]).partition("?")[0], headers, body),
+        )
         self.refused = RecentRefused()
+        # Calls that came to nothing, one line a minute and kind; strangers, for fail2ban.
+        self._failures = Seldom(logger, _FAILURE_LOG_EVERY_S)
+        self.strangers = Seldom(logging.getLogger("resender.access"), 1.0, at_once=20)
         # The last answer of each market: kind, HTTP status, epoch milliseconds.
         self.upstream_state: dict[Market, tuple[str, int | None, int]] = {}
         self._saving: asyncio.Task[None] | None = None
@@ -151,6 +165,12 @@ class Gateway:
                 first_password=self.config.admin_password if self.config.admin_enabled else None,
             )
             stack.push_async_callback(self.store.stop)
+            for spec in self.ways_out:
+                if spec.address and (problem := bind_problem(spec.address)):
+                    logger.error(
+                        "way out %s cannot be used: %s; add it to a network interface or correct EGRESS",
+                        spec.name, problem,
+                    )  # fmt: skip
             await self._load_closed()
             stack.push_async_callback(self._save_last)
             await self.egress.start()
@@ -186,10 +206,26 @@ class Gateway:
         if self.whitelist.unreadable:
             logger.error("%d whitelist entries cannot be read and are left out", self.whitelist.unreadable)
         if not self.whitelist.size:
+            # Where the service is installed the plain command would open another database.
+            command = "sudo resender" if WRAPPER.exists() else "python run.py"
             logger.warning(
-                "the whitelist is empty: nobody may call. Add an address with "
-                "`python run.py whitelist add ADDRESS`"
+                "the whitelist is empty: nobody may call. Add an address with `%s whitelist add ADDRESS`",
+                command,
             )
+
+    def in_words(self) -> str:
+        """Say in a few words how the gateway is doing."""
+        words = [f"{self.whitelist.size} whitelist entries"]
+        if self.cache is not None:
+            entries = [entry for line in self.cache.lines.values() for entry in line.entries()]
+            live = sum(entry.state in ("live", "filling") for entry in entries)
+            words.append(f"{live} of {len(entries)} series live")
+        bad = sorted(
+            market.value for market, (kind, _, _) in self.upstream_state.items() if kind == UNREACHABLE
+        )
+        if bad:
+            words.append(f"cannot reach: {', '.join(bad)}")
+        return ", ".join(words)
 
     # --- market cache ----------------------------------------------------------------------
 
@@ -328,6 +364,8 @@ class Gateway:
                     use_memory=not is_fresh,
                 )
         except AnswerError as error:
+            if isinstance(error, (UpstreamUnreachable, UpstreamTimeout, UpstreamLost)):
+                self._failures.say(logging.WARNING, f"{market} {error.name}", self.clock.mono(), error.msg)
             if isinstance(error, (UpstreamUnreachable, UpstreamTimeout)):
                 kind = "timeout" if isinstance(error, UpstreamTimeout) else UNREACHABLE
                 self.upstream_state[market] = (kind, None, self.clock.now_ms())

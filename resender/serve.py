@@ -11,6 +11,7 @@ import ctypes
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -21,6 +22,8 @@ from resender import __version__
 from resender.config import Config
 from resender.errors import StartError
 from resender.gateway import Gateway
+from resender.lock import data_dir_lock
+from resender.systemd import keep_informed, notify, status_line
 from resender.web.application import make_admin_server, make_server
 
 logger = logging.getLogger("resender")
@@ -99,22 +102,29 @@ def stop_on_signal() -> asyncio.Event:
     return stop
 
 
-async def serve(config: Config, *, announce: Callable[[str], None] | None = None) -> int:
+async def serve(
+    config: Config,
+    *,
+    announce: Callable[[str], None] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+) -> int:
     """Serve until a signal comes, then finish the calls in flight; return the exit code.
 
+    Shape: `ssl_context` is for the upstreams; without it the system's authorities are trusted.
     Raises: StartError or StoreError, one line each, if the start fails.
     """
     raise_file_limit()
     tune_allocator()
     stop = stop_on_signal()
     async with AsyncExitStack() as stack:
+        stack.enter_context(data_dir_lock(config.data_path))
         sockets = bind(config.host, config.port)
         for listening in sockets:
             stack.callback(listening.close)
         admin_sockets = bind_admin(config)
         for listening in admin_sockets:
             stack.callback(listening.close)
-        gateway = Gateway(config)
+        gateway = Gateway(config, ssl_context=ssl_context)
         await gateway.start()
         stack.push_async_callback(gateway.stop)
         server = make_server(gateway)
@@ -135,7 +145,14 @@ async def serve(config: Config, *, announce: Callable[[str], None] | None = None
         )
         if announce is not None:
             announce(local_url(config.host, port))
+
+        def status() -> str:
+            return f"serving on {config.host} port {port}; {gateway.in_words()}"
+
+        if notify("READY=1", status_line(status())):
+            gateway.tasks.spawn(keep_informed(status), name="systemd-inform")
         await stop.wait()
+        notify("STOPPING=1", status_line("finishing the calls in flight"))
         server.stop()
         if admin_server is not None:
             admin_server.stop()

@@ -1,7 +1,8 @@
 """Fixtures for all tests.
 
-- `upstream`: a raw HTTP server that records exact bytes (tests/support/upstream.py).
+- `upstream`: a raw HTTPS server that records exact bytes (tests/support/upstream.py).
 - `gateway`: a running gateway that forwards every market to `upstream` and whitelists loopback.
+- `trusted`: what trusts the system's certificate authorities trusts the tests' one.
 - `recorded`: the folder of recorded Binance responses; tests that need it skip where it is absent.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.authority import ca_file
 from tests.support.running import Running, make_config, running
 from tests.support.upstream import RawUpstream
 
@@ -28,6 +30,11 @@ async def upstream() -> AsyncIterator[RawUpstream]:
 async def gateway(upstream: RawUpstream, tmp_path: Path) -> AsyncIterator[Running]:
     async with running(make_config(tmp_path, upstream.url)) as run:
         yield run
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file())
 
 
 @pytest.fixture

@@ -234,7 +234,9 @@ class Governor:
         wait_ms = self._budget(ways[0], pool).wait_ms(low_ms)
         if charge.extra is not None and not any(self._fits_rolling(way, charge, mono) for way in ways):
             wait_ms = min(self._rolling(way, charge.extra[0]).wait_ms(mono) for way in ways)
-            limit = self._rolling(ways[0], charge.extra[0]).limit
+            rolling = self._rolling(ways[0], charge.extra[0])
+            msg = limit_text(market, rolling.limit, rolling.window_ms)
+            return EgressExhausted(msg, max(1, math.ceil(wait_ms / 1000)))
         return EgressExhausted(limit_text(market, limit), max(1, math.ceil(wait_ms / 1000)))
 
     def _check_share(

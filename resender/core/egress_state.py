@@ -124,18 +124,20 @@ class Grant:
         self.sent_mono = sent_mono
 
 
-def limit_text(market: Market, limit: int) -> str:
-    """Say in Binance's words that the weight is used up.
+def limit_text(market: Market, limit: int, window_ms: int = 60_000) -> str:
+    """Say in Binance's words that the weight is used up, or the calls of a longer window.
 
     Source: spot errors.md of 2026-07-21 and binance-protocol.md, section 5.4.
     """
+    minutes = max(1, round(window_ms / 60_000))
     if market is Market.SPOT:
         return (
-            f"Too much request weight used; current limit is {limit} request weight per 1 MINUTE. "
+            f"Too much request weight used; current limit is {limit} request weight per {minutes} MINUTE. "
             "Please use WebSocket Streams for live updates to avoid polling the API."
         )
     return (
-        f"Too many requests; current limit of IP is {limit} requests per minute. "
+        f"Too many requests; current limit of IP is {limit} requests per "
+        f"{'minute' if minutes == 1 else f'{minutes} minutes'}. "
         "Please use the websocket for live updates to avoid polling the API."
     )
 

@@ -36,8 +36,8 @@ def resolve(target: str) -> Route:
 
     Shape: prefix form `/fapi/fapi/v1/klines?...`, `/api/sapi/v1/...`, `/fapi/futures/data/...`;
         drop-in form `/fapi/v1/klines?...`, `/sapi/v1/...`, `/futures/data/...`. A second segment
-        `v<digits>` tells drop-in from prefix form. Slashes in front are taken as one, as a base
-        URL that ends in a slash produces them.
+        `v<digits>` tells drop-in from prefix form. Slashes in front, and behind a prefix, are taken
+        as one, as a base URL that ends in a slash produces them.
     Raises: RouteError for anything else; BadRequest for an absolute URL, a fragment or a dot segment.
     """
     if not target.startswith("/"):
@@ -64,6 +64,11 @@ def resolve(target: str) -> Route:
             raise RouteError("Unknown route.")
         return Route(Market.UM, path + mark + query, path)
     facts = BY_PREFIX.get(first)
+    if facts is not None and not second and len(segments) > 3:
+        # `/fapi//fapi/v1/time`: a base URL that ends in a slash.
+        path = f"/{first}/{segments[3].lstrip('/')}"
+        segments = path.split("/", 3)
+        second = segments[2]
     if facts is None or second not in facts.roots or len(segments) < 4:
         raise RouteError("Unknown route.")
     path = path[len(first) + 1 :]

@@ -72,7 +72,6 @@ class MakePool(Protocol):
     ) -> Pool: ...
 
 
-
 class MarketLine:
     """Everything the cache keeps of one market."""
 

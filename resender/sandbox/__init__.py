@@ -16,13 +16,20 @@ In a test::
         rows = sandbox.market(Market.SPOT).kline_rows("BTCUSDT", "1m", limit=5)  # the truth
 
 Streams go wrong through `sandbox.faults` too: switches on `faults.stream(market)` (refuse,
-silent, duplicate, reorder, swallow_final, late_final_s, next_before_final, frozen) and
-one-time acts (`drop_streams`, `send_raw`, `send_truncated`, `send_wrong_types`, `send_huge`,
-`server_shutdown`). `sandbox.halt`, `resume`, `delist` and `list_symbol` change the symbols,
+silent, duplicate, reorder, swallow_final, late_final_s, late_final_by_symbol, final_delay,
+next_before_final, frozen) and one-time acts (`drop_streams`, `send_raw`, `send_truncated`,
+`send_wrong_types`, `send_huge`, `server_shutdown`). `faults.mute(market, match)` leaves a living
+connection whose streams say nothing until `unmute`, `faults.never_start(market, match)` has
+subscriptions acknowledged that bring nothing. `rest_lag_ms` on `faults.stream(market)` lets
+REST trail behind after every close. `sandbox.halt`, `resume`, `delist` and `list_symbol` change the symbols,
 `await sandbox.burst(market, symbol, count)` pushes bookTicker updates as fast as read.
 
 What each source address did: `Fault(peer=...)` and `sandbox.cut_off(peer)` hit one address only;
 `sandbox.past_weights(peer, pool)`, `sandbox.statuses` and `sandbox.violations` tell afterwards.
+
+The past has its oddities where configured: `SandboxConfig.gaps` (no candles), `outages` (candles
+that open off the grid after one, a row that closes early before it; `sandbox.add_outage` for one
+that lies ahead), `holes_1s` (no 1s candle for a second without a trade).
 
 Time comes from `SandboxConfig.clock_ms`; with a hand-moved clock pushes happen when the
 clock moves. Pings, ages and message rates follow the event loop's own clock.
@@ -34,7 +41,7 @@ options, pm, sapi. Services for `ports` and `stop_listening`: api, fapi, dapi, e
 papi, stream_spot, stream_um, stream_cm, ws_api.
 """
 
-from .config import API_KEY, API_SECRET, Gap, SandboxConfig
+from .config import API_KEY, API_SECRET, Gap, Outage, SandboxConfig
 from .faults import Fault, Faults, StreamFaults
 from .model import Call, Placement, Violation
 from .sandbox import Sandbox
@@ -47,6 +54,7 @@ __all__ = [
     "Fault",
     "Faults",
     "Gap",
+    "Outage",
     "Placement",
     "Sandbox",
     "SandboxConfig",

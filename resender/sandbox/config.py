@@ -44,17 +44,40 @@ class Gap:
     end_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A gap that leaves odd candles at its edges, as the old suspensions of the exchange did.
+
+    Shape: `market`, `symbol` and the times as in `Gap`. With `off_grid` the first candle after
+        it opens at `end_ms`, on REST and streams, in every interval in which that candle has
+        no part before the outage. With `early_close` the row in which it begins ends at
+        `start_ms - 1` once it is finished, on REST only, unless it trades again before its
+        regular end.
+    """
+
+    market: str
+    symbol: str | None
+    start_ms: int
+    end_ms: int
+    off_grid: bool = True
+    early_close: bool = False
+
+
 @dataclass(slots=True)
 class SandboxConfig:
     """Settings of one simulated exchange.
 
-    Shape: `*_symbols` is a count (None: the default few dozen) or a list of names;
-        `listings` gives a symbol's listing time; `accounts` maps API key to secret.
+    Shape: `tls` is https and wss, as every exchange; `*_symbols` is a count (None: the default few
+        dozen) or a list of names; `listings` gives a symbol's listing time; `accounts` maps API
+        key to secret; `gaps` and `outages` take time out of the history; with `holes_1s` a
+        second without a trade has no 1s candle. `rest_lag_ms` and `final_delay` are where
+        the switches of the same name in `StreamFaults` start.
     Units: `_s` seconds, `_ms` milliseconds, `book_ticker_hz` updates a second.
     """
 
     seed: int = 1
     host: str = "127.0.0.1"
+    tls: bool = True
     ports: dict[str, int] = field(default_factory=dict)
     clock_ms: Callable[[], int] = system_clock_ms
     weight_limits: dict[str, int] = field(default_factory=dict)
@@ -78,6 +101,10 @@ class SandboxConfig:
     cm_symbols: int | Sequence[str] | None = None
     quiet_symbols: Sequence[str] = ()
     gaps: Sequence[Gap] = ()
+    outages: Sequence[Outage] = ()
+    holes_1s: bool = False
+    rest_lag_ms: int = 0
+    final_delay: str | float | None = None
     listings: dict[str, int] = field(default_factory=dict)
     accounts: dict[str, str] = field(default_factory=lambda: {API_KEY: API_SECRET})
     history: int = 100_000

@@ -11,7 +11,9 @@ from collections import Counter, deque
 
 from resender.core.markets import Market
 
+from . import intervals as iv
 from .config import SandboxConfig
+from .faults import Faults
 from .market import MarketStore
 from .model import Call, Placement, Violation
 from .orders import OrderDesk
@@ -25,8 +27,9 @@ STORED_MARKETS = (Market.SPOT, Market.UM, Market.CM)
 class Exchange:
     """Everything behind the doors. Pure apart from the injected clock."""
 
-    def __init__(self, config: SandboxConfig) -> None:
+    def __init__(self, config: SandboxConfig, faults: Faults | None = None) -> None:
         self.config = config
+        self.faults = faults or Faults(config)
         now = config.clock_ms()
         self.stores = {market: MarketStore(market, config, now) for market in STORED_MARKETS}
         self.pools = WeightPools(config)
@@ -51,6 +54,23 @@ class Exchange:
             if symbol in self.stores[market].series:
                 return self.stores[market]
         return None
+
+    def rest_klines(
+        self,
+        store: MarketStore,
+        symbol: str,
+        interval: str,
+        start_ms: int | None,
+        end_ms: int | None,
+        limit: int,
+        now_ms: int,
+        offset_ms: int = 0,
+    ) -> bytes:
+        """Return rows as REST shows them: behind the truth for `rest_lag_ms` after a close."""
+        lag_ms = self.faults.stream(store.market).rest_lag_ms
+        if now_ms - iv.open_time(interval, now_ms, offset_ms) < lag_ms:
+            now_ms -= lag_ms
+        return store.kline_bytes(symbol, interval, start_ms, end_ms, limit, now_ms, offset_ms)
 
     def spec(self, market: Market, symbol: str) -> SymbolSpec | None:
         """Return a symbol of a market."""

@@ -2,7 +2,7 @@
 
 `Faults` owns both; the REST server asks it for every call, the stream hubs read their
 `StreamFaults`. It does no I/O itself: what a kind does to a connection is in
-`http_faults.py` and `stream_hub.py`.
+`http_faults.py`, `stream_hub.py` and `stream_feed.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from resender.core.markets import Market
+
+from .config import SandboxConfig
 
 FaultKind = Literal[
     "status", "delay", "reset_before", "close_before", "reset_mid_body", "truncated_gzip", "html",
@@ -66,8 +68,13 @@ class StreamFaults:
     """Switches of one market's streams, read at every push; set them at any time.
 
     Shape: `frozen` names symbols whose bookTicker stream is silent while REST goes on,
-        `"*"` means all. `late_final_s` holds back the event with x:true. `refuse_status`
-        is the HTTP status of refused handshakes, 0 cuts the connection instead.
+        `"*"` means all. `late_final_s` holds back the event with x:true, of single symbols
+        `late_final_by_symbol` does; E stays the moment of the close and the next candle goes
+        on. With `final_delay` the exchange makes that event later, by a profile of
+        `final_delays.py` or by milliseconds; E is late too and the next candle waits for it.
+        For `rest_lag_ms` after every close REST shows candles as they stood so much earlier.
+        `refuse_status` is the HTTP status of refused handshakes, 0 cuts the connection
+        instead. `muted` and `never_start` are patterns of stream names, see `Faults`.
     """
 
     refuse: bool = False
@@ -77,8 +84,18 @@ class StreamFaults:
     reorder: bool = False
     swallow_final: bool = False
     late_final_s: float = 0.0
+    late_final_by_symbol: dict[str, float] = field(default_factory=dict)
+    final_delay: str | float | None = None
+    rest_lag_ms: int = 0
     next_before_final: bool = False
     frozen: set[str] = field(default_factory=set)
+    muted: list[str] = field(default_factory=list)
+    never_start: list[str] = field(default_factory=list)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Tell whether a pattern is part of a stream's name or, as a regular expression, found in it."""
+    return pattern in name or re.search(pattern, name) is not None
 
 
 class StreamActions(Protocol):
@@ -92,14 +109,19 @@ class StreamActions(Protocol):
 
     def announce_shutdown(self) -> None: ...
 
+    def mute(self, pattern: str) -> int: ...
+
+    def unmute(self) -> None: ...
+
 
 class Faults:
-    """All faults of a sandbox."""
+    """All faults of a sandbox; what the configuration sets is where `clear` goes back to."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: SandboxConfig | None = None) -> None:
+        self._config = config or SandboxConfig()
         self.rest: list[Fault] = []
         self.streams: dict[Market, StreamFaults] = {
-            market: StreamFaults() for market in (Market.SPOT, Market.UM, Market.CM)
+            market: self._fresh() for market in (Market.SPOT, Market.UM, Market.CM)
         }
         self._hubs: Mapping[Market, StreamActions] = {}
 
@@ -159,14 +181,52 @@ class Faults:
         frozen = self.streams[market].frozen
         frozen.add(symbol) if on else frozen.discard(symbol)
 
+    def mute(self, market: Market, match: str, *, everywhere: bool = False) -> int:
+        """Let streams fall silent while pings, pongs and acks of their connections go on.
+
+        Shape: `match` is a substring or regular expression of the stream's name, "" means
+            all. It holds for the connections open now, for what they subscribe later too;
+            with `everywhere` for new connections as well. Returns how many subscriptions
+            it hit.
+        """
+        re.compile(match)
+        if everywhere:
+            self.streams[market].muted.append(match)
+        hub = self._hubs.get(market)
+        return hub.mute(match) if hub is not None else 0
+
+    def unmute(self, market: Market) -> None:
+        """End every `mute` of a market; streams go on with their next event."""
+        self.streams[market].muted.clear()
+        if market in self._hubs:
+            self._hubs[market].unmute()
+
+    def never_start(self, market: Market, match: str, on: bool = True) -> None:
+        """Acknowledge the subscriptions made from now on and never deliver them.
+
+        Shape: `match` as for `mute`; names in a connection's URL count. Switched off, a
+            new SUBSCRIBE works; subscriptions made before stay dead.
+        """
+        re.compile(match)
+        patterns = self.streams[market].never_start
+        if on:
+            patterns.append(match)
+        else:
+            patterns[:] = [other for other in patterns if other != match]
+
     def clear(self) -> None:
         """Disarm everything."""
         self.rest.clear()
+        for hub in self._hubs.values():
+            hub.unmute()
         for market in self.streams:
             # In place: the hubs keep a reference.
-            fresh = StreamFaults()
+            fresh = self._fresh()
             for name in StreamFaults.__slots__:
                 setattr(self.streams[market], name, getattr(fresh, name))
+
+    def _fresh(self) -> StreamFaults:
+        return StreamFaults(rest_lag_ms=self._config.rest_lag_ms, final_delay=self._config.final_delay)
 
     def strike(self, host: str, method: str, path: str, peer: str = "") -> list[Fault]:
         """Return the faults of a call, counted: all delays, then at most one other."""

@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
+import socket
+import ssl
 from email.utils import formatdate
 from typing import Any
 
@@ -46,6 +49,8 @@ class CountingServer(web.Server):
             **kwargs,
         )
         self.accepted = 0
+        # False while nobody is let in; with TLS a handshake may still be under way then.
+        self.is_open = False
         # Addresses whose connections are reset as soon as they are made.
         self.cut_off: set[str] = set()
         self._numbers: dict[web.RequestHandler, int] = {}
@@ -69,6 +74,8 @@ class CountingServer(web.Server):
         super().connection_made(handler, transport)
         if _peer(transport) in self.cut_off:
             reset(transport)
+        elif not self.is_open:
+            transport.abort()
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
@@ -84,28 +91,38 @@ class CountingServer(web.Server):
 
 
 class Listener:
-    """A port that can be closed and opened again."""
+    """A port that can be closed and opened again. Shape: `context` None means without TLS."""
+
+    context: ssl.SSLContext | None = None
 
     def __init__(self, host: str, port: int, server: CountingServer) -> None:
         self._host = host
         self.port = port
         self.server = server
         self._listening: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None
 
     async def open(self) -> None:
         """Listen; the first time with port 0 the system chooses, later it stays the same."""
         if self._listening is not None:
             return
+        self._release()
         loop = asyncio.get_running_loop()
-        listening = await loop.create_server(self.server, self._host, self.port, backlog=1024)
+        listening = await loop.create_server(
+            self.server, self._host, self.port, backlog=1024, ssl=self.context
+        )
         self.port = listening.sockets[0].getsockname()[1]
         self._listening = listening
+        self.server.is_open = True
 
     def close(self, drop: bool = True) -> None:
         """Refuse new connections; with `drop` cut the open ones too."""
+        self.server.is_open = False
         if self._listening is not None:
+            family = self._listening.sockets[0].family
             self._listening.close()
             self._listening = None
+            self._reserve(family)
         if drop:
             for transport in self.server.transports():
                 transport.abort()
@@ -113,7 +130,21 @@ class Listener:
     async def stop(self) -> None:
         """Close for good."""
         self.close(drop=False)
+        self._release()
         await self.server.shutdown(0.5)
+
+    def _reserve(self, family: int) -> None:
+        """Keep the port: the system must not give it to a connection somebody makes meanwhile."""
+        reserved = socket.socket(family, socket.SOCK_STREAM)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            reserved.bind((self._host, self.port))
+        self._reserved = reserved
+
+    def _release(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
 
 
 class RestHost:

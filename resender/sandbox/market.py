@@ -16,7 +16,7 @@ import orjson
 from resender.core.markets import INTERVALS, Market
 
 from . import intervals as iv
-from .config import SandboxConfig
+from .config import Outage, SandboxConfig
 from .prices import STEP_MS, mix
 from .series import Candle, Series
 from .symbols import SymbolSpec, build_symbols, make_spec
@@ -82,6 +82,9 @@ class MarketStore:
         for gap in config.gaps:
             if gap.market == market.value:
                 self.add_gap(gap.symbol, gap.start_ms, gap.end_ms)
+        for outage in config.outages:
+            if outage.market == market.value:
+                self.add_outage(outage)
 
     # -- symbols ---------------------------------------------------------------------
 
@@ -135,6 +138,13 @@ class MarketStore:
                 self.series[name].add_gap(start_ms, end_ms)
                 self._forget_rows(name)
 
+    def add_outage(self, outage: Outage) -> None:
+        """Take an outage out of the history of its symbol or of all."""
+        for name in [outage.symbol] if outage.symbol else list(self.series):
+            if name in self.series:
+                self.series[name].add_outage(outage)
+                self._forget_rows(name)
+
     def _add(self, spec: SymbolSpec) -> None:
         self.series[spec.symbol] = Series(self._config.seed, spec)
         self._forget_rows(spec.symbol)
@@ -184,24 +194,16 @@ class MarketStore:
         end = now if end_ms is None else min(now, end_ms)
         start = series.spec.listed_ms if start_ms is None else start_ms
         first = iv.open_time(interval, max(start, series.spec.listed_ms), offset_ms)
-        if first < start and start > series.spec.listed_ms:
-            first = iv.next_open(interval, first, offset_ms)
-        if end < first:
+        # Rows are asked for by the open time they show, which may lie off the grid.
+        span = (start if start > series.spec.listed_ms else first, end)
+        if end < span[0]:
             return b"[]"
-        last = iv.open_time(interval, end, offset_ms)
-        if latest:
-            rows = self._newest(series, interval, first, last, limit, now, offset_ms)
-        else:
-            rows = self._oldest(series, interval, first, last, limit, now, offset_ms)
-        return b"[" + b",".join(rows) + b"]"
+        cut = self._newest if latest else self._oldest
+        return b"[" + b",".join(cut(series, interval, first, span, limit, now, offset_ms)) + b"]"
 
-    def open_candle(
-        self, symbol: str, interval: str, now_ms: int, offset_ms: int = 0
-    ) -> tuple[int, int, Candle | None]:
-        """Return open time, next open time and the candle in progress."""
-        start = iv.open_time(interval, now_ms, offset_ms)
-        end = iv.next_open(interval, start, offset_ms)
-        return start, end, self.series[symbol].candle(start, end, now_ms)
+    def candle(self, symbol: str, interval: str, start_ms: int, end_ms: int, now_ms: int) -> Candle | None:
+        """Return a candle as it stands at `now_ms`, None when REST and streams do not have it."""
+        return self._candle(self.series[symbol], interval, start_ms, end_ms, now_ms)
 
     def columns(self, spec: SymbolSpec, candle: Candle) -> tuple[str, ...]:
         """Write a candle the market's way: o h l c v q V Q.
@@ -222,6 +224,11 @@ class MarketStore:
             taker_quote = fixed(candle.taker_quote, digits + lots, shown_quote)
         volume, taker = fixed(candle.volume, lots, shown_lots), fixed(candle.taker, lots, shown_lots)
         return (*prices, volume, quote, taker, taker_quote)
+
+    def _candle(self, series: Series, interval: str, start: int, end: int, now: int) -> Candle | None:
+        candle = series.candle(start, end, now)
+        is_hole = candle is not None and interval == "1s" and self._config.holes_1s and not candle.trades
+        return None if is_hole else candle
 
     def _row(self, spec: SymbolSpec, start: int, end: int, candle: Candle) -> bytes:
         o, h, l, c, v, q, tv, tq = self.columns(spec, candle)  # noqa: E741
@@ -258,9 +265,10 @@ class MarketStore:
             end = iv.next_open(interval, begin, offset)
             if end > now:
                 break
-            candle = series.candle(begin, end, now)
+            candle = self._candle(series, interval, begin, end, now)
             if candle is not None:
-                chunk.rows.append(self._row(spec, begin, end, candle))
+                shown = series.shown_open(begin, end), series.shown_end(begin, end)
+                chunk.rows.append(self._row(spec, *shown, candle))
             chunk.next_open = end
         self._cached_rows += len(chunk.rows) - before
         while self._cached_rows > _CACHED_ROWS and len(self._chunks) > 1:
@@ -328,40 +336,59 @@ class MarketStore:
     # -- slices ----------------------------------------------------------------------
 
     def _newest(
-        self, series: Series, interval: str, first: int, last: int, limit: int, now: int, offset: int
+        self,
+        series: Series,
+        interval: str,
+        first: int,
+        span: tuple[int, int],
+        limit: int,
+        now: int,
+        offset: int,
     ) -> list[bytes]:
         length = _CHUNK_MS.get(interval, 20 * iv.DAY_MS)
-        tail = self._open_row(series, interval, last, now, offset)
+        last = iv.open_time(interval, span[1], offset)
+        tail = self._open_row(series, interval, last, span, now, offset)
         parts: list[bytes] = []
         number = last // length
         while len(parts) + len(tail or ()) < limit and number >= first // length:
             chunk = self._chunk(series, interval, offset, number, now)
-            parts = _between(chunk, first, last if tail is None else last - 1) + parts
+            parts = _between(chunk, span[0], span[1] if tail is None else last - 1) + parts
             number -= 1
         return (parts + (tail or []))[-limit:]
 
     def _oldest(
-        self, series: Series, interval: str, first: int, last: int, limit: int, now: int, offset: int
+        self,
+        series: Series,
+        interval: str,
+        first: int,
+        span: tuple[int, int],
+        limit: int,
+        now: int,
+        offset: int,
     ) -> list[bytes]:
         length = _CHUNK_MS.get(interval, 20 * iv.DAY_MS)
-        tail = self._open_row(series, interval, last, now, offset)
+        last = iv.open_time(interval, span[1], offset)
+        tail = self._open_row(series, interval, last, span, now, offset)
         parts: list[bytes] = []
         for number in range(first // length, last // length + 1):
             chunk = self._chunk(series, interval, offset, number, now)
-            parts += _between(chunk, first, last if tail is None else last - 1)
+            parts += _between(chunk, span[0], span[1] if tail is None else last - 1)
             if len(parts) >= limit:
                 return parts[:limit]
         return (parts + (tail or []))[:limit]
 
     def _open_row(
-        self, series: Series, interval: str, start: int, now: int, offset: int
+        self, series: Series, interval: str, start: int, span: tuple[int, int], now: int, offset: int
     ) -> list[bytes] | None:
         # None: the candle is finished and comes from its chunk.
         end = iv.next_open(interval, start, offset)
         if end <= now:
             return None
-        candle = series.candle(start, end, now)
-        return [] if candle is None else [self._row(series.spec, start, end, candle)]
+        candle = self._candle(series, interval, start, end, now)
+        shown = series.shown_open(start, end)
+        if candle is None or not span[0] <= shown <= span[1]:
+            return []
+        return [self._row(series.spec, shown, end, candle)]
 
 
 def _between(rows: list[bytes], first: int, last: int) -> list[bytes]:

@@ -42,6 +42,8 @@ def mix(*values: int) -> int:
 class MinutePath:
     """The inside of one minute: where the price stands after each quarter second.
 
+    The price steps in the last quarter of each second, so that the last quarter before a
+    close still changes it.
     Shape: `y[i]` is the price at second i (61 values), `high[i]` and `low[i]` its extremes
         so far, `cumulative[q]` the sum of the trade prices of the first q quarter seconds.
     """
@@ -52,7 +54,7 @@ class MinutePath:
         self.y = y
         self.high = list(accumulate(y, max))
         self.low = list(accumulate(y, min))
-        trades = [y[(q + 2) // 4] for q in range(QUARTERS)]
+        trades = [y[(q + 1) // 4] for q in range(QUARTERS)]
         self.cumulative = [0, *accumulate(trades)]
 
 
@@ -149,7 +151,7 @@ def day_shapes(seed: int, kind: str) -> tuple[DayShape, ...]:
             high = max(position, close) + int(abs(gauss(0.0, sigma * 0.6)))
             low = min(position, close) - int(abs(gauss(0.0, sigma * 0.6)))
             y = _walk_minute(position, high, low, close, mix(seed, kind_code, index, minute))
-            total = 2 * (sum(y) * 2 - position - close)
+            total = 4 * sum(y) - position - 3 * close
             units = 1 + int(rng.expovariate(0.2))
             taker = int(uniform() * (units + 1))
             minutes.append((high, low, close, units, taker, 60 + int(uniform() * 40 * units), total))
@@ -230,7 +232,7 @@ class PricePath:
         day, rest = divmod(at_ms, DAY_MS)
         shape, start, _, _ = self.day(day)
         minute, inside = divmod(rest, 60_000)
-        return start + self.step * shape.path(minute).y[(inside // STEP_MS + 1) // 4]
+        return start + self.step * shape.path(minute).y[inside // 1000]
 
     def trade_id_at(self, at_ms: int) -> int:
         """Return the id of the last trade up to a moment."""
@@ -250,10 +252,13 @@ class PricePath:
         minute = min(MINUTES - 1, max(0, bisect_right(shape.cum_n, inside_day - 1) - 1))
         trades = max(1, shape.trade_units[minute][2])
         nth = inside_day - shape.cum_n[minute]
-        quarter = -(-((nth - 1) * QUARTERS + 1) // trades)
+        quarter = 1 if trades == 1 else max(1, -(-(nth - 1) * QUARTERS // (trades - 1)))
         return (number * PERIOD_DAYS + index) * DAY_MS + minute * 60_000 + quarter * STEP_MS
 
 
 def trades_after(trades: int, quarters: int) -> int:
-    """Return how many of a minute's trades happened in its first quarter seconds."""
-    return (trades * quarters + QUARTERS - 1) // QUARTERS
+    """Return how many of a minute's trades happened in its first quarter seconds.
+
+    The first trade falls into the first quarter and the last into the last.
+    """
+    return 1 + (trades - 1) * quarters // QUARTERS if trades and quarters else 0

@@ -76,7 +76,7 @@ class _Futures:
         start, end = read_time(ctx, "startTime"), read_time(ctx, "endTime")
         if start is not None and end is not None and start > end:
             raise ApiError(-1023, "Start time is greater than end time.")
-        return store.kline_bytes(symbol, interval, start, end, limit, ctx.now_ms)
+        return self.exchange.rest_klines(store, symbol, interval, start, end, limit, ctx.now_ms)
 
     def continuous_klines(self, ctx: Context) -> bytes:
         pair, contract = ctx.get("pair").upper(), ctx.get("contractType")

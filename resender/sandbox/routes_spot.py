@@ -107,7 +107,7 @@ class _Spot:
             offset = parsed
         limit = read_limit(ctx, 500, _CANDLE_LIMIT, clamp=True)
         start, end = read_time(ctx, "startTime"), read_time(ctx, "endTime")
-        rows = self.store.kline_bytes(symbol, interval, start, end, limit, ctx.now_ms, offset)
+        rows = self.exchange.rest_klines(self.store, symbol, interval, start, end, limit, ctx.now_ms, offset)
         if not chart and not self.is_micro(ctx):
             return rows
         decoded = orjson.loads(rows)

@@ -144,9 +144,13 @@ class FuturesTrading:
     def batch_cancel(self, ctx: Context) -> Any:
         symbol = self.symbol(ctx.get("symbol"))
         result: list[Any] = []
-        for order_id in self._batch(ctx, "orderIdList"):
+        # Binance takes the lower case spelling of ccxt too.
+        names = ("orderIdList", "orderidlist", "origClientOrderIdList", "origclientorderidlist")
+        name = next((name for name in names if ctx.get(name)), names[0])
+        key = "orderId" if name.lower() == "orderidlist" else "origClientOrderId"
+        for reference in self._batch(ctx, name):
             try:
-                found = self.exchange.desk.find(self.market, ctx.api_key, symbol, {"orderId": str(order_id)})
+                found = self.exchange.desk.find(self.market, ctx.api_key, symbol, {key: str(reference)})
                 result.append(self.row(self.exchange.desk.cancel(found, ctx.now_ms), is_ack=True))
             except ApiError as error:
                 result.append({"code": error.code, "msg": error.msg})

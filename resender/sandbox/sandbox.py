@@ -11,7 +11,8 @@ from types import TracebackType
 
 from resender.core.markets import Market
 
-from .config import REST_SERVICES, SandboxConfig
+from .authority import LOOPBACK_NAMES, throwaway_authority
+from .config import REST_SERVICES, Outage, SandboxConfig
 from .exchange import Exchange
 from .faults import Faults
 from .http_server import Listener, RestHost
@@ -38,9 +39,9 @@ class Sandbox:
 
     def __init__(self, config: SandboxConfig | None = None) -> None:
         self.config = config or SandboxConfig()
-        self.faults = Faults()
+        self.faults = Faults(self.config)
         self.urls: dict[str, str] = {}
-        self._exchange = Exchange(self.config)
+        self._exchange = Exchange(self.config, self.faults)
         self._hosts: dict[str, RestHost] = {}
         self._listeners: dict[str, Listener] = {}
         self._hubs: dict[Market, StreamHub] = {}
@@ -69,6 +70,11 @@ class Sandbox:
         self.faults.bind(self._hubs)
         self._ws_api = WsApi(self._exchange)
         self._listeners["ws_api"] = self._ws_api.listener
+        if self.config.tls:
+            names = dict.fromkeys((*LOOPBACK_NAMES, self.config.host))
+            context = throwaway_authority().server_context(*names)
+            for listener in self._listeners.values():
+                listener.context = context
         try:
             for host in self._hosts.values():
                 await host.listener.open()
@@ -78,11 +84,11 @@ class Sandbox:
         except OSError:
             await self.stop()
             raise
+        secure = "s" if self.config.tls else ""
         for name, setting in _REST_SETTING.items():
-            self.urls[setting] = f"http://{self.config.host}:{self._listeners[name].port}"
-
+            self.urls[setting] = f"http{secure}://{self.config.host}:{self._listeners[name].port}"
         for name, setting in [*_STREAM_SETTING.values(), ("ws_api", "WS_API_SPOT")]:
-            self.urls[setting] = f"ws://{self.config.host}:{self._listeners[name].port}"
+            self.urls[setting] = f"ws{secure}://{self.config.host}:{self._listeners[name].port}"
 
     async def stop(self) -> None:
         """Close everything; connections still open are cut."""
@@ -111,6 +117,11 @@ class Sandbox:
         for host in self._hosts.values():
             host.let_in(peer)
 
+    @property
+    def ca_pem(self) -> bytes:
+        """The certificate authority a client has to trust, PEM; the same for the whole process."""
+        return throwaway_authority().ca_pem
+
     # -- what tests look at --------------------------------------------------------------
 
     @property
@@ -130,7 +141,7 @@ class Sandbox:
 
     @property
     def connections(self) -> dict[str, int]:
-        """TCP connections accepted so far, by REST host."""
+        """Connections accepted so far, their TLS handshake made, by REST host."""
         return {name: host.server.accepted for name, host in self._hosts.items()}
 
     def count(self, method: str | None = None, path: str | None = None, host: str | None = None) -> int:
@@ -180,6 +191,10 @@ class Sandbox:
         """Ban an address from a pool at once; 0 lifts a ban."""
         until = self._exchange.now() + int(seconds * 1000) if seconds else 0
         self._exchange.pools.ban(peer, pool, until)
+
+    def add_outage(self, outage: Outage) -> None:
+        """Take an outage out of the history of its market; it may lie ahead."""
+        self.market(Market(outage.market)).add_outage(outage)
 
     def list_symbol(self, market: Market, symbol: str) -> None:
         """List a new symbol now."""

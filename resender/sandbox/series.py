@@ -1,4 +1,4 @@
-"""One symbol's candles: any window of its price path summed up, gaps left out.
+"""One symbol's candles: any window of its price path summed up, gaps and outages left out.
 
 Integer arithmetic only, no clock and no text. The store owns the instances and makes
 rows of what they return.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .config import Outage
 from .intervals import DAY_MS, MINUTE_MS
 from .prices import MINUTES, STEP_MS, PricePath, trades_after
 from .symbols import SymbolSpec
@@ -50,12 +51,13 @@ def join(first: Candle | None, second: Candle | None) -> Candle | None:
 class Series:
     """The candles of one symbol; `gaps` are ranges without any, half open."""
 
-    __slots__ = ("_memo", "gaps", "path", "spec")
+    __slots__ = ("_memo", "gaps", "outages", "path", "spec")
 
     def __init__(self, seed: int, spec: SymbolSpec) -> None:
         self.spec = spec
         self.path = PricePath(seed, spec)
         self.gaps: list[list[int]] = []
+        self.outages: list[Outage] = []
         self._memo: dict[tuple[int, int], Candle | None] = {}
 
     def add_gap(self, start_ms: int, end_ms: int) -> None:
@@ -63,6 +65,29 @@ class Series:
         self.gaps.append([start_ms // STEP_MS * STEP_MS, end_ms // STEP_MS * STEP_MS])
         self.gaps.sort()
         self._memo.clear()
+
+    def add_outage(self, outage: Outage) -> None:
+        """Take a range out of history that moves the edges of the candles around it."""
+        self.outages.append(outage)
+        self.outages.sort(key=lambda other: other.start_ms)
+        self.add_gap(outage.start_ms, outage.end_ms)
+
+    def shown_open(self, start_ms: int, end_ms: int) -> int:
+        """Return the open time a candle is shown with: off the grid when an outage took its first part."""
+        shown = start_ms
+        for outage in self.outages:
+            if not outage.off_grid or not start_ms < outage.end_ms < end_ms:
+                continue
+            if outage.start_ms <= start_ms or self._without_gaps(start_ms, outage.start_ms) is None:
+                shown = outage.end_ms
+        return shown
+
+    def shown_end(self, start_ms: int, end_ms: int) -> int:
+        """Return where a finished row is shown to end: early when an outage took all of its last part."""
+        for outage in self.outages:
+            if outage.early_close and start_ms < outage.start_ms < end_ms <= outage.end_ms:
+                return outage.start_ms
+        return end_ms
 
     def close_gap(self, at_ms: int) -> None:
         """End a gap that reaches beyond `at_ms`."""
@@ -99,6 +124,12 @@ class Series:
             if end_ms == start_ms:
                 return self._newborn(start_ms)
         return self._without_gaps(start_ms, end_ms)
+
+    def has_traded(self, since_ms: int, now_ms: int) -> bool:
+        """Tell whether a trade became visible after `since_ms` and up to `now_ms`."""
+        start, end = since_ms // STEP_MS * STEP_MS, now_ms // STEP_MS * STEP_MS
+        candle = self._without_gaps(start, end) if start < end else None
+        return candle is not None and candle.trades > 0
 
     def _newborn(self, at_ms: int) -> Candle | None:
         if not self.is_whole(at_ms, at_ms + 1):
@@ -165,7 +196,7 @@ class Series:
         step = self.path.step
         path = shape.path(minute)
         units, taker, trades = shape.trade_units[minute]
-        a, b = (first + 1) // 4, (last + 1) // 4
+        a, b = first // 4, last // 4
         if first == 0:
             high, low = path.high[b], path.low[b]
         else:

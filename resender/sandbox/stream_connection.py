@@ -1,4 +1,4 @@
-"""One accepted stream connection: frames out, pings, rate of messages in.
+"""One accepted stream connection: frames out, names held, pings, rate of messages in.
 
 Owned by a stream hub. It writes ready frames straight to the transport, so that one
 event is encoded once however many connections want it.
@@ -10,7 +10,7 @@ import asyncio
 import struct
 from collections import deque
 
-from .faults import StreamFaults
+from .faults import StreamFaults, matches
 from .http_faults import reset
 from .stream_names import Stream, StreamUrl
 
@@ -46,12 +46,36 @@ class StreamConnection:
         self.access = url.access
         self.is_combined = url.is_combined
         self.names: dict[str, Stream | None] = {}
+        # Names held here that bring nothing, and the patterns that made them so.
+        self.muted: set[str] = set()
+        self._mutes = list(faults.muted)
         self.opened = opened
         self.next_ping = opened + ping_s
         self.unanswered: dict[bytes, float] = {}
         self.is_closing = False
         self.gone_by = 0.0
         self._messages: deque[float] = deque()
+
+    def hold(self, name: str, stream: Stream | None) -> None:
+        """Take a name into the list of subscriptions."""
+        self.names[name] = stream
+        if any(matches(pattern, name) for pattern in self._mutes):
+            self.muted.add(name)
+
+    def release(self, name: str) -> None:
+        """Take a name off the list of subscriptions."""
+        self.names.pop(name, None)
+        self.muted.discard(name)
+
+    def mute(self, pattern: str) -> None:
+        """Deliver matching streams no more, those subscribed later neither."""
+        self._mutes.append(pattern)
+        self.muted |= {name for name in self.names if matches(pattern, name)}
+
+    def unmute(self) -> None:
+        """Deliver everything again."""
+        self._mutes.clear()
+        self.muted.clear()
 
     def write(self, data: bytes) -> None:
         """Send ready frames; a client that does not read is cut off."""

@@ -17,7 +17,7 @@ from resender.core.markets import Market
 
 from . import stream_control
 from .exchange import Exchange
-from .faults import StreamFaults
+from .faults import StreamFaults, matches
 from .http_faults import park, reset
 from .http_server import CountingServer, Listener
 from .stream_connection import BINARY, CLOSE, PONG, TEXT, StreamConnection, frame
@@ -166,7 +166,9 @@ class StreamHub:
             if name in connection.names:
                 continue
             stream = self._meaning(name, now)
-            connection.names[name] = stream
+            connection.hold(name, stream)
+            if any(matches(pattern, name) for pattern in self.faults.never_start):
+                continue
             # A stream on the wrong USD-M path is acknowledged and stays silent.
             if stream is not None and stream.access in connection.access:
                 if name not in self._subscribers:
@@ -184,7 +186,7 @@ class StreamHub:
 
     def _unsubscribe(self, connection: StreamConnection, names: list[str]) -> None:
         for name in names:
-            connection.names.pop(name, None)
+            connection.release(name)
             holders = self._subscribers.get(name)
             if holders is not None:
                 holders.discard(connection)
@@ -208,7 +210,13 @@ class StreamHub:
             for connection in list(self.connections):
                 self._look_after(connection, now)
             self._feed.tick(self._exchange.now(), now)
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        due_ms = self._feed.next_final_ms
+        if due_ms is None:
+            return _TICK_S
+        return min(_TICK_S, max(0.001, (due_ms - self._exchange.now()) / 1000))
 
     def _look_after(self, connection: StreamConnection, now: float) -> None:
         config = self._exchange.config
@@ -244,8 +252,9 @@ class StreamHub:
         if self.faults.duplicate:
             raw, combined = raw + raw, combined + combined
         for connection in holders:
-            connection.write(combined if connection.is_combined else raw)
-            self.frames_sent += 1
+            if name not in connection.muted:
+                connection.write(combined if connection.is_combined else raw)
+                self.frames_sent += 1
 
     async def burst(self, symbol: str, count: int, over_s: float = 0.0) -> int:
         """Change a book ticker `count` times and push each change; return the last update id.
@@ -269,8 +278,9 @@ class StreamHub:
             self._feed.mark_pushed(symbol, update_id)
             raw, combined = b"".join(raw_parts), b"".join(combined_parts)
             for connection in self._subscribers.get(name, ()):
-                connection.write(combined if connection.is_combined else raw)
-                self.frames_sent += len(raw_parts)
+                if name not in connection.muted:
+                    connection.write(combined if connection.is_combined else raw)
+                    self.frames_sent += len(raw_parts)
             await asyncio.sleep(max(0.0, begun + over_s * first / count - loop.time()))
             while any(c.backlog_bytes() > _BURST_BACKLOG_BYTES for c in self._subscribers.get(name, ())):
                 await asyncio.sleep(0.005)
@@ -305,7 +315,19 @@ class StreamHub:
             if make == "truncated":
                 raw, wrapped = raw[: len(raw) // 2], wrapped[: -len(text) // 2]
             for connection in holders:
-                connection.write(frame((wrapped if connection.is_combined else raw).encode()))
+                if name not in connection.muted:
+                    connection.write(frame((wrapped if connection.is_combined else raw).encode()))
+
+    def mute(self, pattern: str) -> int:
+        """Silence matching streams of the open connections; return how many subscriptions."""
+        for connection in self.connections:
+            connection.mute(pattern)
+        return sum(len(holders) for name, holders in self._subscribers.items() if matches(pattern, name))
+
+    def unmute(self) -> None:
+        """Deliver all subscribed streams again."""
+        for connection in self.connections:
+            connection.unmute()
 
     def announce_shutdown(self) -> None:
         """Send the serverShutdown notice."""

@@ -37,9 +37,11 @@ def kline(
 ) -> str:
     """Return a kline or continuous_kline event.
 
-    Shape: f and L are trade ids, -1 when the candle holds no trade.
+    Shape: f and L are trade ids, -1 when the candle holds no trade; t lies off the grid where
+        REST's open time does.
     """
     series = store.series[symbol]
+    shown = series.shown_open(start, end)
     o, h, l, c, v, q, tv, tq = store.columns(series.spec, candle)  # noqa: E741
     first = last = -1
     if candle.trades:
@@ -53,10 +55,10 @@ def kline(
     if stream.kind == "continuousKline":
         return (
             f'{{"e":"continuous_kline","E":{now},"ps":"{series.spec.pair}","ct":"{stream.contract_type}",'
-            f'"k":{{"t":{start},"T":{end - 1},{numbers}}}}}'
+            f'"k":{{"t":{shown},"T":{end - 1},{numbers}}}}}'
         )
     return (
-        f'{{"e":"kline","E":{now},"s":"{symbol}","k":{{"t":{start},"T":{end - 1},"s":"{symbol}",{numbers}}}}}'
+        f'{{"e":"kline","E":{now},"s":"{symbol}","k":{{"t":{shown},"T":{end - 1},"s":"{symbol}",{numbers}}}}}'
     )
 
 

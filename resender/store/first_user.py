@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from resender.errors import StoreError
+from resender.errors import StoreError, StoreUnfit
 from resender.passwords import WeakPassword, check_password, generate_password, hash_password
 from resender.store.repository import Repository
 from resender.store.users import FIRST_USER
@@ -20,13 +20,19 @@ def make_first_user(repository: Repository, password: str) -> None:
     """Make the account if the database is new; say its password if it had to be made up.
 
     Shape: an empty `password` has one made up, which has to be changed at the first log-in.
-    Raises: StoreError if the password cannot be used at all.
+    Raises: StoreError if the password cannot be used, StoreUnfit if it is too weak.
     """
     chosen = password or generate_password()
 
     def make() -> tuple[str, bool]:
         try:
+            if password:
+                check_password(password, FIRST_USER)
             return hash_password(chosen), not password
+        except WeakPassword as error:
+            raise StoreUnfit(
+                f"ADMIN_PASSWORD is too weak ({error}): choose a better one, or leave it empty and have one made"
+            ) from None
         except ValueError as error:
             raise StoreError(f"ADMIN_PASSWORD cannot be used: {error}") from None
 
@@ -36,11 +42,6 @@ def make_first_user(repository: Repository, password: str) -> None:
     if not password:
         _say(f"Admin pages: log in as {user.username} with the password {chosen}")
         _say("It is shown only now and must be changed at the first log-in.")
-        return
-    try:
-        check_password(password, FIRST_USER)
-    except WeakPassword as error:
-        logger.warning("ADMIN_PASSWORD is weak, change it on the admin pages: %s", error)
 
 
 def _say(line: str) -> None:

@@ -66,8 +66,17 @@ class RequestLogTable(LogPagesTable):
                 count = self.log_count()
                 self.models.request_log.delete().execute()
             yield count
+            self._give_back()
         else:
             yield from self._delete_oldest(None)
+
+    def _give_back(self) -> None:
+        """Give the file's empty pages back to the disk. Cheap now that most of it is empty."""
+        database = self.database
+        if database.in_transaction():
+            return
+        database.execute_sql("VACUUM")
+        database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def log_prune_steps(self, now_ms: int, retention_days: int, max_rows: int) -> Generator[int, None, None]:
         """Do `log_prune` piece by piece."""

@@ -19,7 +19,7 @@ from typing import Any
 import peewee
 from playhouse.migrations import Runner
 
-from resender.errors import StoreError
+from resender.errors import StoreError, StoreUnfit
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 HISTORY_TABLE = "schema_migration"
@@ -78,7 +78,7 @@ def _runner(database: Any, directory: Path) -> Any:
 def _check(database: Any, applied: dict[str, Any], known: list[str]) -> None:
     unknown = sorted(set(applied) - set(known))
     if unknown:
-        raise StoreError(
+        raise StoreUnfit(
             f"The database was made by a newer version of this program (schema {unknown[-1]}, "
             f"this program knows up to {known[-1] if known else 'none'}): install that version, "
             "or use another DATABASE_URL."
@@ -86,7 +86,7 @@ def _check(database: Any, applied: dict[str, Any], known: list[str]) -> None:
     if not applied and not database.table_exists(HISTORY_TABLE):
         foreign = _TABLES & set(database.get_tables())
         if foreign:
-            raise StoreError(
+            raise StoreUnfit(
                 f"The database holds a table {sorted(foreign)[0]!r} that is not this program's: "
                 "use another DATABASE_URL."
             )

@@ -21,6 +21,7 @@ Key = tuple[object, ...]
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 # A larger body is not kept for those who come late, unless it is to be remembered.
 _KEEP_BYTES = 1 << 20
+_CHECK_AT_ONCE_BYTES = 64 << 10
 _MAX_REMEMBERED_BYTES = 24 << 20
 _MEMORY_BYTES = 64 << 20
 
@@ -210,15 +211,27 @@ class _Whole:
 
 
 class Flights:
-    """Answers under way by key, and those remembered."""
+    """Answers under way by key, and those remembered.
 
-    def __init__(self, mono: Callable[[], float]) -> None:
+    Shape: `is_whole(key, headers, body)` tells whether an answer may be remembered; for a large one
+        it is called in a thread.
+    """
+
+    def __init__(
+        self,
+        mono: Callable[[], float],
+        is_whole: Callable[[Key, RawHeaders, bytes], bool] = lambda key, headers, body: True,
+    ) -> None:
         self._mono = mono
+        self._is_whole = is_whole
+        self._checking: set[asyncio.Future[bool]] = set()
         self._flights: dict[Key, _Flight] = {}
         self._memory: OrderedDict[Key, _Remembered] = OrderedDict()
         self._memory_bytes = 0
         self.joined = 0
         self.shared = 0
+        # Answers with 200 that were no whole JSON and were not remembered.
+        self.unfit = 0
 
     async def get(
         self,
@@ -310,6 +323,26 @@ class Flights:
         ):
             return
         body = b"".join(flight.chunks)
+        if len(body) <= _CHECK_AT_ONCE_BYTES:
+            self._remember(flight, answer, body, self._is_whole(flight.key, answer.headers, body))
+            return
+        # Unpacking megabytes would hold up everybody.
+        checking = asyncio.get_running_loop().run_in_executor(
+            None, self._is_whole, flight.key, answer.headers, body
+        )
+        self._checking.add(checking)
+
+        def done(found: asyncio.Future[bool]) -> None:
+            self._checking.discard(found)
+            if not found.cancelled() and found.exception() is None:
+                self._remember(flight, answer, body, found.result())
+
+        checking.add_done_callback(done)
+
+    def _remember(self, flight: _Flight, answer: Answer, body: bytes, is_whole: bool) -> None:
+        if not is_whole:
+            self.unfit += 1
+            return
         self._drop(flight.key)
         self._sweep()
         self._memory[flight.key] = _Remembered(

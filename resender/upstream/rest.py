@@ -381,7 +381,7 @@ _CERTIFICATE_WORDS = {
 }
 
 
-def _handshake_words(error: BaseException | None) -> str:
+def handshake_words(error: BaseException | None) -> str:
     """Say why a TLS handshake failed."""
     code = getattr(error, "verify_code", None)
     if code is not None:
@@ -403,10 +403,10 @@ def why_not(error: BaseException, attempt: Attempt, timeouts: Timeouts) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _handshake_words(error.certificate_error)
+        return handshake_words(error.certificate_error)
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError):
-        return _handshake_words(cause)
+        return handshake_words(cause)
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return "the TLS handshake failed"
     if isinstance(cause, ConnectionRefusedError):

@@ -168,7 +168,10 @@ class StreamPool:
     async def start(self) -> None:
         await self._session.start()
         self._is_running = True
-        self._spawn(self._rotate_when_due(), f"stream:{self.market}{self.path}{self._role and ':' + self._role}:rotate")
+        self._spawn(
+            self._rotate_when_due(),
+            f"stream:{self.market}{self.path}{self._role and ':' + self._role}:rotate",
+        )
         for line in self._lines:
             self._begin(line)
 

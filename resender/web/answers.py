@@ -16,6 +16,7 @@ from resender.gateway import Gateway
 ERROR_HEADER = "X-Resender-Error"
 JSON_TYPE = "application/json"
 
+
 def write_error(connection: httputil.HTTPConnection, error: AnswerError, *, close: bool = False) -> int:
     """Write one of our own answers and finish it; return the bytes of its body."""
     answer = error.answer

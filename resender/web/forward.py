@@ -231,6 +231,12 @@ class RequestDelegate(AnswerRelay):
         metrics.tally.note_refused()
         if isinstance(error, Forbidden):
             self.gateway.refused.note(self.ip, path_only(self.target), self.gateway.clock.now_ms())
+            self.gateway.strangers.say(
+                logging.WARNING,
+                self.ip,
+                self.gateway.clock.mono(),
+                f"refused {self.ip}: not in the whitelist",
+            )
         sent = 0
         if not self.connection.stream.closed():
             sent = write_error(self.connection, error, close=close)
@@ -261,7 +267,6 @@ class RequestDelegate(AnswerRelay):
 
     def _write_hit(self, hit: Hit, extra: Pairs | None = None) -> None:
         cache = self.gateway.cache
-        assert cache is not None
         sent = 0
         if not self.is_gone and not self.connection.stream.closed():
             market = self.route.market if self.route is not None else None

@@ -127,7 +127,7 @@ _DATE = DateText()
 def write_hit(
     connection: ClientConnection,
     market: Market | None,
-    cache: MarketCache,
+    cache: MarketCache | None,
     hit: Hit,
     *,
     version: str,
@@ -140,9 +140,11 @@ def write_hit(
     body = hit.body if hit.packed is None else hit.packed
     # In order and all our own: Tornado's checks of each header cost more than the rest of a hit.
     head = f"{_HEAD}Date: {_DATE.now()}\r\n{AGE_HEADER}: {hit.age_ms}\r\nContent-Length: {len(body)}\r\n"
-    if market is not None:  # a call as Binance knows it, not one of /local
+    if market is not None and cache is not None:  # a call as Binance knows it, not one of /local
         head += f"{CACHE_HEADER}: hit\r\n"
         if (weight := cache.used_weight.get(POOLS[market])) is not None:
+            if market is Market.SPOT:  # futures send one of them
+                head += f"x-mbx-used-weight: {weight}\r\n"
             head += f"x-mbx-used-weight-1m: {weight}\r\n"
     if hit.packed is not None:
         head += "Content-Encoding: gzip\r\n"

@@ -27,7 +27,7 @@ from resender.web.market import AGE_HEADER, CACHE_HEADER
 from resender.web.wire import WireHeaders
 
 EGRESS_HEADER = "X-Resender-Egress"
-_USED_WEIGHT = "x-mbx-used-weight-1m"
+_USED_WEIGHT = frozenset({"x-mbx-used-weight", "x-mbx-used-weight-1m"})
 _NO_BODY_STATUS = frozenset({204, 304})
 _LINGER_OFF = struct.pack("ii", 1, 0)
 
@@ -153,7 +153,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             # What was used when the answer was made is long past.
             now = gateway.cache.used_weight.get(POOLS.get(route.market, ""))
             for index, (name, _) in enumerate(pairs):
-                if now is not None and name.lower() == _USED_WEIGHT:
+                if now is not None and name.lower() in _USED_WEIGHT:
                     pairs[index] = (name, now)
         if response.status in (418, 429) and gateway.cache is not None:
             gateway.pause_own_reads(route.market)

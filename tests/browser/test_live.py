@@ -157,7 +157,7 @@ def test_doctor_writes_a_line_as_soon_as_it_has_one(
     state, lines = page.locator("#doctor-state"), page.locator("#examined li")
     run = page.get_by_role("button", name="Run the checks")
     run.click()
-    expect(lines.first).to_contain_text("http://127.0.0.1:")
+    expect(lines.first).to_contain_text("https://127.0.0.1:")
     expect(run).to_be_disabled()  # it is still at work on the slow one
     expect(lines).to_have_count(5)
     expect(run).to_be_enabled()

@@ -13,6 +13,7 @@ from resender.core.headers import Pairs
 from resender.core.markets import Market
 from resender.upstream.rest import RestClient, Timeouts
 from resender.upstream.ways import make_rest_client
+from tests.support.authority import client_context
 from tests.support.proxies import Proxy
 from tests.support.running import make_config, running
 
@@ -54,6 +55,7 @@ async def way_of(
 async def client_on(
     spec: EgressSpec, url: str, market: Market = Market.SPOT, timeouts: Timeouts = QUICK, **options: Any
 ) -> AsyncIterator[RestClient]:
+    options.setdefault("ssl_context", client_context())
     client = make_rest_client(spec, market, url, timeouts, **options)
     await client.start()
     try:

@@ -11,7 +11,7 @@ from resender.doctor import Examination, examine, table
 from tests.support.running import make_config
 from tests.support.upstream import Peer, RawUpstream, Request, response
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("trusted")]
 
 
 async def examine_all(tmp_path: Path, url: str, **settings: object) -> list[Examination]:
@@ -84,7 +84,7 @@ async def test_something_that_is_not_binance_is_noticed(tmp_path: Path, upstream
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("http://no-such-host.invalid", "cannot be resolved"), ("http://127.0.0.1:1", "no TCP connection")],
+    [("https://no-such-host.invalid", "cannot be resolved"), ("https://127.0.0.1:1", "no TCP connection")],
 )
 async def test_network_trouble_is_told_by_its_stage(tmp_path: Path, url: str, words: str) -> None:
     for result in await examine_all(tmp_path, url):
@@ -92,8 +92,10 @@ async def test_network_trouble_is_told_by_its_stage(tmp_path: Path, url: str, wo
         assert words in result.verdict
 
 
-async def test_failed_tls_is_told(tmp_path: Path, upstream: RawUpstream) -> None:
-    result = (await examine_all(tmp_path, upstream.url.replace("http:", "https:"), connect_timeout_s=0.3))[0]
+async def test_failed_tls_is_told(tmp_path: Path) -> None:
+    async with RawUpstream(tls=False) as plain:  # that is what the test is about
+        url = f"https://127.0.0.1:{plain.port}"
+        result = (await examine_all(tmp_path, url, connect_timeout_s=0.3))[0]
     assert not result.is_ok
     assert "TLS" in result.verdict
     assert result.tcp_ms is not None

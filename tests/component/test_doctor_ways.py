@@ -11,11 +11,12 @@ from resender.core.markets import Market
 from resender.doctor import Examination, examine, table
 from tests.component.egress_support import PASSWORD, PROXIES, make_proxy
 from tests.component.test_doctor import answering
+from tests.support.authority import AUTHORITY
 from tests.support.proxies import Proxy
 from tests.support.running import make_config, running
 from tests.support.upstream import RawUpstream
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("trusted")]
 
 ONE_MARKET = dict.fromkeys(("upstream_dapi", "upstream_eapi", "upstream_papi"), "off")
 
@@ -63,12 +64,12 @@ async def test_upstream_is_examined_from_the_source_address(tmp_path: Path) -> N
         seen.append(writer.get_extra_info("peername")[0])
         writer.close()
 
-    server = await asyncio.start_server(note, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(note, "127.0.0.1", 0, ssl=AUTHORITY.server_context())
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     await examine_through(tmp_path, url, "127.0.0.3")
     server.close()
     assert set(seen) == {"127.0.0.3"}
-    assert len(seen) >= 2, "the TCP step and the call"
+    assert len(seen) >= 2, "the TLS step and the call"
 
 
 async def test_address_that_is_not_on_this_machine_is_told_once_for_all(

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from resender.core.egress_spec import EgressSpec
 from resender.errors import UpstreamLost, UpstreamTimeout, UpstreamUnreachable
@@ -26,6 +25,7 @@ from tests.component.egress_support import (
     make_proxy,
     way_of,
 )
+from tests.support.authority import AUTHORITY, Authority
 from tests.support.proxies import Proxy
 from tests.support.running import wait_until
 from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, response
@@ -54,7 +54,7 @@ async def test_call_passes_every_way_byte_for_byte(kind: str, upstream: RawUpstr
     (request,) = upstream.requests
     assert request.line == f"POST {TARGET} HTTP/1.1".encode()
     assert request.body == b"quantity=1&x=\xff"
-    assert request.header("host") == upstream.url.removeprefix("http://")
+    assert request.header("host") == upstream.url.removeprefix("https://")
     assert request.header("x-mbx-apikey") == "abc"
     assert request.header("proxy-authorization") is None
 
@@ -228,12 +228,13 @@ async def both_families() -> AsyncIterator[tuple[int, list[str]]]:
         await writer.drain()
         writer.close()
 
+    context = AUTHORITY.server_context("api.example.test")
     try:
-        first = await asyncio.start_server(serve, "::1", 0)
+        first = await asyncio.start_server(serve, "::1", 0, ssl=context)
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
     port = first.sockets[0].getsockname()[1]
-    second = await asyncio.start_server(serve, "127.0.0.1", port)
+    second = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
     yield port, seen
     first.close()
     second.close()
@@ -256,7 +257,7 @@ async def test_source_address_connects_to_its_own_family(
 
     monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", resolve)
     for ip in ("::1", "127.0.0.2"):
-        async with client_on(address(ip), f"http://api.example.test:{port}") as client:
+        async with client_on(address(ip), f"https://api.example.test:{port}") as client:
             assert (await get(client)).status == 200
     assert seen == ["::1", "127.0.0.2"]
     assert asked == [socket.AF_INET6, socket.AF_INET]
@@ -264,14 +265,14 @@ async def test_source_address_connects_to_its_own_family(
 
 @pytest.mark.parametrize(("ip", "host"), [("::1", "127.0.0.1"), ("127.0.0.2", "[::1]")])
 async def test_upstream_of_another_family_is_told(ip: str, host: str) -> None:
-    async with client_on(address(ip), f"http://{host}:9") as client:
+    async with client_on(address(ip), f"https://{host}:9") as client:
         with pytest.raises(UpstreamUnreachable, match="its address is not IPv") as caught:
             await get(client)
     assert not isinstance(caught.value, WayUnusable)
 
 
 async def test_name_without_an_address_of_the_family_is_told() -> None:
-    async with client_on(address("127.0.0.2"), "http://no-such-host.invalid") as client:
+    async with client_on(address("127.0.0.2"), "https://no-such-host.invalid") as client:
         with pytest.raises(UpstreamUnreachable, match="cannot be resolved to an IPv4 address"):
             await get(client)
 
@@ -280,15 +281,9 @@ async def test_name_without_an_address_of_the_family_is_told() -> None:
 
 
 @pytest.fixture
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-async def tls_server(authority: trustme.CA) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
+async def tls_server() -> AsyncIterator[tuple[int, ssl.SSLContext]]:
     """A server that closes after each answer, so that every call needs a new connection."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("api.example.test", "localhost").configure_cert(context)
+    context = AUTHORITY.server_context("api.example.test", "localhost")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -304,11 +299,11 @@ async def tls_server(authority: trustme.CA) -> AsyncIterator[tuple[int, ssl.SSLC
 @pytest.mark.parametrize("kind", TUNNELS)
 @pytest.mark.parametrize("is_trusted", [True, False])
 async def test_tls_is_end_to_end_and_resumed(
-    kind: str, is_trusted: bool, authority: trustme.CA, tls_server: tuple[int, ssl.SSLContext], tmp_path: Path
+    kind: str, is_trusted: bool, tls_server: tuple[int, ssl.SSLContext], tmp_path: Path
 ) -> None:
     port, server = tls_server
     file = tmp_path / "ca.pem"
-    (authority if is_trusted else trustme.CA()).cert_pem.write_to_path(file)
+    (AUTHORITY if is_trusted else Authority()).write_ca(file)
     host = "api.example.test" if kind in PROXIES else "localhost"
     async with (
         way_of(kind, "", tmp_path) as (spec, proxy),
@@ -317,7 +312,7 @@ async def test_tls_is_end_to_end_and_resumed(
         if proxy is not None:
             proxy.names = {"api.example.test": "127.0.0.1"}
         if not is_trusted:
-            with pytest.raises(UpstreamUnreachable, match="certificate is not valid") as caught:
+            with pytest.raises(UpstreamUnreachable, match="certificate is signed by an authority") as caught:
                 await get(client, "POST")
             assert not isinstance(caught.value, WayUnusable)
             return
@@ -329,14 +324,12 @@ async def test_tls_is_end_to_end_and_resumed(
 
 
 @pytest.mark.parametrize("kind", PROXIES)
-async def test_something_that_is_not_tls_behind_a_proxy_is_told(
-    kind: str, upstream: RawUpstream, tmp_path: Path
-) -> None:
-    url = upstream.url.replace("http:", "https:")
+async def test_something_that_is_not_tls_behind_a_proxy_is_told(kind: str, tmp_path: Path) -> None:
     quick = Timeouts(0.3, 1.0, 1.0)
     async with (
+        RawUpstream(tls=False) as plain,  # that is what the test is about
         way_of(kind, "", tmp_path) as (spec, proxy),
-        client_on(spec, url, timeouts=quick, ssl_context=make_context()) as client,
+        client_on(spec, f"https://127.0.0.1:{plain.port}", timeouts=quick) as client,
     ):
         with pytest.raises(UpstreamUnreachable, match=r"no connection within|TLS handshake failed") as caught:
             await get(client)
@@ -441,7 +434,7 @@ async def test_proxy_that_is_down_is_told_and_comes_back(kind: str, upstream: Ra
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
 async def test_proxy_whose_name_is_unknown_is_told(scheme: str) -> None:
     spec = EgressSpec("via", "proxy", scheme=scheme, host="no-such-host.invalid", port=1080)
-    async with client_on(spec, "http://127.0.0.1:9") as client:
+    async with client_on(spec, "https://127.0.0.1:9") as client:
         with pytest.raises(WayUnusable, match="the proxy's name cannot be resolved"):
             await get(client)
 

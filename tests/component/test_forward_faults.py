@@ -227,18 +227,18 @@ async def test_refused_connection_is_unreachable(tmp_path: Path, method: str) ->
 
 
 async def test_unknown_host_is_unreachable(tmp_path: Path) -> None:
-    async with running(make_config(tmp_path, "http://no-such-host.invalid")) as run:
+    async with running(make_config(tmp_path, "https://no-such-host.invalid")) as run:
         reply = await call(run.port, "GET", "/api/v3/time")
     assert reply.status == 502
     assert reply.json()["code"] == -2
     assert "cannot be resolved" in reply.json()["msg"]
 
 
-async def test_failed_tls_is_unreachable(tmp_path: Path, upstream: RawUpstream) -> None:
-    async with running(
-        make_config(tmp_path, upstream.url.replace("http:", "https:"), connect_timeout_s=0.3)
-    ) as run:
-        reply = await call(run.port, "POST", "/api/v3/order")
+async def test_failed_tls_is_unreachable(tmp_path: Path) -> None:
+    async with RawUpstream(tls=False) as upstream:  # that is what the test is about
+        config = make_config(tmp_path, f"https://127.0.0.1:{upstream.port}", connect_timeout_s=0.3)
+        async with running(config) as run:
+            reply = await call(run.port, "POST", "/api/v3/order")
     assert reply.status == 502
     assert reply.json()["code"] == -2
     assert not upstream.requests
@@ -260,7 +260,7 @@ async def test_connection_that_is_never_accepted_is_unreachable(tmp_path: Path) 
         fillers.append(filler)
     await asyncio.sleep(0.05)
     try:
-        config = make_config(tmp_path, f"http://127.0.0.1:{port}", connect_timeout_s=0.3)
+        config = make_config(tmp_path, f"https://127.0.0.1:{port}", connect_timeout_s=0.3)
         async with running(config) as run:
             reply = await call(run.port, "POST", "/api/v3/order")
         assert reply.status == 502

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -22,7 +23,9 @@ from hypothesis import strategies as st
 
 from resender.aio import Clock, Tasks
 from resender.core.markets import Market
+from resender.upstream.stream import StreamSession
 from resender.upstream.stream_pool import StreamLimits, StreamPool
+from tests.support.authority import AUTHORITY, client_context
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.component
@@ -48,6 +51,7 @@ class Peer:
     names: dict[str, None] = field(default_factory=dict)
     messages: list[tuple[float, WSMsgType, Any]] = field(default_factory=list)
     is_open: bool = True
+    close_code: int | None = None  # how the client ended it
     answers_pings: bool = True
 
     def sent(self, kind: WSMsgType) -> list[Any]:
@@ -76,7 +80,7 @@ async def acknowledge(peer: Peer, message: dict[str, Any]) -> None:
 
 @dataclass
 class Venue:
-    """A WebSocket server that does what the test says."""
+    """A WebSocket server that does what the test says, over TLS with a certificate of the tests' authority."""
 
     reply: Callable[[Peer, dict[str, Any]], Awaitable[None]] = acknowledge
     status: int = 0  # refuse handshakes with this
@@ -86,6 +90,7 @@ class Venue:
     tries: list[float] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     port: int = 0
+    context: ssl.SSLContext = field(default_factory=lambda: AUTHORITY.server_context())
     _listening: asyncio.Server | None = None
 
     async def __aenter__(self) -> Venue:
@@ -101,7 +106,7 @@ class Venue:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"wss://127.0.0.1:{self.port}"
 
     @property
     def open(self) -> list[Peer]:
@@ -113,7 +118,7 @@ class Venue:
 
     async def listen(self) -> None:
         loop = asyncio.get_running_loop()
-        self._listening = await loop.create_server(self._server, "127.0.0.1", self.port)
+        self._listening = await loop.create_server(self._server, "127.0.0.1", self.port, ssl=self.context)
         self.port = self._listening.sockets[0].getsockname()[1]
 
     def close(self) -> None:
@@ -133,7 +138,7 @@ class Venue:
             await asyncio.sleep(3600)
         if self.status:
             return web.Response(status=self.status, headers=self.headers)
-        ws = web.WebSocketResponse(autoping=False, compress=False)
+        ws = web.WebSocketResponse(autoping=False, autoclose=False, compress=False)
         await ws.prepare(request)
         peer = Peer(ws, request, time.monotonic(), answers_pings=self.answers_pings)
         self.peers.append(peer)
@@ -151,7 +156,10 @@ class Venue:
                             peer.names.pop(name, None)
                     await self.reply(peer, control)
         finally:
+            # Noted before the answer, which a client that hangs up at once does not wait for.
+            peer.close_code = ws.close_code
             peer.is_open = False
+        await ws.close()
         return ws
 
 
@@ -203,6 +211,7 @@ def make_pool(url: str, limits: StreamLimits = QUICK, market: Market = Market.SP
         tasks=tasks,
         clock=Clock(mono=lambda: time.monotonic() + seen.shift_s),
         random=random.Random(1),
+        session_factory=lambda: StreamSession(url, limits.connect_timeout_s, ssl_context=client_context()),
     )
     seen = Seen(pool, tasks)
     return seen
@@ -307,7 +316,7 @@ async def test_um_path_stands_before_stream() -> None:
 @pytest.mark.parametrize("path", ["market", "/", "/market/", "/a?b", "/a/../b", "/A"])
 def test_path_that_is_none_is_refused(path: str) -> None:
     with pytest.raises(ValueError):
-        make_pool("ws://127.0.0.1:9", path=path)
+        make_pool("wss://127.0.0.1:9", path=path)
 
 
 async def test_wrong_name_is_refused_and_takes_no_other_with_it() -> None:

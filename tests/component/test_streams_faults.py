@@ -480,4 +480,4 @@ async def test_stop_closes_with_a_close_frame() -> None:
     async with Venue() as venue:
         async with pool_on(venue) as seen:
             peer = await go_live(venue, seen)
-        assert peer.ws.close_code == 1000
+        assert peer.close_code == 1000

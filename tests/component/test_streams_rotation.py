@@ -86,7 +86,7 @@ async def test_shutdown_notice_moves_the_streams_without_a_lost_frame(notice: An
         assert seen.pool.stats.rotations == 1
         assert seen.pool.stats.reconnects == 0
         assert [list(peer.names) for peer in venue.open] == [[BTC, ETH]]
-        assert old.ws.close_code == 1000
+        assert old.close_code == 1000
         assert len(venue.tries) == 2
 
 

@@ -18,6 +18,7 @@ from resender.core.stream_names import book_ticker_stream, kline_stream
 from resender.sandbox import Sandbox, SandboxConfig
 from resender.upstream.stream_pool import StreamLimits
 from tests.component.test_streams import Seen, pool_on
+from tests.support.authority import connector
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.component
@@ -50,7 +51,10 @@ async def plain_listener(url: str) -> AsyncIterator[list[int]]:
             if "bookTicker" in message.data:
                 ids.append(orjson.loads(message.data)["data"]["u"])
 
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}/stream?streams={BTC}") as ws:
+    async with (
+        aiohttp.ClientSession(connector=connector()) as session,
+        session.ws_connect(f"{url}/stream?streams={BTC}") as ws,
+    ):
         task = asyncio.get_running_loop().create_task(read(ws))
         yield ids
         task.cancel()

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from resender.upstream.tls import make_context
+from tests.support.authority import AUTHORITY, Authority
 from tests.support.client import call
 from tests.support.running import make_config, running
 from tests.support.upstream import response
@@ -18,19 +18,11 @@ from tests.support.upstream import response
 pytestmark = pytest.mark.component
 
 
-@pytest.fixture
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
-async def tls_server(
-    authority: trustme.CA, request: pytest.FixtureRequest
-) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
+async def tls_server(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
     """A server that closes after each answer, so that every call needs a new connection."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = AUTHORITY.server_context("localhost", "127.0.0.1")
     context.maximum_version = request.param
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -43,18 +35,11 @@ async def tls_server(
     server.close()
 
 
-@pytest.fixture
-def client_context(authority: trustme.CA, tmp_path: Path) -> ssl.SSLContext:
-    file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(file)
-    return make_context(str(file))
-
-
 async def test_new_connections_resume_the_tls_session(
-    tls_server: tuple[str, ssl.SSLContext], client_context: ssl.SSLContext, tmp_path: Path
+    tls_server: tuple[str, ssl.SSLContext], tmp_path: Path
 ) -> None:
     url, server = tls_server
-    async with running(make_config(tmp_path, url), ssl_context=client_context) as run:
+    async with running(make_config(tmp_path, url)) as run:
         for _ in range(5):
             assert (await call(run.port, "GET", "/api/v3/time")).status == 200
     stats = server.session_stats()
@@ -66,7 +51,8 @@ async def test_certificate_of_a_stranger_is_refused(
     tls_server: tuple[str, ssl.SSLContext], tmp_path: Path
 ) -> None:
     url, _ = tls_server
-    async with running(make_config(tmp_path, url)) as run:
+    stranger = make_context(cadata=Authority().ca_pem.decode())
+    async with running(make_config(tmp_path, url), ssl_context=stranger) as run:
         reply = await call(run.port, "POST", "/api/v3/order")
     assert reply.status == 502
     assert reply.json()["code"] == -2

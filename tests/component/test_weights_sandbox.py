@@ -23,6 +23,7 @@ from resender.sandbox.routes_futures import futures_table
 from resender.sandbox.routes_other import options_table, pm_table, sapi_table
 from resender.sandbox.routes_spot import spot_table
 from resender.sandbox.weights import POOL_OF_HOST
+from tests.support.authority import connector
 
 pytestmark = pytest.mark.component
 PEER = "127.0.0.1"
@@ -80,7 +81,7 @@ async def metered() -> AsyncIterator[tuple[Sandbox, aiohttp.ClientSession]]:
         um_symbols=2,
         cm_symbols=2,
     )
-    async with Sandbox(config) as sandbox, aiohttp.ClientSession() as session:
+    async with Sandbox(config) as sandbox, aiohttp.ClientSession(connector=connector()) as session:
         yield sandbox, session
 
 

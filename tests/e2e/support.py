@@ -25,6 +25,7 @@ import pytest
 
 from resender.core.markets import MARKETS, Market
 from resender.sandbox import API_KEY, API_SECRET, Call, Sandbox, SandboxConfig, sign
+from tests.support.authority import ca_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLIENTS = Path(__file__).resolve().parent / "clients"
@@ -110,7 +111,10 @@ class SandboxThread:
 
 
 class Program:
-    """`run.py` as a process of its own, with the settings given and no others."""
+    """`run.py` as a process of its own, with the settings given and no others.
+
+    Its system trusts the tests' certificate authority and nobody else's.
+    """
 
     def __init__(self, folder: Path, *arguments: str, **settings: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +127,7 @@ class Program:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "run.py"), *arguments],
                 cwd=folder,
-                env=environment(settings),
+                env=environment(settings) | {"SSL_CERT_FILE": ca_file()},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -175,8 +179,9 @@ class GatewayProcess(Program):
         self.data = folder / "data"
         values: dict[str, object] = {"HOST": "127.0.0.1", "PORT": 0, "DATA_DIR": self.data}
         # No test may reach Binance by mistake: what is not named leads nowhere.
-        values |= {facts.rest_setting: "http://127.0.0.1:9" for facts in MARKETS}
-        values |= dict.fromkeys(("STREAM_SPOT", "STREAM_UM", "STREAM_CM", "WS_API_SPOT"), "ws://127.0.0.1:9")
+        values |= {facts.rest_setting: "https://127.0.0.1:9" for facts in MARKETS}
+        streams = ("STREAM_SPOT", "STREAM_UM", "STREAM_CM", "WS_API_SPOT")
+        values |= dict.fromkeys(streams, "wss://127.0.0.1:9")
         values |= {"WHITELIST": "127.0.0.1", "LOG_LEVEL": "DEBUG", **settings}
         self.settings = values
         super().__init__(folder, *arguments, **values)

@@ -30,7 +30,7 @@ EVERY_MARKET = pytest.mark.parametrize("market", ["spot", "um", "cm"])
 @pytest.fixture(scope="module")
 def gateway(start_for_module: Start) -> GatewayProcess:
     # Nobody listens where portfolio margin is said to be.
-    return start_for_module(UPSTREAM_PAPI="http://127.0.0.1:9")
+    return start_for_module(UPSTREAM_PAPI="https://127.0.0.1:9")
 
 
 @pytest.fixture(scope="module")

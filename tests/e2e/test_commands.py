@@ -166,7 +166,7 @@ def test_doctor_says_what_is_wrong_with_each_upstream(exchange: SandboxThread, t
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             port = closed.getsockname()[1]
-            settings = exchange.settings() | {"UPSTREAM_EAPI": f"http://127.0.0.1:{port}"}
+            settings = exchange.settings() | {"UPSTREAM_EAPI": f"https://127.0.0.1:{port}"}
             program = Program(tmp_path, "doctor", **settings)
             assert program.wait() == 1, program.stderr
     finally:

@@ -163,7 +163,7 @@ async def test_second_signal_ends_the_program_at_once(upstream: RawUpstream, sta
 
 
 def test_gateway_starts_while_its_upstreams_are_down(start_bare: Start, closed_port: int) -> None:
-    gateway = start_bare(UPSTREAM_API=f"http://127.0.0.1:{closed_port}", UPSTREAM_FAPI="off")
+    gateway = start_bare(UPSTREAM_API=f"https://127.0.0.1:{closed_port}", UPSTREAM_FAPI="off")
     for method in ("GET", "POST"):
         answer = gateway.call(method, "/api/v3/order?symbol=BTCUSDT")
         assert (answer.status, answer.json()["code"]) == (502, -2)

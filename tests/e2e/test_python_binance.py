@@ -29,7 +29,7 @@ BANNED = '{"code":-1003,"msg":"Way too much request weight used; IP banned until
 
 @pytest.fixture(scope="module")
 def gateway(start_for_module: Start) -> GatewayProcess:
-    return start_for_module(UPSTREAM_PAPI="http://127.0.0.1:9")
+    return start_for_module(UPSTREAM_PAPI="https://127.0.0.1:9")
 
 
 @pytest.fixture(scope="module")

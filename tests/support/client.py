@@ -1,8 +1,12 @@
-"""A raw HTTP client: exact bytes out, exact bytes in, one connection for each call."""
+"""A raw HTTP client: exact bytes out, exact bytes in, one connection for each call.
+
+The gateway speaks plain HTTP to its clients; with `context` the call goes to an exchange.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,9 +30,16 @@ class Reply:
         return orjson.loads(self.body)
 
 
-async def exchange(port: int, request: bytes, *, timeout_s: float = 20, host: str = "127.0.0.1") -> bytes:
+async def exchange(
+    port: int,
+    request: bytes,
+    *,
+    timeout_s: float = 20,
+    host: str = "127.0.0.1",
+    context: ssl.SSLContext | None = None,
+) -> bytes:
     """Send bytes and read until the server closes."""
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
         writer.write(request)
         await writer.drain()
@@ -102,7 +113,9 @@ async def call(
     *,
     version: str = "1.1",
     timeout_s: float = 20,
+    context: ssl.SSLContext | None = None,
 ) -> Reply:
     """Make one call on a connection of its own."""
-    raw = await exchange(port, build(method, target, headers, body, version=version), timeout_s=timeout_s)
+    request = build(method, target, headers, body, version=version)
+    raw = await exchange(port, request, timeout_s=timeout_s, context=context)
     return parse(raw, is_head=method == "HEAD")

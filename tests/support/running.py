@@ -15,6 +15,7 @@ from resender.core.markets import MARKETS
 from resender.gateway import Gateway
 from resender.serve import bind
 from resender.web.application import make_server
+from tests.support.authority import client_context
 
 UPSTREAM_SETTINGS = tuple(facts.rest_setting for facts in MARKETS)
 
@@ -30,7 +31,7 @@ class Running:
 
 def make_config(data_dir: Path, upstream: str = "", **settings: Any) -> Config:
     """Build a config: every upstream is `upstream` unless named, loopback is whitelisted."""
-    values: dict[str, Any] = dict.fromkeys(UPSTREAM_SETTINGS, upstream or "http://127.0.0.1:9")
+    values: dict[str, Any] = dict.fromkeys(UPSTREAM_SETTINGS, upstream or "https://127.0.0.1:9")
     values |= {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": 0, "WHITELIST": "127.0.0.1"}
     values |= {name.upper(): value for name, value in settings.items()}
     return load_config(values, {})
@@ -38,7 +39,8 @@ def make_config(data_dir: Path, upstream: str = "", **settings: Any) -> Config:
 
 @asynccontextmanager
 async def running(config: Config, *, port: int = 0, **options: Any) -> AsyncIterator[Running]:
-    """Run a gateway for a block; afterwards no task of it may be left."""
+    """Run a gateway that trusts the tests' authority; afterwards no task of it may be left."""
+    options.setdefault("ssl_context", client_context())
     gateway = Gateway(config, **options)
     await gateway.start()
     server = make_server(gateway)

@@ -1,4 +1,4 @@
-"""A tiny raw HTTP server: it records every byte it receives and answers with exact bytes.
+"""A tiny raw HTTPS server: it records every byte it receives and answers with exact bytes.
 
 It understands just enough HTTP to know where a request ends, so nothing is hidden by a parser.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+
+from tests.support.authority import AUTHORITY
 
 LINGER_OFF = struct.pack("ii", 1, 0)
 
@@ -87,20 +90,28 @@ async def answer_ok(request: Request, peer: Peer) -> None:
 
 @dataclass
 class RawUpstream:
-    """The server. `answer` may be replaced at any time; `requests` holds what came."""
+    """The server. `answer` may be replaced at any time; `requests` holds what came.
+
+    Shape: `tls` False is plain HTTP; `context` may be one of a test's own; `connections` are those
+        whose TLS handshake was made.
+    """
 
     answer: Answer = answer_ok
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     url: str = ""
     port: int = 0
+    tls: bool = True
+    context: ssl.SSLContext | None = None
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __aenter__(self) -> RawUpstream:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        if self.tls and self.context is None:
+            self.context = AUTHORITY.server_context()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.context)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -133,5 +144,7 @@ class RawUpstream:
                     await self.answer(request, peer)
         finally:
             writer.close()
-            with suppress(Exception):
+            # TLS has a goodbye of both sides; who stops the server does not wait for it.
+            with suppress(Exception, asyncio.CancelledError):
                 await asyncio.wait_for(writer.wait_closed(), 1)
+            writer.transport.abort()

@@ -42,6 +42,7 @@ OWNERS = {
     "peewee": {"store"},
     "playhouse": {"store"},
     "argon2": {"passwords"},
+    "cryptography": {"sandbox"},
     "tornado": {"web", "serve"},
     "prometheus_client": {"metrics", "gauges"},
 }

@@ -102,6 +102,12 @@ class AdminBase(BaseHandler):
         """Let the request in or raise."""
         self.ip = self.client_ip()
         if not self.site.may_reach(self.ip):
+            self.gateway.strangers.say(
+                logging.WARNING,
+                self.ip,
+                self.gateway.clock.mono(),
+                f"refused {self.ip}: not in ADMIN_WHITELIST",
+            )
             refusal = Forbidden(self.ip)
             refusal.data = {"reason": "admin_whitelist", "ip": self.ip}
             raise refusal

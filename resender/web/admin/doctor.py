@@ -66,6 +66,7 @@ def shown(result: Examination) -> dict[str, Any]:
         "tls_ms": _rounded(result.tls_ms),
         "ping_ms": _rounded(result.ping_ms),
         "skew_ms": _rounded(result.skew_ms),
+        "stream_ms": _rounded(result.stream_ms),
         "used_weight": result.used_weight,
         "status": result.status,
         "verdict": result.verdict,

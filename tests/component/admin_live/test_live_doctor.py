@@ -19,7 +19,7 @@ pytestmark = pytest.mark.component
 
 async def test_doctor_streams_a_line_for_every_upstream(tmp_path: Path) -> None:
     async with Sandbox(small_exchange()) as sandbox:
-        async with running(gateway_config(tmp_path, sandbox, upstream_papi="http://127.0.0.1:9")) as run:
+        async with running(gateway_config(tmp_path, sandbox, upstream_papi="https://127.0.0.1:9")) as run:
             me = await log_in(run.gateway, run.port)
             async with me.stream("doctor", "POST") as stream:
                 assert stream.status == 200

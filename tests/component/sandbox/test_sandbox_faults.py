@@ -10,6 +10,7 @@ import pytest
 from yarl import URL
 
 from resender.sandbox import Fault
+from tests.support.authority import client_context
 
 pytestmark = pytest.mark.component
 TARGET = "/api/v3/depth?symbol=BTCUSDT"
@@ -26,7 +27,7 @@ class RawClient:
     @classmethod
     async def to(cls, sandbox):
         url = URL(sandbox.urls["UPSTREAM_API"])
-        return cls(*await asyncio.open_connection(url.host, url.port))
+        return cls(*await asyncio.open_connection(url.host, url.port, ssl=client_context()))
 
     def ask(self, target=TARGET, method="GET"):
         self.writer.write(f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from yarl import URL
 
 from resender.sandbox import Fault, Gap, Sandbox
+from tests.support.authority import connector
 
 pytestmark = pytest.mark.component
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,8 +51,7 @@ async def test_over_the_limit_comes_429_then_418_and_both_futures_hosts_are_clos
 
 
 async def test_every_source_address_has_its_own_weight(sandbox, http):
-    connector = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
-    async with aiohttp.ClientSession(connector=connector) as other:
+    async with session_from("127.0.0.2") as other:
         async with other.get(base(sandbox) + "/api/v3/exchangeInfo") as response:
             assert response.headers["x-mbx-used-weight"] == "20"
     await http.call(base(sandbox), "/api/v3/ping")
@@ -104,7 +105,7 @@ async def test_listener_goes_away_and_comes_back_on_its_port(sandbox, http):
     await http.call(where, "/api/v3/ping")
     await sandbox.stop_listening("api")
     with pytest.raises(aiohttp.ClientConnectorError):
-        async with aiohttp.ClientSession() as fresh:
+        async with aiohttp.ClientSession(connector=connector()) as fresh:
             await fresh.get(where + "/api/v3/ping")
     await sandbox.start_listening("api")
     assert (await http.call(where, "/api/v3/ping"))[0] == 200
@@ -126,7 +127,7 @@ async def test_connections_and_calls_are_counted(sandbox, http):
 async def test_stop_leaves_no_task_and_no_open_port():
     before = asyncio.all_tasks()
     sandbox = Sandbox()
-    async with sandbox, aiohttp.ClientSession() as session:
+    async with sandbox, aiohttp.ClientSession(connector=connector()) as session:
         url = sandbox.urls["STREAM_SPOT"] + "/ws/btcusdt@bookTicker"
         async with session.ws_connect(url) as socket:
             await socket.receive()
@@ -148,20 +149,31 @@ async def test_runs_from_a_shell_and_prints_its_addresses():
         assert "=" in line, line
         name, _, value = line.partition("=")
         settings[name] = value
+    trusting = ssl.create_default_context(cafile=settings["SSL_CERT_FILE"])
     async with aiohttp.ClientSession() as session:
-        async with session.get(settings["UPSTREAM_FAPI"] + "/fapi/v1/exchangeInfo") as response:
+        where = settings["UPSTREAM_FAPI"] + "/fapi/v1/exchangeInfo"
+        async with session.get(where, ssl=trusting) as response:
             assert len((await response.json())["symbols"]) == 3
-    assert settings["STREAM_UM"].startswith("ws://127.0.0.1:")
+    assert settings["STREAM_UM"].startswith("wss://127.0.0.1:")
     process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert not Path(settings["SSL_CERT_FILE"]).exists()
+
+
+async def test_tls_can_be_left_out(sandbox_with):
+    sandbox = await sandbox_with(tls=False)
+    assert base(sandbox).startswith("http://")
+    assert sandbox.urls["STREAM_SPOT"].startswith("ws://")
+    async with aiohttp.ClientSession() as session:
+        async with session.get(base(sandbox) + "/api/v3/ping") as response:
+            assert response.status == 200
 
 
 # -- one address among several ---------------------------------------------------------------
 
 
 def session_from(address):
-    connector = aiohttp.TCPConnector(local_addr=(address, 0))
-    session = aiohttp.ClientSession(connector=connector)
+    session = aiohttp.ClientSession(connector=connector(local_addr=(address, 0)))
     session._retry_connection = False  # aiohttp repeats a GET by itself
     return session
 

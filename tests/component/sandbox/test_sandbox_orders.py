@@ -218,6 +218,29 @@ async def test_um_batch_orders_answer_one_by_one(sandbox, http):
     assert [o.error_code for o in sandbox.orders] == [None, -4005]
 
 
+@pytest.mark.parametrize(("host", "symbol"), [("FAPI", "BTCUSDT"), ("DAPI", "BTCUSD_PERP")])
+@pytest.mark.parametrize("spelling", [str, str.lower])
+async def test_batches_are_cancelled_by_either_id_in_either_spelling(sandbox, http, host, symbol, spelling):
+    where, root = base(sandbox, host), f"/{host.lower()}/v1"
+    placed = []
+    for number in range(4):
+        query = f"symbol={symbol}&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=50000"
+        query += f"&newClientOrderId=mine{number}"
+        _, row, _ = await http.signed(where, f"{root}/order", query, "POST")
+        placed.append(row["orderId"])
+    lists = {"orderIdList": [placed[0], placed[1], 7], "origClientOrderIdList": ["mine2", "mine3", "none"]}
+    for name, references in lists.items():
+        wanted = orjson.dumps(references).decode()
+        query = str(URL.build(query={"symbol": symbol, spelling(name): wanted}).raw_query_string)
+        assert "%22" in query or name == "orderIdList"
+        status, rows, _ = await http.signed(where, f"{root}/batchOrders", query, "DELETE")
+        assert status == 200
+        assert [row.get("status", row.get("code")) for row in rows] == ["CANCELED", "CANCELED", -2011]
+    assert (await http.signed(where, f"{root}/openOrders"))[1] == []
+    status, body, _ = await http.signed(where, f"{root}/batchOrders", f"symbol={symbol}", "DELETE")
+    assert (status, body["code"]) == (400, -1130)
+
+
 async def test_signed_reads_answer_on_every_host(sandbox, http):
     targets = [
         ("API", "/sapi/v1/capital/config/getall"), ("API", "/sapi/v1/asset/tradeFee"),

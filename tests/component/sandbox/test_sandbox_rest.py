@@ -2,12 +2,12 @@
 
 import asyncio
 
-import aiohttp
 import orjson
 import pytest
 from yarl import URL
 
 from resender.core.markets import Market
+from tests.support.authority import client_context
 
 pytestmark = pytest.mark.component
 
@@ -202,11 +202,11 @@ async def test_every_listed_market_path_answers(sandbox, http):
     assert headers["x-sapi-used-ip-weight-1m"] == "1"
 
 
-async def test_echo_returns_target_headers_and_body_byte_for_byte(sandbox):
+async def test_echo_returns_target_headers_and_body_byte_for_byte(sandbox, http):
     target = b"/api/v3/echo?a=%5B%22B%22%2C&&b=&a=2&c=%e5%b8%81&d=@x&"
     body = bytes(range(256))
     url = URL(base(sandbox))
-    reader, writer = await asyncio.open_connection(url.host, url.port)
+    reader, writer = await asyncio.open_connection(url.host, url.port, ssl=client_context())
     writer.write(
         b"DELETE " + target + b" HTTP/1.1\r\nHost: x\r\nx-MiXed: Value \r\nContent-Length: 256\r\n\r\n" + body
     )
@@ -223,7 +223,7 @@ async def test_echo_returns_target_headers_and_body_byte_for_byte(sandbox):
     call = sandbox.calls[-1]
     assert (call.target.encode(), call.body, call.connection) == (target, body, 1)
     for path in ("/sapi/v1/echo", "/sapi/v1/some/echo"):
-        async with aiohttp.ClientSession() as session, session.post(base(sandbox) + path) as response:
+        async with http.session.post(base(sandbox) + path) as response:
             assert (await response.json())["method"] == "POST"
 
 

@@ -11,63 +11,6 @@ from resender.core.markets import Market
 from resender.sandbox import API_KEY, SandboxConfig
 
 pytestmark = pytest.mark.component
-SETTING = {Market.SPOT: "STREAM_SPOT", Market.UM: "STREAM_UM", Market.CM: "STREAM_CM"}
-
-
-class Client:
-    """A stream client that collects frames."""
-
-    def __init__(self, socket):
-        self.socket = socket
-        self.number = 0
-
-    async def next(self, timeout_s=5.0):
-        message = await asyncio.wait_for(self.socket.receive(), timeout_s)
-        assert message.type is WSMsgType.TEXT, message
-        return orjson.loads(message.data)
-
-    async def until(self, accept, timeout_s=5.0):
-        async def search():
-            while not accept(event := await self.next(timeout_s)):
-                pass
-            return event
-
-        return await asyncio.wait_for(search(), timeout_s)
-
-    async def ask(self, method, params=None):
-        self.number += 1
-        message = {"method": method, "id": self.number}
-        if params is not None:
-            message["params"] = params
-        await self.socket.send_str(orjson.dumps(message).decode())
-        return await self.until(lambda event: "result" in event or "error" in event)
-
-    async def is_silent(self, seconds=0.25):
-        try:
-            await asyncio.wait_for(self.socket.receive(), seconds)
-        except asyncio.TimeoutError:
-            return True
-        return False
-
-    async def close_code(self, timeout_s=5.0):
-        while True:
-            message = await asyncio.wait_for(self.socket.receive(), timeout_s)
-            if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
-                return message.data if message.type is WSMsgType.CLOSE else self.socket.close_code
-
-
-@pytest.fixture
-async def connect(http):
-    sockets = []
-
-    async def open_client(sandbox, market, path, **options):
-        socket = await http.session.ws_connect(sandbox.urls[SETTING[market]] + path, **options)
-        sockets.append(socket)
-        return Client(socket)
-
-    yield open_client
-    for socket in sockets:
-        await socket.close()
 
 
 # -- modes and control messages --------------------------------------------------------------

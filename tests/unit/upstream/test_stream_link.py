@@ -102,7 +102,7 @@ class World:
         self.frames: list[Any] = []
         self.pool = StreamPool(
             Market.UM,
-            "ws://unused",
+            "wss://unused",
             "/public",
             LIMITS,
             on_frame=lambda name, data: self.frames.append(data),
@@ -185,7 +185,7 @@ async def test_first_message_is_the_subscription_and_pings_follow_in_numbers() -
 
 
 async def test_session_of_its_own_repeats_no_connect() -> None:
-    session = StreamSession("ws://127.0.0.1:9", 1.0)
+    session = StreamSession("wss://127.0.0.1:9", 1.0)
     await session.start()
     assert session._session is not None
     assert session._session._retry_connection is False

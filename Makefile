@@ -45,20 +45,38 @@ bench: .venv/dev  ## Measure forwarding against its baselines (see bench/README.
 clean:  ## Remove what was made here (not the data)
 	rm -rf .venv .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# A virtual environment, made anew where it is broken: half-made, without pip, of an old Python.
+GOOD = import sys, pip; sys.exit(sys.version_info < (3, 10))
+define venv
+@if ! $(1)/bin/python -c '$(GOOD)' 2>/dev/null; then \
+	$(PYTHON) -c '' 2>/dev/null || { \
+		echo "There is no $(PYTHON) here: apt-get install python3 python3-venv, or name another one: make PYTHON=python3.12" >&2; exit 2; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "Binance Resender needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name a newer one: make PYTHON=python3.12" >&2; exit 2; }; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv, then try again." >&2; exit 2; }; \
+	if [ -e $(1) ]; then echo "$(1) is broken and is made anew." >&2; fi; \
+	rm -rf $(1); \
+	$(PYTHON) -m venv $(1) && $(1)/bin/python -c '$(GOOD)' || { \
+		rm -rf $(1); echo "$(1) could not be made. Is python3-venv there (apt-get install python3-venv), and room on the disk?" >&2; exit 2; }; \
+fi
+endef
+install = -m pip install -q --disable-pip-version-check -r
 
-.venv/runtime: requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
-	touch $@
+# Looked at each time, so that a broken .venv is noticed; what is there already is not done again.
+.PHONY: ALWAYS
+.venv/runtime: ALWAYS
+	$(call venv,.venv)
+	@[ $@ -nt requirements.txt ] || { $(BIN)/python $(install) requirements.txt && touch $@; }
 
-.venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
-	touch $@ .venv/runtime
+.venv/dev: ALWAYS
+	$(call venv,.venv)
+	@{ [ $@ -nt requirements.txt ] && [ $@ -nt requirements-dev.txt ]; } || { \
+		$(BIN)/python $(install) requirements-dev.txt && touch $@ .venv/runtime; }
 
 # Each client library has its own environment: python-binance and binance-connector both install
 # a package called `binance`.
 .venv-clients/%/ready: tests/e2e/clients/%.txt
-	$(PYTHON) -m venv .venv-clients/$*
-	.venv-clients/$*/bin/python -m pip install -q --disable-pip-version-check -r $<
+	$(call venv,.venv-clients/$*)
+	.venv-clients/$*/bin/python $(install) $<
 	touch $@

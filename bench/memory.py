@@ -24,7 +24,8 @@ from servers import BENCH, Server
 
 sys.path.insert(0, str(BENCH.parent))
 
-from resender.core.klines import Candle, KlineSeries
+from resender.core.candles import Candle
+from resender.core.klines import KlineSeries
 
 INTERVALS = ("1m", "5m", "1h")
 DEPTH = 1500

@@ -18,15 +18,17 @@ def tell_database(config: Config) -> None:
 
     target = parse_url(config.database)
     print(f"(database {target.where})")
+    others: dict[str, int] = {}
     for pid, environment in running_gateways(ROOT / "run.py"):
         try:
-            other = parse_url(load_config(read_settings_file(), environment).database)
+            others[parse_url(load_config(read_settings_file(), environment).database).where] = pid
         except ResenderError:
             continue
-        if other.where != target.where:
-            print(
-                f"warning: the gateway that is running (pid {pid}) uses another database, {other.where}: it "
-                f"does not see this change. Set {ENVIRONMENT_PREFIX}DATA_DIR as the service does; "
-                "`resender` of deploy/ does so, as in `sudo resender whitelist list`.",
-                file=sys.stderr,
-            )
+    if others and target.where not in others:
+        where, pid = next(iter(others.items()))
+        print(
+            f"warning: the gateway that is running (pid {pid}) uses another database, {where}: it does not "
+            f"see this change. Set {ENVIRONMENT_PREFIX}DATA_DIR as the service does; `resender` of deploy/ "
+            "does so, as in `sudo resender whitelist list`.",
+            file=sys.stderr,
+        )

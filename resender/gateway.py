@@ -7,12 +7,10 @@ lives while the program runs; `web/` asks it, `run.py` starts it.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 import json
 import logging
 import ssl
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -48,7 +46,7 @@ from resender.metrics import Metrics
 from resender.store import PreloadRow, Store
 from resender.upstream.egress import Call, EgressOptions, EgressPool
 from resender.upstream.flights import Flights, Reading
-from resender.upstream.rest import RestResponse, Timeouts
+from resender.upstream.rest import RestResponse, Timeouts, gunzip
 from resender.upstream.stream_pool import StreamPool
 from resender.upstream.tls import make_context
 from resender.upstream.ways import SpreadSessions, bind_problem
@@ -67,13 +65,6 @@ _LIMITS_FROM: dict[str, tuple[tuple[Market, str], ...]] = {
     "futures": ((Market.UM, "/fapi/v1/exchangeInfo"), (Market.CM, "/dapi/v1/exchangeInfo")),
     "options": ((Market.OPTIONS, "/eapi/v1/exchangeInfo"),),
 }
-
-
-def _gunzip(body: bytes) -> bytes:
-    try:
-        return gzip.decompress(body)
-    except (OSError, EOFError, zlib.error):
-        raise UpstreamLost("The upstream sent a damaged compressed answer.") from None
 
 
 # The wrapper of deploy/, which runs commands with the service's settings.
@@ -323,7 +314,7 @@ class Gateway:
         down = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         body = b"".join(parts)
         if down.get("content-encoding", "").lower() == "gzip":
-            body = await asyncio.to_thread(_gunzip, body)
+            body = await asyncio.to_thread(gunzip, body)
         if "x-mbx-used-weight-1m" in down:
             self.note_weight(market)
         return Fetched(response.status, down, body)

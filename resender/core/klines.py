@@ -10,18 +10,14 @@ has settled. A newer candle's first event proves nothing about the old one's num
 
 from __future__ import annotations
 
-import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from resender.core.intervals import next_open
+from resender.core.candles import Candle, close_of
 from resender.core.row_store import RowStore
 
-# The eight numeric texts of a candle, joined: digits and dots only, so none can break a row.
-_NUMBERS = re.compile(r"[0-9.]+(?:,[0-9.]+){7}")
 # Rows that are not final yet: the open one, and those whose final event is late.
 _MAX_PENDING = 8
 # How long a read that showed no newer candle stands for a symbol that pushes nothing.
@@ -32,31 +28,6 @@ FINAL_AFTER_MS = 1500
 # A final event so late after the close is still believed; they were seen 24 s late on futures.
 _CORRECTABLE_MS = 60_000
 _MAX_BY_READ = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Candle:
-    """One candle as last seen.
-
-    Shape: `row` is its REST row as compact JSON.
-    Units: epoch milliseconds; `trades` the number of trades, which only grows while it is open;
-        `seen_ms` when the exchange said so (event time; for a read, its earliest time).
-    """
-
-    open_time: int
-    close_time: int
-    row: bytes
-    trades: int
-    is_final: bool
-    seen_ms: int = 0
-
-    def is_news_to(self, known: Candle) -> bool:
-        """Tell whether this is a later state of the same candle."""
-        if known.is_final:
-            return False
-        if self.is_final or self.trades != known.trades:
-            return self.is_final or self.trades > known.trades
-        return self.seen_ms > known.seen_ms and self.row != known.row
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,65 +50,6 @@ class Span:
     first: int
     last: int
     tail: tuple[bytes, ...]
-
-
-def parse_event(data: dict[str, Any]) -> tuple[str, str, Candle]:
-    """Read a kline event; return symbol, interval and candle.
-
-    Shape: {"e":"kline","E":..,"s":"BTCUSDT","k":{"t":..,"T":..,"s":..,"i":"1m","o":"..","c":"..",
-        "h":"..","l":"..","v":"..","n":77,"x":false,"q":"..","V":"..","Q":"..","B":"0"}}. The row
-        takes the columns by position; on COIN-M they mean other things (v contracts, q base).
-    Raises: ValueError, KeyError or TypeError if it is anything else.
-    Source: spot web-socket-streams.md of 2026-07-21.
-    """
-    k = data["k"]
-    texts = (k["o"], k["h"], k["l"], k["c"], k["v"], k["q"], k["V"], k["Q"])
-    if not _NUMBERS.fullmatch(",".join(texts)):
-        raise ValueError("a kline event with texts that are no numbers")
-    t, close, n, x, interval = k["t"], k["T"], k["n"], k["x"], k["i"]
-    if type(data["E"]) is not int:
-        raise ValueError("a kline event without its time")
-    if type(t) is not int or type(close) is not int or type(n) is not int or type(x) is not bool or n < 0:
-        raise ValueError("a kline event with values of a wrong type")
-    # A candle may close early or open off the grid, before and after an outage.
-    if not t <= close < next_open(interval, t) or k["s"] != data["s"]:
-        raise ValueError("a kline event that contradicts itself")
-    o, h, low, c, v, q, tv, tq = texts
-    row = f'[{t},"{o}","{h}","{low}","{c}","{v}",{close},"{q}",{n},"{tv}","{tq}","0"]'
-    # A final event from before the close is no last word; a settling read will be.
-    return k["s"], interval, Candle(t, close, row.encode("ascii"), n, x and data["E"] > close, data["E"])
-
-
-def parse_rows(rows: Any, interval: str, encode: Any, *, made_ms: int = 0) -> list[Candle]:
-    """Read the rows of a REST answer, none of them final yet.
-
-    Shape: `rows` is the decoded JSON, `encode` a compact JSON encoder to bytes. Rows have 12
-        columns: int, 5 texts, int, text, int, 3 texts. A row may close before the next one opens, as
-        rows do before an outage, and open off the grid, as they do after one.
-    Raises: ValueError if it is anything else, or rows overlap or do not rise.
-    """
-    if not isinstance(rows, list):
-        raise ValueError("the klines are not a list")
-    candles: list[Candle] = []
-    previous = -1
-    for row in rows:
-        if not isinstance(row, list) or len(row) != 12:
-            raise ValueError("a kline row without 12 columns")
-        t, close, trades = row[0], row[6], row[8]
-        if type(t) is not int or type(close) is not int or type(trades) is not int or trades < 0:
-            raise ValueError("a kline row with values of a wrong type")
-        if not all(type(row[i]) is str for i in (1, 2, 3, 4, 5, 7, 9, 10, 11)):
-            raise ValueError("a kline row with values of a wrong type")
-        if t <= previous or not t <= close < next_open(interval, t):
-            raise ValueError("kline rows out of order or of another interval")
-        previous = close
-        candles.append(Candle(t, close, encode(row), trades, False, made_ms))
-    return candles
-
-
-def _close_of(row: bytes) -> int:
-    """Return the close time of a row of bytes, the seventh column."""
-    return int(row.split(b'"', 11)[10].strip(b","))
 
 
 class KlineSeries:
@@ -263,6 +175,8 @@ class KlineSeries:
             return False
         self._by_read.discard(candle.open_time)
         index = bisect_left(self._opens, candle.open_time)
+        if index >= len(self._opens) or self._opens[index] != candle.open_time:
+            return False  # it has been dropped with the oldest rows
         if self.closed.part(index, index + 1)[:-1] == candle.row:
             return False
         self.closed.replace(index, candle.row)
@@ -306,13 +220,18 @@ class KlineSeries:
             self.is_whole = False
         changed = False
         previous = candles[0]
+        told = {each.open_time: each for each in self._pending if each.is_final}
         for candle in candles:
             if candle is not previous and candle.open_time != previous.close_time + 1:
                 self._after_hole.add(candle.open_time)
             previous = candle
             if last is not None and candle.open_time <= last:
                 continue
-            if self._is_over(candle, made_ms):
+            if candle.open_time in told:
+                self._append(told[candle.open_time])  # its final event has the last word
+                last = candle.open_time
+                changed = True
+            elif self._is_over(candle, made_ms):
                 self._append(candle)
                 if made_ms - candle.close_time < _CORRECTABLE_MS:
                     self._note_read(candle.open_time)
@@ -393,7 +312,7 @@ class KlineSeries:
         if not open_times:
             return
         self.closed.restore(rows, open_times)
-        self._last_close = _close_of(self.closed.part(len(open_times) - 1, len(open_times)))
+        self._last_close = close_of(self.closed.part(len(open_times) - 1, len(open_times)))
         # The stream may have spoken while the file was read.
         self._pending = [c for c in self._pending if c.open_time > open_times[-1]]
         self.version += 1

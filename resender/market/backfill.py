@@ -17,8 +17,9 @@ from urllib.parse import quote
 import orjson
 
 from resender.aio import Backoff, Clock, Tasks
+from resender.core.candles import Candle, parse_rows
 from resender.core.intervals import candles_between
-from resender.core.klines import Candle, KlineSeries, parse_rows
+from resender.core.klines import KlineSeries
 from resender.core.market_request import MAX_LIMIT
 from resender.core.markets import Market
 from resender.core.server_clock import ServerClock

@@ -71,7 +71,7 @@ def kline_proof(
     if entry.doubt_ms and entry.doubt_ms > own.at_ms:
         if now_ms - entry.doubt_ms > push + _DOUBT_MS:
             return own, Unproven("stream quiet")
-    else:
+    elif entry.named_ms <= own.at_ms:
         vouched = witness.vouches_ms(own.at_ms)
         if vouched is not None and vouched > own.at_ms:
             own = Proof(vouched, "witness")
@@ -112,7 +112,7 @@ def note_traded(entry: KlineEntry, traded_ms: int, price: str) -> None:
     """The witness named a series' symbol: its stream has to have brought that, or will.
 
     An array covers the second before it. An event from within that second with the same last
-    price has told it already.
+    price has most likely told it already: no read is due at once, but nothing is vouched for.
     """
     entry.named_ms = traded_ms
     own_ms = entry.event_ms if entry.event_ms >= entry.series.read_ms else entry.series.read_ms

@@ -16,7 +16,8 @@ import orjson
 
 from resender.aio import Backoff, Clock, Tasks, end_tasks
 from resender.core.book_ticker import BookTicker
-from resender.core.klines import FINAL_AFTER_MS, KlineSeries, parse_event
+from resender.core.candles import parse_event
+from resender.core.klines import FINAL_AFTER_MS, KlineSeries
 from resender.core.markets import BY_MARKET, INTERVALS, STREAM_PATHS, Market
 from resender.core.server_clock import ServerClock
 from resender.core.stream_names import book_ticker_stream, kline_stream

@@ -149,12 +149,14 @@ class TickerWitness:
             entry
             for entry in self._entries()
             if entry.is_live
+            and not entry.is_mute
             and entry.ticker.is_valid
             and now - entry.used_mono < _WANTED_S
             and now - entry.proof_mono > self._quiet_s / 4
         ]
         if not quiet:
             return
+        quiet.sort(key=lambda entry: entry.proof_mono)  # of two only the first is read
         epochs = {entry.symbol: entry.epoch for entry in quiet}
         try:
             sent_mono, rows = await self._read(quiet)

@@ -15,6 +15,9 @@ In a test::
         assert sandbox.count("POST", "/api/v3/order") == 1   # what really arrived
         rows = sandbox.market(Market.SPOT).kline_rows("BTCUSDT", "1m", limit=5)  # the truth
 
+Everything is TLS, with certificates of an authority made for the process: `sandbox.ca_pem` is what
+a client has to trust. `SandboxConfig(tls=False)` leaves it out.
+
 Streams go wrong through `sandbox.faults` too: switches on `faults.stream(market)` (refuse,
 silent, duplicate, reorder, swallow_final, late_final_s, late_final_by_symbol, final_delay,
 next_before_final, frozen) and one-time acts (`drop_streams`, `send_raw`, `send_truncated`,
@@ -34,7 +37,8 @@ that lies ahead), `holes_1s` (no 1s candle for a second without a trade).
 Time comes from `SandboxConfig.clock_ms`; with a hand-moved clock pushes happen when the
 clock moves. Pings, ages and message rates follow the event loop's own clock.
 
-From a shell: `python -m resender.sandbox` prints the addresses and runs until Ctrl-C.
+From a shell: `python -m resender.sandbox` prints the addresses and the authority's file and runs
+until Ctrl-C.
 
 Pools for `weight`, `ban` and `weight_limits`: spot, futures (UM and CM share it),
 options, pm, sapi. Services for `ports` and `stop_listening`: api, fapi, dapi, eapi,

@@ -214,13 +214,13 @@ class Flights:
     """Answers under way by key, and those remembered.
 
     Shape: `is_whole(key, headers, body)` tells whether an answer may be remembered; for a large one
-        it is called in a thread.
+        it is called in a thread. None lets every answer be remembered.
     """
 
     def __init__(
         self,
         mono: Callable[[], float],
-        is_whole: Callable[[Key, RawHeaders, bytes], bool] = lambda key, headers, body: True,
+        is_whole: Callable[[Key, RawHeaders, bytes], bool] | None = None,
     ) -> None:
         self._mono = mono
         self._is_whole = is_whole
@@ -323,6 +323,9 @@ class Flights:
         ):
             return
         body = b"".join(flight.chunks)
+        if self._is_whole is None:
+            self._remember(flight, answer, body, True)
+            return
         if len(body) <= _CHECK_AT_ONCE_BYTES:
             self._remember(flight, answer, body, self._is_whole(flight.key, answer.headers, body))
             return

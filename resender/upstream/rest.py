@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gzip
 import logging
 import socket
 import ssl
 import traceback
+import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -359,6 +361,14 @@ class RestClient:
         if isinstance(error, aiohttp.ClientResponseError):
             return UpstreamLost(self.unknown(method, "answered with something that is not HTTP"))
         return UpstreamLost(self.unknown(method, "closed the connection before it answered"))
+
+
+def gunzip(body: bytes) -> bytes:
+    """Unpack a whole body. Raises: UpstreamLost if it is damaged."""
+    try:
+        return gzip.decompress(body)
+    except (OSError, EOFError, zlib.error):
+        raise UpstreamLost("The upstream sent a damaged compressed answer.") from None
 
 
 def note_unexpected(host: str, error: BaseException) -> None:

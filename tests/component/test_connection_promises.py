@@ -37,6 +37,8 @@ from tests.support.upstream import Peer, RawUpstream, Request, response
 pytestmark = pytest.mark.component
 
 METHODS = ("GET", "HEAD", "POST")
+# No stream of these tests leads anywhere.
+NO_STREAMS = dict.fromkeys(("stream_spot", "stream_um", "stream_cm"), "wss://127.0.0.1:9")
 # Answers that go on for as long as somebody listens.
 ENDLESS = ("/admin/api/events", "/admin/api/klines/events")
 MORE_TARGETS = (
@@ -113,7 +115,7 @@ async def site(upstream: RawUpstream, tmp_path: Path) -> AsyncIterator[Running]:
             await peer.send(response(body))
 
     upstream.answer = answer
-    config = make_config(tmp_path, upstream.url, admin_password=PASSWORD)
+    config = make_config(tmp_path, upstream.url, admin_password=PASSWORD, **NO_STREAMS)
     async with running(config) as run:
         yield run
 
@@ -159,7 +161,9 @@ async def test_connection_of_every_route_with_log_in_ends_as_announced(
 async def test_connection_of_a_stranger_ends_as_announced_on_every_route(
     upstream: RawUpstream, tmp_path: Path
 ) -> None:
-    config = make_config(tmp_path, upstream.url, whitelist="203.0.113.5", admin_whitelist="203.0.113.5")
+    config = make_config(
+        tmp_path, upstream.url, whitelist="203.0.113.5", admin_whitelist="203.0.113.5", **NO_STREAMS
+    )
     async with running(config) as run:
         walk = Walk(run.port)
         await walk.all([*all_targets(run), *ENDLESS], [SHAPES_11[0], *SHAPES_11[2:5], SHAPES_10[3]])
@@ -188,7 +192,7 @@ async def test_connection_of_a_gateway_that_stops_ends_as_announced_on_every_rou
 async def test_connection_of_the_own_admin_port_ends_as_announced_on_every_route(
     upstream: RawUpstream, tmp_path: Path
 ) -> None:
-    config = make_config(tmp_path, upstream.url, admin_password=PASSWORD, admin_port=1)
+    config = make_config(tmp_path, upstream.url, admin_password=PASSWORD, admin_port=1, **NO_STREAMS)
     async with running(config) as run:
         server = make_admin_server(run.gateway)
         sockets = bind("127.0.0.1", 0)

@@ -138,6 +138,12 @@ class Program:
         return self._stdout.read_text("utf-8")
 
     @property
+    def said(self) -> str:
+        """Standard output without the line that names the database, whose place is the test's own."""
+        lines = self.stdout.splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith("(database "))
+
+    @property
     def stderr(self) -> str:
         return self._stderr.read_text("utf-8")
 

@@ -12,6 +12,12 @@ from resender.config import Config
 from resender.store import open_repository
 
 
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what was printed, without the line that names the database."""
+    lines = capsys.readouterr().out.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("(database "))
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return Config(database_url=f"sqlite:///{tmp_path / 'store.db'}", whitelist=("10.0.0.1",))
@@ -28,15 +34,15 @@ def stream(config: Config, *words: str) -> int:
 
 def test_rules_are_added_listed_and_removed(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     assert stream(config, "add", "UM", "*usdt,BTC*", "bookticker,1m") == 0
-    assert capsys.readouterr().out == "um:*USDT,BTC*@1m,bookTicker is rule 1.\n"
+    assert said(capsys) == "um:*USDT,BTC*@1m,bookTicker is rule 1.\n"
     assert stream(config, "add", "spot", "币USDT", "1s") == 0
-    assert capsys.readouterr().out == "spot:币USDT@1s is rule 2.\n"
+    assert said(capsys) == "spot:币USDT@1s is rule 2.\n"
     assert stream(config, "list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:31].rstrip() for line in lines] == ["1  um:*USDT,BTC*@1m,bookTicker", "2  spot:币USDT@1s"]
     assert all(line.endswith(" UTC") for line in lines)
     assert stream(config, "remove", "1") == 0
-    assert capsys.readouterr().out == "Rule 1 is removed: um:*USDT,BTC*@1m,bookTicker.\n"
+    assert said(capsys) == "Rule 1 is removed: um:*USDT,BTC*@1m,bookTicker.\n"
     assert stream(config, "remove", "2") == 0
     assert stream(config, "list") == 0
     assert capsys.readouterr().out.endswith("There are no rules in the database.\n")
@@ -45,7 +51,7 @@ def test_rules_are_added_listed_and_removed(config: Config, capsys: pytest.Captu
 def test_rule_that_is_there_already_is_no_error(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     stream(config, "add", "um", "A,B", "1m")
     assert stream(config, "add", "um", "b,a", "1m") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "um:A,B@1m was a rule already (rule 1)."
+    assert said(capsys).splitlines()[-1] == "um:A,B@1m was a rule already (rule 1)."
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,12 @@ class Terminal(io.StringIO):
         return True
 
 
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what was printed, without the line that names the database."""
+    lines = capsys.readouterr().out.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("(database "))
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return Config(database_url=f"sqlite:///{tmp_path / 'store.db'}", whitelist=("10.0.0.1",))
@@ -57,7 +63,7 @@ def test_user_is_added_with_a_password_from_standard_input(
 ) -> None:
     give(monkeypatch, GOOD + "\n")
     assert user(config, "add", "Anna", "--password-stdin") == 0
-    assert capsys.readouterr().out == "Anna may log in.\n"
+    assert said(capsys) == "Anna may log in.\n"
     with open_repository(config.database) as repository:
         (row,) = repository.user_list()
     assert (row.username, row.enabled, row.must_change) == ("Anna", True, False)
@@ -88,7 +94,7 @@ def test_password_is_made_up_and_shown_where_none_is_given(
     assert user(config, "add", "anna") == 0
     told = re.fullmatch(
         r"anna may log in\.\nPassword: (\w{20})\nIt is shown only now .* first log-in\.\n",
-        capsys.readouterr().out,
+        said(capsys),
     )
     assert told
     with open_repository(config.database) as repository:
@@ -109,7 +115,7 @@ def test_new_password_ends_all_sessions_and_enables_nobody(
         repository.session_add(other.id, "c" * 64, "", "", 1)
     give(monkeypatch, GOOD)
     assert user(config, "set-password", "ANNA", "--password-stdin") == 0
-    assert capsys.readouterr().out.splitlines() == [
+    assert said(capsys).splitlines() == [
         "anna has a new password and is logged out everywhere.",
         "anna is switched off and still cannot log in.",
     ]
@@ -131,7 +137,7 @@ def test_users_are_listed(config: Config, capsys: pytest.CaptureFixture[str]) ->
         repository.user_note_login(row.id, "203.0.113.5", 1_700_000_000_000)
         repository.user_update(row.id, enabled=False)
     assert user(config, "list") == 0
-    first, second = capsys.readouterr().out.splitlines()
+    first, second = said(capsys).splitlines()
     assert re.fullmatch(r"anna  on   made .* UTC  never logged in  must change the password", first)
     assert re.fullmatch(r"ben   off  made .* UTC  logged in 2023-11-14 22:13 UTC from 203\.0\.113\.5", second)
     assert "hash" not in first + second
@@ -142,7 +148,7 @@ def test_user_is_removed_but_never_the_last_one(config: Config, capsys: pytest.C
     user(config, "add", "ben")
     capsys.readouterr()
     assert user(config, "remove", "anna") == 0
-    assert capsys.readouterr().out == "anna is removed.\n"
+    assert said(capsys) == "anna is removed.\n"
     assert user(config, "remove", "ben") == 1
     assert capsys.readouterr().err.startswith("error: ben is the last user who can log in")
     with open_repository(config.database) as repository:

@@ -24,6 +24,8 @@ TABLE = {
     "method_not_allowed": (405, -3),
     "bad_request": (400, -4),
     "too_large": (413, -5),
+    "uri_too_long": (414, -5),
+    "headers_too_large": (431, -5),
     "lost": (502, -6),
     "timeout": (504, -7),
     "busy": (503, -8),
@@ -56,7 +58,8 @@ def test_no_code_of_ours_makes_a_client_library_repeat_the_call() -> None:
 
 def test_every_row_has_its_error_and_every_error_its_row() -> None:
     names = {kind.name for kind in KINDS if kind is not EgressExhausted}
-    assert sorted(names | NOTHING_SENT) == sorted(TABLE)
+    # The last words of a connection whose request cannot be read are no exceptions.
+    assert sorted(names | NOTHING_SENT | {"uri_too_long", "headers_too_large"}) == sorted(TABLE)
     assert EgressExhausted("x", 1).name == "no_weight"
     assert EgressExhausted("x", 1, is_ban=True).name == "banned"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from resender.core.klines import Candle, KlineSeries
+from resender.core.candles import Candle
+from resender.core.klines import KlineSeries
 from resender.core.markets import Market
 from resender.web.admin.series import newest_rows, rows_from
 from tests.component.admin_live.live_support import log_in

@@ -16,7 +16,10 @@ from tests.support.client import Reply, call
 from tests.support.running import make_config, running
 from tests.support.upstream import Request, response
 
-pytestmark = pytest.mark.component
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.asyncio(loop_factories=["uvloop"]),  # the one the program runs on
+]
 
 METHODS = ("GET", "POST", "DELETE")
 BODY = b'{"a":"' + b"0123456789" * 3000 + b'"}'
@@ -170,7 +173,6 @@ async def test_kept_line_that_ends_under_a_call_loses_an_order_and_repeats_a_rea
         assert run.gateway.in_flight == 0
 
 
-@pytest.mark.asyncio(loop_factories=["uvloop"])
 @pytest.mark.parametrize("end", End, ids=str)
 async def test_forty_kept_lines_that_end_at_once_cost_no_read_and_are_replaced(
     server: LineServer, tmp_path: Path, end: End

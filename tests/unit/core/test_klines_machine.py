@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from resender.core.candles import Candle, parse_rows
 from resender.core.intervals import next_open
-from resender.core.klines import Candle, KlineSeries, parse_rows
+from resender.core.klines import KlineSeries
 
 INTERVAL = "1m"
 STEP_MS = 60_000

@@ -9,7 +9,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resender.core.klines import Candle, KlineSeries, Span
+from resender.core.candles import Candle
+from resender.core.klines import KlineSeries, Span
 from resender.market.packing import Bodies, Packer
 
 STEP = 60_000

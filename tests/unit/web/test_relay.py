@@ -18,9 +18,12 @@ PLAIN: Pairs = [("x-mbx-used-weight-1m", "7"), ("Content-Length", "2")]
 class Connection:
     """Remembers what is written."""
 
-    def __init__(self) -> None:
+    keep_alive = "timeout=9"
+
+    def __init__(self, is_kept: bool = True) -> None:
         self.written = b""
         self.is_finished = False
+        self.is_kept = is_kept
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -30,10 +33,10 @@ class Connection:
 
 
 def write(pairs: Pairs, *, reason: str = "OK", is_end: bool = True, **client: Any) -> tuple[bool, Connection]:
-    connection = Connection()
+    connection = Connection(client.get("is_kept", True))
     relay = AnswerRelay(cast(Any, None), cast(Any, connection))
     relay.version = client.get("version", "HTTP/1.1")
-    relay.headers = HTTPHeaders(client.get("headers", {}))
+    relay.headers = HTTPHeaders()
     relay.is_gone = client.get("is_gone", False)
     response = cast(Any, SimpleNamespace(status=200, reason=reason, at_end=lambda: is_end))
     return relay._write_whole(response, WireHeaders(list(pairs)), b"{}"), connection
@@ -42,7 +45,9 @@ def write(pairs: Pairs, *, reason: str = "OK", is_end: bool = True, **client: An
 def test_whole_answer_is_written_as_it_came() -> None:
     is_written, connection = write(PLAIN)
     assert is_written
-    assert connection.written == b"HTTP/1.1 200 OK\r\nx-mbx-used-weight-1m: 7\r\nContent-Length: 2\r\n\r\n{}"
+    assert connection.written == (
+        b"HTTP/1.1 200 OK\r\nx-mbx-used-weight-1m: 7\r\nContent-Length: 2\r\nKeep-Alive: timeout=9\r\n\r\n{}"
+    )
     assert connection.is_finished
 
 
@@ -62,7 +67,7 @@ def test_line_breaks_and_nul_in_a_header_are_never_written_past_tornado(evil: st
         {"is_end": False},
         {"reason": "höchst"},
         {"version": "HTTP/1.0"},
-        {"headers": {"Connection": "close"}},
+        {"is_kept": False},
         {"is_gone": True},
     ],
 )

@@ -14,6 +14,8 @@ from pathlib import Path
 from resender.errors import StartError
 
 LOCK_NAME = "gateway.lock"
+# Words of the command line that do not serve the data folder.
+_OTHER_COMMANDS = frozenset({b"demo", b"whitelist", b"doctor", b"log", b"user", b"stream"})
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from datetime import datetime, timezone
-from typing import Any
 
 import orjson
 
@@ -51,7 +50,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, timezone.utc)
-        row: dict[str, Any] = {
+        row = {
             "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
@@ -59,7 +58,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             row["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(row, default=str).decode("utf-8", "replace")
+        try:
+            return orjson.dumps(row).decode()
+        except TypeError:  # half a character of a file name
+            safe = {name: text.encode("utf-8", "backslashreplace").decode() for name, text in row.items()}
+            return orjson.dumps(safe).decode()
 
 
 def set_up_logging(level: str, form: str = "TEXT") -> None:

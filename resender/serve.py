@@ -23,7 +23,7 @@ from resender.config import Config
 from resender.errors import StartError
 from resender.gateway import Gateway
 from resender.lock import data_dir_lock
-from resender.systemd import keep_informed, notify, status_line
+from resender.systemd import is_listening, keep_informed, notify, status_line
 from resender.web.application import make_admin_server, make_server
 
 logger = logging.getLogger("resender")
@@ -149,7 +149,7 @@ async def serve(
         def status() -> str:
             return f"serving on {config.host} port {port}; {gateway.in_words()}"
 
-        if notify("READY=1", status_line(status())):
+        if is_listening():
             gateway.tasks.spawn(keep_informed(status), name="systemd-inform")
         await stop.wait()
         notify("STOPPING=1", status_line("finishing the calls in flight"))

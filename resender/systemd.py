@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 _MAX_STATUS_CHARS = 200
 _STATUS_EVERY_S = 10.0
+_AGAIN_S = 0.5
 
 
 def notify(*lines: str) -> bool:
@@ -44,9 +45,21 @@ def status_line(text: str) -> str:
     return f"STATUS={' '.join(text.split())[:_MAX_STATUS_CHARS]}"
 
 
+def is_listening() -> bool:
+    """Tell whether the program was started by something that wants to hear of it."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 async def keep_informed(status: Callable[[], str]) -> None:
-    """Feed the watchdog from the event loop and keep the status in words current, until cancelled."""
+    """Say READY, then feed the watchdog and keep the status in words current, until cancelled.
+
+    What could not be said, because systemd is busy or starts anew, is said again soon.
+    """
     limit_s = watchdog_s()
     every_s = min(_STATUS_EVERY_S, limit_s / 3) if limit_s else _STATUS_EVERY_S
-    while notify("WATCHDOG=1", status_line(status())):
-        await asyncio.sleep(every_s)
+    is_ready = False
+    while is_listening():
+        words = ["WATCHDOG=1", status_line(status())]
+        was_heard = notify(*(words if is_ready else ["READY=1", *words]))
+        is_ready |= was_heard
+        await asyncio.sleep(every_s if was_heard else min(_AGAIN_S, every_s / 4))

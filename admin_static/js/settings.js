@@ -58,6 +58,13 @@ $('#filter').addEventListener('submit', (event) => event.preventDefault());
 
 /* ---- doctor ---- */
 
+/** What the program says about causes, and the end of the key with the same in the reader's language. */
+const CAUSES = [
+  [/streams do not/, 'streams'], [/connection .* was refused/, 'refused'], [/certificate has expired/, 'cert_expired'],
+  [/certificate is for another name/, 'cert_name'], [/certificate is self-signed/, 'cert_self'],
+  [/certificate is signed by/, 'cert_authority'], [/certificate/, 'cert'],
+];
+
 /** What was found, in the reader's language: [tone, text]. */
 function judge(one) {
   if (lang === 'en') return [one.ok ? (/clock/.test(one.verdict) ? 'warn' : 'ok') : 'bad', one.verdict === 'ok' ? t('settings.doc.ok') : one.verdict.charAt(0).toUpperCase() + one.verdict.slice(1)];
@@ -65,6 +72,8 @@ function judge(one) {
   const known = { 451: 'region', 418: 'banned', 429: 'limited', 403: 'firewall' }[one.status];
   if (known) return ['bad', t(`settings.doc.${known}`)];
   if (one.status && one.status !== 200) return ['bad', t('settings.doc.http', { status: String(one.status) })];
+  const cause = CAUSES.find(([word]) => word.test(one.verdict));
+  if (cause) return ['bad', t(`settings.doc.${cause[1]}`)];
   if (one.dns_ms === null && /resolve/.test(one.verdict)) return ['bad', t('settings.doc.dns')];
   if (one.tcp_ms === null && /TCP/.test(one.verdict)) return ['bad', t('settings.doc.tcp')];
   if (one.tls_ms === null && /TLS/.test(one.verdict)) return ['bad', t('settings.doc.tls')];
@@ -80,7 +89,7 @@ function line(one) {
     el('div', {}, el('strong', {}, marketName(one.market)), one.egress && one.egress !== 'default' && ` · ${one.egress}`, ' ', el('span', { class: 'soft small mono' }, one.url)),
     el('div', { class: `${tone}-text` }, text),
     lang !== 'en' && tone !== 'ok' && el('div', { class: 'soft small', lang: 'en' }, one.verdict),
-    el('div', { class: 'timings' }, ms('dns_ms'), ms('tcp_ms'), ms('tls_ms'), ms('ping_ms'),
+    el('div', { class: 'timings' }, ms('dns_ms'), ms('tcp_ms'), ms('tls_ms'), ms('ping_ms'), ms('stream_ms'),
       skew !== null && skew !== undefined && timing(t('settings.doc.skew'), t('live.ms', { n: `${Math.round(skew) > 0 ? '+' : ''}${number(Math.round(skew))}` })),
       one.used_weight && timing(t('settings.doc.weight'), one.used_weight))));
 }

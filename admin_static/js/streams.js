@@ -7,7 +7,7 @@ import { CandleChart } from './candles.js';
 const INTERVALS = ['1s', '1m', '3m', '5m', '15m', '30m', '1h', '2h', '4h', '6h', '8h', '12h', '1d', '3d', '1w', '1M'];
 const LENGTH_S = { s: 1, m: 60, h: 3600, d: 86400, w: 604800, M: 31 * 86400 };
 const TICKER = 'bookTicker';
-const STATE_TONES = { live: 'ok', filling: 'info', syncing: 'warn', connecting: '' };
+const STATE_TONES = { live: 'ok', filling: 'info', syncing: 'warn', connecting: '', mute: 'warn' };
 const PAGE = 50;
 const PAGE_MAX = 1000;
 const ROWS = 500;

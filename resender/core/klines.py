@@ -221,24 +221,27 @@ class KlineSeries:
         changed = False
         previous = candles[0]
         told = {each.open_time: each for each in self._pending if each.is_final}
+        is_open = False
         for candle in candles:
             if candle is not previous and candle.open_time != previous.close_time + 1:
                 self._after_hole.add(candle.open_time)
             previous = candle
             if last is not None and candle.open_time <= last:
                 continue
-            if candle.open_time in told:
+            if candle.open_time in told and not is_open:
                 self._append(told[candle.open_time])  # its final event has the last word
                 last = candle.open_time
                 changed = True
-            elif self._is_over(candle, made_ms):
+            elif self._is_over(candle, made_ms) and not is_open:
                 self._append(candle)
                 if made_ms - candle.close_time < _CORRECTABLE_MS:
                     self._note_read(candle.open_time)
                 last = candle.open_time
                 changed = True
-            elif epoch == self.epoch:
-                changed |= self._merge(candle)
+            else:
+                is_open = True  # what comes after it stays behind it
+                if epoch == self.epoch:
+                    changed |= self._merge(candle)
         if changed and self._opens:
             self._pending = [c for c in self._pending if c.open_time > self._opens[-1]]
         if self._opens and candles[0].open_time < self._opens[0]:
@@ -379,6 +382,9 @@ class KlineSeries:
         last = self._opens[-1] if self._opens else None
         if pending:
             expected = self._last_close + 1 if last is not None else pending[0].open_time
+            if last is None and self.read_ms < expected:
+                # The first one heard of need not be the first there is.
+                return Need("gap", can_settle=True, may_come=True)
             for candle in pending:
                 if candle.open_time != expected and candle.open_time not in self._after_hole:
                     return Need("gap", can_settle=True, may_come=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from tornado.web import Application
 
 from resender.serve import bind
 from resender.web.application import make_admin_app, make_admin_server, make_app
+from resender.web.connection import IDLE_GRACE_S
 from tests.support.admin import PASSWORD, Browser
 from tests.support.client import Reply, build, parse
 from tests.support.kept import (
@@ -239,3 +241,30 @@ async def test_endless_answer_to_a_log_in_promises_no_connection_it_cannot_keep(
         is_chunked = head.header("transfer-encoding") == "chunked"
         assert is_chunked is (shape.version == "1.1"), shape
         assert is_announced_kept(head, shape.version) is is_chunked, shape
+
+
+async def test_idle_connection_is_kept_for_longer_than_announced(
+    upstream: RawUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("application", "connection"):
+        monkeypatch.setattr(f"resender.web.{module}.IDLE_GRACE_S", 0.6)
+    async with running(make_config(tmp_path, upstream.url, client_idle_s=1, **NO_STREAMS)) as run:
+        async with kept(run.port) as one:
+            for target in ("/api/v3/order", "/healthz", "/nothing", "/admin/api/me"):
+                await one.send(build("GET", target, close=False))
+                reply = await one.answer()
+                assert reply.header("keep-alive") == "timeout=1"
+            # A request that sets out at the last moment of what was announced still arrives.
+            assert not await one.ended(1.05)
+            await one.send(build("POST", "/api/v3/order", close=False))
+            assert (await one.answer("POST")).status == 200
+            begun = time.monotonic()
+            assert await one.ended()
+            assert time.monotonic() - begun > 1.0
+
+
+async def test_announced_time_is_the_setting_and_the_real_one_is_seconds_longer(gateway: Running) -> None:
+    reply = await Walk(gateway.port).check("GET", "/api/v3/time", Shape())
+    assert reply is not None
+    assert reply.header("keep-alive") == f"timeout={gateway.gateway.config.client_idle_s:g}"
+    assert IDLE_GRACE_S >= 5

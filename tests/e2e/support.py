@@ -127,11 +127,15 @@ class Program:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "run.py"), *arguments],
                 cwd=folder,
-                env=environment(settings) | {"SSL_CERT_FILE": ca_file()},
+                env=environment(settings) | {"SSL_CERT_FILE": ca_file()} | self.variables(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
             )
+
+    def variables(self) -> dict[str, str]:
+        """Return further variables of the environment; the file of standard error is there already."""
+        return {}
 
     @property
     def stdout(self) -> str:

@@ -89,7 +89,7 @@ def test_settings_table_explains_every_setting_once(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*READMES, *sorted(p.relative_to(ROOT) for p in ROOT.glob("deploy/*"))], ids=str
+    "path", [*READMES, *sorted(p.relative_to(ROOT) for p in ROOT.glob("deploy/**/*") if p.is_file())], ids=str
 )
 def test_every_environment_name_is_a_setting(path: str | Path) -> None:
     told = set(re.findall(rf"{ENVIRONMENT_PREFIX}([A-Z][A-Z_]+)", read(str(path))))
@@ -412,7 +412,8 @@ def test_both_readmes_link_each_other_and_every_section(name: str) -> None:
 
 def test_changelog_names_the_current_version_first() -> None:
     versions = [title for level, title in headings("CHANGELOG.md") if level == 2]
-    assert versions[0].split()[0] == __version__
+    assert next(title for title in versions if title != "Unreleased").split()[0] == __version__
+    assert "Unreleased" not in versions[1:]
 
 
 # --- deployment --------------------------------------------------------------------------------

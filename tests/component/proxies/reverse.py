@@ -221,7 +221,7 @@ async def reverse_proxy(kind: str, folder: Path, gateway_port: int) -> AsyncIter
         command = [program, "run", "--config", str(path), "--adapter", "caddyfile"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_DATA_HOME": str(folder / "data")}
     with (folder / "output.log").open("wb") as output:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220  starting takes no time
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     proxy = ReverseProxy(kind, port, folder, process)

@@ -26,7 +26,7 @@ pytestmark = [
 
 KINDS = ["address", "http", "socks5 login", "resender"]
 # How long somebody silent is waited for.
-SHORT_S = 0.6
+SHORT_S = 0.8
 MIXED = ("GET", "POST", "DELETE", "PUT")
 
 

@@ -206,6 +206,26 @@ def test_final_event_that_waits_behind_a_gap_outranks_the_read() -> None:
     assert held(series)[after] == 7
 
 
+def test_final_event_does_not_overtake_an_older_candle_that_is_not_over() -> None:
+    series = KlineSeries("1m", 60)
+    series.apply_event(event(T0, 7, final=True))
+    read(series, T0 - 3, make_row(T0 - MINUTE, 5), make_row(T0, 3))
+    assert reason(series, T0 + MINUTE + 100) == "not settled"
+    read(series, T0 + 3 * MINUTE, make_row(T0 - MINUTE, 6), make_row(T0, 7), make_row(T0 + MINUTE, 2))
+    assert held(series) == {T0 - MINUTE: 6, T0: 7, T0 + MINUTE: 2}
+
+
+def test_first_candle_heard_of_needs_a_read() -> None:
+    series = KlineSeries("1m", 60)
+    read(series, T0 + 500, is_whole=True)
+    # The stream was mute while the symbol was traded first, and works again.
+    series.apply_event(event(T0 + MINUTE, 1))
+    assert reason(series, T0 + MINUTE + 59_500) == "gap"
+    read(series, T0 + 2 * MINUTE, make_row(T0, 4), make_row(T0 + MINUTE, 1), is_whole=True)
+    series.settle_quiet(0, LATER)
+    assert held(series) == {T0: 4, T0 + MINUTE: 1}
+
+
 def seconds(*numbers: int, trades: int = 5) -> list[list[Any]]:
     return [make_row(T0 + 1000 * n, trades, interval="1s") for n in numbers]
 

@@ -1,0 +1,120 @@
+"""What the tests of the cache's truth share: watches that note ages, what the gateway tells of itself, counters."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from resender.core.markets import Market
+from resender.market import freshness
+from tests.component.cache_support import Bench, Timed, Watch
+from tests.support.client import call
+
+MINUTE_MS = 60_000
+# The tests do not wait as long for a silent stream as the program does.
+MUTE_MS = 2500
+
+
+def conclude_mutes_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a stream that is silent on what REST knows be mute after 2.5 s, on every market."""
+    monkeypatch.setattr(freshness, "_MUTE_MS", dict.fromkeys(freshness._MUTE_MS, MUTE_MS))
+
+
+@dataclass
+class AgedWatch(Watch):
+    """A watch that keeps when which age was told of each target."""
+
+    ages: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+
+    def klines(self, market: Market, symbol: str, interval: str, limit: int = 5) -> str:
+        return self._noting(super().klines(market, symbol, interval, limit))
+
+    def ticker(self, market: Market, symbol: str) -> str:
+        return self._noting(super().ticker(market, symbol))
+
+    def _noting(self, target: str) -> str:
+        _, judge = self._jobs.pop()
+        ages = self.ages.setdefault(target, [])
+
+        def noted(timed: Timed) -> str | None:
+            ages.append((time.monotonic(), timed.age_ms))
+            return judge(timed)
+
+        self._jobs.append((target, noted))
+        return target
+
+    def oldest_ms(self, target: str, since: float = 0.0) -> int:
+        """Return the greatest age told of a target."""
+        return max((age for when, age in self.ages[target] if when >= since), default=0)
+
+    def hits_of(self, target: str, since: float = 0.0, until: float = float("inf")) -> int:
+        return sum(since <= when < until for when, _ in self.ages[target])
+
+
+def age_fell_without_a_proof(ages: list[tuple[float, int]], since: float, slack_ms: int = 120) -> str | None:
+    """Tell where an age grew less than time passed; None if it never did after `since`."""
+    known = [(when, age) for when, age in ages if when >= since]
+    for (before, younger), (after, older) in zip(known, known[1:], strict=False):
+        passed_ms = (after - before) * 1000
+        if older < younger + passed_ms - slack_ms:
+            return f"age {older} ms, {passed_ms:.0f} ms after an age of {younger} ms"
+    return None
+
+
+async def status_of(one: Bench) -> dict[tuple[Market, str, str], dict[str, Any]]:
+    """Return what `/local/status` tells of each series."""
+    body = orjson.loads((await one.get("/local/status")).body)
+    return {(Market(each["market"]), each["symbol"], each["interval"]): each for each in body["series"]}
+
+
+async def metric(one: Bench, name: str, market: Market) -> float:
+    """Return one number of `/metrics`."""
+    reply = await call(one.run.port, "GET", "/metrics")
+    wanted = f'{name}{{market="{market.value}"}} '
+    (line,) = [line for line in reply.body.decode().splitlines() if line.startswith(wanted)]
+    return float(line.removeprefix(wanted))
+
+
+class Subscriptions:
+    """Counts the stream names that were subscribed on an exchange, and its handshakes, from now on."""
+
+    def __init__(self, one: Bench) -> None:
+        self._one = one
+        self.names: dict[Market, Counter[str]] = {}
+        self._accepted = dict(one.sandbox.stream_accepted)
+        for market, hub in one.sandbox._hubs.items():
+            self.names[market] = Counter()
+            hub._subscribe = self._counting(hub._subscribe, self.names[market])  # type: ignore[method-assign]
+
+    @staticmethod
+    def _counting(subscribe: Callable[..., bool], names: Counter[str]) -> Callable[..., bool]:
+        def counted(connection: Any, wanted: list[str]) -> bool:
+            names.update(wanted)
+            return subscribe(connection, wanted)
+
+        return counted
+
+    def handshakes(self, market: Market) -> int:
+        return self._one.sandbox.stream_accepted[market.value] - self._accepted[market.value]
+
+
+def entries(one: Bench, market: Market) -> dict[tuple[str, str], Any]:
+    """Return what is kept of a market by symbol and interval or "bookTicker"."""
+    return {(entry.symbol, entry.key[2]): entry for entry in one.cache.lines[market].entries()}
+
+
+def next_close(one: Bench) -> int:
+    return (one.clock() // MINUTE_MS + 1) * MINUTE_MS
+
+
+async def until_ms(one: Bench, moment_ms: int) -> None:
+    """Wait until the exchange's clock shows a time."""
+    while (left_ms := moment_ms - one.clock()) > 0:
+        await asyncio.sleep(max(0.001, left_ms / 1000))

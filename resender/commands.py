@@ -18,7 +18,7 @@ from resender.config import SETTINGS, Config, load_config, read_settings_file
 from resender.core.access import normalise_address
 from resender.core.redact import redact
 from resender.errors import ConfigError, ResenderError, StartError, StoreUnfit
-from resender.log import set_up_logging
+from resender.log import is_journal, set_up_logging
 
 EXIT_FAILED = 1
 # Starting again would not help: a setting is wrong, a port taken, the database newer.
@@ -44,7 +44,8 @@ def main(argv: list[str]) -> int:
 
 
 def _fail(error: Exception, code: int) -> int:
-    print(f"error: {redact(str(error))}", file=sys.stderr)
+    # In the journal it is an error like those of the log.
+    print(f"{'<3>' if is_journal() else ''}error: {redact(str(error))}", file=sys.stderr)
     return code
 
 

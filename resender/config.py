@@ -45,6 +45,16 @@ def _choice(*words: str) -> Parser:
     return parse
 
 
+def _word(*words: str) -> Parser:
+    def parse(value: Any) -> str:
+        text = _text(value).lower()
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
 def _integer(low: int, high: int) -> Parser:
     def parse(value: Any) -> int:
         if isinstance(value, (bool, float)):
@@ -341,7 +351,7 @@ class Config:
         300.0, _seconds(1, 86400), "How often closed candles are saved for a warm restart."
     )
     log_format: str = setting(
-        "TEXT", _choice("TEXT", "JSON"), "Form of the process log: text, or json with one object a line."
+        "text", _word("text", "json"), "Form of the process log: text, or json with one object a line."
     )
     log_level: str = setting(
         "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Detail of the process log on standard error."
@@ -367,6 +377,11 @@ class Config:
     def database(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{self.data_path / 'resender.db'}"
+
+    @property
+    def is_data_dir_needed(self) -> bool:
+        """Whether the database lies in DATA_DIR."""
+        return not self.database_url
 
     @property
     def ways_out(self) -> tuple[EgressSpec, ...]:

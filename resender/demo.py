@@ -25,8 +25,29 @@ async def demo(config: Config) -> int:
     Its data lies in a folder of its own below DATA_DIR, whatever DATABASE_URL says: the demo's open
     loopback must not end up in the whitelist of a real gateway.
     """
-    config = dataclasses.replace(config, data_dir=str(config.data_path / "demo"), database_url="")
-    config.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = dataclasses.replace(
+        config,
+        data_dir=str(config.data_path / "demo"),
+        # What a service on this machine has set for the real exchange is not meant here.
+        database_url="",
+        egress=(),
+        egress_pins=(),
+        admin_password="",
+    )
+    async with Sandbox(SandboxConfig()) as sandbox:
+        urls = {name.lower(): url for name, url in sandbox.urls.items()}
+        config = dataclasses.replace(config, **urls)  # type: ignore[arg-type]
+        context = make_context(cadata=sandbox.ca_pem.decode("ascii"))
+        return await serve(
+            config,
+            announce=lambda url: _announce(url, sandbox.urls),
+            ssl_context=context,
+            prepare=lambda: _prepare(config),
+        )
+
+
+def _prepare(config: Config) -> None:
+    """Let this machine in, and whoever knows the new password."""
     with open_repository(config.database) as repository:
         repository.whitelist_seed(config.whitelist)
         for address in LOOPBACK:
@@ -35,11 +56,6 @@ async def demo(config: Config) -> int:
             except DuplicateEntry as duplicate:
                 repository.whitelist_update(duplicate.entry.id, enabled=True)
         _renew_password(repository)
-    async with Sandbox(SandboxConfig()) as sandbox:
-        urls = {name.lower(): url for name, url in sandbox.urls.items()}
-        config = dataclasses.replace(config, **urls)  # type: ignore[arg-type]
-        context = make_context(cadata=sandbox.ca_pem.decode("ascii"))
-        return await serve(config, announce=lambda url: _announce(url, sandbox.urls), ssl_context=context)
 
 
 def _renew_password(repository: Repository) -> None:

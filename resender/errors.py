@@ -6,6 +6,7 @@ It holds no state.
     ResenderError
     ├── ConfigError            a setting is wrong: the program exits with 2
     ├── StartError             the program cannot start and will not by itself: it exits with 2
+    ├── StartLater             the program cannot start yet: it exits with 1
     ├── StoreError             the database cannot be used: exit with 1 at start, a metric while running
     │   └── StoreUnfit         it is not this program's, or newer: it exits with 2
     └── AnswerError            becomes one of our own answers, see ANSWERS
@@ -44,6 +45,10 @@ class ConfigError(ResenderError):
 
 class StartError(ResenderError):
     """The program cannot start for a reason outside its settings, such as a port in use."""
+
+
+class StartLater(ResenderError):
+    """The program cannot start now, but may later: an address that is not up yet."""
 
 
 class StoreError(ResenderError):

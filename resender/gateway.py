@@ -133,7 +133,7 @@ class Gateway:
         self.refused = RecentRefused()
         # Calls that came to nothing, one line a minute and kind; strangers, for fail2ban.
         self._failures = Seldom(logger, _FAILURE_LOG_EVERY_S)
-        self.strangers = Seldom(logging.getLogger("resender.access"), 1.0, at_once=20)
+        self._strangers = Seldom(logging.getLogger("resender.access"), 1.0, at_once=20)
         # The last answer of each market: kind, HTTP status, epoch milliseconds.
         self.upstream_state: dict[Market, tuple[str, int | None, int]] = {}
         self._saving: asyncio.Task[None] | None = None
@@ -203,6 +203,10 @@ class Gateway:
                 "the whitelist is empty: nobody may call. Add an address with `%s whitelist add ADDRESS`",
                 command,
             )
+
+    def note_stranger(self, ip: str, text: str) -> None:
+        """Leave a line about a refused address in the log; programs such as fail2ban read it."""
+        self._strangers.say(logging.WARNING, f"{ip} {text[:6]}", self.clock.mono(), text)
 
     def in_words(self) -> str:
         """Say in a few words how the gateway is doing."""

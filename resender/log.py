@@ -65,13 +65,13 @@ class JsonFormatter(logging.Formatter):
             return orjson.dumps(safe).decode()
 
 
-def set_up_logging(level: str, form: str = "TEXT") -> None:
+def set_up_logging(level: str, form: str = "text") -> None:
     """Send the log to standard error.
 
-    Shape: `form` is TEXT or JSON; text has no time and has priorities where the journal reads it.
+    Shape: `form` is text or json; text has no time and has priorities where the journal reads it.
     """
     handler = logging.StreamHandler(sys.stderr)
-    if form == "JSON":
+    if form == "json":
         handler.setFormatter(JsonFormatter())
     elif is_journal():
         handler.setFormatter(JournalFormatter())

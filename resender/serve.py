@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import logging
 import signal
 import socket
@@ -20,7 +21,7 @@ from tornado.netutil import bind_sockets
 
 from resender import __version__
 from resender.config import Config
-from resender.errors import StartError
+from resender.errors import StartError, StartLater
 from resender.gateway import Gateway
 from resender.lock import data_dir_lock
 from resender.systemd import is_listening, keep_informed, notify, status_line
@@ -29,6 +30,9 @@ from resender.web.application import make_admin_server, make_server
 logger = logging.getLogger("resender")
 
 _BACKLOG = 2048
+_FINISHING = "finishing the calls in flight"
+# Wrong for good, unless somebody changes something.
+_NEVER_BINDS = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
 def run_loop(coro: Coroutine[Any, Any, int]) -> int:
@@ -67,13 +71,14 @@ def tune_allocator() -> None:
 def bind(host: str, port: int) -> list[socket.socket]:
     """Bind the listening sockets; "::" means IPv6 and IPv4.
 
-    Raises: StartError in one line if the address cannot be used.
+    Raises: StartError in one line if the address cannot be used, StartLater if it may be some day.
     """
     try:
         return bind_sockets(port, None if host == "::" else host, backlog=_BACKLOG)
     except (OSError, UnicodeError) as error:
         text = getattr(error, "strerror", None) or str(error)
-        raise StartError(f"cannot listen on {host} port {port}: {text}") from None
+        kind = StartError if getattr(error, "errno", None) in _NEVER_BINDS else StartLater
+        raise kind(f"cannot listen on {host} port {port}: {text}") from None
 
 
 def bind_admin(config: Config) -> list[socket.socket]:
@@ -107,17 +112,20 @@ async def serve(
     *,
     announce: Callable[[str], None] | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> int:
     """Serve until a signal comes, then finish the calls in flight; return the exit code.
 
-    Shape: `ssl_context` is for the upstreams; without it the system's authorities are trusted.
+    Shape: `prepare` is called once the data folder is this process' own; `ssl_context` is for the upstreams; without it the system's authorities are trusted.
     Raises: StartError or StoreError, one line each, if the start fails.
     """
     raise_file_limit()
     tune_allocator()
     stop = stop_on_signal()
     async with AsyncExitStack() as stack:
-        stack.enter_context(data_dir_lock(config.data_path))
+        stack.enter_context(data_dir_lock(config.data_path, is_needed=config.is_data_dir_needed))
+        if prepare is not None:
+            prepare()
         sockets = bind(config.host, config.port)
         for listening in sockets:
             stack.callback(listening.close)
@@ -147,12 +155,18 @@ async def serve(
             announce(local_url(config.host, port))
 
         def status() -> str:
+            if stop.is_set():
+                return _FINISHING
             return f"serving on {config.host} port {port}; {gateway.in_words()}"
 
         if is_listening():
             gateway.tasks.spawn(keep_informed(status), name="systemd-inform")
         await stop.wait()
-        notify("STOPPING=1", status_line("finishing the calls in flight"))
+        # From now on every answer says that its connection ends, as it will.
+        for each in (server, admin_server):
+            if each is not None:
+                each.conn_params.no_keep_alive = True
+        notify("STOPPING=1", status_line(_FINISHING))
         server.stop()
         if admin_server is not None:
             admin_server.stop()

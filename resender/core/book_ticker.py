@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from resender.core.markets import Market
@@ -26,7 +27,16 @@ def same_quote(held: bytes, row: dict[str, Any]) -> bool:
     Times and ids are left out: REST's may belong to a deeper level of the book.
     """
     known = json.loads(held)
-    return all(known[name] == row.get(name) for name in _QUOTE)
+    return all(_same_number(known[name], row.get(name)) for name in _QUOTE)
+
+
+def _same_number(one: str, other: Any) -> bool:
+    if one == other:
+        return True
+    try:
+        return Decimal(one) == Decimal(other)
+    except (InvalidOperation, TypeError, ValueError):
+        return False
 
 
 class BookTicker:

@@ -30,6 +30,8 @@ _UP: dict[str, str] = {
     "x-mbx-time-unit": "X-MBX-TIME-UNIT",
     "x-mbx-sbe": "X-MBX-SBE",
 }
+# They only describe the client.
+_DESCRIPTIVE = frozenset({"user-agent", "accept", "accept-language", "accept-encoding"})
 _UP_PREFIXES = ("x-mbx-", "x-sapi-")
 
 _DOWN_DROPPED = frozenset(
@@ -97,6 +99,8 @@ def _as_sent(name: str, value: str) -> str:
     try:
         return value.encode("latin-1").decode("utf-8")
     except UnicodeError:
+        if name.lower() in _DESCRIPTIVE:
+            return value.encode("ascii", "ignore").decode()  # no call fails for the name of its client
         raise BadRequest(f"The header {name[:50]} holds bytes that are not UTF-8.") from None
 
 

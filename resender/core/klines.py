@@ -155,6 +155,15 @@ class KlineSeries:
             self._pending.clear()
             self.version += 1
 
+    def is_current(self, candle: Candle) -> bool:
+        """Tell whether an event shows at least what is held of the newest candle."""
+        if not self._pending:
+            return not self._opens or candle.open_time > self._opens[-1]
+        newest = self._pending[-1]
+        if candle.open_time == newest.open_time:
+            return candle.trades >= newest.trades
+        return candle.open_time > newest.open_time
+
     def apply_event(self, candle: Candle) -> bool:
         """Take a stream event; return whether it changed anything.
 
@@ -171,9 +180,15 @@ class KlineSeries:
 
     def _correct(self, candle: Candle) -> bool:
         """Take a final event of a row that only a read has settled; return whether the row was wrong."""
+        was_wrong = self._replace(candle)
+        if self._by_read is not None:
+            self._by_read.discard(candle.open_time)
+        return was_wrong
+
+    def _replace(self, candle: Candle) -> bool:
+        """Put a later word in the place of a row that a read has settled; return whether it differs."""
         if self._by_read is None or candle.open_time not in self._by_read:
             return False
-        self._by_read.discard(candle.open_time)
         index = bisect_left(self._opens, candle.open_time)
         if index >= len(self._opens) or self._opens[index] != candle.open_time:
             return False  # it has been dropped with the oldest rows
@@ -227,6 +242,8 @@ class KlineSeries:
                 self._after_hole.add(candle.open_time)
             previous = candle
             if last is not None and candle.open_time <= last:
+                if self._by_read and self._is_over(candle, made_ms):
+                    changed |= self._replace(candle)
                 continue
             if candle.open_time in told and not is_open:
                 self._append(told[candle.open_time])  # its final event has the last word
@@ -263,14 +280,17 @@ class KlineSeries:
         Units: no trade happened between `since_ms` and `until_ms`, by a witness of the exchange; a
             state seen after `since_ms` is then the last word on a candle that closed before `until_ms`.
         """
-        changed = False
-        for index, candle in enumerate(self._pending):
-            if not candle.is_final and candle.seen_ms >= since_ms and candle.close_time <= until_ms:
-                self._pending[index] = replace(candle, is_final=True)
+        pending = self._pending
+        while pending:
+            candle = pending[0]
+            if not candle.is_final and not (candle.seen_ms >= since_ms and candle.close_time <= until_ms):
+                return
+            if not self._follows(candle) or (not self._opens and not self.is_synced):
+                return  # only what joins is settled: a final event must find the others still open
+            if not candle.is_final:
                 self._note_read(candle.open_time)
-                changed = True
-        if changed:
-            self._promote()
+            self._append(candle)
+            del pending[0]
 
     def _note_read(self, open_time: int) -> None:
         if self._by_read is None:
@@ -290,7 +310,8 @@ class KlineSeries:
             index = bisect_left(self._opens, candle.open_time)
             if index < len(self._opens) and self._opens[index] == candle.open_time:
                 row = self.closed_part(Span(index, index + 1, ()))[:-1]
-                if self._is_over(candle, made_ms) and row != candle.row:
+                is_provisional = self._by_read is not None and candle.open_time in self._by_read
+                if self._is_over(candle, made_ms) and row != candle.row and not is_provisional:
                     return True
         return False
 
@@ -327,6 +348,8 @@ class KlineSeries:
         for index, known in enumerate(pending):
             if known.open_time == candle.open_time:
                 if not candle.is_news_to(known):
+                    if candle.row == known.row and candle.seen_ms > known.seen_ms and not known.is_final:
+                        pending[index] = replace(known, seen_ms=candle.seen_ms)  # so it was still then
                     return False
                 pending[index] = candle
                 return True
@@ -360,6 +383,8 @@ class KlineSeries:
     def _append(self, candle: Candle) -> None:
         self._after_hole.discard(candle.open_time)
         self._last_close = candle.close_time
+        # Rows get other numbers when the oldest are dropped: what was made of them is void.
+        self.version += 1
         if self.closed.append(candle.open_time, candle.row):
             self._fold()
 

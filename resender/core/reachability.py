@@ -16,7 +16,7 @@ _TEXTS = {
     OK: "It answers.",
     "region": "Binance does not serve this machine's country (451): move the server or use another way out.",
     "banned": "This address is banned (418): it sent too much. The ban ends by itself.",
-    "limited": "Over the weight limit (429): calls are held until the next minute.",
+    "limited": "Over the weight limit (429): calls are refused until the next minute.",
     "firewall": "Refused by Binance's firewall (403): too fast, or this network is not wanted.",
     "fault": "Binance itself has trouble (HTTP {status}).",
     UNREACHABLE: "No connection: check the network, the firewall and DNS.",

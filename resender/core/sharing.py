@@ -97,7 +97,7 @@ def worth_remembering(path: str, headers: Iterable[tuple[bytes, bytes]], body: b
     if len(text) <= _PARSED_BYTES:
         try:
             json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
     return not path.endswith("/exchangeInfo") or any(name in text for name in _SYMBOL_LISTS)
 

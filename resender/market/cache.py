@@ -35,6 +35,8 @@ _SETTLE_LIMIT = 3
 _SETTLE_TIMEOUT_S = 3.0
 _SETTLE_AT_ONCE = 32
 _MAX_EARLY_MS = 1000
+# What only a read made after the close can tell.
+_NEW_CANDLE = frozenset({"gap", "no new candle seen"})
 _REREAD_S = 1.0
 _RETRY_S = 0.2
 _SWEEP_S = 15.0
@@ -315,7 +317,7 @@ class MarketCache:
             # A read made so soon after the close proves nothing about the closed candle.
             if early_ms + entry.series.final_after_ms > 0:
                 return self._miss(entry, found.reason)
-        elif 0 < early_ms < _MAX_EARLY_MS:
+        elif found.reason in _NEW_CANDLE and 0 < early_ms < _MAX_EARLY_MS:
             await asyncio.sleep(early_ms / 1000)
         read = self._settle_read(line, entry)
         if read is not None:
@@ -369,6 +371,7 @@ class MarketCache:
         if epoch == series.epoch and series.has_news(candles) and was_silent(entry, made_ms):
             # Perhaps on its way; if the stream stays silent, it is mute.
             entry.unheard_ms = entry.unheard_ms or made_ms
+            entry.is_uncovered |= line.witness.is_current and not entry.named_ms
         if not series.apply_read(candles, made_ms, epoch=epoch, is_whole=len(candles) < _SETTLE_LIMIT):
             # More than three candles behind: the backfill reads as many as it takes.
             series.is_synced = False
@@ -396,7 +399,8 @@ class MarketCache:
         if lack is None:
             oldest = min(entry.proof_mono for entry in entries)
             if self._clock.mono() - oldest > line.quiet_s * _AHEAD:
-                line.ticker_witness.verify()  # before it is due, so that nobody has to wait for it
+                # Before it is due, so that nobody has to wait for it; one read serves all for a while.
+                line.ticker_witness.verify(not_within_s=line.quiet_s * _AHEAD)
             return self._ticker_hit(line, entries, request)
         if lack.reason == "stream quiet" or (lack.can_settle and len(entries) == 1):
             return self._settle_ticker(line, entries, request, lack)

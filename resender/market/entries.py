@@ -75,6 +75,8 @@ class KlineEntry(Entry):
     price: str = ""
     # Exchange's time at which the witness named its symbol last, 0 if never.
     named_ms: int = 0
+    # The witness has never named it although it trades: it says nothing of this symbol.
+    is_uncovered: bool = False
     # Exchange's time at which the witness named a trade the stream has not brought, 0 if none.
     doubt_ms: int = 0
     doubt_price: str = ""

@@ -19,7 +19,7 @@ ProofKind = Literal["event", "rest", "witness"]
 PUSH_MS: dict[Market, int] = {Market.SPOT: 2000, Market.UM: 250, Market.CM: 250}
 SPOT_SECOND_PUSH_MS = 1000
 # A trade was named and the stream has not brought it for so long beyond its push: ask REST.
-_DOUBT_MS = 1500
+_DOUBT_MS = 2000
 # REST showed trades and the stream is silent on: mute. Plain USD-M streams are seconds late at a
 # close, and a late stream is no mute one.
 _MUTE_MS: dict[Market, int] = {Market.SPOT: 6000, Market.UM: 10_000, Market.CM: 10_000}
@@ -50,6 +50,11 @@ def push_ms(market: Market, interval: str) -> int:
     return SPOT_SECOND_PUSH_MS if interval == "1s" else PUSH_MS[market]
 
 
+def _seen_ms(entry: KlineEntry) -> int:
+    """Return until when everything traded is held for certain: a REST answer may lag behind."""
+    return max(entry.event_ms, entry.series.read_ms - _LAG_MS)
+
+
 def kline_proof(
     entry: KlineEntry, witness: TradeWitness, now_ms: int, quiet_s: float
 ) -> tuple[Proof, Unproven | None]:
@@ -61,20 +66,20 @@ def kline_proof(
     read_ms, event_ms = entry.series.read_ms, entry.event_ms
     own = Proof(event_ms, "event") if event_ms >= read_ms else Proof(read_ms, "rest")
     market = entry.market
-    push = push_ms(market, entry.interval)
     if entry.unheard_ms:
         if now_ms - entry.unheard_ms > _MUTE_MS[market]:
             return own, Unproven("stream mute", is_mute=True)
         if now_ms - read_ms > _UNHEARD_MS:
             return own, Unproven("stream quiet")
         return Proof(read_ms, "rest"), None
-    if entry.doubt_ms and entry.doubt_ms > own.at_ms:
-        if now_ms - entry.doubt_ms > push + _DOUBT_MS:
+    seen_ms = _seen_ms(entry)
+    if entry.doubt_ms > seen_ms:
+        if now_ms - entry.doubt_ms > push_ms(market, entry.interval) + _DOUBT_MS:
             return own, Unproven("stream quiet")
-    elif entry.named_ms <= own.at_ms:
-        vouched = witness.vouches_ms(own.at_ms)
+    elif entry.named_ms <= seen_ms and not entry.is_uncovered:
+        vouched = witness.vouches_ms(seen_ms)
         if vouched is not None and vouched > own.at_ms:
-            own = Proof(vouched, "witness")
+            own = Proof(min(vouched, now_ms), "witness")
     quiet_ms = quiet_s * (2000 if market is Market.SPOT and entry.interval != "1s" else 1000)
     if now_ms - own.at_ms > quiet_ms:
         return own, Unproven("stream quiet")
@@ -87,9 +92,9 @@ def settle_quiet(entry: KlineEntry, witness: TradeWitness) -> None:
     An array names what traded in the second before it, and a REST answer may lag behind by
     another: what was seen two seconds after the last trade is the last word.
     """
-    if witness.since_ms is not None and witness.is_current:
+    if witness.since_ms is not None and witness.is_current and not entry.is_uncovered:
         quiet_since_ms = max(witness.since_ms, entry.named_ms) + _LAG_MS
-        entry.series.settle_quiet(quiet_since_ms, witness.last_ms)
+        entry.series.settle_quiet(quiet_since_ms, witness.until_ms)
 
 
 def was_silent(entry: KlineEntry, now_ms: int) -> bool:
@@ -98,7 +103,7 @@ def was_silent(entry: KlineEntry, now_ms: int) -> bool:
 
 
 def note_event(entry: KlineEntry, event_ms: int, price: str) -> None:
-    """A series' own event came: its stream works."""
+    """A series' own event came that shows all that is held: its stream works."""
     if event_ms > entry.event_ms:
         entry.event_ms = event_ms
         entry.price = price
@@ -115,11 +120,10 @@ def note_traded(entry: KlineEntry, traded_ms: int, price: str) -> None:
     price has most likely told it already: no read is due at once, but nothing is vouched for.
     """
     entry.named_ms = traded_ms
-    own_ms = entry.event_ms if entry.event_ms >= entry.series.read_ms else entry.series.read_ms
-    if entry.doubt_ms > own_ms or own_ms >= traded_ms:
+    entry.is_uncovered = False
+    seen_ms = _seen_ms(entry)
+    if entry.doubt_ms > seen_ms or seen_ms >= traded_ms:
         return
-    if own_ms >= traded_ms - 1000:
-        held = entry.price if own_ms == entry.event_ms else entry.series.last_price.decode()
-        if held == price:
-            return
+    if entry.event_ms >= traded_ms - 1000 and entry.price == price:
+        return
     entry.doubt_ms, entry.doubt_price = traded_ms, price

@@ -20,7 +20,7 @@ from resender.core.candles import parse_event
 from resender.core.klines import FINAL_AFTER_MS, KlineSeries
 from resender.core.markets import BY_MARKET, INTERVALS, STREAM_PATHS, Market
 from resender.core.server_clock import ServerClock
-from resender.core.stream_names import book_ticker_stream, kline_stream
+from resender.core.stream_names import MINI_TICKERS, book_ticker_stream, kline_stream
 from resender.core.weight import exchange_info_weight
 from resender.market.backfill import Backfill, Reader, ReadFailed
 from resender.market.entries import BOOK_TICKER, KlineEntry, TickerEntry
@@ -38,6 +38,9 @@ _MAX_TIME_TRIP_S = 1.0
 _MUTE_PAUSE_S = 15.0
 _MUTE_MAX_S = 600.0
 _MUTE_FORGET_S = 1800.0
+_WITNESS_SILENCE_S = 10.0
+# A time so far beyond the latest possible one is not believed.
+_FUTURE_MS = 2000
 
 
 class Pool(Protocol):
@@ -122,7 +125,8 @@ class MarketLine:
             path: make_pool(market, path, self._on_frame, self._on_live, self._on_lost)
             for path in dict.fromkeys((paths["kline"], paths["bookTicker"]))
         }
-        self.witness = TradeWitness(self._on_traded, clock)
+        self.witness = TradeWitness(self._on_traded, clock, self._latest_ms)
+        self._watch: asyncio.Task[None] | None = None
         self._witness_pool = make_pool(
             market,
             paths["miniTicker"],
@@ -150,10 +154,10 @@ class MarketLine:
         """Begin to follow this market; the first call does it, later ones do nothing."""
         if self._task is None:
             self._task = self._tasks.spawn(self._follow(), name=f"market-follow:{self.market}")
+            self._watch = self._tasks.spawn(self._watch_witness(), name=f"witness-watch:{self.market}")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            await end_tasks([self._task])
+        await end_tasks([task for task in (self._task, self._watch) if task is not None])
         for pool in self.pools:
             await pool.stop()
 
@@ -322,10 +326,10 @@ class MarketLine:
         if isinstance(entry, TickerEntry):
             if data["s"] != entry.symbol:
                 raise ValueError("a book ticker of another symbol")
-            entry.ticker.apply(data)
-            entry.event_mono = self._clock.mono()
-            entry.unheard_mono = None
-            entry.is_mute = False
+            if entry.ticker.apply(data) or data["u"] == entry.ticker.update_id:
+                entry.event_mono = self._clock.mono()
+                entry.unheard_mono = None
+                entry.is_mute = False
             return None
         symbol, interval, candle = parse_event(data)
         if symbol != entry.symbol or interval != entry.interval:
@@ -340,9 +344,10 @@ class MarketLine:
             if self.backfill is not None:
                 self.backfill.wake()
             return None
-        note_event(entry, event_ms, data["k"]["c"])
-        entry.is_mute = False
         series = entry.series
+        if series.is_current(candle):
+            note_event(entry, event_ms, data["k"]["c"])
+            entry.is_mute = False
         corrected = series.corrected
         if series.apply_event(candle):
             if series.corrected != corrected:
@@ -396,6 +401,23 @@ class MarketLine:
         )  # fmt: skip
         self._tasks.spawn(self._move(entry, pause_s), name=f"stream-move:{entry.stream}")
 
+    def _latest_ms(self) -> int | None:
+        if not self.server.is_set:
+            return None
+        return self.server.latest_ms(self._clock.mono()) + _FUTURE_MS
+
+    async def _watch_witness(self) -> None:
+        """The witness' own stream may fall mute like any other: then it is moved, too."""
+        backoff = Backoff(_WITNESS_SILENCE_S, _MUTE_MAX_S)
+        while True:
+            await asyncio.sleep(backoff.next_s())
+            if self.witness.silent_s() < _WITNESS_SILENCE_S:
+                backoff.reset()
+            elif self._witness_pool.proof_mono(MINI_TICKERS) is not None:
+                self.mutes += 1
+                logger.warning("%s: %s brings nothing; it is subscribed again", self.market, MINI_TICKERS)
+                self._witness_pool.shift(MINI_TICKERS, self.quiet_s)
+
     async def _move(self, entry: KlineEntry | TickerEntry, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
         if entry.is_dropped or not entry.is_mute:
@@ -438,7 +460,7 @@ class MarketLine:
                 entry.unheard_mono = None
             else:
                 entry.series.lose()
-                entry.unheard_ms = entry.doubt_ms = 0
+                entry.unheard_ms = entry.doubt_ms = entry.event_ms = 0
 
     # --- seeds of book tickers -------------------------------------------------------------
 

@@ -43,14 +43,21 @@ class Pool(Protocol):
 class TradeWitness:
     """Which symbols of a market traded, by `!miniTicker@arr`.
 
-    Shape: `on_traded(symbol, event_ms, price)` is told of each symbol of each array.
+    Shape: `on_traded(symbol, event_ms, price)` is told of each symbol of each array; `latest_ms()`
+        is a time the exchange cannot have passed, None if that is not known.
     Units: times are epoch milliseconds of the exchange.
     Source: web-socket-streams.md of 2026-07-21: an array of the changed symbols, each second.
     """
 
-    def __init__(self, on_traded: Callable[[str, int, str], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        on_traded: Callable[[str, int, str], None],
+        clock: Clock,
+        latest_ms: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._on_traded = on_traded
         self._clock = clock
+        self._latest_ms = latest_ms
         # Every array since then has been seen, None if there is none.
         self.since_ms: int | None = None
         self.last_ms = 0
@@ -61,7 +68,12 @@ class TradeWitness:
         """Subscribe; later calls do nothing."""
         if not self._is_wanted:
             self._is_wanted = True
+            self._last_mono = self._clock.mono()
             pool.want([MINI_TICKERS])
+
+    def silent_s(self) -> float:
+        """Return for how long no array has come, 0 if none is wanted. Units: seconds."""
+        return self._clock.mono() - self._last_mono if self._is_wanted else 0.0
 
     @property
     def is_current(self) -> bool:
@@ -78,6 +90,11 @@ class TradeWitness:
             return None
         if not self.is_current:
             return None
+        return self.until_ms
+
+    @property
+    def until_ms(self) -> int:
+        """Until when every trade has been named for certain."""
         return self.last_ms - _WINDOW_MS
 
     def on_frame(self, name: str, data: Any) -> bool | None:
@@ -85,13 +102,18 @@ class TradeWitness:
         if type(data) is not list or not data:
             return type(data) is list
         newest = 0
+        latest_ms = self._latest_ms()
         for item in data:
             symbol, event_ms, price = item["s"], item["E"], item["c"]
             if type(event_ms) is not int or type(price) is not str:
                 return False
+            if latest_ms is not None and event_ms > latest_ms:
+                continue  # a time that cannot be is believed of nobody
             if event_ms > newest:
                 newest = event_ms
             self._on_traded(symbol, event_ms, price)
+        if not newest:
+            return None
         if self.since_ms is None or newest - self.last_ms > _HOLE_MS:
             self.since_ms = newest
         self.last_ms = max(self.last_ms, newest)
@@ -132,12 +154,12 @@ class TickerWitness:
         self._begun_mono = -1e9
         self.reads = 0
 
-    def verify(self) -> asyncio.Task[None] | None:
-        """Return the read under way or begin one; None if one has just been made."""
+    def verify(self, not_within_s: float = _READ_EVERY_S) -> asyncio.Task[None] | None:
+        """Return the read under way or begin one; None if one was begun less than so long ago."""
         if self._task is not None and not self._task.done():
             return self._task
         now = self._clock.mono()
-        if now - self._begun_mono < _READ_EVERY_S:
+        if now - self._begun_mono < max(_READ_EVERY_S, not_within_s):
             return None
         self._begun_mono = now
         self._task = self._tasks.spawn(self._verify(), name=f"ticker-witness:{self._name}")

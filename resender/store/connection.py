@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import peewee
 from playhouse import db_url
 
-from resender.errors import StoreError
+from resender.errors import StoreError, StoreUnfit
 from resender.store import schema
 from resender.store.faults import DatabaseFault, Fault, explain, is_database_error
 
@@ -48,22 +48,22 @@ def parse_url(url: str) -> Target:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError as error:
-        raise StoreError(f"DATABASE_URL cannot be read: {error}.") from None
+        raise StoreUnfit(f"DATABASE_URL cannot be read: {error}.") from None
     if parts.scheme not in _SCHEMES:
-        raise StoreError(
+        raise StoreUnfit(
             f"DATABASE_URL starts with {parts.scheme or 'no scheme'!r}: "
             "write sqlite:///path, postgresql://user:password@host/name or mysql://user:password@host/name."
         )
     name = parts.path[1:]
     if parts.scheme != "sqlite":
         if not name:
-            raise StoreError("DATABASE_URL names no database: it ends in /name.")
+            raise StoreUnfit("DATABASE_URL names no database: it ends in /name.")
         user = f"{parts.username}@" if parts.username else ""
         return Target(url, parts.scheme, f"{parts.scheme}://{user}{parts.hostname or ''}{port}/{name}", None)
     if parts.netloc or not name:
-        raise StoreError("DATABASE_URL of a SQLite file takes three slashes: sqlite:///path/to/file.db")
+        raise StoreUnfit("DATABASE_URL of a SQLite file takes three slashes: sqlite:///path/to/file.db")
     if parts.fragment:
-        raise StoreError("DATABASE_URL has a '#', which ends a URL: choose a path without it.")
+        raise StoreUnfit("DATABASE_URL has a '#', which ends a URL: choose a path without it.")
     return Target(url, "sqlite", name, None if name == ":memory:" else name)
 
 
@@ -119,7 +119,7 @@ def file_identity(path: str) -> tuple[int, int] | None:
 
 def _prepare_file(path: str, create: bool) -> None:
     if os.path.isdir(path):
-        raise StoreError(f"The database {path} is a directory: DATABASE_URL must name a file.")
+        raise StoreUnfit(f"The database {path} is a directory: DATABASE_URL must name a file.")
     if not create:
         if not os.path.exists(path):
             raise DatabaseFault(f"The database {path} is gone: put it back, or start again for a new one.")

@@ -12,7 +12,7 @@ import sqlite3
 import peewee
 
 from resender.core.redact import redact
-from resender.errors import StoreError
+from resender.errors import StoreError, StoreUnfit
 
 _DRIVERS = frozenset({"peewee", "sqlite3", "psycopg", "psycopg2", "pymysql", "MySQLdb"})
 
@@ -78,11 +78,13 @@ def explain(error: BaseException, where: str) -> StoreError:
     chain = _chain(error)
     driver = next((each for each in chain if isinstance(each, peewee.ImproperlyConfigured)), None)
     if driver is not None:
-        return DatabaseFault(_missing_driver(where))
+        return StoreUnfit(_missing_driver(where))
     if any(isinstance(each, (sqlite3.Error, sqlite3.Warning)) for each in chain):
         # A failed ROLLBACK hides what made it necessary, so the whole chain is searched.
         texts = " ".join(str(each).lower() for each in chain)
         for words, kind, meaning in _SQLITE:
+            if words == "not a database" and words in texts:
+                return StoreUnfit(f"The database {where} {meaning}.")
             if words in texts:
                 return DatabaseFault(f"The database {where} {meaning.format(user=_user())}.", kind)
     if isinstance(error, OSError) and error.strerror:

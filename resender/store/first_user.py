@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from resender.errors import StoreError, StoreUnfit
+from resender.errors import StoreUnfit
 from resender.passwords import WeakPassword, check_password, generate_password, hash_password
 from resender.store.repository import Repository
 from resender.store.users import FIRST_USER
@@ -20,7 +20,7 @@ def make_first_user(repository: Repository, password: str) -> None:
     """Make the account if the database is new; say its password if it had to be made up.
 
     Shape: an empty `password` has one made up, which has to be changed at the first log-in.
-    Raises: StoreError if the password cannot be used, StoreUnfit if it is too weak.
+    Raises: StoreUnfit if the password is too weak or cannot be used.
     """
     chosen = password or generate_password()
 
@@ -34,7 +34,7 @@ def make_first_user(repository: Repository, password: str) -> None:
                 f"ADMIN_PASSWORD is too weak ({error}): choose a better one, or leave it empty and have one made"
             ) from None
         except ValueError as error:
-            raise StoreError(f"ADMIN_PASSWORD cannot be used: {error}") from None
+            raise StoreUnfit(f"ADMIN_PASSWORD cannot be used: {error}") from None
 
     user = repository.user_seed(make)
     if user is None:

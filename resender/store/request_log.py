@@ -6,6 +6,7 @@ decided by `resender.store.buffers`. It holds the SQL of the batch inserts, noth
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,10 @@ import peewee
 from resender.store.log_pages import LogPagesTable
 from resender.store.rows import LogRecord
 from resender.store.tables import storable
+
+logger = logging.getLogger("resender.store")
+
+_GIVE_BACK_WAIT_MS = 200
 
 DELETE_BATCH = 1000
 DAY_MS = 86_400_000
@@ -71,12 +76,23 @@ class RequestLogTable(LogPagesTable):
             yield from self._delete_oldest(None)
 
     def _give_back(self) -> None:
-        """Give the file's empty pages back to the disk. Cheap now that most of it is empty."""
+        """Give the file's empty pages back to the disk, if nobody else is at it just now.
+
+        The rows are gone already: whatever hinders this is no fault of the clearing.
+        """
         database = self.database
         if database.in_transaction():
             return
-        database.execute_sql("VACUUM")
-        database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        try:
+            (waits_ms,) = database.execute_sql("PRAGMA busy_timeout").fetchone()
+            database.execute_sql(f"PRAGMA busy_timeout = {_GIVE_BACK_WAIT_MS}")
+            try:
+                database.execute_sql("VACUUM")
+                database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                database.execute_sql(f"PRAGMA busy_timeout = {int(waits_ms)}")
+        except peewee.DatabaseError as error:
+            logger.info("the disk space of the cleared rows is not given back now: %s", error)
 
     def log_prune_steps(self, now_ms: int, retention_days: int, max_rows: int) -> Generator[int, None, None]:
         """Do `log_prune` piece by piece."""

@@ -327,7 +327,11 @@ class Flights:
             self._remember(flight, answer, body, True)
             return
         if len(body) <= _CHECK_AT_ONCE_BYTES:
-            self._remember(flight, answer, body, self._is_whole(flight.key, answer.headers, body))
+            try:
+                is_whole = self._is_whole(flight.key, answer.headers, body)
+            except Exception:
+                is_whole = False
+            self._remember(flight, answer, body, is_whole)
             return
         # Unpacking megabytes would hold up everybody.
         checking = asyncio.get_running_loop().run_in_executor(
@@ -346,6 +350,9 @@ class Flights:
         if not is_whole:
             self.unfit += 1
             return
+        known = self._memory.get(flight.key)
+        if known is not None and known.made_mono > flight.sent_mono:
+            return  # a newer one was checked sooner
         self._drop(flight.key)
         self._sweep()
         self._memory[flight.key] = _Remembered(

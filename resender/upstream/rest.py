@@ -26,7 +26,14 @@ from yarl import URL
 
 from resender.core.headers import Pairs
 from resender.core.redact import redact
-from resender.errors import OUTCOME_UNKNOWN, AnswerError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
+from resender.errors import (
+    OUTCOME_UNKNOWN,
+    AnswerError,
+    StartError,
+    UpstreamLost,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 
 logger = logging.getLogger("resender.upstream")
 
@@ -283,7 +290,7 @@ class RestClient:
         # aiohttp repeats GET, PUT and DELETE by itself when a connection dies before the answer.
         # A DELETE or PUT may trade: nothing is repeated but by `send` below.
         if not hasattr(self._session, "_retry_connection"):
-            raise RuntimeError("this aiohttp has no switch against repeating calls; use the pinned version")
+            raise StartError("this aiohttp has no switch against repeating calls; use the pinned version")
         self._session._retry_connection = False
 
     async def stop(self) -> None:

@@ -12,6 +12,7 @@ failed is forgotten.
 from __future__ import annotations
 
 import ssl
+import time
 from typing import Any
 
 
@@ -32,6 +33,10 @@ class ResumingObject(ssl.SSLObject):
         context.remember(host, self)
 
 
+# A handshake that has not ended after so long has failed without a word of TLS.
+_HANDSHAKE_S = 5.0
+
+
 class ResumingContext(ssl.SSLContext):
     """An SSLContext for clients that resumes the host's last TLS session.
 
@@ -40,20 +45,27 @@ class ResumingContext(ssl.SSLContext):
 
     sslobject_class = ResumingObject
     _established: dict[str, ssl.SSLObject]
+    # When a session was offered to a host in a handshake that has not ended yet.
+    _offered: dict[str, float]
 
     def remember(self, host: str, connection: ssl.SSLObject) -> None:
         """Take a connection whose handshake is done as the host's latest."""
         self._established[host] = connection
+        self._offered.pop(host, None)
 
     def forget(self, host: str) -> None:
         """Offer the host no session in the next handshake."""
         self._established.pop(host, None)
+        self._offered.pop(host, None)
 
     def session_of(self, host: str) -> ssl.SSLSession | None:
         """Return the session to offer to a host, None if there is none.
 
         TLS 1.3 hands out its tickets after the handshake, so it is asked for only now.
         """
+        # A reset or silence in a handshake is told to nobody here: the next ones go without a session.
+        if time.monotonic() - self._offered.get(host, float("inf")) > _HANDSHAKE_S:
+            self.forget(host)
         connection = self._established.get(host)
         if connection is None:
             return None
@@ -63,6 +75,8 @@ class ResumingContext(ssl.SSLContext):
             session = None
         if session is None:
             self.forget(host)
+        else:
+            self._offered.setdefault(host, time.monotonic())
         return session
 
     def wrap_bio(
@@ -91,6 +105,7 @@ def make_context(cafile: str | None = None, *, cadata: str | None = None) -> ssl
     """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context._established = {}
+    context._offered = {}
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if cafile or cadata:

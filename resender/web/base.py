@@ -82,6 +82,7 @@ class ClientHandler(BaseHandler):
     def prepare(self) -> None:
         ip = self.client_ip()
         if self.gateway.whitelist.match(ip) is None:
+            self.gateway.note_stranger(ip, f"refused {ip}: not in the whitelist")
             raise Forbidden(ip)
 
 

@@ -26,7 +26,9 @@ _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
 _MAX_CHUNK_LINE_BYTES = 4096
 _MAX_TRAILER_BYTES = 16_384
 _DELIVER_BYTES = 65_536
-_CHUNKS_AT_ONCE = 256
+# Others get their turn after so many bytes; a chunk counts as some of them.
+_WORK_AT_ONCE = 262_144
+_CHUNK_WORK = 1024
 _LONG_LINE_BYTES = 32_768
 _LINGER_S = 2.0
 _LINGER_BYTES = 4 << 20
@@ -61,7 +63,7 @@ class ClientConnection(HTTP1Connection):
     @property
     def is_kept(self) -> bool:
         """Whether the connection stays open after the answer, as far as is known now."""
-        return not self._disconnect_on_finish
+        return not self._disconnect_on_finish and not self.params.no_keep_alive
 
     @property
     def keep_alive(self) -> str:
@@ -75,7 +77,7 @@ class ClientConnection(HTTP1Connection):
             headers["Expect"] = "100-continue"
         # An answer may then be finished at once without ending the connection.
         length = headers.get("Content-Length", "0").strip()
-        if "Transfer-Encoding" not in headers and not length.strip("0"):
+        if "Transfer-Encoding" not in headers and length and not length.strip("0"):
             self._read_finished = True
         return start_line, headers
 
@@ -91,7 +93,7 @@ class ClientConnection(HTTP1Connection):
         return super()._can_keep_alive(start_line, headers)
 
     def write_headers(self, start_line: Any, headers: Any, chunk: bytes | None = None) -> Any:
-        if not self._read_finished or self._closes(headers):
+        if not self._read_finished or self.params.no_keep_alive or self._closes(headers):
             # The rest of the body is not read, or whoever answers wants the end: then it is told too.
             self._disconnect_on_finish = True
         request = self._request_start_line
@@ -124,7 +126,7 @@ class ClientConnection(HTTP1Connection):
         """
         stream = self.stream
         pending = bytearray()
-        total = count = 0
+        total = work = 0
         while True:
             line = (await stream.read_until(b"\r\n", max_bytes=_MAX_CHUNK_LINE_BYTES))[:-2]
             text = line.partition(b";")[0].rstrip(b" \t")
@@ -139,13 +141,18 @@ class ClientConnection(HTTP1Connection):
             while left:
                 data = await stream.read_bytes(min(left, _DELIVER_BYTES), partial=True)
                 left -= len(data)
+                work += len(data)
                 pending += data
                 if len(pending) >= _DELIVER_BYTES:
                     await self._hand_over(delegate, pending)
+                if work >= _WORK_AT_ONCE:
+                    work = 0
+                    await asyncio.sleep(0)
             if await stream.read_bytes(2) != b"\r\n":
                 raise httputil.HTTPInputError("improperly terminated chunk")
-            count += 1
-            if count % _CHUNKS_AT_ONCE == 0:
+            work += _CHUNK_WORK
+            if work >= _WORK_AT_ONCE:
+                work = 0
                 await asyncio.sleep(0)
         size = 0
         while line := (await stream.read_until(b"\r\n", max_bytes=_MAX_TRAILER_BYTES))[:-2]:

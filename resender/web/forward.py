@@ -231,12 +231,7 @@ class RequestDelegate(AnswerRelay):
         metrics.tally.note_refused()
         if isinstance(error, Forbidden):
             self.gateway.refused.note(self.ip, path_only(self.target), self.gateway.clock.now_ms())
-            self.gateway.strangers.say(
-                logging.WARNING,
-                self.ip,
-                self.gateway.clock.mono(),
-                f"refused {self.ip}: not in the whitelist",
-            )
+            self.gateway.note_stranger(self.ip, f"refused {self.ip}: not in the whitelist")
         sent = 0
         if not self.connection.stream.closed():
             sent = write_error(self.connection, error, close=close)

@@ -86,7 +86,10 @@ async def test_something_that_is_not_binance_is_noticed(tmp_path: Path, upstream
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("https://no-such-host.invalid", "cannot be resolved"), ("https://127.0.0.1:1", "was refused: nothing listens there")],
+    [
+        ("https://no-such-host.invalid", "cannot be resolved"),
+        ("https://127.0.0.1:1", "was refused: nothing listens there"),
+    ],
 )
 async def test_network_trouble_is_told_by_its_stage(tmp_path: Path, url: str, words: str) -> None:
     for result in await examine_all(tmp_path, url):

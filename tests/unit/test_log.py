@@ -162,10 +162,10 @@ def kept_logging() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("form", "is_in_journal", "start"),
     [
-        ("TEXT", True, "<4>resender.x: hello"),
-        ("TEXT", False, "20"),
-        ("JSON", True, '{"time":"20'),
-        ("JSON", False, '{"time":"20'),
+        ("text", True, "<4>resender.x: hello"),
+        ("text", False, "20"),
+        ("json", True, '{"time":"20'),
+        ("json", False, '{"time":"20'),
     ],
 )
 @pytest.mark.usefixtures("kept_logging")

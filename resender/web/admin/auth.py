@@ -6,7 +6,6 @@ are stored as digests.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -76,17 +75,13 @@ class LoginHandler(AdminOpenHandler):
                 username, body["password"], self.ip, self.get_cookie(MARK_COOKIE)
             )
         except TooManyLogins:
+            self.gateway.note_stranger(self.ip, f"failed log-in from {self.ip}")
             if self.site.is_first_refusal(self.ip):
                 await self._note_failure("login.throttled", username)
             raise
         session = None if user is None else await self._begin(user)
         if user is None or session is None:
-            self.gateway.strangers.say(
-                logging.WARNING,
-                f"log-in {self.ip}",
-                self.gateway.clock.mono(),
-                f"failed log-in from {self.ip}",
-            )
+            self.gateway.note_stranger(self.ip, f"failed log-in from {self.ip}")
             await self._note_failure("login.failed", username)
             raise Unauthorized("The user name or the password is wrong.")
         self.send({"username": user.username, "must_change": user.must_change})

@@ -102,12 +102,7 @@ class AdminBase(BaseHandler):
         """Let the request in or raise."""
         self.ip = self.client_ip()
         if not self.site.may_reach(self.ip):
-            self.gateway.strangers.say(
-                logging.WARNING,
-                self.ip,
-                self.gateway.clock.mono(),
-                f"refused {self.ip}: not in ADMIN_WHITELIST",
-            )
+            self.gateway.note_stranger(self.ip, f"refused {self.ip}: not in ADMIN_WHITELIST")
             refusal = Forbidden(self.ip)
             refusal.data = {"reason": "admin_whitelist", "ip": self.ip}
             raise refusal
@@ -270,6 +265,8 @@ class AdminHandler(AdminBase):
         # What a page left open asks by itself does not keep a log-in alive.
         login = await self.find_login(touch="X-Background" not in self.request.headers)
         if login is None:
+            if "Authorization" in self.request.headers:
+                self.gateway.note_stranger(self.ip, f"failed log-in from {self.ip}")
             self._refuse_stranger()
             return
         self.login = login

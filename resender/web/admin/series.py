@@ -22,7 +22,7 @@ from resender.market.line import MarketLine
 from resender.web.admin.forms import wrong
 from resender.web.admin.streaming import EventHandler, LiveHandler
 
-STATES = ("live", "filling", "syncing", "connecting")
+STATES = ("live", "filling", "syncing", "mute", "connecting")
 _WHAT = (*INTERVALS[Market.SPOT], BOOK_TICKER)
 _ORDER = {word: index for index, word in enumerate(_WHAT)}
 _MARKETS = {market: index for index, market in enumerate(INTERVALS)}

@@ -23,7 +23,6 @@ from tests.component.cache_support import (
     Bench,
     ExchangeClock,
     bench,
-    side_by_side,
     small_exchange,
 )
 from tests.component.truth.truth_support import (
@@ -33,6 +32,8 @@ from tests.component.truth.truth_support import (
     conclude_mutes_quickly,
     entries,
     metric,
+    quiet_exchange,
+    silent_symbols,
     status_of,
 )
 from tests.support.running import wait_until
@@ -162,9 +163,7 @@ async def test_mute_streams_give_no_stale_answer_and_come_back_on_another_connec
 
 
 async def test_age_of_a_mute_book_ticker_grows_until_it_is_answered_no_more(tmp_path: Path) -> None:
-    async with bench(
-        tmp_path, small_exchange(ExchangeClock.before_close(30)), stream_quiet_s=QUIET_S
-    ) as one:
+    async with bench(tmp_path, small_exchange(ExchangeClock.before_close(30)), stream_quiet_s=QUIET_S) as one:
         watch = AgedWatch(one)
         targets = [watch.ticker(market, SYMBOL[market]) for market in MARKETS]
         for market in MARKETS:
@@ -238,3 +237,115 @@ async def test_subscription_that_never_starts_is_moved_until_it_works(
                 assert not watched.mutes(*key)
             if key[1].endswith(TICKER):
                 assert watch.oldest_ms(target) <= QUIET_S * 1000
+
+
+@pytest.mark.slow
+async def test_exchange_that_is_mute_everywhere_is_asked_little_and_answered_for_by_rest_alone(
+    tmp_path: Path,
+) -> None:
+    async with bench(
+        tmp_path, small_exchange(ExchangeClock.before_close(9.0)), stream_quiet_s=QUIET_S
+    ) as one:
+        watched = Watched(one)
+        watch = watched.watch
+        await watch.ready()
+        counted, mark, begun = Subscriptions(one), one.mark(), time.monotonic()
+        async with watch.polling(PAUSE_S):
+            for market in MARKETS:
+                one.sandbox.faults.mute(market, "", everywhere=True)
+            kept = [watched.entry(*key) for key in watched.targets]
+            await wait_until(lambda: all(entry.is_mute for entry in kept), 60)  # type: ignore[attr-defined]
+            status = await status_of(one)
+            assert {status[entry.key]["state"] for entry in kept} == {"mute"}  # type: ignore[attr-defined]
+            asked = one.mark()
+            at = time.monotonic()
+            before = sum(watch.misses.values())
+            await asyncio.sleep(2.0)
+            # Nothing is proven and nothing is tried: each call goes up, and only the calls do.
+            assert not any(watch.hits_of(target, at) for target in watch.targets)
+            assert sum(watch.misses.values()) - before > 50
+            assert not [call for market in MARKETS for call in one.own_calls(KLINES[market], asked)]
+            assert not [call for market in MARKETS for call in one.own_calls(TICKERS[market], asked)]
+        passed_s = time.monotonic() - begun
+        assert watch.misses["miss; stream mute"] > 50
+        assert not watch.errors
+        for key, target in watched.targets.items():
+            assert watched.mutes(*key) >= 1
+            if key[1].endswith(TICKER):
+                assert watch.oldest_ms(target) <= QUIET_S * 1000
+        for market in MARKETS:
+            # One small read a second and series at the most, one shared one for the book tickers.
+            assert len(one.own_calls(KLINES[market], mark)) <= 2 * (passed_s + 2)
+            assert len(one.own_calls(TICKERS[market], mark)) <= passed_s + 2
+            assert counted.handshakes(market) <= 4 + passed_s / 3
+            assert max(counted.names[market].values()) <= 4 + passed_s / 4
+
+
+async def test_exchange_that_speaks_again_after_all_was_mute_is_believed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(market_line, "_MUTE_PAUSE_S", 1.0)
+    async with bench(tmp_path, small_exchange(ExchangeClock.before_close(20)), stream_quiet_s=QUIET_S) as one:
+        watched = Watched(one, (Market.UM,))
+        watch = watched.watch
+        await watch.ready()
+        async with watch.polling(PAUSE_S):
+            one.sandbox.faults.mute(Market.UM, "^[^!]", everywhere=True)
+            await wait_until(lambda: all(watched.mutes(*key) for key in watched.targets), 20)
+            one.sandbox.faults.unmute(Market.UM)
+            assert await watch.until_all_hit(6) < 5
+
+            def speaks(key: tuple[Market, str]) -> bool:
+                return one.cache.lines[key[0]].proof(watched.entry(*key))[1] == "event"
+
+            await wait_until(lambda: all(speaks(key) for key in watched.targets), 10)
+
+
+# -- the witness --------------------------------------------------------------------------------
+
+
+async def test_mute_witness_of_a_market_is_subscribed_again(tmp_path: Path) -> None:
+    async with bench(tmp_path, small_exchange(ExchangeClock.before_close(40)), stream_quiet_s=QUIET_S) as one:
+        watched = Watched(one)
+        watch = watched.watch
+        lines = [one.cache.lines[market] for market in MARKETS]
+        await watch.ready()
+        await wait_until(lambda: all(line.witness.is_current for line in lines))
+        async with watch.polling(PAUSE_S):
+            for market in MARKETS:
+                assert one.sandbox.faults.mute(market, WITNESS) == 1
+            await wait_until(lambda: not any(line.witness.is_current for line in lines), 6)
+            await wait_until(lambda: all(line.witness.is_current for line in lines), 20)
+        assert not watch.misses
+
+
+@pytest.mark.parametrize("trouble", ["mute", "refused"])
+async def test_without_a_witness_quiet_series_are_proven_by_few_reads(tmp_path: Path, trouble: str) -> None:
+    async with bench(tmp_path, quiet_exchange(ExchangeClock.before_close(30)), stream_quiet_s=3) as one:
+        watch = AgedWatch(one)
+        silent = {}
+        for market in MARKETS:
+            line = one.cache.lines[market]
+            if trouble == "mute":
+                one.sandbox.faults.mute(market, WITNESS, everywhere=True)
+            else:
+                line._witness_pool.path = "/nowhere"
+            # One that is traded, so that the connection is known to bring something.
+            watch.klines(market, SYMBOL[market], "1m")
+            silent[market] = silent_symbols(one, market, 25_000)[:4]
+            assert len(silent[market]) == 4
+            for symbol in silent[market]:
+                watch.klines(market, symbol, "1m")
+        await watch.ready()
+        mark, begun = one.mark(), time.monotonic()
+        async with watch.polling(0.1):
+            await asyncio.sleep(12)
+        passed_s = time.monotonic() - begun
+        assert not watch.misses
+        for market in MARKETS:
+            assert not one.cache.lines[market].witness.is_current
+            # One read for each quiet time and series, twice as long on spot.
+            quiet_s = 6 if market is Market.SPOT else 3
+            reads = len(one.own_calls(KLINES[market], mark))
+            assert reads <= len(silent[market]) * (passed_s / quiet_s + 1)
+            assert not mutes_of(one, market)

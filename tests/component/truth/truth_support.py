@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -14,7 +15,8 @@ import pytest
 
 from resender.core.markets import Market
 from resender.market import freshness
-from tests.component.cache_support import Bench, Timed, Watch
+from resender.sandbox import SandboxConfig
+from tests.component.cache_support import MARKETS, SYMBOL, Bench, Timed, Watch, small_exchange
 from tests.support.client import call
 
 MINUTE_MS = 60_000
@@ -61,7 +63,7 @@ class AgedWatch(Watch):
 def age_fell_without_a_proof(ages: list[tuple[float, int]], since: float, slack_ms: int = 120) -> str | None:
     """Tell where an age grew less than time passed; None if it never did after `since`."""
     known = [(when, age) for when, age in ages if when >= since]
-    for (before, younger), (after, older) in zip(known, known[1:], strict=False):
+    for (before, younger), (after, older) in pairwise(known):
         passed_ms = (after - before) * 1000
         if older < younger + passed_ms - slack_ms:
             return f"age {older} ms, {passed_ms:.0f} ms after an age of {younger} ms"
@@ -108,6 +110,33 @@ class Subscriptions:
 def entries(one: Bench, market: Market) -> dict[tuple[str, str], Any]:
     """Return what is kept of a market by symbol and interval or "bookTicker"."""
     return {(entry.symbol, entry.key[2]): entry for entry in one.cache.lines[market].entries()}
+
+
+def quiet_names(market: Market) -> list[str]:
+    """Return the names of symbols that are traded in one minute of eight."""
+    end = "USD_PERP" if market is Market.CM else "USDT"
+    return [f"Q{letter}{end}" for letter in "ABCDEFGHIJKLMNOP"]
+
+
+def quiet_exchange(clock: Callable[[], int], **options: Any) -> SandboxConfig:
+    """Build the config of an exchange with one busy symbol for each market and sixteen quiet ones."""
+    names = {market: quiet_names(market) for market in MARKETS}
+    return small_exchange(
+        clock,
+        **{
+            "spot_symbols": [SYMBOL[Market.SPOT], *names[Market.SPOT]],
+            "um_symbols": [SYMBOL[Market.UM], *names[Market.UM]],
+            "cm_symbols": [SYMBOL[Market.CM], *names[Market.CM]],
+            "quiet_symbols": [*names[Market.UM], *names[Market.CM]],
+            **options,
+        },
+    )
+
+
+def silent_symbols(one: Bench, market: Market, for_ms: int) -> list[str]:
+    """Return the quiet symbols of a market that are not traded for so long from now on."""
+    now, series = one.clock(), one.store(market).series
+    return [name for name in quiet_names(market) if not series[name].has_traded(now - 1000, now + for_ms)]
 
 
 def next_close(one: Bench) -> int:

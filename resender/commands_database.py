@@ -5,6 +5,7 @@ The command line's commands share it; it opens no database. No state.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from resender.config import ENVIRONMENT_PREFIX, ROOT, Config, load_config, read_settings_file
@@ -21,10 +22,11 @@ def tell_database(config: Config) -> None:
     others: dict[str, int] = {}
     for pid, environment in running_gateways(ROOT / "run.py"):
         try:
-            others[parse_url(load_config(read_settings_file(), environment).database).where] = pid
+            other = parse_url(load_config(read_settings_file(), environment).database)
+            others[os.path.realpath(other.path) if other.path else other.where] = pid
         except ResenderError:
             continue
-    if others and target.where not in others:
+    if others and (os.path.realpath(target.path) if target.path else target.where) not in others:
         where, pid = next(iter(others.items()))
         print(
             f"warning: the gateway that is running (pid {pid}) uses another database, {where}: it does not "

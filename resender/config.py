@@ -36,21 +36,13 @@ def _text(value: Any) -> str:
 
 
 def _choice(*words: str) -> Parser:
-    def parse(value: Any) -> str:
-        text = _text(value).upper()
-        if text not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return text
+    known = {word.lower(): word for word in words}
 
-    return parse
-
-
-def _word(*words: str) -> Parser:
     def parse(value: Any) -> str:
         text = _text(value).lower()
-        if text not in words:
+        if text not in known:
             raise ValueError(f"must be one of {', '.join(words)}")
-        return text
+        return known[text]
 
     return parse
 
@@ -351,7 +343,7 @@ class Config:
         300.0, _seconds(1, 86400), "How often closed candles are saved for a warm restart."
     )
     log_format: str = setting(
-        "text", _word("text", "json"), "Form of the process log: text, or json with one object a line."
+        "text", _choice("text", "json"), "Form of the process log: text, or json with one object a line."
     )
     log_level: str = setting(
         "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Detail of the process log on standard error."

@@ -116,7 +116,8 @@ async def serve(
 ) -> int:
     """Serve until a signal comes, then finish the calls in flight; return the exit code.
 
-    Shape: `prepare` is called once the data folder is this process' own; `ssl_context` is for the upstreams; without it the system's authorities are trusted.
+    Shape: `prepare` is called once the data folder is this process' own; `ssl_context` is for the
+        upstreams; without it the system's authorities are trusted.
     Raises: StartError or StoreError, one line each, if the start fails.
     """
     raise_file_limit()

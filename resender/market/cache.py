@@ -35,13 +35,11 @@ _SETTLE_LIMIT = 3
 _SETTLE_TIMEOUT_S = 3.0
 _SETTLE_AT_ONCE = 32
 _MAX_EARLY_MS = 1000
-# What only a read made after the close can tell.
-_NEW_CANDLE = frozenset({"gap", "no new candle seen"})
+_NEW_CANDLE = frozenset({"gap", "no new candle seen"})  # only a read made after the close can tell
 _REREAD_S = 1.0
 _RETRY_S = 0.2
 _SWEEP_S = 15.0
-# A book ticker asked for so near to its quiet limit is compared before it is due.
-_AHEAD = 0.6
+_AHEAD = 0.6  # a book ticker so near to its quiet limit is compared before it is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +251,9 @@ class MarketCache:
         need = series.check(now_ms, line.server.latest_ms(mono), push_ms(entry.market, entry.interval))
         if need is not None:
             return _Lack(need.reason, can_settle=need.can_settle, may_come=need.may_come)
-        if not line.kline_pool.is_proven(entry.stream) and now_ms - series.read_ms > _REREAD_S * 1000:
-            # Binance acknowledges what it will never send: without one frame only REST proves.
+        is_proven = line.witness.is_current or line.kline_pool.is_proven(entry.stream)
+        if not is_proven and now_ms - series.read_ms > _REREAD_S * 1000:
+            # Acknowledged, but neither it nor its witness has said anything: only REST proves.
             return _Lack("stream not proven", can_settle=True)
         proof, unproven = kline_proof(entry, line.witness, now_ms, line.quiet_s)
         if unproven is not None:
@@ -415,9 +414,7 @@ class MarketCache:
                 return _Lack("not read yet", can_settle=True)
             if entry.is_mute:
                 return _Lack("stream mute")
-            if not pool.is_proven(entry.stream) and mono - entry.seeded_mono > _REREAD_S:
-                return _Lack("stream not proven", can_settle=True)
-        # The last one judged: a list settles only if nothing else is the matter.
+        # Judged last: a list settles only if nothing else is the matter.
         for entry in entries:
             if entry.unheard_mono is not None or mono - entry.proof_mono > line.quiet_s:
                 return _Lack("stream quiet", can_settle=True)

@@ -152,7 +152,9 @@ async def test_streams_are_encrypted_end_to_end(kind: str, is_trusted: bool, tmp
                 await venue.publish(BTC, {"u": 1})
                 await wait_until(lambda: seen.frames)
             else:
-                await wait_until(lambda: "through via: its TLS certificate is signed by an authority" in caplog.text)
+                await wait_until(
+                    lambda: "through via: its TLS certificate is signed by an authority" in caplog.text
+                )
 
 
 async def test_venue_sees_the_source_address() -> None:

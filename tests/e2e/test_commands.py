@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from resender.core.markets import Market
 from resender.sandbox import Fault
 from tests.e2e.conftest import Start
 from tests.e2e.support import KEY_HEADER, GatewayProcess, Program, SandboxThread, signed, until
@@ -180,6 +181,24 @@ def test_doctor_says_what_is_wrong_with_each_upstream(exchange: SandboxThread, t
     assert found["pm"] == "ok"
     assert program.stdout.endswith("4 of 5 upstreams do not answer as they should.\n")
     program.check_healthy()
+
+
+def test_doctor_tells_that_streams_do_not_work_and_fails(exchange: SandboxThread, tmp_path: Path) -> None:
+    faults = exchange.sandbox.faults
+    off = dict.fromkeys(("UPSTREAM_FAPI", "UPSTREAM_DAPI", "UPSTREAM_EAPI", "UPSTREAM_PAPI"), "off")
+    settings = exchange.settings() | off
+    exchange.ask(lambda sandbox: faults.refuse_streams(Market.SPOT))
+    try:
+        program = Program(tmp_path, "doctor", **settings)
+        assert program.wait() == 1, program.stderr
+        without = Program(tmp_path, "doctor", **settings, CACHE_ENABLED="false")
+        assert without.wait() == 0, without.stderr
+    finally:
+        exchange.ask(lambda sandbox: faults.clear())
+    assert verdicts(program)["spot"].startswith("REST answers, but its streams do not (")
+    assert program.stdout.endswith("1 of 1 upstreams do not answer as they should.\n")
+    assert program.stderr == "", "the progress is for terminals"
+    assert verdicts(without) == {"spot": "ok"}
 
 
 def test_doctor_without_upstreams_fails(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from resender.market.witness import TradeWitness
 MINUTE = 60_000
 T0 = 1_790_000_040_000 // MINUTE * MINUTE
 QUIET_S = 10.0
-DOUBT_MS = 1500
+DOUBT_MS = 2000
 PRICE = "1.50"
 
 
@@ -185,15 +185,19 @@ def test_array_that_tells_more_than_the_stream_is_a_doubt(event_ms: int, price: 
     assert world.entry.named_ms == T0 + 2000
 
 
-def test_price_of_a_read_is_compared_where_the_read_is_the_newest_proof() -> None:
+def test_read_within_its_lag_proves_nothing_about_a_trade() -> None:
     world = World()
+    world.array(0)
     world.event(0, "9")
     world.read(1500)
     world.array(2000, PRICE)
-    assert not world.entry.doubt_ms
-    world.read(2500)
-    world.array(3000, "9")
-    assert world.entry.doubt_ms == T0 + 3000
+    assert world.entry.doubt_ms == T0 + 2000
+    world.read(3999)
+    assert world.proof(4250)[1:] == ("rest", "")
+    assert world.proof(4251)[1:] == ("rest", "stream quiet")
+    world.read(4300)
+    world.array(5000)
+    assert world.proof(5400)[1:] == ("rest", "")
 
 
 @pytest.mark.parametrize("market", [Market.SPOT, Market.UM])
@@ -315,12 +319,12 @@ def test_stream_is_silent_when_a_push_is_overdue(market: Market, interval: str) 
 @pytest.mark.parametrize(
     ("named_ms", "read_ms", "last_array_ms", "is_final"),
     [
-        (10_000, 12_000, MINUTE, True),
-        (10_000, 11_999, MINUTE, False),  # REST may have lagged behind the last trade
-        (10_000, 12_000, MINUTE - 1000, False),  # not over yet
-        (59_000, 50_000, MINUTE, False),  # traded after it was seen
-        (None, 12_000, MINUTE, True),
-        (None, 1_999, MINUTE, False),  # seen before the witness was there
+        (10_000, 12_000, MINUTE + 1000, True),
+        (10_000, 11_999, MINUTE + 1000, False),  # REST may have lagged behind the last trade
+        (10_000, 12_000, MINUTE, False),  # a trade just before the close may be named a second later
+        (59_000, 50_000, MINUTE + 1000, False),  # traded after it was seen
+        (None, 12_000, MINUTE + 1000, True),
+        (None, 1_999, MINUTE + 1000, False),  # seen before the witness was there
     ],
 )
 def test_candle_is_settled_by_silence_only_if_it_was_seen_after_the_last_trade(

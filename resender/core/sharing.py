@@ -67,6 +67,7 @@ def _accept_class(value: str) -> str:
 _SYMBOL_LISTS = (b'"symbols"', b'"optionSymbols"')
 _MAX_UNPACKED_BYTES = 256 << 20
 _PARSED_BYTES = 65_536
+_BRACKETS = ((b"{", b"}"), (b"[", b"]"))
 
 
 def worth_remembering(path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
@@ -99,6 +100,8 @@ def worth_remembering(path: str, headers: Iterable[tuple[bytes, bytes]], body: b
             json.loads(text)
         except (ValueError, RecursionError):
             return False
+    elif any(text.count(opening) != text.count(closing) for opening, closing in _BRACKETS):
+        return False  # cut off behind a bracket; no text of exchangeInfo holds one
     return not path.endswith("/exchangeInfo") or any(name in text for name in _SYMBOL_LISTS)
 
 

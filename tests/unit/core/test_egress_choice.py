@@ -336,6 +336,7 @@ def test_the_allowance_of_five_minutes_is_kept_beside_the_weight() -> None:
         get(one, "/fapi/v1/fundingRate", 5.0 + number / 10, market=UM)
     error = refused(one, "/fapi/v1/fundingInfo", 60.0, market=UM)
     assert 240 <= error.retry_after_s <= 320
+    assert error.msg.startswith("Too many requests; current limit of IP is 500 requests per 5 minutes. ")
     get(one, "/fapi/v1/ping", 60.0, market=UM)
     get(one, "/fapi/v1/fundingInfo", 60.0 + error.retry_after_s, market=UM)
 

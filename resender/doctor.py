@@ -226,9 +226,8 @@ async def _stream(config: Config, spec: EgressSpec, result: Examination, context
     try:
         # Each URL path there is, by a stream that speaks at least once a second; the slowest counts.
         names = {paths["bookTicker"]: _BUSY_TICKER[market], paths["miniTicker"]: MINI_TICKERS}
-        for path, name in names.items():
-            took_ms = await first_frame_ms(session, path, name, _STREAM_WAIT_S)
-            result.stream_ms = max(took_ms, result.stream_ms or 0.0)
+        took_ms = [await first_frame_ms(session, path, name, _STREAM_WAIT_S) for path, name in names.items()]
+        result.stream_ms = max(took_ms)
     except StreamBroken as error:
         problem = str(error)
     finally:

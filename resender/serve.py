@@ -161,7 +161,7 @@ async def serve(
             return f"serving on {config.host} port {port}; {gateway.in_words()}"
 
         if is_listening():
-            gateway.tasks.spawn(keep_informed(status), name="systemd-inform")
+            gateway.tasks.spawn(keep_informed(status, stop.is_set), name="systemd-inform")
         await stop.wait()
         # From now on every answer says that its connection ends, as it will.
         for each in (server, admin_server):

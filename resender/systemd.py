@@ -50,15 +50,17 @@ def is_listening() -> bool:
     return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
-async def keep_informed(status: Callable[[], str]) -> None:
+async def keep_informed(status: Callable[[], str], is_stopping: Callable[[], bool] = lambda: False) -> None:
     """Say READY, then feed the watchdog and keep the status in words current, until cancelled.
 
+    Shape: READY is not said any more once `is_stopping()`.
     What could not be said, because systemd is busy or starts anew, is said again soon.
     """
     limit_s = watchdog_s()
     every_s = min(_STATUS_EVERY_S, limit_s / 3) if limit_s else _STATUS_EVERY_S
     is_ready = False
     while is_listening():
+        is_ready |= is_stopping()
         words = ["WATCHDOG=1", status_line(status())]
         was_heard = notify(*(words if is_ready else ["READY=1", *words]))
         is_ready |= was_heard

@@ -259,8 +259,7 @@ class MarketCache:
         if unproven is not None:
             if unproven.is_mute:
                 line.mute(entry)
-                return _Lack(unproven.reason)
-            return _Lack(unproven.reason, can_settle=True)
+            return _Lack(unproven.reason, can_settle=unproven.can_settle and not unproven.is_mute)
         span = self._select(entry, request, now_ms)
         if span is None:
             return _Lack("range not held")

@@ -39,10 +39,14 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Unproven:
-    """Why a series cannot be believed as of now; `is_mute` tells that its stream has to be moved."""
+    """Why a series cannot be believed as of now.
+
+    Shape: `is_mute` tells that its stream has to be moved; `can_settle` that a read would help.
+    """
 
     reason: str
     is_mute: bool = False
+    can_settle: bool = True
 
 
 def push_ms(market: Market, interval: str) -> int:
@@ -70,7 +74,8 @@ def kline_proof(
         if now_ms - entry.unheard_ms > _MUTE_MS[market]:
             return own, Unproven("stream mute", is_mute=True)
         if now_ms - read_ms > _UNHEARD_MS:
-            return own, Unproven("stream quiet")
+            # Until it speaks or is moved the calls go up: a read a second for each would cost more.
+            return own, Unproven("stream quiet", can_settle=False)
         return Proof(read_ms, "rest"), None
     seen_ms = _seen_ms(entry)
     if entry.doubt_ms > seen_ms:

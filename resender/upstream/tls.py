@@ -73,6 +73,8 @@ class ResumingContext(ssl.SSLContext):
             session = connection.session
         except (ValueError, ssl.SSLError):
             session = None
+        if session is not None and not session.has_ticket and connection.version() == "TLSv1.3":
+            return None  # the server gave none (yet): offering it would only cost a longer handshake
         if session is None:
             self.forget(host)
         else:

@@ -308,7 +308,7 @@ async def test_real_holes_of_history_are_shown_as_binance_shows_them(tmp_path: P
 
 
 async def test_share_of_the_weight_is_kept_and_filling_goes_on_in_the_next_minute(tmp_path: Path) -> None:
-    exchange = small_exchange(ExchangeClock.before_close(2.5), um_symbols=60, weight_limits={"futures": 200})
+    exchange = small_exchange(ExchangeClock.before_close(5.0), um_symbols=60, weight_limits={"futures": 200})
     async with bench(tmp_path, exchange, preload="um:*@1h", kline_depth=499) as one:
         sandbox = one.sandbox
 
@@ -388,7 +388,7 @@ async def test_refusal_a_client_met_pauses_own_reads_whatever_the_machines_clock
 
 async def test_pool_closed_by_clients_gets_no_own_read(tmp_path: Path) -> None:
     exchange = small_exchange(
-        ExchangeClock.before_close(2.0), um_symbols=50, weight_limits={"futures": 150}, ban_after=99
+        ExchangeClock.before_close(4.0), um_symbols=50, weight_limits={"futures": 150}, ban_after=99
     )
     async with bench(tmp_path, exchange, preload="um:*@1h", kline_depth=99) as one:
         await wait_until(lambda: len(one.own_calls(KLINES[Market.UM])) >= 3)

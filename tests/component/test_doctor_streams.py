@@ -108,6 +108,16 @@ async def test_stream_that_brings_nothing_is_told(
     assert_streams_fail(found[Market.SPOT], "nothing came within 1.5 s")
 
 
+@pytest.mark.parametrize("name", ["@bookTicker", "!miniTicker"])
+@pytest.mark.usefixtures("short_wait")
+async def test_one_path_of_two_that_brings_nothing_is_told(
+    tmp_path: Path, exchange: Sandbox, name: str
+) -> None:
+    exchange.faults.mute(Market.UM, name, everywhere=True)
+    found = await examined(tmp_path, exchange, **ONLY_UM)
+    assert_streams_fail(found[Market.UM], "nothing came within 1.5 s")
+
+
 async def test_stream_host_that_is_out_of_reach_is_told(tmp_path: Path, exchange: Sandbox) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))

@@ -225,7 +225,7 @@ def test_damaged_database_is_told_in_one_line(tmp_path: Path, command: tuple[str
     database.parent.mkdir(parents=True)
     database.write_bytes(b"this was a database once\n" * 500)
     program = Program(tmp_path, *command, HOST="127.0.0.1", PORT=0, DATA_DIR=data)
-    program.check_refusal(1, "resender.db", "not a SQLite database")
+    program.check_refusal(2, "resender.db", "not a SQLite database")
     assert database.read_bytes().startswith(b"this was")
 
 

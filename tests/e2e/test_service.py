@@ -72,6 +72,24 @@ def test_ready_is_said_when_it_serves_and_not_before(tmp_path: Path, systemd: Sy
             program.kill()
 
 
+def test_gateway_that_is_stopped_while_it_starts_ends_well(tmp_path: Path, systemd: Systemd) -> None:
+    data = tmp_path / "data"
+    settings = {"HOST": "127.0.0.1", "PORT": 0, "DATA_DIR": data}
+    assert Program(tmp_path, "whitelist", "list", **settings).wait() == 0
+    with closing(sqlite3.connect(data / "resender.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        program = ServiceProgram(tmp_path, more=systemd.variables(watchdog_s=0.3), **settings)
+        until((data / "gateway.lock").exists, "it starts")
+        time.sleep(0.3)
+        program.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        holder.execute("ROLLBACK")
+    assert program.wait() == 0, program.stderr
+    program.check_healthy()
+    if "STOPPING=1" in systemd.lines:
+        assert "READY=1" not in systemd.lines[systemd.lines.index("STOPPING=1") :]
+
+
 def test_gateway_that_cannot_start_is_never_ready(tmp_path: Path, systemd: Systemd) -> None:
     (tmp_path / "file").write_text("")
     program = ServiceProgram(tmp_path, more=systemd.variables(), PORT=0, DATA_DIR=tmp_path / "file" / "data")

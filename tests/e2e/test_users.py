@@ -26,7 +26,7 @@ def test_first_password_is_printed_at_the_first_start_and_never_again(start: Sta
     again = start()
     assert "password" not in again.stdout
     assert found[0] not in gateway.stderr + again.stderr
-    assert again.command("user", "remove", "root").stdout == "root is removed.\n"
+    assert again.command("user", "remove", "root").said == "root is removed.\n"
     again.command("user", "remove", "anna").check_refusal(1, "anna is the last user")
     again.command("user", "set-password", "root").check_refusal(1, "There is no user root.")
 

@@ -37,7 +37,7 @@ async def test_doctor_streams_a_line_for_every_upstream(tmp_path: Path) -> None:
     assert lines[0]["verdict"] == "ok"
     assert lines[0]["ping_ms"] > 0
     assert not lines[4]["ok"]
-    assert "TCP" in lines[4]["verdict"]
+    assert "was refused: nothing listens there" in lines[4]["verdict"]
     assert first["market"] == "spot"
 
 

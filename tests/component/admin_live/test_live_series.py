@@ -62,7 +62,8 @@ async def test_series_are_listed_with_state_rows_and_age(tmp_path: Path) -> None
         status = await me.json("status")
         assert status["series"] == {"total": 11, "live": 11}
         spot = status["streams"][0]
-        assert (spot["market"], spot["live"], spot["streams"]) == ("spot", 1, 6)
+        # One connection for what is kept, one for its witness.
+        assert (spot["market"], spot["live"], spot["streams"]) == ("spot", 2, 7)
         assert spot["oldest_age_s"] > 0
 
         filled = {row["pool"]: row for row in (await me.json("backfill"))["items"]}

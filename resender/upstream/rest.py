@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import gzip
 import logging
 import socket
 import ssl
 import traceback
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -87,6 +87,12 @@ class _Protocol(ResponseHandler):
 
     used = False
     answered = False
+    # As long as the connection lives; aiohttp forgets its own when it begins to close.
+    socket_transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.socket_transport = transport
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         if data:
@@ -94,6 +100,7 @@ class _Protocol(ResponseHandler):
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.socket_transport = None
         # aiohttp takes the end of a body without length for its proper end, even after a reset.
         if exc is not None and self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(
@@ -107,9 +114,24 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        made: weakref.WeakSet[_Protocol] = weakref.WeakSet()
+        self._made = made
+        loop = asyncio.get_running_loop()
+
+        def make() -> _Protocol:
+            protocol = _Protocol(loop=loop)
+            made.add(protocol)
+            return protocol
+
         # The factory is private to aiohttp; a test notices when a new version stops using it.
-        factory: Any = functools.partial(_Protocol, loop=asyncio.get_running_loop())
+        factory: Any = make
         self._factory = factory
+
+    def abort_all(self) -> None:
+        """End every connection at once, those that wait for the other side's goodbye too."""
+        for protocol in list(self._made):
+            if protocol.socket_transport is not None:
+                protocol.socket_transport.abort()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         attempt = _attempt.get()
@@ -294,9 +316,14 @@ class RestClient:
         self._session._retry_connection = False
 
     async def stop(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is None:
+            return
+        connector = session.connector
+        await session.close()
+        if isinstance(connector, Connector):
+            connector.abort_all()
+            await asyncio.sleep(0)  # what was aborted is told so in the loop's next turn
 
     async def send(self, method: str, target: str, headers: Pairs, body: bytes) -> RestResponse:
         """Send a call once; a GET or HEAD a second time if a kept connection proved dead.

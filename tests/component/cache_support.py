@@ -394,7 +394,7 @@ def kline_problem(
             else problem("empty")
         )
     newest = open_of(rows[-1])
-    if newest > iv.open_time(interval, timed.after_ms):
+    if newest > timed.after_ms:
         return problem("a candle of the future")
     if newest < iv.open_time(interval, lack_ms):
         current = store.kline_bytes(symbol, interval, limit=1, now_ms=lack_ms)
@@ -409,7 +409,7 @@ def kline_problem(
     for index, (row, true) in enumerate(zip(rows, truth, strict=True)):
         if row == true:
             continue
-        close = iv.next_open(interval, open_of(row)) - 1
+        close = close_of(row)
         if index < len(rows) - 1:
             return problem("a closed candle without its final numbers")
         if close < timed.before_ms - BOUNDARY_MS:
@@ -438,6 +438,10 @@ def split_rows(body: bytes) -> list[bytes]:
 
 def open_of(row: bytes) -> int:
     return int(row[1 : row.index(b",")])
+
+
+def close_of(row: bytes) -> int:
+    return int(row.split(b",", 7)[6])
 
 
 def ticker_json(store: MarketStore, symbol: str, ticker: BookTicker) -> bytes:

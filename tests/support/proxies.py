@@ -130,11 +130,11 @@ class Proxy:
             # When one side ends, both do, as with a proxy that forwards closing.
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            if pair in self._tunnels:
+                self._tunnels.remove(pair)
             for pump in pumps:
                 pump.cancel()
             await asyncio.wait(pumps)
-            if pair in self._tunnels:
-                self._tunnels.remove(pair)
 
     async def _say(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         if self.drops:

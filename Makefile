@@ -17,11 +17,12 @@ demo: .venv/runtime  ## Serve against the built-in sandbox exchange
 	$(BIN)/python run.py demo
 
 test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not (slow or alone or browser)"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not (slow or alone or browser or waits)"
+	$(BIN)/python -m pytest -n 4 --dist load -m "waits"
 	$(BIN)/python -m pytest -m "slow or alone or browser"
 
 test-fast: .venv/dev  ## Run the tests that need no process, client library or long time
-	$(BIN)/python -m pytest -m "not e2e and not slow and not browser"
+	$(BIN)/python -m pytest -m "not e2e and not slow and not browser and not waits"
 
 test-browser: .venv/dev .venv-clients/binance_interface/ready  ## Run the tests in a browser (chromium)
 	$(BIN)/python -m pytest tests/browser

@@ -201,14 +201,18 @@ class KlineSeries:
 
     def has_news(self, candles: Sequence[Candle]) -> bool:
         """Tell whether a read shows trades that are not held, of candles that are not final."""
+        return self.news(candles) is not None
+
+    def news(self, candles: Sequence[Candle]) -> Candle | None:
+        """Return the newest candle of a read with trades that are not held, final ones left out."""
         last = self._opens[-1] if self._opens else -1
         known = {candle.open_time: candle for candle in self._pending}
-        for candle in candles:
+        for candle in reversed(candles):
             if candle.open_time > last and candle.trades:
                 held = known.get(candle.open_time)
                 if held is None or (not held.is_final and candle.trades > held.trades):
-                    return True
-        return False
+                    return candle
+        return None
 
     def apply_read(
         self, candles: Sequence[Candle], made_ms: int, *, epoch: int | None, is_whole: bool = False

@@ -366,9 +366,10 @@ class MarketCache:
             return
         if entry.series is not series or entry.is_dropped:
             return
-        if epoch == series.epoch and series.has_news(candles) and was_silent(entry, made_ms):
-            # Perhaps on its way; if the stream stays silent, it is mute.
-            entry.unheard_ms = entry.unheard_ms or made_ms
+        news = series.news(candles) if epoch == series.epoch else None
+        if news is not None and was_silent(entry, made_ms):
+            entry.unheard_ms = entry.unheard_ms or made_ms  # if the stream stays silent, it is mute
+            entry.unheard = news
             entry.is_uncovered |= line.witness.is_current and not entry.named_ms
         if not series.apply_read(candles, made_ms, epoch=epoch, is_whole=len(candles) < _SETTLE_LIMIT):
             # More than three candles behind: the backfill reads as many as it takes.

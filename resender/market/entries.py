@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from resender.core.book_ticker import BookTicker
+from resender.core.candles import Candle
 from resender.core.klines import KlineSeries
 from resender.core.markets import Market
 
@@ -82,6 +83,7 @@ class KlineEntry(Entry):
     doubt_price: str = ""
     # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
     unheard_ms: int = 0
+    unheard: Candle | None = None
 
     @property
     def key(self) -> tuple[Market, str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from resender.core.candles import Candle
 from resender.core.markets import Market
 from resender.market.entries import KlineEntry
 from resender.market.witness import TradeWitness
@@ -116,6 +117,15 @@ def note_event(entry: KlineEntry, event_ms: int, price: str) -> None:
     doubt_ms = entry.doubt_ms
     if doubt_ms and (event_ms >= doubt_ms or (event_ms >= doubt_ms - 1000 and price == entry.doubt_price)):
         entry.doubt_ms = 0
+
+
+def brings(candle: Candle, known: Candle | None) -> bool:
+    """Tell whether an event brings what REST knew before it."""
+    return (
+        known is not None
+        and candle.open_time == known.open_time
+        and (candle.is_final or candle.trades >= known.trades)
+    )
 
 
 def note_traded(entry: KlineEntry, traded_ms: int, price: str) -> None:

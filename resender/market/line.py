@@ -24,7 +24,7 @@ from resender.core.stream_names import MINI_TICKERS, book_ticker_stream, kline_s
 from resender.core.weight import exchange_info_weight
 from resender.market.backfill import Backfill, Reader, ReadFailed
 from resender.market.entries import BOOK_TICKER, KlineEntry, TickerEntry
-from resender.market.freshness import kline_proof, note_event, note_traded
+from resender.market.freshness import brings, kline_proof, note_event, note_traded
 from resender.market.symbols import EXCHANGE_INFO, SymbolTable
 from resender.market.witness import TickerWitness, TradeWitness
 
@@ -347,6 +347,9 @@ class MarketLine:
         series = entry.series
         if series.is_current(candle):
             note_event(entry, event_ms, data["k"]["c"])
+            entry.is_mute = False
+        elif entry.unheard_ms and brings(candle, entry.unheard):
+            entry.unheard_ms = 0  # late, but what REST knew has come
             entry.is_mute = False
         corrected = series.corrected
         if series.apply_event(candle):

@@ -9,7 +9,8 @@ import asyncio
 import gzip
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -202,6 +203,20 @@ async def _resolve(outcome: Outcome) -> Hit | Miss:
     return await outcome if isinstance(outcome, Awaitable) else outcome
 
 
+async def _resolve_all(outcomes: Iterable[Outcome]) -> list[Hit | Miss]:
+    """Wait for all; a part that was there at once has aged by what the slowest took."""
+
+    async def timed(outcome: Outcome) -> tuple[Hit | Miss, float]:
+        return await _resolve(outcome), time.monotonic()
+
+    found = await asyncio.gather(*(timed(outcome) for outcome in outcomes))
+    now = time.monotonic()
+    return [
+        replace(each, age_ms=each.age_ms + int((now - at) * 1000)) if isinstance(each, Hit) else each
+        for each, at in found
+    ]
+
+
 def _refuse_others(params: dict[str, str]) -> None:
     if params:
         raise BadRequest(f"Unknown parameter {sorted(params)[0][:50]!r}.")
@@ -242,11 +257,8 @@ async def _local_klines(
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
     for name in names:
         _check(cache, market, name)
-    outcomes = await asyncio.gather(
-        *(
-            _resolve(cache.klines(KlineRequest(market, name, interval, limit, None, None), packed=False))
-            for name in names
-        )
+    outcomes = await _resolve_all(
+        cache.klines(KlineRequest(market, name, interval, limit, None, None), packed=False) for name in names
     )
     return await _many(names, outcomes, is_all=is_all, as_object=True, packed=packed)
 
@@ -270,8 +282,8 @@ async def _local_book_ticker(
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
     for name in names:
         _check(cache, market, name)
-    outcomes = await asyncio.gather(
-        *(_resolve(cache.book_tickers(BookTickerRequest(market, (n,), False), packed=False)) for n in names)
+    outcomes = await _resolve_all(
+        cache.book_tickers(BookTickerRequest(market, (name,), False), packed=False) for name in names
     )
     return await _many(names, outcomes, is_all=is_all, as_object=False, packed=packed)
 

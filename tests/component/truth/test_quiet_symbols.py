@@ -11,10 +11,12 @@ import orjson
 import pytest
 
 from resender.core.markets import Market
+from resender.sandbox import Fault
 from resender.sandbox.market import BookTicker, MarketStore
 from tests.component.cache_support import (
     KLINES,
     MARKETS,
+    SLACK_MS,
     SYMBOL,
     TICKERS,
     Bench,
@@ -33,7 +35,7 @@ from tests.component.truth.truth_support import (
     until_ms,
 )
 
-pytestmark = [pytest.mark.component, pytest.mark.alone]
+pytestmark = [pytest.mark.component, pytest.mark.waits]
 
 QUIET_S = 2.0
 SYMBOLS = 5
@@ -60,7 +62,6 @@ def share_of_hits(watch: AgedWatch) -> float:
     return watch.hits / (watch.hits + sum(watch.misses.values()))
 
 
-@pytest.mark.slow
 async def test_quiet_book_tickers_are_hits_at_one_shared_read_for_all(tmp_path: Path) -> None:
     exchange = quiet_exchange(ExchangeClock.before_close(45), book_ticker_hz=BOOK_HZ)
     async with bench(tmp_path, exchange, stream_quiet_s=QUIET_S) as one:
@@ -85,7 +86,6 @@ async def test_quiet_book_tickers_are_hits_at_one_shared_read_for_all(tmp_path: 
             assert watch.oldest_ms(target) <= QUIET_S * 1000
 
 
-@pytest.mark.slow
 async def test_quiet_candles_the_witness_vouches_for_cost_no_reads(tmp_path: Path) -> None:
     # A witness' proof is up to two seconds old: the quiet time is longer here.
     async with bench(tmp_path, quiet_exchange(ExchangeClock.before_close(38)), stream_quiet_s=3) as one:
@@ -227,3 +227,26 @@ async def test_delisted_symbol_is_forwarded_once_its_price_is_quiet(tmp_path: Pa
         assert 0 < last_hit - at <= QUIET_S + 0.2
         entry = entries(one, market)[SYMBOL[market], "bookTicker"]
         assert replace(entry, used_mono=0.0).hits >= 2
+
+
+async def test_age_of_an_answer_made_of_several_counts_the_wait_for_the_slowest(tmp_path: Path) -> None:
+    """A list of /local: one value is there at once, another is read by REST until its stream speaks."""
+    exchange = quiet_exchange(ExchangeClock.before_close(40), book_ticker_hz=BOOK_HZ)
+    async with bench(tmp_path, exchange, stream_quiet_s=QUIET_S) as one:
+        busy, store = SYMBOL[Market.UM], one.store(Market.UM)
+        quiet = silent_symbols(one, Market.UM, 1000)[0]
+        for symbol in (busy, quiet):
+            await one.until_hit(f"{TICKERS[Market.UM]}?symbol={symbol}")
+        await asyncio.sleep(QUIET_S + 0.3)
+        one.sandbox.faults.add(Fault("delay", match="bookTicker", times=1, seconds=1.6))
+        calling = asyncio.create_task(one.get(f'/local/um/bookTicker?symbols=["{busy}","{quiet}"]'))
+        await asyncio.sleep(1.4)
+        await one.sandbox.burst(Market.UM, quiet, 1)
+        timed = await calling
+        if timed.status == 503:
+            return  # an answer that says so is right, too
+        (shown,) = [row for row in timed.rows if row["symbol"] == busy]
+        # When it came here, what was shown had stood at most so long before.
+        moments = range(timed.after_ms, timed.after_ms - timed.age_ms - SLACK_MS, -20)
+        times = {store.book_ticker(busy, moment).time_ms for moment in moments}
+        assert shown["time"] in times, f"{timed.after_ms - shown['time']} ms old, told {timed.age_ms}"

@@ -60,7 +60,7 @@ class AgedWatch(Watch):
         return sum(since <= when < until for when, _ in self.ages[target])
 
 
-def age_fell_without_a_proof(ages: list[tuple[float, int]], since: float, slack_ms: int = 120) -> str | None:
+def age_fell_without_a_proof(ages: list[tuple[float, int]], since: float, slack_ms: int = 400) -> str | None:
     """Tell where an age grew less than time passed; None if it never did after `since`."""
     known = [(when, age) for when, age in ages if when >= since]
     for (before, younger), (after, older) in pairwise(known):

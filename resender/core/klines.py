@@ -121,17 +121,6 @@ class KlineSeries:
         return self._pending[-1].close_time if self._pending else max(0, self._last_close)
 
     @property
-    def last_price(self) -> bytes:
-        """The close price of the newest candle, b"" if there is none."""
-        if self._pending:
-            row = self._pending[-1].row
-        elif count := len(self._opens):
-            row = self.closed.part(count - 1, count)
-        else:
-            return b""
-        return row.split(b'"', 8)[7]
-
-    @property
     def _opens(self) -> array[int]:
         return self.closed.opens
 
@@ -198,10 +187,6 @@ class KlineSeries:
         self.corrected += 1
         self.version += 1
         return True
-
-    def has_news(self, candles: Sequence[Candle]) -> bool:
-        """Tell whether a read shows trades that are not held, of candles that are not final."""
-        return self.news(candles) is not None
 
     def news(self, candles: Sequence[Candle]) -> Candle | None:
         """Return the newest candle of a read with trades that are not held, final ones left out."""

@@ -71,7 +71,9 @@ class KlineEntry(Entry):
     not_before_mono: float = 0.0
     is_reading: bool = False
     saved_version: int = -1
-    # Exchange's time of the newest own event, and its close price.
+    # Exchange's time since when the stream is live, 0 if that is not known.
+    live_ms: int = 0
+    # Exchange's time of the newest own event since then, and its close price.
     event_ms: int = 0
     price: str = ""
     # Exchange's time at which the witness named its symbol last, 0 if never.

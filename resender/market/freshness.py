@@ -105,7 +105,8 @@ def settle_quiet(entry: KlineEntry, witness: TradeWitness) -> None:
 
 def was_silent(entry: KlineEntry, now_ms: int) -> bool:
     """Tell whether a stream has brought nothing for longer than it takes to push a change."""
-    return now_ms - entry.event_ms > push_ms(entry.market, entry.interval) + _DOUBT_MS
+    since_ms = max(entry.event_ms, entry.live_ms)
+    return now_ms - since_ms > push_ms(entry.market, entry.interval) + _DOUBT_MS
 
 
 def note_event(entry: KlineEntry, event_ms: int, price: str) -> None:

@@ -39,8 +39,7 @@ _MUTE_PAUSE_S = 15.0
 _MUTE_MAX_S = 600.0
 _MUTE_FORGET_S = 1800.0
 _WITNESS_SILENCE_S = 10.0
-# A time so far beyond the latest possible one is not believed.
-_FUTURE_MS = 2000
+_FUTURE_MS = 2000  # a time so far beyond the latest possible one is not believed
 
 
 class Pool(Protocol):
@@ -446,6 +445,7 @@ class MarketLine:
                 needs_seed |= not entry.ticker.is_valid
             else:
                 entry.not_before_mono = 0.0
+                entry.live_ms = self.now_ms() if self.server.is_set else 0
         if self.backfill is not None:
             self.backfill.wake()
         if needs_seed and self._seeding is None:

@@ -333,30 +333,19 @@ def test_late_final_event_corrects_what_the_witness_has_settled() -> None:
 def test_news_are_trades_the_stream_has_not_brought(shown: list[list[Any]], is_news: bool) -> None:
     series = started()
     series.apply_event(event(T0, 3))
-    assert series.has_news(rows(*shown)) is is_news
+    assert (series.news(rows(*shown)) is not None) is is_news
 
 
 def test_final_candle_that_waits_has_no_news() -> None:
     series = started()
     series.apply_event(event(T0 + MINUTE, 3, final=True))
-    assert not series.has_news(rows(make_row(T0 + MINUTE, 9)))
+    assert series.news(rows(make_row(T0 + MINUTE, 9))) is None
 
 
 def test_empty_series_finds_news_in_any_trade() -> None:
     series = KlineSeries("1m", 60)
-    assert series.has_news(rows(make_row(T0, 1)))
-    assert not series.has_news(rows(make_row(T0, 0)))
-
-
-def test_last_price_is_the_newest_candles_close() -> None:
-    series = KlineSeries("1m", 60)
-    assert series.last_price == b""
-    read(series, T0 + 5000, make_row(T0 - MINUTE, 9))
-    assert series.last_price == b"1009.50"
-    series.apply_event(event(T0, 3))
-    assert series.last_price == b"1003.50"
-    series.lose()
-    assert series.last_price == b"1009.50"
+    assert series.news(rows(make_row(T0, 1))) is not None
+    assert series.news(rows(make_row(T0, 0))) is None
 
 
 # -- odd rows -----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from resender.log import Seldom
 from resender.market.backfill import Fetched
 from resender.market.cache import CacheOptions, MarketCache
 from resender.market.files import CandleFiles
-from resender.market.line import OnFrame, OnStreams
+from resender.market.pools import OnFrame, OnStreams
 from resender.market.warm import WarmFiles
 from resender.metrics import Metrics
 from resender.store import PreloadRow, Store

@@ -250,7 +250,7 @@ class KlineSeries:
                     changed |= self._merge(candle)
         if changed and self._opens:
             self._pending = [c for c in self._pending if c.open_time > self._opens[-1]]
-        if self._opens and candles[0].open_time < self._opens[0]:
+        if self._opens and candles[0].open_time < self._opens[0] <= candles[-1].open_time:
             self.prepend(candles, made_ms)
         if is_whole and self.first_open == candles[0].open_time:
             self.is_whole = True
@@ -267,12 +267,13 @@ class KlineSeries:
         """Take candles as final that ended while nothing was traded.
 
         Units: no trade happened between `since_ms` and `until_ms`, by a witness of the exchange; a
-            state seen after `since_ms` is then the last word on a candle that closed before `until_ms`.
+            state seen after `since_ms` is then the last word on a candle that closed before
+            `until_ms`; its last millisecond may still have had a trade after the witness spoke.
         """
         pending = self._pending
         while pending:
             candle = pending[0]
-            if not candle.is_final and not (candle.seen_ms >= since_ms and candle.close_time <= until_ms):
+            if not candle.is_final and not (candle.seen_ms >= since_ms and candle.close_time < until_ms):
                 return
             if not self._follows(candle) or (not self._opens and not self.is_synced):
                 return  # only what joins is settled: a final event must find the others still open
@@ -311,7 +312,9 @@ class KlineSeries:
             call with `endTime` just before it: holes between them are real.
         """
         first = self._opens[0] if self._opens else None
-        older = [c for c in candles if self._is_over(c, made_ms) and (first is None or c.open_time < first)]
+        older = [c for c in candles if first is None or c.open_time < first]
+        if older and not self._is_over(older[-1], made_ms):
+            return 0  # a read from before its end: without it there would be a hole
         if is_whole:
             self.is_whole = True
         if not older or first is None:

@@ -249,7 +249,10 @@ class Backfill:
             earliest = candles[0].open_time if candles else first
             is_whole = earliest - (first - 1 - _CM_WINDOW_MS) > 35 * _DAY_MS
         taken = series.prepend(candles, now_ms, is_whole=is_whole)
-        entry.is_filled = series.is_whole or not taken or len(series) >= series.depth
+        # The newest of them may not be over yet for certain (candles of a second): then once more.
+        is_early = bool(candles) and candles[-1].close_time + series.final_after_ms > now_ms
+        is_over = not taken and not is_early
+        entry.is_filled = series.is_whole or is_over or len(series) >= series.depth
 
     def _widen(self, entry: KlineEntry, limit: int) -> None:
         """The read did not reach back to what is held: ask for more, or start over."""

@@ -1,8 +1,7 @@
 """The market cache: answers kline and bookTicker calls from memory when it can prove the answer.
 
-It writes no HTTP and opens no connection: how to fetch and how to make stream pools is handed
-in. It owns the market lines and through them everything that is kept; all of it changes on the
-event loop only.
+It writes no HTTP and opens no connection: how to fetch and how to make stream pools is handed in.
+It owns the market lines and what they keep; all of it changes on the event loop only.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ from resender.core.weight import DEFAULT_LIMITS, POOLS, WeightShare, kline_weigh
 from resender.market.backfill import Backfill, Fetch, Reader, ReadFailed
 from resender.market.entries import BOOK_TICKER, Entry, KlineEntry, TickerEntry
 from resender.market.freshness import kline_proof, push_ms, settle_quiet, was_silent
-from resender.market.line import MakePool, MarketLine
+from resender.market.line import MarketLine
 from resender.market.packing import Bodies, worth_packing
+from resender.market.pools import MakePool
 from resender.market.seeds import seed
 from resender.market.warm import WarmFiles
 
@@ -253,8 +253,8 @@ class MarketCache:
             return _Lack(need.reason, can_settle=need.can_settle, may_come=need.may_come)
         is_proven = line.witness.is_current or line.kline_pool.is_proven(entry.stream)
         if not is_proven and now_ms - series.read_ms > _REREAD_S * 1000:
-            # Acknowledged, but neither it nor its witness has said anything: only REST proves.
-            return _Lack("stream not proven", can_settle=True)
+            # Neither it nor its witness has said anything: only REST proves, for a short while.
+            return _Lack("stream not proven", can_settle=mono - line.heard_mono <= line.quiet_s)
         proof, unproven = kline_proof(entry, line.witness, now_ms, line.quiet_s)
         if unproven is not None:
             if unproven.is_mute:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -25,6 +25,7 @@ from resender.core.weight import exchange_info_weight
 from resender.market.backfill import Backfill, Reader, ReadFailed
 from resender.market.entries import BOOK_TICKER, KlineEntry, TickerEntry
 from resender.market.freshness import brings, kline_proof, note_event, note_traded
+from resender.market.pools import MakePool
 from resender.market.symbols import EXCHANGE_INFO, SymbolTable
 from resender.market.witness import TickerWitness, TradeWitness
 
@@ -40,39 +41,6 @@ _MUTE_MAX_S = 600.0
 _MUTE_FORGET_S = 1800.0
 _WITNESS_SILENCE_S = 10.0
 _FUTURE_MS = 2000  # a time so far beyond the latest possible one is not believed
-
-
-class Pool(Protocol):
-    """What the cache needs of `resender.upstream.stream_pool.StreamPool`."""
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    def want(self, names: Iterable[str]) -> None: ...
-    def drop(self, names: Iterable[str]) -> None: ...
-    def shift(self, name: str, mute_s: float) -> None: ...
-    def proof_mono(self, name: str) -> float | None: ...
-    def is_proven(self, name: str) -> bool: ...
-    @property
-    def connections(self) -> list[Any]: ...
-
-
-OnFrame = Callable[[str, Any], "bool | None"]
-OnStreams = Callable[[list[str]], None]
-
-
-class MakePool(Protocol):
-    """Makes the pool of one market and path; the witness gets one of its own beside it."""
-
-    def __call__(
-        self,
-        market: Market,
-        path: str,
-        on_frame: OnFrame,
-        on_live: OnStreams,
-        on_lost: OnStreams,
-        *,
-        is_witness: bool = False,
-    ) -> Pool: ...
 
 
 class MarketLine:
@@ -100,6 +68,7 @@ class MarketLine:
         # Streams found mute, and rows a late final event has corrected.
         self.mutes = 0
         self.corrected = 0
+        self._event_mono = clock.mono()
         self._of_symbol: dict[str, list[KlineEntry]] = {}
         self.symbols = SymbolTable(market)
         self.server = ServerClock()
@@ -152,6 +121,7 @@ class MarketLine:
     def start(self) -> None:
         """Begin to follow this market; the first call does it, later ones do nothing."""
         if self._task is None:
+            self._event_mono = self._clock.mono()
             self._task = self._tasks.spawn(self._follow(), name=f"market-follow:{self.market}")
             self._watch = self._tasks.spawn(self._watch_witness(), name=f"witness-watch:{self.market}")
 
@@ -159,6 +129,11 @@ class MarketLine:
         await end_tasks([task for task in (self._task, self._watch) if task is not None])
         for pool in self.pools:
             await pool.stop()
+
+    @property
+    def heard_mono(self) -> float:
+        """When any candle event or array of the witness came last, at first the start."""
+        return max(self._event_mono, self.witness.heard_mono)
 
     @property
     def is_started(self) -> bool:
@@ -336,7 +311,8 @@ class MarketLine:
         event_ms = data["E"]
         if candle.open_time > event_ms:
             raise ValueError("a kline from the future")
-        if not self.server.observe(event_ms, self._clock.mono()) and self.server.is_set:
+        self._event_mono = mono = self._clock.mono()
+        if not self.server.observe(event_ms, mono) and self.server.is_set:
             # Either this event or our idea of the time is wrong: neither is built upon.
             self._resync.set()
             entry.series.is_synced = False

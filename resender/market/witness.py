@@ -61,24 +61,24 @@ class TradeWitness:
         # Every array since then has been seen, None if there is none.
         self.since_ms: int | None = None
         self.last_ms = 0
-        self._last_mono = 0.0
+        self.heard_mono = 0.0
         self._is_wanted = False
 
     def start(self, pool: Pool) -> None:
         """Subscribe; later calls do nothing."""
         if not self._is_wanted:
             self._is_wanted = True
-            self._last_mono = self._clock.mono()
+            self.heard_mono = self._clock.mono()
             pool.want([MINI_TICKERS])
 
     def silent_s(self) -> float:
         """Return for how long no array has come, 0 if none is wanted. Units: seconds."""
-        return self._clock.mono() - self._last_mono if self._is_wanted else 0.0
+        return self._clock.mono() - self.heard_mono if self._is_wanted else 0.0
 
     @property
     def is_current(self) -> bool:
         """Whether an array has come lately."""
-        return self._clock.mono() - self._last_mono <= _SILENCE_S
+        return self._clock.mono() - self.heard_mono <= _SILENCE_S
 
     def vouches_ms(self, proven_ms: int) -> int | None:
         """Return until when nothing traded unseen, given that all until `proven_ms` was seen.
@@ -117,7 +117,7 @@ class TradeWitness:
         if self.since_ms is None or newest - self.last_ms > _HOLE_MS:
             self.since_ms = newest
         self.last_ms = max(self.last_ms, newest)
-        self._last_mono = self._clock.mono()
+        self.heard_mono = self._clock.mono()
         return None
 
     def on_lost(self, names: list[str]) -> None:

@@ -113,10 +113,24 @@ def test_older_rows_put_in_front_obey_the_rule_too() -> None:
     series = started()
     older = rows(make_row(T0 - 3 * MINUTE, 3), make_row(T0 - 2 * MINUTE, 4))
     close = T0 - MINUTE - 1
-    assert series.prepend(older, close + FINAL_AFTER_MS - 1) == 1
-    assert series.first_open == T0 - 3 * MINUTE
-    series = started()
+    # Taking the first of the two alone would make a hole.
+    assert series.prepend(older, close + FINAL_AFTER_MS - 1, is_whole=True) == 0
+    assert series.first_open == T0 - MINUTE
+    assert not series.is_whole
     assert series.prepend(older, close + FINAL_AFTER_MS) == 2
+    assert list(held(series)) == [T0 + n * MINUTE for n in (-3, -2, -1, 0)]
+
+
+def test_read_that_comes_late_puts_no_hole_before_the_first_row() -> None:
+    before = [make_row(T0 - n * MINUTE, n) for n in (4, 3, 2)]
+    for made_ms in (T0 - MINUTE + 100, T0 - MINUTE + FINAL_AFTER_MS):
+        series = started()
+        read(series, made_ms, *before)  # made while the candle before the first one held was open
+        assert series.first_open == T0 - MINUTE
+        series = started()
+        read(series, made_ms, *before, make_row(T0 - MINUTE, 1))
+        times = list(held(series))
+        assert times == [T0 + n * MINUTE for n in range(times[0] // MINUTE - T0 // MINUTE, 1)]
 
 
 def test_contradiction_is_only_seen_in_rows_that_are_over() -> None:
@@ -273,9 +287,10 @@ def test_row_that_was_old_when_it_was_read_is_not_corrected() -> None:
     ("seen_ms", "since_ms", "until_ms", "is_final"),
     [
         (T0 + 30_000, T0 + 20_000, T0 + MINUTE, True),
-        (T0 + 30_000, T0 + 30_000, T0 + MINUTE - 1, True),
+        (T0 + 30_000, T0 + 30_000, T0 + MINUTE, True),
         (T0 + 30_000, T0 + 30_001, LATER, False),  # something may have been traded after it was seen
         (T0 + 30_000, T0, T0 + MINUTE - 2, False),  # not over yet, as far as the witness knows
+        (T0 + 30_000, T0, T0 + MINUTE - 1, False),  # its last millisecond may have a trade after that
     ],
 )
 def test_quiet_candle_is_final_if_it_was_seen_after_the_last_trade_and_is_over(

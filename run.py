@@ -1,7 +1,7 @@
 """Start Binance Resender. `python run.py --help` tells what else it can do.
 
-This file only checks that Python and the packages are there; `resender/commands.py` is the
-command line and `resender/serve.py` runs the server. Exit code 2: it cannot work by itself.
+This file only checks that Python and the packages are there; `resender/cli/main.py` is the
+command line and `resender/cli/serve.py` runs the server. Exit code 2: it cannot work by itself.
 """
 
 import os
@@ -27,7 +27,7 @@ if sys.version_info < (3, 10):  # noqa: UP036  the message is for those who have
 def run():
     """Run the command line; return the exit code."""
     try:
-        from resender.commands import main
+        from resender.cli.main import main
 
         return main(sys.argv[1:])
     except ModuleNotFoundError as error:

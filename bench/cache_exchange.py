@@ -18,8 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from resender.core.markets import Market
-from resender.core.weight import DEFAULT_LIMITS
+from resender.core.binance.markets import Market
+from resender.core.market.costs import DEFAULT_LIMITS
 from resender.sandbox.authority import throwaway_authority
 from resender.sandbox.config import SandboxConfig
 from resender.sandbox.sandbox import Sandbox

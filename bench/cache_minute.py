@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import resender.core.weight
+import resender.core.market.costs
 
 if __name__ == "__main__":
-    resender.core.weight.MINUTE_MS = int(sys.argv[1])
-    from resender.commands import main
+    resender.core.market.costs.MINUTE_MS = int(sys.argv[1])
+    from resender.cli.main import main
 
     sys.exit(main([]))

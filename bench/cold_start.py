@@ -25,8 +25,8 @@ from servers import BENCH, ServerError
 sys.path.insert(0, str(BENCH.parent))
 
 from resender.config import SETTINGS
-from resender.core.markets import Market
-from resender.core.weight import DEFAULT_LIMITS, FUTURES_POOL, backfill_weight, kline_weight
+from resender.core.binance.markets import Market
+from resender.core.market.costs import DEFAULT_LIMITS, FUTURES_POOL, backfill_weight, kline_weight
 
 DEPTH = 1500
 KLINES = "/fapi/v1/klines"

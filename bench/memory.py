@@ -24,8 +24,8 @@ from servers import BENCH, Server
 
 sys.path.insert(0, str(BENCH.parent))
 
-from resender.core.candles import Candle
-from resender.core.klines import KlineSeries
+from resender.core.market.candles import Candle
+from resender.core.market.klines import KlineSeries
 
 INTERVALS = ("1m", "5m", "1h")
 DEPTH = 1500

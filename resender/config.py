@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from resender.core.access import normalise_address
-from resender.core.egress_spec import EgressSpec, Pins, parse_egress, parse_pins
-from resender.core.markets import BY_MARKET, MARKETS, STREAM_HOSTS, WS_API_SPOT, Market
-from resender.core.preload import parse_preload
+from resender.core.access.whitelist import normalise_address
+from resender.core.binance.markets import BY_MARKET, MARKETS, STREAM_HOSTS, WS_API_SPOT, Market
+from resender.core.egress.spec import EgressSpec, Pins, parse_egress, parse_pins
+from resender.core.market.preload import parse_preload
 from resender.core.redact import MASK, redact
 from resender.errors import ConfigError
 

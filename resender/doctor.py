@@ -20,15 +20,15 @@ import orjson
 
 from resender import __version__
 from resender.config import Config
-from resender.core.egress_spec import EgressSpec
-from resender.core.markets import BY_MARKET, STREAM_PATHS, Market
-from resender.core.stream_names import MINI_TICKERS, book_ticker_stream
+from resender.core.binance.markets import BY_MARKET, STREAM_PATHS, Market
+from resender.core.binance.stream_names import MINI_TICKERS, book_ticker_stream
+from resender.core.egress.spec import EgressSpec
 from resender.errors import AnswerError
+from resender.upstream.egresses import bind_problem, gateway_url, make_rest_client, make_stream_session
 from resender.upstream.rest import RestResponse, Timeouts, WayUnusable, handshake_words
-from resender.upstream.stream import StreamBroken
-from resender.upstream.stream_probe import first_frame_ms
+from resender.upstream.streams.link import StreamBroken
+from resender.upstream.streams.probe import first_frame_ms
 from resender.upstream.tls import make_context
-from resender.upstream.ways import bind_problem, gateway_url, make_rest_client, make_stream_session
 
 # Binance refuses a timestamp more than a second ahead; recvWindow is 5 s by default.
 # Source: spot rest-api.md of 2026-07-21.

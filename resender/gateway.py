@@ -21,35 +21,35 @@ import orjson
 from resender import __version__
 from resender.aio import Clock, Tasks
 from resender.config import Config
-from resender.core.access import Entry, TrustedProxies, Whitelist
-from resender.core.egress_choice import OWN
-from resender.core.egress_state import Limits
-from resender.core.endpoint_weights import POOL_OF, charge, read_rate_limits
-from resender.core.headers import Pairs
-from resender.core.markets import Market
-from resender.core.preload import PreloadRule, parse_preload
+from resender.core.access.refused import RecentRefused
+from resender.core.access.whitelist import Entry, TrustedProxies, Whitelist
+from resender.core.binance.headers import Pairs
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import StreamLimits
+from resender.core.egress.budget import MINUTE_MS
+from resender.core.egress.governor import OWN
+from resender.core.egress.state import Limits
+from resender.core.market.costs import POOLS
+from resender.core.market.preload import PreloadRule, parse_preload
 from resender.core.reachability import UNREACHABLE, kind_of
-from resender.core.recent import RecentRefused
 from resender.core.sharing import Key, memory_s, share_key, worth_remembering
-from resender.core.stream_names import StreamLimits
-from resender.core.weight import POOLS
-from resender.core.weight_budget import MINUTE_MS
+from resender.core.weights.table import POOL_OF, charge, read_rate_limits
 from resender.errors import AnswerError, StoreError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from resender.gauges import Family, cache_families, store_families, upstream_families, weight_families
 from resender.log import Seldom
 from resender.market.backfill import Fetched
 from resender.market.cache import CacheOptions, MarketCache
-from resender.market.files import CandleFiles
+from resender.market.candle_files import CandleFiles
+from resender.market.candle_saving import WarmFiles
 from resender.market.pools import OnFrame, OnStreams
-from resender.market.warm import WarmFiles
 from resender.metrics import Metrics
 from resender.store import PreloadRow, Store
 from resender.upstream.egress import Call, EgressOptions, EgressPool
-from resender.upstream.flights import Flights, Reading
+from resender.upstream.egresses import SpreadSessions, bind_problem
 from resender.upstream.rest import RestResponse, Timeouts, gunzip
-from resender.upstream.stream_pool import StreamPool
+from resender.upstream.shared_answers import Flights, Reading
+from resender.upstream.streams.pool import StreamPool
 from resender.upstream.tls import make_context
-from resender.upstream.ways import SpreadSessions, bind_problem
 
 logger = logging.getLogger("resender.gateway")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 Family = CounterMetricFamily | GaugeMetricFamily
 

@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from resender import __version__
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.core.timeline import Tally
 from resender.errors import ANSWERS
 

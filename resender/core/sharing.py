@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 Key = tuple[str, ...]
 # These do not change an answer; any other header that goes up makes a call one of its own.

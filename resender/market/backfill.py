@@ -17,15 +17,15 @@ from urllib.parse import quote
 import orjson
 
 from resender.aio import Backoff, Clock, Tasks
-from resender.core.candles import Candle, parse_rows
-from resender.core.intervals import candles_between
-from resender.core.klines import KlineSeries
-from resender.core.market_request import MAX_LIMIT
-from resender.core.markets import Market
-from resender.core.server_clock import ServerClock
-from resender.core.weight import WeightShare, cheapest_piece, kline_weight
+from resender.core.binance.intervals import candles_between
+from resender.core.binance.markets import Market
+from resender.core.market.candles import Candle, parse_rows
+from resender.core.market.costs import WeightShare, cheapest_piece, kline_weight
+from resender.core.market.klines import KlineSeries
+from resender.core.market.requests import MAX_LIMIT
+from resender.core.market.server_clock import ServerClock
 from resender.errors import AnswerError, EgressExhausted
-from resender.market.entries import KlineEntry
+from resender.market.series import KlineEntry
 
 logger = logging.getLogger("resender.market")
 

@@ -14,19 +14,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from resender.aio import Clock, Tasks
-from resender.core.klines import FINAL_AFTER_MS, Span
-from resender.core.market_request import BookTickerRequest, KlineRequest, Miss
-from resender.core.markets import INTERVALS, Market
-from resender.core.preload import PreloadRule, wanted
-from resender.core.weight import DEFAULT_LIMITS, POOLS, WeightShare, kline_weight
+from resender.core.binance.markets import INTERVALS, Market
+from resender.core.market.costs import DEFAULT_LIMITS, POOLS, WeightShare, kline_weight
+from resender.core.market.klines import FINAL_AFTER_MS, Span
+from resender.core.market.preload import PreloadRule, wanted
+from resender.core.market.requests import BookTickerRequest, KlineRequest, Miss
 from resender.market.backfill import Backfill, Fetch, Reader, ReadFailed
-from resender.market.entries import BOOK_TICKER, Entry, KlineEntry, TickerEntry
+from resender.market.bodies import Bodies, worth_packing
+from resender.market.candle_saving import WarmFiles
 from resender.market.freshness import kline_proof, push_ms, settle_quiet, was_silent
-from resender.market.line import MarketLine
-from resender.market.packing import Bodies, worth_packing
+from resender.market.market_state import MarketLine
 from resender.market.pools import MakePool
 from resender.market.seeds import seed
-from resender.market.warm import WarmFiles
+from resender.market.series import BOOK_TICKER, Entry, KlineEntry, TickerEntry
 
 logger = logging.getLogger("resender.market")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from resender.core.candles import Candle
-from resender.core.markets import Market
-from resender.market.entries import KlineEntry
+from resender.core.binance.markets import Market
+from resender.core.market.candles import Candle
+from resender.market.series import KlineEntry
 from resender.market.witness import TradeWitness
 
 ProofKind = Literal["event", "rest", "witness"]

@@ -1,15 +1,15 @@
-"""What the cache needs of the stream pools it is handed; `upstream.stream_pool` fits it."""
+"""What the cache needs of the stream pools it is handed; `upstream.streams.pool` fits it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 
 class Pool(Protocol):
-    """What the cache needs of `resender.upstream.stream_pool.StreamPool`."""
+    """What the cache needs of `resender.upstream.streams.pool.StreamPool`."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...

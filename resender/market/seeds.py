@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import orjson
 
-from resender.core.markets import Market
-from resender.core.weight import book_ticker_weight
+from resender.core.binance.markets import Market
+from resender.core.market.costs import book_ticker_weight
 from resender.market.backfill import ReadFailed
-from resender.market.entries import TickerEntry
+from resender.market.series import TickerEntry
 
 if TYPE_CHECKING:
-    from resender.market.line import MarketLine
+    from resender.market.market_state import MarketLine
 
 PATHS: dict[Market, str] = {
     Market.SPOT: "/api/v3/ticker/bookTicker",

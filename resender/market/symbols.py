@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from resender.core.market_request import SYMBOL
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
+from resender.core.market.requests import SYMBOL
 
 _SERVER_TIME = re.compile(rb'"serverTime":\d+,?')
 EXCHANGE_INFO: dict[Market, str] = {

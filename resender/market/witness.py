@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from resender.aio import Clock, Tasks
-from resender.core.book_ticker import same_quote
-from resender.core.stream_names import MINI_TICKERS
+from resender.core.binance.stream_names import MINI_TICKERS
+from resender.core.market.book_ticker import same_quote
 from resender.market.backfill import ReadFailed
-from resender.market.entries import TickerEntry
+from resender.market.series import TickerEntry
 
 logger = logging.getLogger("resender.market")
 

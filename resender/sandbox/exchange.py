@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from . import intervals as iv
 from .config import SandboxConfig

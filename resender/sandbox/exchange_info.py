@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from .config import SandboxConfig
 from .market import fixed

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from .config import SandboxConfig
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-from resender.core.markets import INTERVALS, Market
+from resender.core.binance.markets import INTERVALS, Market
 
 from . import intervals as iv
 from .config import Outage, SandboxConfig

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from .market import BookTicker
 from .model import ApiError, Params

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from . import exchange_info, shapes, weights
 from .exchange import Exchange

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from . import exchange_info, weights
 from .exchange import Exchange

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from types import TracebackType
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from .authority import LOOPBACK_NAMES, throwaway_authority
 from .config import REST_SERVICES, Outage, SandboxConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from .market import MarketStore, fixed
 from .orders import Order

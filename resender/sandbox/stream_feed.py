@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from . import intervals as iv
 from . import shapes

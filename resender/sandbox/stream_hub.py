@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 
 from aiohttp import WSMsgType, web
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from . import stream_control
 from .exchange import Exchange

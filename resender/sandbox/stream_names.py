@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from .intervals import FIXED_MS, HOUR_MS
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import orjson
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from . import shapes
 from .market import BookTicker, MarketStore, fixed

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from .intervals import DAY_MS, HOUR_MS
 

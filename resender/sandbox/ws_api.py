@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 from .exchange import Exchange
 from .exchange_info import rate_limits

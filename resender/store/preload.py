@@ -1,6 +1,6 @@
 """The table of preload rules.
 
-It stores and lists rules; what they mean is `resender.core.preload`. Every change raises
+It stores and lists rules; what they mean is `resender.core.market.preload`. Every change raises
 `preload_revision` in the same transaction, which is how other processes notice.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resender.core.preload import PreloadRule, parse_rule
+from resender.core.market.preload import PreloadRule, parse_rule
 from resender.store.rows import DuplicateRule, PreloadRow, UnknownRule
 from resender.store.tables import Tables
 

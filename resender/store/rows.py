@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from resender.core.preload import PreloadRule, parse_rule
+from resender.core.market.preload import PreloadRule, parse_rule
 from resender.errors import ResenderError
 
 
@@ -16,7 +16,7 @@ from resender.errors import ResenderError
 class WhitelistEntry:
     """One row of the whitelist.
 
-    Shape: `address` is canonical text, as `resender.core.access.normalise_address` writes it.
+    Shape: `address` is canonical text, as `resender.core.access.whitelist.normalise_address` writes it.
     Units: `_ms` epoch milliseconds.
     """
 

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from resender.core.access import normalise_address
-from resender.core.preload import PreloadRule
+from resender.core.access.whitelist import normalise_address
+from resender.core.market.preload import PreloadRule
 from resender.errors import StoreError
 from resender.store.buffers import BATCH_ROWS, LogBuffer, SeenCounts
 from resender.store.calls_admin import AdminCalls

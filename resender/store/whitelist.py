@@ -1,6 +1,6 @@
 """The whitelist table.
 
-It stores and lists entries; whether an address matches is `resender.core.access`. Every change
+It stores and lists entries; whether an address matches is `resender.core.access.whitelist`. Every change
 raises `whitelist_revision` in the same transaction, which is how other processes notice.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import peewee
 
-from resender.core.access import normalise_address
+from resender.core.access.whitelist import normalise_address
 from resender.store.rows import DuplicateEntry, UnknownEntry, WhitelistEntry
 from resender.store.tables import Tables, storable, valid_text
 

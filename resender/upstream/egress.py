@@ -1,6 +1,6 @@
 """The ways out to Binance: chooses one for each call by weight and bans, sends, learns.
 
-The rules are `core/egress_choice.py`; here they meet real connections and real answers.
+The rules are `core/egress/governor.py`; here they meet real connections and real answers.
 `EgressPool` owns one `RestClient` for each way out and market, and the `Governor`; every REST
 call of the gateway, its own ones too, leaves through `send`.
 """
@@ -19,13 +19,13 @@ from functools import lru_cache
 
 from resender import __version__
 from resender.aio import Backoff, Clock, Tasks
-from resender.core.egress_choice import CLIENT, OWN, Governor
-from resender.core.egress_spec import EgressSpec, Pins
-from resender.core.egress_state import Grant, Limits, Way
-from resender.core.endpoint_weights import charge
-from resender.core.headers import Pairs
-from resender.core.markets import Market
-from resender.core.weight_budget import WindowClock
+from resender.core.binance.headers import Pairs
+from resender.core.binance.markets import Market
+from resender.core.egress.budget import WindowClock
+from resender.core.egress.governor import CLIENT, OWN, Governor
+from resender.core.egress.spec import EgressSpec, Pins
+from resender.core.egress.state import Grant, Limits, Way
+from resender.core.weights.table import charge
 from resender.errors import (
     AnswerError,
     EgressExhausted,
@@ -34,9 +34,9 @@ from resender.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from resender.upstream.egresses import make_rest_client
 from resender.upstream.rest import RestClient, RestResponse, Timeouts
 from resender.upstream.tls import make_context
-from resender.upstream.ways import make_rest_client
 
 logger = logging.getLogger("resender.egress")
 

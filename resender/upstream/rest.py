@@ -2,7 +2,7 @@
 
 It does not choose the host or the way out, knows no client and no whitelist, and changes nothing
 in what passes. A `RestClient` owns one pooled session; its owner starts and closes it. The ways
-out (`WayOut`) are made by `ways.py`.
+out (`WayOut`) are made by `egresses.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from resender.core.headers import Pairs
+from resender.core.binance.headers import Pairs
 from resender.core.redact import redact
 from resender.errors import (
     OUTCOME_UNKNOWN,

@@ -1,6 +1,6 @@
 """The one list of routes that have a page, and the server that carries them and the hot path.
 
-Whatever is not in the list is a call for an upstream: `web/forward.py`. No state but Tornado's.
+Whatever is not in the list is a call for an upstream: `web/client/request.py`. No state but Tornado's.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tornado.web import Application
 from resender.gateway import Gateway
 from resender.web.admin.routes import admin_routes
 from resender.web.base import NotFoundHandler
+from resender.web.client.request import RequestDelegate
 from resender.web.connection import IDLE_GRACE_S, ClientConnection, answer_unreadable
-from resender.web.forward import RequestDelegate
 from resender.web.pages import (
     AdminFrontHandler,
     FrontHandler,

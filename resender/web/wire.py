@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resender.core.headers import Pairs
+from resender.core.binance.headers import Pairs
 
 
 class WireHeaders:

@@ -26,7 +26,7 @@ import orjson
 
 from resender.aio import Clock
 from resender.config import Config
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Call, Sandbox, SandboxConfig
 from resender.sandbox import intervals as iv
 from resender.sandbox.market import BookTicker, MarketStore

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resender.core.egress_spec import DEFAULT_ROUTE, EgressSpec
-from resender.core.headers import Pairs
-from resender.core.markets import Market
+from resender.core.binance.headers import Pairs
+from resender.core.binance.markets import Market
+from resender.core.egress.spec import DEFAULT_ROUTE, EgressSpec
+from resender.upstream.egresses import make_rest_client
 from resender.upstream.rest import RestClient, Timeouts
-from resender.upstream.ways import make_rest_client
 from tests.support.authority import client_context
 from tests.support.proxies import Proxy
 from tests.support.running import make_config, running

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from tests.component.cache_support import MARKETS as CACHED_MARKETS
 from tests.component.cache_support import (
     SYMBOL,

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import API_KEY, API_SECRET, Sandbox, sign
 from tests.component.cache_support import (
     KLINES,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Fault, Sandbox
 from resender.sandbox.faults import StreamFaults
 from tests.component.cache_support import (

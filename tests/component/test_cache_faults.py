@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Fault, Sandbox
 from tests.component.cache_support import (
     LOCAL_SERVICES,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from resender.core.markets import Market
-from resender.core.preload import parse_rule
+from resender.core.binance.markets import Market
+from resender.core.market.preload import parse_rule
 from resender.market import cache as cache_module
-from resender.market.files import SUFFIX, CandleFiles
+from resender.market.candle_files import SUFFIX, CandleFiles
 from resender.sandbox import Fault, Gap, Sandbox
 from resender.sandbox import intervals as iv
 from resender.store import open_repository

@@ -13,7 +13,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Fault
 from tests.component.cache_support import (
     KLINES,

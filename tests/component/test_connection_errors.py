@@ -47,7 +47,7 @@ async def explode(run: Running, upstream: RawUpstream, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("resender.web.forward.headers_up", fail)
+    monkeypatch.setattr("resender.web.client.request.headers_up", fail)
 
 
 async def log_in(

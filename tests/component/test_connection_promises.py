@@ -18,7 +18,7 @@ import pytest
 from tornado.routing import URLSpec
 from tornado.web import Application
 
-from resender.serve import bind
+from resender.cli.serve import bind
 from resender.web.application import make_admin_app, make_admin_server, make_app
 from resender.web.connection import IDLE_GRACE_S
 from tests.support.admin import PASSWORD, Browser

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.markets import MARKETS, Market
+from resender.core.binance.markets import MARKETS, Market
 from resender.doctor import Examination, examine, table
 from tests.support.running import make_config
 from tests.support.upstream import Peer, RawUpstream, Request, response

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.doctor import Examination, examine, table
 from resender.sandbox import Sandbox
 from resender.sandbox.faults import Faults

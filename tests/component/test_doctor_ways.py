@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.doctor import Examination, examine, table
 from tests.component.egress_support import PASSWORD, PROXIES, make_proxy
 from tests.component.test_doctor import answering

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from resender.core.egress_spec import EgressSpec
-from resender.core.markets import MARKETS, Market
+from resender.core.binance.markets import MARKETS, Market
+from resender.core.egress.spec import EgressSpec
 from resender.upstream.rest import WayUnusable
 from tests.component.egress_support import EVERY, PASSWORD, PROXIES, USER, client_on, get, make_proxy, way_of
 from tests.support.client import call

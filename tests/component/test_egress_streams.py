@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from resender.aio import Clock, Tasks
-from resender.core.egress_spec import DEFAULT_ROUTE, EgressSpec
-from resender.core.markets import Market
-from resender.core.stream_names import book_ticker_stream
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import book_ticker_stream
+from resender.core.egress.spec import DEFAULT_ROUTE, EgressSpec
 from resender.sandbox import Sandbox, SandboxConfig
-from resender.upstream.stream import Socket, StreamBroken
-from resender.upstream.stream_pool import StreamLimits, StreamPool
+from resender.upstream.egresses import SpreadSessions, make_stream_session
+from resender.upstream.streams.link import Socket, StreamBroken
+from resender.upstream.streams.pool import StreamLimits, StreamPool
 from resender.upstream.tls import make_context
-from resender.upstream.ways import SpreadSessions, make_stream_session
 from tests.component.egress_support import BAD_PASSWORD, PROXIES, TUNNELS, address, make_proxy, way_of
 from tests.component.test_streams import BTC, ETH, QUICK, Seen, Venue
 from tests.support.authority import AUTHORITY, Authority, client_context

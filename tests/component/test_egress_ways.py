@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.egress_spec import EgressSpec
+from resender.core.egress.spec import EgressSpec
 from resender.errors import UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from resender.upstream.rest import Timeouts, WayUnusable
 from resender.upstream.tls import make_context

@@ -452,7 +452,7 @@ async def test_bug_of_ours_is_a_json_500_without_traceback(gateway: Running, mon
     def explode(*_: object) -> None:
         raise RuntimeError("secret detail in /some/path.py")
 
-    monkeypatch.setattr("resender.web.forward.headers_up", explode)
+    monkeypatch.setattr("resender.web.client.request.headers_up", explode)
     reply = await call(gateway.port, "GET", "/api/v3/time")
     assert reply.status == 500
     assert reply.json()["code"] == -9

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.serve import raise_file_limit
+from resender.cli.serve import raise_file_limit
 from tests.support.client import build, parse
 from tests.support.running import Running, make_config, running
 from tests.support.upstream import Peer, RawUpstream, Request, response

@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resender.aio import Clock, Tasks
-from resender.core.markets import Market
-from resender.upstream.stream import StreamSession
-from resender.upstream.stream_pool import StreamLimits, StreamPool
+from resender.core.binance.markets import Market
+from resender.upstream.streams.link import StreamSession
+from resender.upstream.streams.pool import StreamLimits, StreamPool
 from tests.support.authority import AUTHORITY, client_context
 from tests.support.running import wait_until
 

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import WSMsgType
 
 from resender.aio import Backoff
-from resender.upstream import stream_pool
-from resender.upstream.stream_pool import StreamLimits
+from resender.upstream.streams import pool as stream_pool
+from resender.upstream.streams.pool import StreamLimits
 from tests.component.test_streams import (
     BTC,
     ETH,

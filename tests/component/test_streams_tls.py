@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from resender.aio import Clock, Tasks
-from resender.core.markets import Market
-from resender.upstream.stream import StreamSession
-from resender.upstream.stream_pool import StreamPool
+from resender.core.binance.markets import Market
+from resender.upstream.streams.link import StreamSession
+from resender.upstream.streams.pool import StreamPool
 from resender.upstream.tls import make_context
 from tests.component.test_streams import BTC, QUICK, Seen, Venue
 from tests.support.authority import AUTHORITY, Authority

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from resender.core.endpoint_weights import charge
-from resender.core.markets import BY_PREFIX
+from resender.core.binance.markets import BY_PREFIX
+from resender.core.weights.table import charge
 from resender.sandbox import Sandbox, SandboxConfig
 from resender.sandbox.exchange import Exchange
 from resender.sandbox.model import Route, Table
@@ -125,7 +125,7 @@ async def test_parameters_in_a_body_are_weighed_too(
 
 
 def test_every_endpoint_of_the_sandbox_is_in_the_table() -> None:
-    from resender.core.endpoint_weights import table_lines
+    from resender.core.weights.table import table_lines
 
     known = {(method, path) for method, path, *_ in table_lines()}
     assert [key for key in ROUTES if key[1:] not in known] == []

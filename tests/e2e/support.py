@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from resender.core.markets import MARKETS, Market
+from resender.core.binance.markets import MARKETS, Market
 from resender.sandbox import API_KEY, API_SECRET, Call, Sandbox, SandboxConfig, sign
 from tests.support.authority import ca_file
 

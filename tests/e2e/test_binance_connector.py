@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Fault
 from tests.e2e.conftest import Start
 from tests.e2e.support import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Fault
 from tests.e2e.conftest import Start
 from tests.e2e.support import KEY_HEADER, GatewayProcess, Program, SandboxThread, signed, until

@@ -29,7 +29,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Fault, Sandbox, SandboxConfig
 from resender.sandbox.market import MarketStore
 from tests.component.cache_support import (

@@ -13,7 +13,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from resender.core.egress_spec import EgressSpec
+from resender.core.egress.spec import EgressSpec
 from tests.support.upstream import LINGER_OFF
 
 

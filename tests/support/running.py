@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from resender.cli.serve import bind
 from resender.config import Config, load_config
-from resender.core.markets import MARKETS
+from resender.core.binance.markets import MARKETS
 from resender.gateway import Gateway
-from resender.serve import bind
 from resender.web.application import make_server
 from tests.support.authority import client_context
 

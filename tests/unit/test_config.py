@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from resender.config import SETTINGS, Config, load_config, read_settings_file, shown_value
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.errors import ConfigError
 
 PROMISED = {

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.commands import EXIT_USAGE
+from resender.cli.main import EXIT_USAGE
 from resender.log import JournalFormatter, JsonFormatter
 from resender.store.connection import parse_url
 from resender.systemd import _STATUS_EVERY_S

@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 
 from resender import __version__
-from resender.commands import _parser
+from resender.cli.main import _parser
 from resender.config import ENVIRONMENT_PREFIX, SETTINGS, Config
-from resender.core.egress_choice import Governor
-from resender.core.market_request import BOOK_TICKER_PATHS, KLINE_PATHS
-from resender.core.markets import MARKETS
+from resender.core.binance.markets import MARKETS
+from resender.core.egress.governor import Governor
+from resender.core.market.requests import BOOK_TICKER_PATHS, KLINE_PATHS
 from resender.errors import ANSWERS, RETRIED_BY_CLIENTS, AnswerError, RouteError
 from resender.gateway import Gateway
-from resender.web import market as web_market
+from resender.web.client import cached as web_market
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")

@@ -15,14 +15,14 @@ from urllib.parse import quote
 import orjson
 from tornado.web import HTTPError, stream_request_body
 
-from resender.core.access import parse_ip
+from resender.core.access.whitelist import parse_ip
 from resender.errors import AnswerError, BodyTooLarge, Busy, Denied, Forbidden, StoreError, Unauthorized
 from resender.gateway import Gateway
 from resender.store import SessionRow, TokenRow, UserRow
-from resender.web.admin.forms import Field, read_flag, read_int, read_object
-from resender.web.admin.logins import Login
+from resender.web.admin.fields import Field, read_flag, read_int, read_object
 from resender.web.admin.origin import SAFE_METHODS, foreign_origin
-from resender.web.admin.site import AdminSite
+from resender.web.admin.sessions import Login
+from resender.web.admin.shared import AdminSite
 from resender.web.base import BaseHandler
 
 logger = logging.getLogger("resender.admin")

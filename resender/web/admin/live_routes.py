@@ -10,13 +10,13 @@ from typing import Any
 
 from tornado.routing import URLSpec
 
-from resender.web.admin.doctor import DoctorHandler
-from resender.web.admin.live import Live
-from resender.web.admin.logs import LogExportHandler, LogHandler, LogRowHandler, LogsHandler
-from resender.web.admin.preload import EstimateHandler, PreloadHandler, PreloadsHandler
-from resender.web.admin.series import BackfillHandler, KlineEventsHandler, KlinesHandler, SeriesHandler
-from resender.web.admin.settings import SettingsHandler
-from resender.web.admin.status import HistoryHandler, StatusEventsHandler, StatusHandler
+from resender.web.admin.api.doctor import DoctorHandler
+from resender.web.admin.api.logs import LogExportHandler, LogHandler, LogRowHandler, LogsHandler
+from resender.web.admin.api.preload import EstimateHandler, PreloadHandler, PreloadsHandler
+from resender.web.admin.api.series import BackfillHandler, KlineEventsHandler, KlinesHandler, SeriesHandler
+from resender.web.admin.api.settings import SettingsHandler
+from resender.web.admin.api.status import HistoryHandler, StatusEventsHandler, StatusHandler
+from resender.web.admin.readings import Live
 
 _ROUTES = (
     ("status", StatusHandler),

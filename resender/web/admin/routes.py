@@ -11,7 +11,7 @@ from typing import Any
 from tornado.routing import URLSpec
 
 from resender.gateway import Gateway
-from resender.web.admin.auth import (
+from resender.web.admin.api.login import (
     LoginHandler,
     LogoutHandler,
     MeHandler,
@@ -21,18 +21,8 @@ from resender.web.admin.auth import (
     TokenHandler,
     TokensHandler,
 )
-from resender.web.admin.live_routes import live_routes
-from resender.web.admin.pages import (
-    PAGES,
-    HomeHandler,
-    LoginPageHandler,
-    PageHandler,
-    UnknownPageHandler,
-)
-from resender.web.admin.people import AuditHandler, UserHandler, UsersHandler
-from resender.web.admin.site import AdminSite
-from resender.web.admin.static import StaticHandler, VendorHandler
-from resender.web.admin.whitelist import (
+from resender.web.admin.api.users import AuditHandler, UserHandler, UsersHandler
+from resender.web.admin.api.whitelist import (
     RefusedHandler,
     WhitelistBulkHandler,
     WhitelistEntryHandler,
@@ -40,6 +30,16 @@ from resender.web.admin.whitelist import (
     WhitelistHandler,
     WhitelistImportHandler,
 )
+from resender.web.admin.live_routes import live_routes
+from resender.web.admin.pages.pages import (
+    PAGES,
+    HomeHandler,
+    LoginPageHandler,
+    PageHandler,
+    UnknownPageHandler,
+)
+from resender.web.admin.pages.static import StaticHandler, VendorHandler
+from resender.web.admin.shared import AdminSite
 
 _ID = "([0-9]{1,15})"
 API = "/admin/api/"

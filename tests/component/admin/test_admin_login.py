@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resender.web.admin import proof
+from resender.web.admin import password_check as proof
 from tests.support.admin import PASSWORD, Browser, MovedClock, assert_error
 from tests.support.client import Reply
 from tests.support.running import Captured, Running, make_config, running

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from resender.core.login_throttle import LoginThrottle, NoteBudget
+from resender.core.access.login_throttle import LoginThrottle, NoteBudget
 from resender.errors import StoreError
 from resender.store import Repository
-from resender.web.admin import proof
+from resender.web.admin import password_check as proof
 from resender.web.admin.base import AdminBase
 from tests.support.admin import PASSWORD, Browser, MovedClock, assert_error
 from tests.support.client import build, call

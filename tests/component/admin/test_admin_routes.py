@@ -165,7 +165,7 @@ async def test_no_get_changes_anything(admin: Running, root: Browser) -> None:
 async def test_route_modules_read_no_argument_that_could_come_from_a_body() -> None:
     # get_argument() takes a POST's body for a query; ours say which they mean.
     folder = Path(__file__).resolve().parents[3] / "resender" / "web" / "admin"
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         text = path.read_text()
         assert "get_argument(" not in text, path.name
         assert "get_body_argument(" not in text, path.name

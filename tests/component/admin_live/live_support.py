@@ -12,7 +12,7 @@ import orjson
 
 from resender.gateway import Gateway
 from resender.web.admin.base import SESSION_COOKIE
-from resender.web.admin.logins import digest, new_secret
+from resender.web.admin.sessions import digest, new_secret
 from tests.support.client import Reply, build, call
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.web.admin import logs
+from resender.web.admin.api import logs
 from tests.component.admin_live.live_support import Person, log_in
 from tests.component.admin_live.test_live_logs import fill, record
 from tests.support.client import call

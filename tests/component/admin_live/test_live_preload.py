@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from tests.component.admin_live.live_support import log_in
 from tests.component.cache_support import bench
 from tests.support.client import call

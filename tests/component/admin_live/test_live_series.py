@@ -6,10 +6,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from resender.core.candles import Candle
-from resender.core.klines import KlineSeries
-from resender.core.markets import Market
-from resender.web.admin.series import newest_rows, rows_from
+from resender.core.binance.markets import Market
+from resender.core.market.candles import Candle
+from resender.core.market.klines import KlineSeries
+from resender.web.admin.api.series import newest_rows, rows_from
 from tests.component.admin_live.live_support import log_in
 from tests.component.cache_support import bench, kline_target, small_exchange
 from tests.support.running import make_config, running

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.web.admin.live import MAX_STREAMS
+from resender.web.admin.readings import MAX_STREAMS
 from tests.component.admin_live.live_support import log_in
 from tests.support.client import call
 from tests.support.running import make_config, running

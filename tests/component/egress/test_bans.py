@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.endpoint_weights import charge
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
+from resender.core.weights.table import charge
 from resender.sandbox import Fault, Sandbox
 from tests.component.egress.support import (
     KEYS,

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import WSMsgType
 from yarl import URL
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import API_KEY, API_SECRET, Sandbox, SandboxConfig, sign
 from tests.support.authority import connector
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 pytestmark = pytest.mark.component
 ARRAY = "!miniTicker@arr"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Outage
 from resender.sandbox.final_delays import final_delay_ms
 

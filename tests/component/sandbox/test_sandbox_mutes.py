@@ -6,7 +6,7 @@ import re
 import pytest
 from aiohttp import WSMsgType
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 pytestmark = pytest.mark.component
 PATH = "/public/stream?streams=btcusdt@bookTicker/ethusdt@bookTicker"

@@ -4,7 +4,7 @@ import orjson
 import pytest
 from yarl import URL
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import API_KEY, API_SECRET, sign
 
 pytestmark = pytest.mark.component

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from yarl import URL
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from tests.support.authority import client_context
 
 pytestmark = pytest.mark.component

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from aiohttp import WSMsgType
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 
 pytestmark = pytest.mark.component
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from aiohttp import WSMsgType
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import API_KEY, SandboxConfig
 
 pytestmark = pytest.mark.component

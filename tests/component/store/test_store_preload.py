@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from resender.core.markets import Market
-from resender.core.preload import PreloadRule, parse_rule
+from resender.core.binance.markets import Market
+from resender.core.market.preload import PreloadRule, parse_rule
 from resender.errors import StoreError
 from resender.store import (
     DuplicateRule,
@@ -152,7 +152,7 @@ def test_database_from_before_preload_rules_is_upgraded_with_its_rows(
 def test_processes_that_add_at_once_make_one_rule(database_url: str) -> None:
     program = (
         "import sys\n"
-        "from resender.core.preload import parse_rule\n"
+        "from resender.core.market.preload import parse_rule\n"
         "from resender.store import DuplicateRule, open_repository\n"
         "with open_repository(sys.argv[1], busy_timeout_s=20) as repository:\n"
         "    print('ready', flush=True); sys.stdin.readline()\n"
@@ -255,7 +255,7 @@ async def test_change_by_another_process_is_seen_within_a_second(
 ) -> None:
     program = (
         "import sys\n"
-        "from resender.core.preload import parse_rule\n"
+        "from resender.core.market.preload import parse_rule\n"
         "from resender.store import open_repository\n"
         "with open_repository(sys.argv[1]) as repository:\n"
         "    repository.preload_add(parse_rule('um', '币*', '1m'))\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.upstream.tls import resumed
 from tests.component.tls.tls_support import Orders, closing, server_context
 from tests.support.authority import client_context

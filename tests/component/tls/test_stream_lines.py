@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.markets import Market
-from resender.core.stream_names import StreamLimits
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import StreamLimits
 from resender.sandbox import Sandbox
 from tests.component.cache_support import (
     MARKETS,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Sandbox, SandboxConfig
 from tests.component.cache_support import (
     KLINES,

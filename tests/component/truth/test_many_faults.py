@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from resender.core.markets import Market
-from resender.market import line as market_line
+from resender.core.binance.markets import Market
+from resender.market import market_state as market_line
 from resender.sandbox import Sandbox
 from tests.component.cache_support import MARKETS, SLACK_MS, SYMBOL, ExchangeClock, bench
 from tests.component.truth.truth_support import (

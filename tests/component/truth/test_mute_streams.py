@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from resender.core.markets import Market
-from resender.market import line as market_line
+from resender.core.binance.markets import Market
+from resender.market import market_state as market_line
 from resender.sandbox import Sandbox
 from resender.sandbox.faults import Faults
 from tests.component.cache_support import (

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import Fault
 from resender.sandbox.market import BookTicker, MarketStore
 from tests.component.cache_support import (

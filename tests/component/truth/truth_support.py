@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.market import freshness
 from resender.sandbox import SandboxConfig
 from tests.component.cache_support import MARKETS, SYMBOL, Bench, Timed, Watch, small_exchange

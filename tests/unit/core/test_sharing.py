@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from resender.core.headers import headers_up
-from resender.core.markets import Market
+from resender.core.binance.headers import headers_up
+from resender.core.binance.markets import Market
 from resender.core.sharing import memory_s, share_key, worth_remembering
 
 TARGET = "/api/v3/depth?symbol=BTCUSDT"

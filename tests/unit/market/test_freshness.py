@@ -6,11 +6,10 @@ import orjson
 import pytest
 
 from resender.aio import Clock
-from resender.core.candles import parse_rows
-from resender.core.klines import KlineSeries
-from resender.core.markets import Market
-from resender.core.stream_names import MINI_TICKERS
-from resender.market.entries import KlineEntry
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import MINI_TICKERS
+from resender.core.market.candles import parse_rows
+from resender.core.market.klines import KlineSeries
 from resender.market.freshness import (
     PUSH_MS,
     SPOT_SECOND_PUSH_MS,
@@ -21,6 +20,7 @@ from resender.market.freshness import (
     settle_quiet,
     was_silent,
 )
+from resender.market.series import KlineEntry
 from resender.market.witness import TradeWitness
 
 MINUTE = 60_000

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from resender.aio import Clock, Tasks
-from resender.core.book_ticker import BookTicker
-from resender.core.markets import Market
-from resender.core.stream_names import MINI_TICKERS
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import MINI_TICKERS
+from resender.core.market.book_ticker import BookTicker
 from resender.market.backfill import ReadFailed
-from resender.market.entries import TickerEntry
+from resender.market.series import TickerEntry
 from resender.market.witness import TICKER_GRACE_S, TickerWitness, TradeWitness
 
 T0 = 1_790_000_000_000

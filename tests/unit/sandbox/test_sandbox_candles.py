@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resender.core.markets import INTERVALS, Market
+from resender.core.binance.markets import INTERVALS, Market
 from resender.sandbox import intervals as iv
 from resender.sandbox.config import Gap, SandboxConfig
 from resender.sandbox.market import MarketStore, fixed

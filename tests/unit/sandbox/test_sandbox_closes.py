@@ -5,7 +5,7 @@ import statistics
 import orjson
 import pytest
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox.config import SandboxConfig
 from resender.sandbox.exchange import Exchange
 from resender.sandbox.faults import Faults

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import intervals as iv
 from resender.sandbox.config import Gap, Outage, SandboxConfig
 from resender.sandbox.market import MarketStore

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resender.core.markets import Market
+from resender.core.binance.markets import Market
 from resender.sandbox import signing, stream_control, weights
 from resender.sandbox.config import SandboxConfig
 from resender.sandbox.faults import Fault, Faults

@@ -1,0 +1,1 @@
+"""What Binance calls things: markets, routes, headers, intervals, streams."""

@@ -1,0 +1,1 @@
+"""Which egress takes a call, and what it may still spend."""

@@ -1,0 +1,155 @@
+"""What is known of one way out: its budgets, closed pools and failures; and the words of a refusal.
+
+Values with little behaviour; `Governor` owns and changes them. No state of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from resender.core.binance.markets import Market
+from resender.core.egress.budget import MINUTE_MS, Budget, Reservation, RollingBudget
+from resender.core.egress.spec import EgressSpec
+from resender.core.weights.table import Charge
+
+SAPI = "sapi"
+POOLS_OF: dict[Market, tuple[str, ...]] = {
+    Market.SPOT: ("spot", SAPI),
+    Market.UM: ("futures",),
+    Market.CM: ("futures",),
+    Market.OPTIONS: ("options",),
+    Market.PM: ("pm",),
+}
+
+
+def pool_group(pool: str) -> str:
+    """Return the family of a pool that a ban closes as one."""
+    return SAPI if pool.startswith(SAPI) else pool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Weight for one address and window in each pool, until exchangeInfo tells it.
+
+    Units: weight; `window_ms` milliseconds.
+    """
+
+    spot: int = 6000
+    futures: int = 2400
+    options: int = 400
+    pm: int = 6000
+    sapi: int = 12_000
+    sapi_uid: int = 180_000
+    window_ms: int = MINUTE_MS
+
+    def of(self, pool: str) -> int:
+        if pool.startswith(SAPI):
+            return self.sapi_uid if pool.startswith("sapi-uid:") else self.sapi
+        known: int = getattr(self, pool)
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """A pool into which nothing is sent until a time. Units: monotonic seconds."""
+
+    until_mono: float
+    status: int
+
+
+@dataclass(slots=True)
+class Aside:
+    """A way that could not connect: left alone until a time, with a growing pause."""
+
+    until_mono: float = 0.0
+    pause_s: float = 0.0
+    failed_mono: float = 0.0
+
+
+@dataclass(slots=True)
+class Way:
+    """The state of one way out.
+
+    Shape: `problem` is "region" (451), "waf" (403) or "" and belongs to the market's last answer.
+        `doubts` are the markets whose last call here was sent and got no answer, `dead` those of
+        them that did not answer a ping either.
+    """
+
+    spec: EgressSpec
+    budgets: dict[str, Budget] = field(default_factory=dict)
+    rolling: dict[str, RollingBudget] = field(default_factory=dict)
+    closed: dict[str, Closure] = field(default_factory=dict)
+    aside: dict[Market, Aside] = field(default_factory=dict)
+    doubts: set[Market] = field(default_factory=set)
+    dead: set[Market] = field(default_factory=set)
+    calls: dict[Market, int] = field(default_factory=dict)
+    problems: dict[Market, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def is_aside(self, market: Market, mono: float) -> bool:
+        aside = self.aside.get(market)
+        return (aside is not None and aside.until_mono > mono) or market in self.dead
+
+    def closure(self, pool: str, mono: float) -> Closure | None:
+        """Return what keeps a pool closed now."""
+        if not self.closed:
+            return None
+        worst: Closure | None = None
+        for name in (pool, pool_group(pool)):
+            found = self.closed.get(name)
+            if found is None:
+                continue
+            if found.until_mono <= mono:
+                del self.closed[name]
+            elif worst is None or found.until_mono > worst.until_mono:
+                worst = found
+        return worst
+
+
+class Grant:
+    """Permission for one call: its way and the weight reserved there."""
+
+    __slots__ = ("charge", "market", "reservation", "sent_mono", "way")
+
+    def __init__(
+        self, way: Way, market: Market, charge: Charge, reservation: Reservation, sent_mono: float
+    ) -> None:
+        self.way = way
+        self.market = market
+        self.charge = charge
+        self.reservation = reservation
+        self.sent_mono = sent_mono
+
+
+def limit_text(market: Market, limit: int, window_ms: int = 60_000) -> str:
+    """Say in Binance's words that the weight is used up, or the calls of a longer window.
+
+    Source: spot errors.md of 2026-07-21 and binance-protocol.md, section 5.4.
+    """
+    minutes = max(1, round(window_ms / 60_000))
+    if market is Market.SPOT:
+        return (
+            f"Too much request weight used; current limit is {limit} request weight per {minutes} MINUTE. "
+            "Please use WebSocket Streams for live updates to avoid polling the API."
+        )
+    return (
+        f"Too many requests; current limit of IP is {limit} requests per "
+        f"{'minute' if minutes == 1 else f'{minutes} minutes'}. "
+        "Please use the websocket for live updates to avoid polling the API."
+    )
+
+
+def ban_text(market: Market, until_ms: int) -> str:
+    """Say in Binance's words that a ban lasts. Units: epoch milliseconds."""
+    if market is Market.SPOT:
+        return (
+            f"Way too much request weight used; IP banned until {until_ms}. "
+            "Please use WebSocket Streams for live updates to avoid bans."
+        )
+    return (
+        f"Way too many requests; IP banned until {until_ms}. "
+        "Please use the websocket for live updates to avoid bans."
+    )

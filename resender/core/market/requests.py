@@ -1,0 +1,171 @@
+"""Read a client's kline or bookTicker call as far as the cache may answer it.
+
+Pure and strict: whatever is odd (unknown, repeated, malformed, empty) becomes a `Miss`, so that
+Binance's own answer or error comes back. It decides nothing about what is held.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from resender.core.binance.markets import INTERVALS, Market
+
+KLINE_PATHS: dict[str, Market] = {
+    "/api/v3/klines": Market.SPOT,
+    "/fapi/v1/klines": Market.UM,
+    "/dapi/v1/klines": Market.CM,
+}
+BOOK_TICKER_PATHS: dict[str, Market] = {
+    "/api/v3/ticker/bookTicker": Market.SPOT,
+    "/fapi/v1/ticker/bookTicker": Market.UM,
+    "/dapi/v1/ticker/bookTicker": Market.CM,
+}
+DEFAULT_LIMIT = 500
+# Source: spot rest-api.md of 2026-07-21; binance-connector-python (um, cm) of 2026-08-21.
+MAX_LIMIT: dict[Market, int] = {Market.SPOT: 1000, Market.UM: 1500, Market.CM: 1500}
+# Millisecond times have 13 digits until the year 2286.
+_TIME = re.compile(r"[1-9][0-9]{12}|0")
+_LIMIT = re.compile(r"[1-9][0-9]{0,5}")
+# Upper case, digits and what quarterly contracts use; also the letters of Chinese names.
+SYMBOL = re.compile(r"[A-Z0-9_\u0080-\uffff\U00010000-\U0010ffff]{1,50}")
+_MAX_SYMBOLS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Why the cache does not answer; `reason` is a word for headers and counters."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KlineRequest:
+    """A kline call the cache understands.
+
+    Units: `start_ms` and `end_ms` epoch milliseconds, both inclusive, of open times.
+    """
+
+    market: Market
+    symbol: str
+    interval: str
+    limit: int
+    start_ms: int | None
+    end_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BookTickerRequest:
+    """A bookTicker call the cache understands: one symbol, or a list of them on spot."""
+
+    market: Market
+    symbols: tuple[str, ...]
+    is_list: bool
+
+
+def parse_query(query: str) -> dict[str, str] | Miss:
+    """Split a raw query into its parameters.
+
+    Shape: latin-1 text as received; values are percent-decoded as UTF-8.
+    """
+    found: dict[str, str] = {}
+    if not query:
+        return found
+    for pair in query.split("&"):
+        name, mark, value = pair.partition("=")
+        if not name or not mark or not value or name in found or "+" in value:
+            return Miss("odd parameter")
+        if "%" in value or not value.isascii():
+            try:
+                value = unquote_to_bytes(value.encode("latin-1")).decode("utf-8")
+            except UnicodeError:
+                return Miss("odd parameter")
+        found[name] = value
+    return found
+
+
+def parse_klines(market: Market, query: str) -> KlineRequest | Miss:
+    """Read the query of a kline call."""
+    params = parse_query(query)
+    if isinstance(params, Miss):
+        return params
+    symbol = params.pop("symbol", "")
+    interval = params.pop("interval", "")
+    limit_text = params.pop("limit", str(DEFAULT_LIMIT))
+    start = params.pop("startTime", None)
+    end = params.pop("endTime", None)
+    if market is Market.SPOT and params.get("timeZone") == "0":
+        del params["timeZone"]
+    if params:
+        return Miss("odd parameter")
+    if not SYMBOL.fullmatch(symbol) or interval not in INTERVALS[market]:
+        return Miss("odd parameter")
+    if not _LIMIT.fullmatch(limit_text):
+        return Miss("odd parameter")
+    limit = int(limit_text)
+    if limit > MAX_LIMIT[market]:
+        # Spot answers with its maximum, futures with an error of their own.
+        if market is not Market.SPOT:
+            return Miss("limit")
+        limit = MAX_LIMIT[market]
+    for text in (start, end):
+        if text is not None and not _TIME.fullmatch(text):
+            return Miss("odd parameter")
+    start_ms = int(start) if start is not None else None
+    end_ms = int(end) if end is not None else None
+    if start_ms is not None and end_ms is not None and start_ms > end_ms:
+        return Miss("odd range")
+    return KlineRequest(market, symbol, interval, limit, start_ms, end_ms)
+
+
+def parse_book_ticker(market: Market, query: str) -> BookTickerRequest | Miss:
+    """Read the query of a bookTicker call."""
+    params = parse_query(query)
+    if isinstance(params, Miss):
+        return params
+    if not params:
+        return Miss("all symbols")
+    if set(params) == {"symbol"}:
+        symbol = params["symbol"]
+        return (
+            BookTickerRequest(market, (symbol,), False) if SYMBOL.fullmatch(symbol) else Miss("odd parameter")
+        )
+    if set(params) == {"symbols"} and market is Market.SPOT:
+        symbols = parse_symbol_list(params["symbols"])
+        return BookTickerRequest(market, symbols, True) if symbols else Miss("odd parameter")
+    return Miss("odd parameter")
+
+
+def parse_symbol_list(text: str) -> tuple[str, ...]:
+    """Read `["A","B"]`, compact JSON as Binance demands it; empty if it is anything else."""
+    try:
+        values: Any = json.loads(text)
+    except ValueError:
+        return ()
+    if not isinstance(values, list) or not 0 < len(values) <= _MAX_SYMBOLS:
+        return ()
+    if not all(isinstance(v, str) and SYMBOL.fullmatch(v) for v in values) or len(set(values)) != len(values):
+        return ()
+    if json.dumps(values, ensure_ascii=False, separators=(",", ":")) != text:
+        return ()
+    return tuple(values)
+
+
+def bypass_reason(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Tell why a call's headers keep it from the cache, None if they do not.
+
+    Source: spot rest-api.md and faqs/sbe_faq.md of 2026-07-21 (microseconds, binary answers).
+    """
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "cache-control" and "no-cache" in value.lower():
+            return "no-cache"
+        if lower in ("x-mbx-time-unit", "x-mbx-sbe"):
+            return "other format"
+        if lower == "accept" and "sbe" in value.lower():
+            return "other format"
+    return None

@@ -1,0 +1,1 @@
+"""What each call costs, as tables of text."""

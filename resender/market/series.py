@@ -1,0 +1,132 @@
+"""What the cache keeps for one series or ticker: the data, who wants it, how it is doing.
+
+Values with little behaviour; `cache.py` decides, `backfill.py` fills. Owned by the cache and
+touched on the event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from resender.core.binance.markets import Market
+from resender.core.market.book_ticker import BookTicker
+from resender.core.market.candles import Candle
+from resender.core.market.klines import KlineSeries
+
+BOOK_TICKER = "bookTicker"
+
+
+@dataclass(slots=True)
+class Entry:
+    """What klines and tickers share.
+
+    Units: `used_mono` monotonic seconds of the last call that wanted it.
+    """
+
+    market: Market
+    symbol: str
+    stream: str
+    used_mono: float
+    is_preload: bool = False
+    # The stream is acknowledged on a live connection.
+    is_live: bool = False
+    is_dropped: bool = False
+    hits: int = 0
+    misses: Counter[str] = field(default_factory=Counter)
+    # The one read that settles it for all who wait, and when it was sent.
+    read: asyncio.Task[None] | None = None
+    read_mono: float = -1e9
+    read_failed: bool = False
+    # Its stream was found mute: how often, when it was moved last, and whether that has to wait.
+    mutes: int = 0
+    moved_mono: float = -1e9
+    is_mute: bool = False
+    # Calls that wait for the next event.
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def wake(self) -> None:
+        """Let the calls that wait for an event look again."""
+        if self.waiters:
+            waiters, self.waiters = self.waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+@dataclass(slots=True)
+class KlineEntry(Entry):
+    """One kline series."""
+
+    interval: str = ""
+    series: KlineSeries = field(default_factory=lambda: KlineSeries("1m", 1))
+    # Stands for the series in the keys of shared bodies; a new series gets a new one.
+    token: object = field(default_factory=object)
+    # Nothing older can be had or is wanted.
+    is_filled: bool = False
+    # Rows asked for when the last read did not join what is held.
+    sync_limit: int = 0
+    failures: int = 0
+    not_before_mono: float = 0.0
+    is_reading: bool = False
+    saved_version: int = -1
+    # Exchange's time since when the stream is live, 0 if that is not known.
+    live_ms: int = 0
+    # Exchange's time of the newest own event since then, and its close price.
+    event_ms: int = 0
+    price: str = ""
+    # Exchange's time at which the witness named its symbol last, 0 if never.
+    named_ms: int = 0
+    # The witness has never named it although it trades: it says nothing of this symbol.
+    is_uncovered: bool = False
+    # Exchange's time at which the witness named a trade the stream has not brought, 0 if none.
+    doubt_ms: int = 0
+    doubt_price: str = ""
+    # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
+    unheard_ms: int = 0
+    unheard: Candle | None = None
+
+    @property
+    def key(self) -> tuple[Market, str, str]:
+        return self.market, self.symbol, self.interval
+
+    @property
+    def state(self) -> str:
+        if not self.is_live:
+            return "connecting"
+        if self.is_mute:
+            return "mute"
+        if not self.series.is_synced:
+            return "syncing"
+        return "live" if self.is_filled else "filling"
+
+
+@dataclass(slots=True)
+class TickerEntry(Entry):
+    """One symbol's book ticker."""
+
+    ticker: BookTicker = field(default_factory=lambda: BookTicker(Market.SPOT))
+    # Grows with every loss: a seed read before it does not count after it.
+    epoch: int = 0
+    seeded_mono: float = -1e9
+    # When the newest own event came, and since when REST has shown another value, None if not.
+    event_mono: float = -1e9
+    unheard_mono: float | None = None
+
+    @property
+    def proof_mono(self) -> float:
+        """When the value was last proven, by an event or a read."""
+        return max(self.event_mono, self.seeded_mono)
+
+    @property
+    def key(self) -> tuple[Market, str, str]:
+        return self.market, self.symbol, BOOK_TICKER
+
+    @property
+    def state(self) -> str:
+        if not self.is_live:
+            return "connecting"
+        if self.is_mute:
+            return "mute"
+        return "live" if self.ticker.is_valid else "syncing"

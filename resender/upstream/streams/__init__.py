@@ -1,0 +1,1 @@
+"""Stream connections to the exchange."""

@@ -1,0 +1,1 @@
+"""What answers the clients: forwarded calls, answers out of memory, `/local`."""

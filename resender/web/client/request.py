@@ -1,0 +1,409 @@
+"""The hot path: one client's call, from its headers to the last byte of its answer.
+
+It goes around Tornado's RequestHandler, which costs as much as the rest of a call. Whatever
+has a page (`/`, `/healthz`, `/metrics`, `/admin...`) it hands to the Tornado application.
+A `RequestDelegate` lives for one request and holds its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from typing import cast
+
+from tornado import httputil
+
+from resender.core.binance.headers import Pairs, headers_up
+from resender.core.binance.routing import METHODS, Route, encode_high_bytes, has_signature, resolve
+from resender.core.market.requests import Miss
+from resender.core.redact import path_only
+from resender.core.sharing import share_key
+from resender.errors import (
+    OUTCOME_UNKNOWN,
+    AnswerError,
+    BadRequest,
+    BodyTooLarge,
+    Busy,
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+    UpstreamLost,
+)
+from resender.gateway import Gateway
+from resender.market.cache import Hit, Outcome
+from resender.store import LogRecord
+from resender.upstream.egress import Call
+from resender.upstream.rest import REPEATABLE, RestResponse
+from resender.upstream.shared_answers import Reading
+from resender.web.answers import client_ip, write_error
+from resender.web.client.cached import (
+    LOCAL_PREFIX,
+    accepts_gzip,
+    answer_local,
+    ask_cache,
+    is_cached_path,
+    write_hit,
+)
+from resender.web.client.relay import AnswerRelay
+from resender.web.connection import ClientConnection
+
+logger = logging.getLogger("resender.forward")
+
+# A refused body is read and thrown away up to here, so that the client gets to read the answer.
+_DRAIN_BYTES = 16 << 20
+_DRAIN_BYTES_STRANGER = 64 << 10
+_UNLIMITED = 1 << 62
+_ADMIN_BODY_BYTES = 8 << 20
+_PAGE_BODY_BYTES = 1 << 10
+_PAGES = frozenset({"/", "/healthz", "/metrics"})
+
+
+def has_page(path: str) -> bool:
+    """Tell whether a path belongs to the Tornado application instead of an upstream."""
+    return path in _PAGES or path == "/admin" or path.startswith("/admin/")
+
+
+def _declared_length(headers: httputil.HTTPHeaders) -> int:
+    """Return the body's length as announced; Tornado itself refuses what is no number."""
+    text = headers.get("Content-Length", "0").lstrip("0")
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) < 19 else _UNLIMITED
+
+
+class RequestDelegate(AnswerRelay):
+    """One request of one client."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        application: httputil.HTTPServerConnectionDelegate,
+        server_connection: object,
+        connection: ClientConnection,
+    ) -> None:
+        super().__init__(gateway, connection)
+        self.application = application
+        self.server_connection = server_connection
+        self.inner: httputil.HTTPMessageDelegate | None = None
+        self.error: AnswerError | None = None
+        self.body = b""
+        self.size = 0
+        self.limit = gateway.config.max_body_bytes
+        self.ip = ""
+        self.target = ""
+        self.entry_id: int | None = None
+        self.is_local = False
+        self.started = 0.0
+        self.outcome: Outcome | None = None
+
+    # --- what Tornado calls ----------------------------------------------------------------
+
+    def headers_received(
+        self,
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+    ) -> Awaitable[None] | None:
+        request_line = cast(httputil.RequestStartLine, start_line)
+        self.method, self.target, self.version = request_line
+        self.headers = headers
+        # The limit is ours to enforce, Tornado's own answer to a large body is not JSON.
+        self.connection.set_max_body_size(_UNLIMITED)
+        path = self.target.partition("?")[0]
+        if has_page(path):
+            # The admin part streams bodies and knows its own limits; the other pages take none.
+            self.limit = _PAGE_BODY_BYTES if path in _PAGES else max(self.limit, _ADMIN_BODY_BYTES)
+            self.error = self._too_large(headers)
+            if self.error is None:
+                self.inner = self.application.start_request(self.server_connection, self.connection)
+                return self.inner.headers_received(start_line, headers)
+        else:
+            try:
+                self._admit(headers)
+            except AnswerError as error:
+                self.error = error
+        if self.error is not None and not self._worth_draining(headers):
+            self._refuse(self.error, close=True)
+        return None
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        self.size += len(chunk)
+        if self.error is not None:
+            if self.size > _DRAIN_BYTES:
+                self._refuse(self.error, close=True)
+            return None
+        if self.size > self.limit:
+            self.error = self._over_limit()
+            self.body = b""
+            if self.inner is not None:
+                self.inner.on_connection_close()
+                self.inner = None
+            return None
+        if self.inner is not None:
+            return self.inner.data_received(chunk)
+        self.body = self.body + chunk if self.body else chunk
+        return None
+
+    def finish(self) -> None:
+        if self.inner is not None:
+            self.inner.finish()
+            return
+        gateway = self.gateway
+        if self.error is None:
+            try:
+                target = self._final_target()
+                if not gateway.is_ready:
+                    raise Busy("The gateway is stopping; nothing was sent.")
+                if gateway.in_flight >= gateway.config.max_in_flight:
+                    raise Busy("Too many calls are in flight in this gateway; nothing was sent.")
+            except AnswerError as error:
+                self.error = error
+        if self.error is not None:
+            self._refuse(self.error, close=not gateway.is_ready)
+            return
+        self.started = time.monotonic()
+        if self._answer_from_cache():
+            return
+        gateway.in_flight += 1
+        self.connection.set_close_callback(self._client_gone)
+        work = self._serve_local(self.target) if self.is_local else self._forward(target)
+        self.task = gateway.calls.spawn(work, name="call-forward")
+
+    def on_connection_close(self) -> None:
+        # The client left while it was still sending: nothing has been forwarded yet.
+        if self.inner is not None:
+            self.inner.on_connection_close()
+
+    # --- admission -------------------------------------------------------------------------
+
+    def _admit(self, headers: httputil.HTTPHeaders) -> None:
+        """Decide by the headers alone whether and where the call may go."""
+        gateway = self.gateway
+        self.ip = client_ip(gateway, self.connection, headers)
+        self.entry_id = gateway.whitelist.match(self.ip)
+        if self.entry_id is None:
+            raise Forbidden(self.ip)
+        self.is_local = self.target.startswith(LOCAL_PREFIX)
+        if self.is_local and self.method != "GET":
+            raise MethodNotAllowed("Local endpoints answer GET only.", "GET")
+        if not self.is_local:
+            self.route = resolve(self.target)
+        if self.method not in METHODS:
+            raise MethodNotAllowed(f"The method {self.method[:20]} is not allowed.")
+        too_large = self._too_large(headers)
+        if too_large is not None:
+            raise too_large
+
+    def _over_limit(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is larger than {self.limit} bytes.")
+
+    def _too_large(self, headers: httputil.HTTPHeaders) -> BodyTooLarge | None:
+        if _declared_length(headers) > self.limit:
+            return self._over_limit()
+        return None
+
+    def _worth_draining(self, headers: httputil.HTTPHeaders) -> bool:
+        """Tell whether to read a refused body before the answer: some clients send it all first."""
+        if "Expect" in headers:
+            return False
+        limit = _DRAIN_BYTES_STRANGER if isinstance(self.error, Forbidden) else _DRAIN_BYTES
+        return _declared_length(headers) <= limit
+
+    def _final_target(self) -> str:
+        """Return the upstream's request target in ASCII."""
+        if self.route is None:
+            return self.target
+        target = self.route.target
+        if target.isascii():
+            return target
+        if has_signature(target, self.body):
+            raise BadRequest(
+                "The request target holds raw bytes above 0x7f and a signature. Percent-encode the "
+                "parameters before you sign them, as Binance demands; a signed call cannot be changed."
+            )
+        return encode_high_bytes(target)
+
+    def _refuse(self, error: AnswerError, *, close: bool = False) -> None:
+        """Answer by ourselves."""
+        metrics = self.gateway.metrics
+        metrics.count_answer(error.name)
+        metrics.tally.note_refused()
+        if isinstance(error, Forbidden):
+            self.gateway.refused.note(self.ip, path_only(self.target), self.gateway.clock.now_ms())
+            self.gateway.note_stranger(self.ip, f"refused {self.ip}: not in the whitelist")
+        sent = 0
+        if not self.connection.stream.closed():
+            sent = write_error(self.connection, error, close=close)
+        self._log(error.answer.status, None, 0.0, sent, error.msg)
+
+    # --- the cache -------------------------------------------------------------------------
+
+    def _answer_from_cache(self) -> bool:
+        """Answer out of memory if that can be done at once; remember why not otherwise."""
+        route, cache = self.route, self.gateway.cache
+        if cache is None or route is None or not is_cached_path(route.path):
+            return False
+        if route.market not in self.gateway.egress.markets:
+            return False
+        if self.method != "GET":
+            self.miss = "method"
+            return False
+        if self.body:
+            self.miss = "body"
+            return False
+        self.outcome = ask_cache(cache, route, self.headers)
+        if isinstance(self.outcome, Hit):
+            self._write_hit(self.outcome)
+            return True
+        if isinstance(self.outcome, Miss):
+            self.miss = self.outcome.reason
+        return False
+
+    def _write_hit(self, hit: Hit, extra: Pairs | None = None) -> None:
+        cache = self.gateway.cache
+        sent = 0
+        if not self.is_gone and not self.connection.stream.closed():
+            market = self.route.market if self.route is not None else None
+            sent = write_hit(self.connection, market, cache, hit, version=self.version, extra=extra)
+        duration_ms = (time.monotonic() - self.started) * 1000
+        self.gateway.metrics.count_hit(duration_ms, sent)
+        self._log(200, None, duration_ms, sent, None)
+
+    async def _settle(self) -> bool:
+        """Wait for the cache at a candle's end; return whether it answered."""
+        outcome = self.outcome
+        if not isinstance(outcome, Awaitable):
+            return False
+        self.outcome = None
+        found = await outcome
+        if isinstance(found, Hit):
+            self._write_hit(found)
+            return True
+        self.miss = found.reason
+        return False
+
+    async def _serve_local(self, target: str) -> None:
+        path, _, query = target.partition("?")
+        try:
+            hit, extra = await answer_local(self.gateway, path, query, packed=accepts_gzip(self.headers))
+            self._write_hit(hit, extra)
+        except AnswerError as error:
+            self.gateway.metrics.tally.note_refused()
+            sent = self._answer(error)
+            self._log(error.answer.status, None, 0.0, sent, error.msg)
+        except asyncio.CancelledError:
+            self.connection.close()
+        except Exception:
+            logger.exception("%s failed", path_only(target))
+            self._answer(InternalError())
+        finally:
+            self.gateway.in_flight -= 1
+
+    # --- forwarding ------------------------------------------------------------------------
+
+    async def _forward(self, target: str) -> None:
+        gateway, route = self.gateway, self.route
+        assert route is not None
+        started = time.monotonic()
+        response: RestResponse | Reading | None = None
+        status = sent = 0
+        problem: str | None = None
+        was_hit = False
+        try:
+            if await self._settle():
+                was_hit = True
+                return
+            response = await self._send(route, target)
+            status = response.status
+            sent, problem = await self.relay(response)
+        except AnswerError as error:
+            status, problem = error.answer.status, error.msg
+            sent = self._answer(error)
+        except asyncio.CancelledError:
+            if self.is_gone:
+                problem = "client gone"
+            else:
+                status, sent, problem = self._cut_off(route)
+        except Exception:
+            logger.exception("%s %s failed", self.method, path_only(route.path))
+            bug = InternalError()
+            status, problem = bug.answer.status, bug.msg
+            if self.has_begun:  # a second answer inside the first would look like its body
+                self.connection.close()
+            else:
+                sent = self._answer(bug)
+        finally:
+            gateway.in_flight -= 1
+            if response is not None:
+                response.close()
+            duration_s = time.monotonic() - started
+            upstream_status = response.status if response is not None else None
+            if self.is_gone:
+                gateway.metrics.clients_gone.inc()
+                problem = problem or "client gone"
+                if self.method not in REPEATABLE:
+                    end = upstream_status or status
+                    logger.warning(
+                        "client %s went away; %s %s %s",
+                        self.ip, self.method, path_only(route.path),
+                        f"was finished all the same: status {end}" if end else "was cut off: outcome unknown",
+                    )  # fmt: skip
+            if not was_hit:
+                gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)
+                self._log(status, upstream_status, duration_s * 1000, sent, problem)
+
+    async def _send(self, route: Route, target: str) -> RestResponse | Reading:
+        """Send the call, or join an equal one.
+
+        Raises: AnswerError.
+        """
+        up = headers_up(self.headers.get_all(), self.gateway.user_agent)
+        key = self.headers.get("X-Mbx-Apikey")
+        if key is None and has_signature(target, self.body):
+            key = ""
+        is_fresh = False
+        if self.method == "GET" and key is None and not self.body:
+            self.share_key, is_fresh = share_key(route.market, target, up)
+        call = Call(route.market, self.method, target, up, self.body, key, self.ip)
+        return await self.gateway.send(call, self.share_key, is_fresh=is_fresh)
+
+    def _cut_off(self, route: Route) -> tuple[int, int, str]:
+        """The gateway stops and can wait no longer; a client left without a word might repeat the call."""
+        if self.has_begun:
+            self.connection.close()
+            return 0, 0, "gateway stopped in the middle of the answer"
+        text = "The gateway was stopped before the upstream answered."
+        error = UpstreamLost(text if self.method in REPEATABLE else f"{text} {OUTCOME_UNKNOWN}")
+        return error.answer.status, self._answer(error, close=True), "gateway stopped"
+
+    def _answer(self, error: AnswerError, *, close: bool = False) -> int:
+        self.gateway.metrics.count_answer(error.name)
+        if self.is_gone or self.connection.stream.closed():
+            return 0
+        return write_error(self.connection, error, close=close)
+
+    def _log(
+        self, status: int, upstream_status: int | None, duration_ms: float, sent: int, error: str | None
+    ) -> None:
+        """Put a row into the request log, if that is on, and count the caller."""
+        store = self.gateway.store
+        now_ms = self.gateway.clock.now_ms()
+        if self.entry_id is not None:
+            store.note_seen(self.entry_id, now_ms)
+        if store.log_enabled:
+            route = self.route
+            store.log(
+                LogRecord(
+                    time_ms=now_ms,
+                    ip=self.ip,
+                    method=self.method[:16],
+                    market=route.market.value if route is not None else "",
+                    path=path_only(self.target)[:512],
+                    status=status,
+                    upstream_status=upstream_status,
+                    duration_ms=round(duration_ms, 3),
+                    bytes=sent,
+                    error=error,
+                )
+            )

@@ -1,0 +1,238 @@
+"""Names of streams, batches, replies, pacing: values in, values out."""
+
+from __future__ import annotations
+
+import random
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resender.core.binance.markets import SPOT_INTERVALS
+from resender.core.binance.stream_names import (
+    CONNECT_WINDOW_S,
+    VENUE_LIFE_S,
+    ConnectBudget,
+    Pings,
+    Reply,
+    StreamLimits,
+    TokenBucket,
+    book_ticker_stream,
+    check_stream_name,
+    control_message,
+    fitting,
+    kline_stream,
+    read_reply,
+    rotation_age_s,
+)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "interval", "name"),
+    [
+        ("BTCUSDT", "1m", "btcusdt@kline_1m"),
+        ("BTCUSDT", "1M", "btcusdt@kline_1M"),
+        ("btcusdt", "1s", "btcusdt@kline_1s"),
+        ("BTCUSD_PERP", "3d", "btcusd_perp@kline_3d"),
+        ("BTC-261225-90000-C", "1h", "btc-261225-90000-c@kline_1h"),
+        ("币安人生USDT", "1w", "币安人生usdt@kline_1w"),
+        ("1000SHIBUSDT", "12h", "1000shibusdt@kline_12h"),
+    ],
+)
+def test_kline_name_lowers_only_the_symbol(symbol: str, interval: str, name: str) -> None:
+    assert kline_stream(symbol, interval) == name
+    assert check_stream_name(name) == name
+
+
+def test_book_ticker_name_keeps_its_capital() -> None:
+    assert book_ticker_stream("ETHUSDT") == "ethusdt@bookTicker"
+    assert book_ticker_stream("我踏马来了USDT") == "我踏马来了usdt@bookTicker"
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "", " ", "BTC USDT", 'BTC"USDT', "BTC\\USDT", "BTC/USDT", "BTC?x=1", "BTC&x", "BTC#", "BTC%2F",
+        "BTC@trade", "!BTC", "BTC\n", "BTC\x00", "A" * 65, "BTC,ETH", "BTC'", "BTC\u2028", "\ud800", "İ",
+    ],
+)  # fmt: skip
+def test_symbol_that_could_break_a_message_is_refused(symbol: str) -> None:
+    with pytest.raises(ValueError):
+        kline_stream(symbol, "1m")
+    with pytest.raises(ValueError):
+        book_ticker_stream(symbol)
+
+
+@pytest.mark.parametrize("interval", ["", "1", "1D", "2M", "1m/ethusdt@trade", "1m ", "60m", '1m"', "１m"])
+def test_interval_that_is_none_is_refused(interval: str) -> None:
+    with pytest.raises(ValueError):
+        kline_stream("BTCUSDT", interval)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "btcusdt", "@kline_1m", "BTCUSDT@kline_1m", "btcusdt@KLINE_1m", "btcusdt@kline_1H", "!ticker@arr",
+        "btcusdt@kline_1m@+09:00", "btcusdt@bookticker", "btcusdt@kline_1m\n", "btcusdt@kline_1m/ethusdt@trade",
+    ],
+)  # fmt: skip
+def test_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ValueError):
+        check_stream_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "btcusdt@kline_1d@+08:00",
+        "btcusdt_perpetual@continuousKline_1M",
+        "btcusdt@markPrice@1s",
+        "btcusdt@depth5",
+    ],
+)
+def test_other_streams_of_one_symbol_are_names_too(name: str) -> None:
+    assert check_stream_name(name) == name
+
+
+@given(st.text(max_size=70), st.sampled_from(SPOT_INTERVALS))
+def test_any_text_gives_a_harmless_name_or_none(symbol: str, interval: str) -> None:
+    try:
+        name = kline_stream(symbol, interval)
+    except ValueError:
+        return
+    assert name.endswith(f"@kline_{interval}")
+    assert not set(name) & set(" \"'\\/?&#%,<>[]{}\r\n\t\0")
+    assert orjson.loads(control_message("SUBSCRIBE", [name], 1))["params"] == [name]
+    assert check_stream_name(name) == name
+
+
+NAMES = st.lists(st.from_regex(r"[a-z0-9币_]{1,40}@bookTicker", fullmatch=True), max_size=300, unique=True)
+
+
+@given(NAMES, st.integers(512, 4096), st.sampled_from(["SUBSCRIBE", "UNSUBSCRIBE"]))
+def test_batches_carry_every_name_once_and_stay_below_the_limit(names: list[str], limit: int, method) -> None:
+    rest, sent = list(names), []
+    while rest:
+        batch = fitting(rest, limit)
+        assert batch
+        assert len(control_message(method, batch, 2**31 - 1)) < limit
+        sent += batch
+        rest = rest[len(batch) :]
+    assert sent == names
+
+
+def test_batch_is_not_smaller_than_it_must_be() -> None:
+    names = [f"s{number:04d}usdt@bookTicker" for number in range(1000)]
+    batch = fitting(names, 4096)
+    longer = names[: len(batch) + 2]
+    assert len(control_message("UNSUBSCRIBE", longer, 2**31 - 1)) >= 4096
+
+
+@pytest.mark.parametrize(
+    ("frame", "reply"),
+    [
+        ({"result": None, "id": 7}, Reply(7, False)),
+        ({"result": ["a"], "id": 7}, Reply(7, False)),
+        ({"code": 2, "msg": "Invalid request", "id": 7}, Reply(7, True, "2")),
+        ({"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 7}, Reply(7, True, "4")),
+        ({"error": {"code": 4, "msg": "Too many subscriptions"}}, Reply(0, True, "4")),
+        ({"code": 3, "msg": "Invalid JSON", "id": None}, Reply(0, True, "3")),
+        ({"error": "odd", "id": 1}, Reply(1, True, "None")),
+        ({"e": "serverShutdown", "E": 1790000000000}, None),
+    ],
+)
+def test_reply_is_read_in_both_shapes(frame: dict[str, object], reply: Reply | None) -> None:
+    assert read_reply(frame) == reply
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [[], 5, "x", None, True, {}, {"id": 7}, {"result": None}, {"e": "kline"}, {"result": None, "id": "7"}],
+)
+def test_frame_that_is_no_reply_is_refused(frame: object) -> None:
+    with pytest.raises(ValueError):
+        read_reply(frame)
+
+
+@given(st.lists(st.floats(0, 0.7), min_size=1, max_size=200), st.floats(1, 10))
+def test_bucket_never_passes_more_than_its_rate(pauses: list[float], rate: float) -> None:
+    bucket = TokenBucket(rate)
+    now, passed = 1000.0, []
+    for pause in pauses:
+        now += pause
+        if bucket.wait_s(now) <= 0:
+            bucket.take(now)
+            passed.append(now)
+    for index, at in enumerate(passed):
+        assert sum(1 for other in passed[index:] if other - at < 1.0) <= rate + 1
+
+
+def test_bucket_tells_when_the_next_message_may_go() -> None:
+    bucket = TokenBucket(4.0)
+    assert bucket.wait_s(10.0) == 0
+    bucket.take(10.0)
+    assert bucket.wait_s(10.0) == pytest.approx(0.25)
+    assert bucket.wait_s(10.25) == 0
+    assert bucket.wait_s(9.0) == 0  # a clock that steps back takes nothing away
+    bucket.take(99.0)
+    bucket.take(99.0)
+    assert bucket.wait_s(99.0) == pytest.approx(0.5)
+
+
+@given(st.lists(st.floats(0, 120), min_size=1, max_size=120), st.integers(1, 10))
+def test_connect_budget_holds_in_every_window(pauses: list[float], limit: int) -> None:
+    budget = ConnectBudget(limit)
+    now, begun = 0.0, []
+    for pause in pauses:
+        now += pause
+        wait = budget.wait_s(now)
+        assert wait <= CONNECT_WINDOW_S + 1e-6
+        now += wait
+        while budget.wait_s(now) > 0:  # rounding
+            now += 1e-6
+        budget.take(now)
+        begun.append(now)
+    for index, at in enumerate(begun):
+        assert sum(1 for other in begun[index:] if other - at < CONNECT_WINDOW_S - 1e-6) <= limit
+
+
+@given(st.integers())
+def test_rotation_comes_jittered_and_before_the_venue_cuts(seed: int) -> None:
+    age = rotation_age_s(82_800.0, random.Random(seed))
+    assert 82_800.0 * 0.95 <= age <= VENUE_LIFE_S - 900
+    assert 9.5 <= rotation_age_s(10.0, random.Random(seed)) <= 10.5
+
+
+def test_rotation_ages_of_connections_differ() -> None:
+    source = random.Random(1)
+    assert len({rotation_age_s(82_800.0, source) for _ in range(10)}) > 5
+
+
+def test_pong_settles_its_ping_and_all_before_it() -> None:
+    pings = Pings()
+    assert [pings.next(1.0), pings.next(2.0), pings.next(3.0)] == [b"1", b"2", b"3"]
+    pings.settle(b"2")
+    assert pings.answered == 2
+    assert list(pings.open) == [(3, 3.0)]
+
+
+@pytest.mark.parametrize("payload", [b"", b"9", b"-1", b"x", b"1" * 40, "²".encode(), b"\xff"])
+def test_pong_to_no_ping_of_ours_settles_nothing(payload: bytes) -> None:
+    pings = Pings()
+    pings.next(1.0)
+    pings.settle(payload)
+    assert pings.answered == 0
+    assert len(pings.open) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ping_every_s": 5.0}, {"ping_every_s": 0.0}, {"messages_per_s": 0.3}, {"streams_per_connection": 0},
+        {"streams_per_connection": 1025}, {"subscribe_bytes": 100},
+    ],
+)  # fmt: skip
+def test_limits_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError):
+        StreamLimits(**wrong)

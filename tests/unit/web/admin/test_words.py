@@ -1,0 +1,89 @@
+"""The admin pages have words, in both languages, for everything the gateway can tell them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from resender.config import ROOT, SETTINGS
+from resender.core import reachability
+from resender.core.binance.markets import Market
+from resender.core.market.costs import DEFAULT_LIMITS
+from resender.web.admin.api.series import STATES
+
+TEXTS = {
+    language: json.loads((ROOT / f"admin_static/i18n/{language}.json").read_text("utf-8"))
+    for language in ("en", "zh")
+}
+KINDS = (
+    "ok",
+    "unknown",
+    "unreachable",
+    "timeout",
+    *(reachability.kind_of(s) for s in (403, 418, 429, 451, 500)),
+)
+
+
+#: Where the reasons of refusals are written that the pages put into words.
+REFUSING = (
+    *sorted((ROOT / "resender/web/admin").glob("*.py")),
+    *(
+        ROOT / f"resender/{name}.py"
+        for name in ("errors", "passwords", "core/preload", "core/whitelist_text")
+    ),
+)
+
+
+def refusal_reasons() -> set[str]:
+    """Read out of the program every `reason` a refusal may tell."""
+    found: set[str] = set()
+    for path in REFUSING:
+        text = path.read_text("utf-8")
+        found |= set(re.findall(r"""\breason = "\w+" if .* else "(\w+)\"""", text))
+        found |= set(re.findall(r"""(?:\breason=|"reason": |\breason = )"(\w+)\"""", text))
+        found |= set(re.findall(r"""\b(?:WeakPassword|_Problem)\(\s*"(\w+)\"""", text))
+        found |= set(re.findall(r"""\bBadRule\(\s*"\w+",\s*"(\w+)\"""", text))
+        found |= set(re.findall(r"""\bLineError\([^)]*?"(\w+)"\)""", text))
+    return found
+
+
+def miss_reasons() -> list[str]:
+    """Read the reasons out of the README's table."""
+    table = (ROOT / "README.md").read_text("utf-8").partition("| Reason of a miss |")[2].partition("\n\n")[0]
+    return re.findall(r"^\| `([^`]+)` \|", table, re.M)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [
+        ("settings.help", tuple(SETTINGS)),
+        ("live.market", tuple(market.value for market in Market)),
+        ("live.pool", (*DEFAULT_LIMITS, "options", "pm")),
+        ("dashboard.up", KINDS),
+        ("dashboard.state", ("ok", "closed", "banned", "set_aside")),
+        ("dashboard.problem", ("region", "waf", "unreachable", "not_whitelisted")),
+        ("streams.state", STATES),
+        ("streams.state_help", STATES),
+    ],
+)
+def test_page_has_a_text_for_every_word_of_the_gateway(language, prefix, words):
+    assert [word for word in words if f"{prefix}.{word}" not in TEXTS[language]] == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_page_explains_every_reason_of_a_miss(language):
+    reasons = miss_reasons()
+    assert len(reasons) > 15
+    for prefix in ("live.miss", "live.miss_help"):
+        assert [reason for reason in reasons if f"{prefix}.{reason}" not in TEXTS[language]] == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_page_has_words_for_every_reason_of_a_refusal(language):
+    reasons = refusal_reasons()
+    assert {"short", "rule_what", "database", "address", "throttled", "last_user"} <= reasons
+    told = {key.removeprefix("error.reason.") for key in TEXTS[language] if key.startswith("error.reason.")}
+    assert reasons == told

@@ -1,4 +1,4 @@
-"""The command `stream`: which candles and tickers the cache is told to keep ready.
+"""The command `preload`: which candles and tickers the cache is told to keep ready.
 
 It reads and changes the preload rules in the database; running servers follow by themselves. What
 a rule means is `resender.core.market.preload`. No state.
@@ -21,14 +21,16 @@ EXIT_USAGE = 2
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the word `stream` to the command line.
+    """Add the word `preload`, and `stream` as it was called once, to the command line.
 
     Shape: `commands` is what `add_subparsers` returned; each action sets `run(config, arguments)`,
         which returns the exit code.
     """
     text = "Which candles and tickers are kept ready in memory."
-    stream = commands.add_parser("stream", help=text, description=text, parents=[common])
-    actions = stream.add_subparsers(title="actions", metavar="ACTION", required=True)
+    preload = commands.add_parser(
+        "preload", aliases=["stream"], help=text, description=text, parents=[common]
+    )
+    actions = preload.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     def add(
         name: str, help: str, run: Callable[[Config, argparse.Namespace], int]
@@ -53,7 +55,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="intervals and bookTicker with commas between them, such as 1m,bookTicker",
     )
     removing = add("remove", "Keep something ready no more.", remove_rule)
-    removing.add_argument("id", metavar="ID", type=int, help="as `stream list` shows it")
+    removing.add_argument("id", metavar="ID", type=int, help="as `preload list` shows it")
 
 
 def list_rules(config: Config, arguments: argparse.Namespace) -> int:

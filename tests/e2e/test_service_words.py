@@ -171,7 +171,7 @@ def beside(gateway: GatewayProcess, *arguments: str, **settings: object) -> Prog
 
 
 CHANGES = ("whitelist add 192.0.2.1", "whitelist remove 192.0.2.1", "log on", "user add anna")
-CHANGES += ("stream add spot BTCUSDT 1m",)
+CHANGES += ("preload add spot BTCUSDT 1m",)
 
 
 def test_every_change_names_its_database_and_warns_if_the_gateway_has_another(

@@ -164,8 +164,10 @@ def known_commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ())
     if not any(action.required for action in below) and not choices:
         yield words
     for action in below:
+        parsers = {id(sub): word for word, sub in reversed(action.choices.items())}  # without aliases
         for word, sub in action.choices.items():
-            yield from known_commands(sub, (*words, word))
+            if parsers[id(sub)] == word:
+                yield from known_commands(sub, (*words, word))
     for action in choices:
         for word in action.choices or ():
             yield (*words, str(word))

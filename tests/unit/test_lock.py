@@ -140,7 +140,7 @@ def test_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
 
 # --- who is running ----------------------------------------------------------------------------
 
-COMMANDS = ("demo", "whitelist list", "stream list", "user list", "log on", "doctor", "--data-dir x doctor")
+COMMANDS = ("demo", "whitelist list", "preload list", "user list", "log on", "doctor", "--data-dir x doctor")
 
 
 @pytest.fixture

@@ -23,34 +23,34 @@ def config(tmp_path: Path) -> Config:
     return Config(database_url=f"sqlite:///{tmp_path / 'store.db'}", whitelist=("10.0.0.1",))
 
 
-def stream(config: Config, *words: str) -> int:
+def run(config: Config, *words: str, command: str = "preload") -> int:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--data-dir")
     parser = argparse.ArgumentParser(prog="run.py", parents=[common])
     preload.add_parser(parser.add_subparsers(), common)
-    arguments = parser.parse_args(["stream", *words])
+    arguments = parser.parse_args([command, *words])
     return int(arguments.run(config, arguments))
 
 
 def test_rules_are_added_listed_and_removed(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    assert stream(config, "add", "UM", "*usdt,BTC*", "bookticker,1m") == 0
+    assert run(config, "add", "UM", "*usdt,BTC*", "bookticker,1m") == 0
     assert said(capsys) == "um:*USDT,BTC*@1m,bookTicker is rule 1.\n"
-    assert stream(config, "add", "spot", "币USDT", "1s") == 0
+    assert run(config, "add", "spot", "币USDT", "1s") == 0
     assert said(capsys) == "spot:币USDT@1s is rule 2.\n"
-    assert stream(config, "list") == 0
+    assert run(config, "list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:31].rstrip() for line in lines] == ["1  um:*USDT,BTC*@1m,bookTicker", "2  spot:币USDT@1s"]
     assert all(line.endswith(" UTC") for line in lines)
-    assert stream(config, "remove", "1") == 0
+    assert run(config, "remove", "1") == 0
     assert said(capsys) == "Rule 1 is removed: um:*USDT,BTC*@1m,bookTicker.\n"
-    assert stream(config, "remove", "2") == 0
-    assert stream(config, "list") == 0
+    assert run(config, "remove", "2") == 0
+    assert run(config, "list") == 0
     assert capsys.readouterr().out.endswith("There are no rules in the database.\n")
 
 
 def test_rule_that_is_there_already_is_no_error(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    stream(config, "add", "um", "A,B", "1m")
-    assert stream(config, "add", "um", "b,a", "1m") == 0
+    run(config, "add", "um", "A,B", "1m")
+    assert run(config, "add", "um", "b,a", "1m") == 0
     assert said(capsys).splitlines()[-1] == "um:A,B@1m was a rule already (rule 1)."
 
 
@@ -66,7 +66,7 @@ def test_rule_that_is_there_already_is_no_error(config: Config, capsys: pytest.C
 def test_bad_rule_is_one_line_on_standard_error_and_exit_2(
     config: Config, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str
 ) -> None:
-    assert stream(config, "add", *words) == 2
+    assert run(config, "add", *words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: preload rule '")
@@ -78,23 +78,28 @@ def test_bad_rule_is_one_line_on_standard_error_and_exit_2(
 def test_unknown_rule_is_one_line_on_standard_error_and_exit_1(
     config: Config, capsys: pytest.CaptureFixture[str], number: str
 ) -> None:
-    assert stream(config, "remove", number) == 1
+    assert run(config, "remove", number) == 1
     assert capsys.readouterr().err == f"error: There is no preload rule {number}.\n"
 
 
 @pytest.mark.parametrize("words", [(), ("remove",), ("remove", "one"), ("add", "um", "BTCUSDT"), ("show",)])
 def test_wrong_use_is_exit_2(config: Config, words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as caught:
-        stream(config, *words)
+        run(config, *words)
     assert caught.value.code == 2
 
 
 def test_first_use_of_a_database_seeds_its_whitelist(config: Config) -> None:
-    stream(config, "list")
+    run(config, "list")
     with open_repository(config.database) as repository:
         assert [entry.address for entry in repository.whitelist_list()] == ["10.0.0.1"]
 
 
 def test_data_dir_may_follow_each_word(config: Config) -> None:
-    assert stream(config, "list", "--data-dir", "x") == 0
-    assert stream(config, "--data-dir", "x", "list") == 0
+    assert run(config, "list", "--data-dir", "x") == 0
+    assert run(config, "--data-dir", "x", "list") == 0
+
+
+def test_old_word_stream_still_works(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config, "add", "spot", "BTCUSDT", "1m", command="stream") == 0
+    assert said(capsys) == "spot:BTCUSDT@1m is rule 1.\n"

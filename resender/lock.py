@@ -20,7 +20,7 @@ logger = logging.getLogger("resender")
 LOCK_NAME = "gateway.lock"
 ENVIRONMENT_PREFIX = "RESENDER_"
 # Words of the command line that do not serve the data folder.
-_OTHER_COMMANDS = frozenset({b"demo", b"whitelist", b"doctor", b"log", b"user", b"stream"})
+_OTHER_COMMANDS = frozenset({b"demo", b"whitelist", b"doctor", b"log", b"user", b"preload", b"stream"})
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from resender.cli.main import _parser
 from resender.errors import StartError
-from resender.lock import LOCK_NAME, data_dir_lock, running_gateways
+from resender.lock import _OTHER_COMMANDS, LOCK_NAME, data_dir_lock, running_gateways
 
 ROOT = Path(__file__).resolve().parents[2]
 _HOLD = """
@@ -171,6 +172,11 @@ def test_commands_and_the_demo_are_no_gateways(script: Path) -> None:
     for words in COMMANDS:
         with started(str(script), *words.split()):
             assert found(script) == {}, words
+
+
+def test_every_command_but_serve_is_known_as_no_gateway() -> None:
+    words = {word for action in _parser()._actions if action.choices for word in action.choices}
+    assert {word.encode() for word in words - {"serve"}} == _OTHER_COMMANDS
 
 
 def test_same_name_elsewhere_is_another_program(script: Path, tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import WSMsgType
-from tests.unit.upstream.streams.test_link import FakeSession, FakeWs
 
 from resender.aio import Clock, Tasks
 from resender.core.binance.markets import Market
 from resender.upstream.streams.link import StreamBroken, StreamLimits
 from resender.upstream.streams.pool import StreamPool
 from tests.support.running import wait_until
+from tests.unit.upstream.streams.test_link import FakeSession, FakeWs
 
 A, B, C = (f"{symbol}usdt@kline_1m" for symbol in "abc")
 MUTE_S = 10.0

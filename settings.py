@@ -66,13 +66,13 @@ STREAM_CM = "wss://dstream.binance.com"
 # Base URL of the spot WebSocket API, without a path.
 WS_API_SPOT = "wss://ws-api.binance.com:443"
 
-# --- Ways out (several IPs) and weight -----------------------------------------------------------
+# --- Egresses (several IPs) and weight -----------------------------------------------------------
 
-# Ways out to Binance; empty = the machine's default route. Local addresses, proxies or another
+# Egresses to Binance; empty = the machine's default route. Local addresses, proxies or another
 # Binance Resender: ["203.0.113.5", "hk=socks5://user:pw@host:1080;markets=um+cm", "resender://host:8000"]
 EGRESS = []
 
-# API keys bound to one way out: "<first 8 or more characters of the key>=<name>" or "sha256:<hex>=<name>".
+# API keys bound to one egress: "<first 8 or more characters of the key>=<name>" or "sha256:<hex>=<name>".
 EGRESS_PINS = []
 
 # Share of each pool's weight that only order calls may use.

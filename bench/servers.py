@@ -194,8 +194,8 @@ def upstream(
     """Run the stand-in for Binance, over TLS unless it is to be plain."""
     port = free_port()
     ca = None if is_plain else ca_file(folder, name)
-    way = ["--plain"] if ca is None else ["--ca-file", str(ca)]
-    command = [python, str(BENCH / "upstream.py"), str(port), *way, *options]
+    egress = ["--plain"] if ca is None else ["--ca-file", str(ca)]
+    command = [python, str(BENCH / "upstream.py"), str(port), *egress, *options]
     return started(name, command, port, folder, ca_file=ca)
 
 

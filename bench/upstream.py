@@ -123,9 +123,9 @@ async def main(options: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("port", type=int)
-    way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--ca-file", metavar="FILE", help="speak TLS; write the authority to trust here")
-    way.add_argument("--plain", action="store_true", help="without TLS")
+    egress = parser.add_mutually_exclusive_group(required=True)
+    egress.add_argument("--ca-file", metavar="FILE", help="speak TLS; write the authority to trust here")
+    egress.add_argument("--plain", action="store_true", help="without TLS")
     parser.add_argument("--close", action="store_true", help="close after every answer")
     parser.add_argument("--no-tickets", action="store_true", help="hand out no TLS sessions")
     return parser.parse_args()

@@ -21,8 +21,8 @@ from resender.core.egress.spec import EgressSpec, Pins, parse_egress, parse_pins
 from resender.core.market.preload import parse_preload
 from resender.core.redact import MASK, redact
 from resender.errors import ConfigError
+from resender.places import IS_INSTALLED, home, is_foreign
 
-ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT_PREFIX = "RESENDER_"
 OFF = "off"
 
@@ -179,7 +179,9 @@ class Config:
 
     host: str = setting("0.0.0.0", _text, "Address the gateway listens on.")
     port: int = setting(8000, _integer(0, 65535), "Port the gateway listens on; 0 = the system chooses.")
-    data_dir: str = setting("data", _text, "Folder of the database; a relative path starts beside run.py.")
+    data_dir: str = setting(
+        "data", _text, "Folder of the database; relative to run.py or, installed, to the current folder."
+    )
     database_url: str = setting(
         "",
         _text,
@@ -236,12 +238,12 @@ class Config:
         168, _integer(1, 87_600), "A log-in has to be repeated after so long in any case."
     )
     egress: tuple[str, ...] = setting(
-        (), _egress, "Ways out to Binance; empty = the machine's default route.", secret=True
+        (), _egress, "Egresses to Binance; empty = the machine's default route.", secret=True
     )
     egress_pins: tuple[str, ...] = setting(
         (),
         _pins,
-        "API keys bound to a way out: `<first 8+ characters>=<name>` or `sha256:<hex>=<name>`.",
+        "API keys bound to an egress: `<first 8+ characters>=<name>` or `sha256:<hex>=<name>`.",
         secret=True,
     )
     order_weight_reserve: float = setting(
@@ -363,7 +365,7 @@ class Config:
 
     @property
     def data_path(self) -> Path:
-        return ROOT / self.data_dir
+        return home() / self.data_dir
 
     @property
     def database(self) -> str:
@@ -376,7 +378,7 @@ class Config:
         return not self.database_url
 
     @property
-    def ways_out(self) -> tuple[EgressSpec, ...]:
+    def egresses(self) -> tuple[EgressSpec, ...]:
         """The entries of `EGRESS`, or the machine's default route."""
         return parse_egress(self.egress)
 
@@ -411,13 +413,13 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
-def read_settings_file(path: Path = ROOT / "settings.py") -> dict[str, Any]:
-    """Run `settings.py` and return its upper-case names.
-
-    Raises: ConfigError if it cannot be run.
-    """
+def read_settings_file(path: Path | None = None) -> dict[str, Any]:
+    """Run `settings.py`; return its upper-case names. Raises: ConfigError if it cannot or must not be run."""
+    path = path or home() / "settings.py"
     if not path.exists():
         return {}
+    if IS_INSTALLED and is_foreign(path):
+        raise ConfigError(f"{path} belongs to another user and is not run: take it over, or start elsewhere.")
     try:
         names = runpy.run_path(str(path))
     except Exception as error:
@@ -461,21 +463,21 @@ def load_config(
             shown = MASK if row.secret else redact(repr(raw))
             raise ConfigError(f"{where} = {shown}: {error}") from None
     config = Config(**values, sources=sources)
-    _check_ways_out(config)
+    _check_egresses(config)
     return config
 
 
-def _check_ways_out(config: Config) -> None:
-    """Refuse ways out that do not fit together.
+def _check_egresses(config: Config) -> None:
+    """Refuse egresses that do not fit together.
 
     Raises: ConfigError.
     """
-    ways = config.ways_out
-    unknown = sorted(config.pins.names() - {way.name for way in ways})
+    egresses = config.egresses
+    unknown = sorted(config.pins.names() - {egress.name for egress in egresses})
     if unknown:
         raise ConfigError(f"EGRESS_PINS: no entry of EGRESS is named {unknown[0]!r}.")
     for market in config.upstreams:
-        if not any(way.serves(market) for way in ways):
+        if not any(egress.serves(market) for egress in egresses):
             raise ConfigError(
                 f"EGRESS: no entry serves the market {market}. Add `default;markets={market}`, or switch "
                 f"the market off with {BY_MARKET[market].rest_setting} = off."

@@ -1,4 +1,4 @@
-"""Check each upstream through each way out, and say in plain words what is wrong.
+"""Check each upstream through each egress, and say in plain words what is wrong.
 
 It changes nothing and starts no service. `examine` yields one result after the other, for the
 command line and for the admin page.
@@ -25,7 +25,7 @@ from resender.core.binance.stream_names import MINI_TICKERS, book_ticker_stream
 from resender.core.egress.spec import EgressSpec
 from resender.errors import AnswerError
 from resender.upstream.egresses import bind_problem, gateway_url, make_rest_client, make_stream_session
-from resender.upstream.rest import RestResponse, Timeouts, WayUnusable, handshake_words
+from resender.upstream.rest import EgressUnusable, RestResponse, Timeouts, handshake_words
 from resender.upstream.streams.link import StreamBroken
 from resender.upstream.streams.probe import first_frame_ms
 from resender.upstream.tls import make_context
@@ -44,9 +44,9 @@ _BUSY_TICKER = {
 
 @dataclass(slots=True)
 class Examination:
-    """What was found out about one upstream through one way out.
+    """What was found out about one upstream through one egress.
 
-    Shape: `url` is the upstream as configured, `egress` the name of the way out. DNS, TCP and TLS
+    Shape: `url` is the upstream as configured, `egress` the name of the egress. DNS, TCP and TLS
         are measured only where this machine does them: a proxy does them by itself; of another
         Binance Resender they are those to it.
     Units: milliseconds; `stream_ms` until the first frame of a stream came; `skew_ms` is positive
@@ -68,16 +68,16 @@ class Examination:
     is_ok: bool = False
 
 
-class _WayFailed(Exception):
-    """The way out itself cannot be used: its other upstreams need not be tried."""
+class _EgressFailed(Exception):
+    """The egress itself cannot be used: its other upstreams need not be tried."""
 
 
 async def examine(config: Config, *, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[Examination]:
-    """Examine the enabled upstreams in turn, through one way out after the other.
+    """Examine the enabled upstreams in turn, through one egress after the other.
 
     Shape: without `ssl_context` the system's authorities are trusted.
     """
-    for spec in config.ways_out:
+    for spec in config.egresses:
         fault = ""
         for market, url in config.upstreams.items():
             if not spec.serves(market):
@@ -86,7 +86,7 @@ async def examine(config: Config, *, ssl_context: ssl.SSLContext | None = None) 
             if not fault:
                 try:
                     await _examine_one(config, spec, result, ssl_context)
-                except _WayFailed as error:
+                except _EgressFailed as error:
                     fault = result.verdict = str(error)
                 except Exception as error:
                     result.verdict = result.verdict or f"failed: {type(error).__name__}"
@@ -98,12 +98,12 @@ async def _examine_one(
 ) -> None:
     source = spec.address
     if source and (problem := bind_problem(source)):
-        raise _WayFailed(f"{problem}: add it to a network interface or correct EGRESS")
+        raise _EgressFailed(f"{problem}: add it to a network interface or correct EGRESS")
     url = gateway_url(spec) if spec.kind == "resender" else result.url
     context = (ssl_context or make_context()) if url.startswith("https:") else None
     if spec.kind != "proxy" and not await _measure(url, source, context, config.connect_timeout_s, result):
         if spec.kind == "resender":
-            raise _WayFailed(result.verdict)
+            raise _EgressFailed(result.verdict)
         return
     await _call(config, spec, result, context)
     if result.is_ok and config.cache_enabled and spec.has_streams and result.market in STREAM_PATHS:
@@ -198,9 +198,9 @@ async def _call(
                 result.verdict = (
                     "ok, but this machine's clock is off: signed calls made here would fail with -1021"
                 )
-    except WayUnusable as error:
+    except EgressUnusable as error:
         result.is_ok = False
-        raise _WayFailed(error.msg) from None
+        raise _EgressFailed(error.msg) from None
     except AnswerError as error:
         result.verdict = error.msg
         result.is_ok = False
@@ -249,7 +249,7 @@ def _judge(result: Examination, spec: EgressSpec, body: bytes, headers: dict[byt
     if status == 200:
         result.verdict = "ok"
     elif error == "forbidden":
-        raise _WayFailed(
+        raise _EgressFailed(
             f"that Binance Resender does not whitelist this machine ({_message(body)}): "
             "run `run.py whitelist add ADDRESS` there"
         )

@@ -13,7 +13,6 @@ import logging
 import ssl
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -43,11 +42,12 @@ from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import WarmFiles
 from resender.market.pools import OnFrame, OnStreams
 from resender.metrics import Metrics
+from resender.places import called_as
 from resender.store import PreloadRow, Store
 from resender.upstream.egress import Call, EgressOptions, EgressPool
 from resender.upstream.egresses import SpreadSessions, bind_problem
 from resender.upstream.rest import RestResponse, Timeouts, gunzip
-from resender.upstream.shared_answers import Flights, Reading
+from resender.upstream.shared_answers import SharedAnswer, SharedAnswers
 from resender.upstream.streams.pool import StreamPool
 from resender.upstream.tls import make_context
 
@@ -65,10 +65,6 @@ _LIMITS_FROM: dict[str, tuple[tuple[Market, str], ...]] = {
     "futures": ((Market.UM, "/fapi/v1/exchangeInfo"), (Market.CM, "/dapi/v1/exchangeInfo")),
     "options": ((Market.OPTIONS, "/eapi/v1/exchangeInfo"),),
 }
-
-
-# The wrapper of deploy/, which runs commands with the service's settings.
-WRAPPER = Path("/usr/local/sbin/resender")
 _FAILURE_LOG_EVERY_S = 60.0
 
 
@@ -110,11 +106,11 @@ class Gateway:
             sapi=config.weight_limit_sapi,
             window_ms=weight_window_ms,
         )
-        self.ways_out = config.ways_out
+        self.egresses = config.egresses
         # One for everything that is called: each holds all certificate authorities.
         self.ssl_context = ssl_context or make_context()
         self.egress = EgressPool(
-            self.ways_out,
+            self.egresses,
             config.upstreams,
             Timeouts(config.connect_timeout_s, config.read_timeout_s, config.total_timeout_s),
             EgressOptions(self.limits, config.pins, config.order_weight_reserve, config.client_weight_share),
@@ -126,7 +122,7 @@ class Gateway:
             on_metered=self._learn_limits,
         )
         # The second part of a key is the call's target, see `share_key`.
-        self.flights = Flights(
+        self.shared_answers = SharedAnswers(
             self.clock.mono,
             lambda key, headers, body: worth_remembering(str(key[1]).partition("?")[0], headers, body),
         )
@@ -156,10 +152,10 @@ class Gateway:
                 first_password=self.config.admin_password if self.config.admin_enabled else None,
             )
             stack.push_async_callback(self.store.stop)
-            for spec in self.ways_out:
+            for spec in self.egresses:
                 if spec.address and (problem := bind_problem(spec.address)):
                     logger.error(
-                        "way out %s cannot be used: %s; add it to a network interface or correct EGRESS",
+                        "egress %s cannot be used: %s; add it to a network interface or correct EGRESS",
                         spec.name, problem,
                     )  # fmt: skip
             await self._load_closed()
@@ -197,11 +193,9 @@ class Gateway:
         if self.whitelist.unreadable:
             logger.error("%d whitelist entries cannot be read and are left out", self.whitelist.unreadable)
         if not self.whitelist.size:
-            # Where the service is installed the plain command would open another database.
-            command = "sudo resender" if WRAPPER.exists() else "python run.py"
             logger.warning(
                 "the whitelist is empty: nobody may call. Add an address with `%s whitelist add ADDRESS`",
-                command,
+                called_as(),
             )
 
     def note_stranger(self, ip: str, text: str) -> None:
@@ -212,7 +206,7 @@ class Gateway:
         """Say in a few words how the gateway is doing."""
         words = [f"{self.whitelist.size} whitelist entries"]
         if self.cache is not None:
-            entries = [entry for line in self.cache.lines.values() for entry in line.entries()]
+            entries = [entry for line in self.cache.states.values() for entry in line.entries()]
             live = sum(entry.state in ("live", "filling") for entry in entries)
             words.append(f"{live} of {len(entries)} series live")
         bad = sorted(
@@ -241,7 +235,7 @@ class Gateway:
                 refresh_s=config.symbol_refresh_s,
                 backfill_share=config.backfill_weight_share,
                 weight_limits={
-                    pool: self.limits.of(pool) * len(self.egress.governor.ways_of(market))
+                    pool: self.limits.of(pool) * len(self.egress.governor.egresses_of(market))
                     for market, pool in POOLS.items()
                 },
             ),
@@ -285,7 +279,7 @@ class Gateway:
             on_frame=on_frame, on_live=on_live, on_lost=on_lost, tasks=self.tasks, clock=self.clock,
             role="witness" if is_witness else "",
             session_factory=lambda: SpreadSessions(
-                self.ways_out,
+                self.egresses,
                 base_url,
                 limits.connect_timeout_s,
                 market=market,
@@ -341,8 +335,10 @@ class Gateway:
 
     # --- calls -----------------------------------------------------------------------------
 
-    async def send(self, call: Call, key: Key | None, *, is_fresh: bool = False) -> RestResponse | Reading:
-        """Send a call through one way out, or share an answer to an equal one.
+    async def send(
+        self, call: Call, key: Key | None, *, is_fresh: bool = False
+    ) -> RestResponse | SharedAnswer:
+        """Send a call through one egress, or share an answer to an equal one.
 
         Shape: `key` as `share_key` makes it; with `is_fresh` no remembered answer will do.
         Raises: AnswerError.
@@ -350,9 +346,9 @@ class Gateway:
         market = call.market
         try:
             if key is None:
-                response: RestResponse | Reading = await self.egress.send(call)
+                response: RestResponse | SharedAnswer = await self.egress.send(call)
             else:
-                response = await self.flights.get(
+                response = await self.shared_answers.get(
                     key,
                     lambda: self.egress.send(call),
                     memory_s=self._memory_s(call),
@@ -390,11 +386,11 @@ class Gateway:
             return
         governor, mono = self.egress.governor, self.clock.mono()
         total = governor.used_by_all(market, pool, mono)
-        least = total if len(self.ways_out) == 1 else governor.used(market, pool, mono)
+        least = total if len(self.egresses) == 1 else governor.used(market, pool, mono)
         self.cache.note_weight(market, total, least)
 
     def pause_own_reads(self, market: Market) -> None:
-        """A client's call met a 429 or 418: own reads pause if no way out is left for them."""
+        """A client's call met a 429 or 418: own reads pause if no egress is left for them."""
         pool = POOLS.get(market)
         if self.cache is not None and pool is not None:
             wait_s = self.egress.governor.closed_s(market, pool, self.clock.mono())
@@ -402,7 +398,7 @@ class Gateway:
                 self.cache.close_pool(market, int(wait_s * 1000))
 
     def weight_status(self) -> list[dict[str, Any]]:
-        """Describe the weight of every pool at every way out, see `Governor.status`."""
+        """Describe the weight of every pool at every egress, see `Governor.status`."""
         return self.egress.governor.status(self.clock.mono())
 
     def client_status(self) -> list[dict[str, Any]]:
@@ -412,10 +408,10 @@ class Gateway:
         return governor.clients.status(window)
 
     def _set_limit(self, market: Market, limit: int) -> int:
-        """Take the limit exchangeInfo told for one address; return that of all ways out together."""
+        """Take the limit exchangeInfo told for one address; return that of all egresses together."""
         governor = self.egress.governor
         governor.set_limit(POOL_OF[market], limit)
-        return limit * len(governor.ways_of(market))
+        return limit * len(governor.egresses_of(market))
 
     def _learn_limits(self, market: Market) -> None:
         """A market has told its used weight for the first time: ask for its limit once too."""
@@ -431,7 +427,7 @@ class Gateway:
                 _LIMITS_FROM[pool][0],
             )
             wait_s = _LIMITS_EVERY_S
-            line = self.cache.lines.get(market) if self.cache is not None else None
+            line = self.cache.states.get(market) if self.cache is not None else None
             if line is None or not line.is_started:  # a market line reads them by itself
                 wait_s = _LIMITS_EVERY_S if await self._read_limits(market, target) else _LIMITS_RETRY_S
             await asyncio.sleep(wait_s)
@@ -472,7 +468,7 @@ class Gateway:
 
     async def _save_last(self) -> None:
         """A ban that came at the very end must not be forgotten either."""
-        if any(way.closed for way in self.egress.governor.ways):
+        if any(egress.closed for egress in self.egress.governor.egresses):
             await self._write_closed()
 
     async def _write_closed(self) -> None:
@@ -492,7 +488,7 @@ class Gateway:
 
     def _read_samples(self) -> list[Family]:
         families = upstream_families(self.egress.markets, self.egress.clients)
-        families += weight_families(self.egress.governor, self.flights, self.clock.mono())
+        families += weight_families(self.egress.governor, self.shared_answers, self.clock.mono())
         if self.cache is not None:
             families += cache_families(self.cache)
         return families + store_families(self.store.stats, self.whitelist.size)

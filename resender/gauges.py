@@ -19,7 +19,7 @@ Family = CounterMetricFamily | GaugeMetricFamily
 def upstream_families(markets: Iterable[Market], clients: Mapping[tuple[str, Market], Any]) -> list[Family]:
     """Read the connections to the upstreams.
 
-    Shape: `clients` by (name of the way out, market), each a `RestClient`.
+    Shape: `clients` by (name of the egress, market), each a `RestClient`.
     """
     connections = CounterMetricFamily(
         "resender_upstream_connections",
@@ -39,8 +39,8 @@ def upstream_families(markets: Iterable[Market], clients: Mapping[tuple[str, Mar
     return [connections, repeats]
 
 
-def weight_families(governor: Any, flights: Any, mono: float) -> list[Family]:
-    """Read the weights of all ways out, what was refused here and what was shared."""
+def weight_families(governor: Any, shared_answers: Any, mono: float) -> list[Family]:
+    """Read the weights of all egresses, what was refused here and what was shared."""
     labels = ["egress", "pool"]
     used = GaugeMetricFamily("resender_weight_used", "Weight used in this minute.", labels=labels)
     reserved = GaugeMetricFamily("resender_weight_reserved", "Weight of calls under way.", labels=labels)
@@ -57,17 +57,17 @@ def weight_families(governor: Any, flights: Any, mono: float) -> list[Family]:
         limit.add_metric(names, row["limit"])
         closed.add_metric(names, row["closed_s"])
     calls = CounterMetricFamily(
-        "resender_egress_calls", "Calls by way out and market.", labels=["egress", "market"]
+        "resender_egress_calls", "Calls by egress and market.", labels=["egress", "market"]
     )
     usable = GaugeMetricFamily(
-        "resender_egress_usable", "0 while a way out is set aside because it cannot connect, else 1.",
+        "resender_egress_usable", "0 while an egress is set aside because it cannot connect, else 1.",
         labels=["egress", "market"],
     )  # fmt: skip
-    for way in governor.ways:
+    for egress in governor.egresses:
         for market in Market:
-            if way.spec.serves(market):
-                calls.add_metric([way.name, market.value], way.calls.get(market, 0))
-                usable.add_metric([way.name, market.value], int(not way.is_aside(market, mono)))
+            if egress.spec.serves(market):
+                calls.add_metric([egress.name, market.value], egress.calls.get(market, 0))
+                usable.add_metric([egress.name, market.value], int(not egress.is_quarantined(market, mono)))
     refused = CounterMetricFamily(
         "resender_refused", "Calls refused here before anything was sent, by reason.", labels=["reason"]
     )
@@ -76,10 +76,10 @@ def weight_families(governor: Any, flights: Any, mono: float) -> list[Family]:
     shared = CounterMetricFamily(
         "resender_shared_answers", "Calls answered by another call's answer.", labels=["kind"]
     )
-    shared.add_metric(["joined"], flights.joined)
-    shared.add_metric(["shared"], flights.shared)
+    shared.add_metric(["joined"], shared_answers.joined)
+    shared.add_metric(["shared"], shared_answers.shared)
     moved = CounterMetricFamily(
-        "resender_egress_moved", "Calls that could not be sent and were tried on another way out.",
+        "resender_egress_moved", "Calls that could not be sent and were tried on another egress.",
         governor.moved,
     )  # fmt: skip
     return [used, reserved, limit, closed, calls, usable, refused, shared, moved]
@@ -112,15 +112,15 @@ def cache_families(cache: Any) -> list[Family]:
         "REST reads that compared the quiet book tickers of a market.",
         labels=["market"],
     )
-    for market, line in cache.lines.items():
-        entries = line.entries()
+    for market, state in cache.states.items():
+        entries = state.entries()
         series.add_metric([market.value], len(entries))
         live.add_metric([market.value], sum(entry.state in ("live", "filling") for entry in entries))
-        links = [link for pool in line.pools for link in pool.connections]
+        links = [link for pool in state.pools for link in pool.connections]
         connections.add_metric([market.value], sum(link.is_live for link in links))
-        mute.add_metric([market.value], line.mutes)
-        corrected.add_metric([market.value], line.corrected)
-        witness.add_metric([market.value], line.ticker_witness.reads)
+        mute.add_metric([market.value], state.mutes)
+        corrected.add_metric([market.value], state.corrected)
+        witness.add_metric([market.value], state.ticker_witness.reads)
     return [answers, series, live, connections, mute, corrected, witness]
 
 

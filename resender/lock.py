@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,27 +80,47 @@ def _take(number: int, folder: Path) -> None:
         ) from None
 
 
-def running_gateways(script: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Find other processes that run a script: their pid and environment, as far as they may be read.
+def running_gateways(*starters: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """Find other processes that serve: their pid and environment, as far as they may be read.
 
-    Shape: `script` is the absolute path of `run.py`.
+    Shape: `starters` are the absolute paths of what starts a gateway: scripts, or the folder of the
+        package for `python -m`. `PWD` of an environment is the process' current folder.
     """
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         if pid == os.getpid():
             continue
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            names = [os.fsdecode(word) for word in words if word.endswith(script.name.encode())]
-            if not names or _OTHER_COMMANDS.intersection(words):
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"python" not in os.path.basename(command[0]) or _OTHER_COMMANDS.intersection(command):
                 continue
-            if (Path(os.readlink(folder / "cwd")) / names[0]).resolve() != script:
-                continue
+            words = [os.fsdecode(word) for word in command]
+            here = Path(os.readlink(folder / "cwd"))
             pairs = os.fsdecode((folder / "environ").read_bytes()).split("\0")
+            environment = {name: value for name, _, value in (pair.partition("=") for pair in pairs) if name}
+            if not _is_started_by(starters, words, here, environment.get("PATH")):
+                continue
         except (OSError, ValueError):
             continue
-        environment = {name: value for name, _, value in (pair.partition("=") for pair in pairs) if name}
-        yield pid, environment | _chosen_folder([os.fsdecode(word) for word in words])
+        yield pid, environment | _chosen_folder(words) | {"PWD": str(here)}
+
+
+def _is_started_by(starters: Sequence[Path], words: list[str], here: Path, path: str | None) -> bool:
+    """Tell whether a command line of Python runs one of these; `path` is where its Python was looked for."""
+    for number, word in enumerate(words[1:], 1):
+        name = words[number + 1] if word == "-m" and number + 1 < len(words) else word
+        found = [starter for starter in starters if name == starter.name or name.endswith(f"/{starter.name}")]
+        if not found:
+            continue
+        if word != "-m":
+            return (here / name).resolve() in found
+        # The package of the current folder comes first; else it is the one this Python has.
+        python = shutil.which(words[0], path=path) if "/" not in words[0] else str(here / words[0])
+        is_same = (
+            python is not None and Path(python).parent.resolve() == Path(sys.executable).parent.resolve()
+        )
+        return (here / name).resolve() in found or is_same
+    return False
 
 
 def _chosen_folder(words: list[str]) -> dict[str, str]:

@@ -5,12 +5,16 @@ The command line's commands share it; it opens no database. No state.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
-from resender.config import ENVIRONMENT_PREFIX, ROOT, Config, load_config, read_settings_file
-from resender.errors import ResenderError
+from resender.config import ENVIRONMENT_PREFIX, Config, load_config, read_settings_file
+from resender.errors import ConfigError, ResenderError
 from resender.lock import running_gateways
+from resender.places import IS_INSTALLED, home, starters
 
 
 def tell_database(config: Config) -> None:
@@ -20,9 +24,9 @@ def tell_database(config: Config) -> None:
     target = parse_url(config.database)
     print(f"(database {target.where})")
     others: dict[str, int] = {}
-    for pid, environment in running_gateways(ROOT / "run.py"):
+    for pid, environment in running_gateways(*starters()):
         try:
-            other = parse_url(load_config(read_settings_file(), environment).database)
+            other = parse_url(_settings_of(environment).database)
             others[os.path.realpath(other.path) if other.path else other.where] = pid
         except ResenderError:
             continue
@@ -34,3 +38,16 @@ def tell_database(config: Config) -> None:
             "does so, as in `sudo resender whitelist list`.",
             file=sys.stderr,
         )
+
+
+def _settings_of(environment: Mapping[str, str]) -> Config:
+    """Return the settings of another process of this program.
+
+    Raises: ConfigError if they are wrong, or cannot be told: what lies in another folder is not run.
+    """
+    folder = Path(environment["PWD"]) if IS_INSTALLED else home()
+    is_here = folder == home()
+    if not is_here and (folder / "settings.py").exists():
+        raise ConfigError(f"the settings.py of {folder} is unknown")
+    config = load_config(read_settings_file() if is_here else {}, environment)
+    return dataclasses.replace(config, data_dir=str(folder / config.data_dir))

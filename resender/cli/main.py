@@ -20,15 +20,16 @@ from resender.core.access.whitelist import normalise_address
 from resender.core.redact import redact
 from resender.errors import ConfigError, ResenderError, StartError, StoreUnfit
 from resender.log import is_journal, set_up_logging
+from resender.places import home
 
 EXIT_FAILED = 1
 # Starting again would not help: a setting is wrong, a port taken, the database newer.
 EXIT_USAGE = 2
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], prog: str = "run.py") -> int:
     """Run one command; return the exit code (0 done, 1 failed, 2 wrong use, or never by itself)."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(prog).parse_args(argv)
     try:
         config = _config(arguments)
         set_up_logging(config.log_level, config.log_format)
@@ -50,14 +51,14 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--data-dir", metavar="DIR", help=SETTINGS["DATA_DIR"].help)
     listen = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     listen.add_argument("--host", help=SETTINGS["HOST"].help)
     listen.add_argument("--port", help=SETTINGS["PORT"].help)
     parser = argparse.ArgumentParser(
-        prog="run.py",
+        prog=prog,
         description="A self-hosted gateway to the Binance API. Without a command it serves.",
         epilog="Every setting of settings.py can be overridden by the environment as RESENDER_<NAME>.",
         parents=[common, listen],
@@ -100,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _config(arguments: argparse.Namespace) -> Config:
     given = {name.upper(): getattr(arguments, name, None) for name in ("host", "port", "data_dir")}
+    try:
+        home()
+    except OSError as error:
+        raise ConfigError(f"the current folder cannot be used: {error.strerror}") from None
     return load_config(read_settings_file(), os.environ, given)
 
 

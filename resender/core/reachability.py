@@ -14,7 +14,7 @@ _KINDS = {403: "firewall", 418: "banned", 429: "limited", 451: "region"}
 _TEXTS = {
     UNKNOWN: "No call has been made yet.",
     OK: "It answers.",
-    "region": "Binance does not serve this machine's country (451): move the server or use another way out.",
+    "region": "Binance does not serve this machine's country (451): move the server or use another egress.",
     "banned": "This address is banned (418): it sent too much. The ban ends by itself.",
     "limited": "Over the weight limit (429): calls are refused until the next minute.",
     "firewall": "Refused by Binance's firewall (403): too fast, or this network is not wanted.",

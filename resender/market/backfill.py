@@ -25,7 +25,7 @@ from resender.core.market.klines import KlineSeries
 from resender.core.market.requests import MAX_LIMIT
 from resender.core.market.server_clock import ServerClock
 from resender.errors import AnswerError, EgressExhausted
-from resender.market.series import KlineEntry
+from resender.market.series import KeptKlines
 
 logger = logging.getLogger("resender.market")
 
@@ -95,7 +95,7 @@ class Reader:
         return fetched.body
 
     async def klines(
-        self, entry: KlineEntry, limit: int, server_ms: int, end_ms: int | None = None
+        self, entry: KeptKlines, limit: int, server_ms: int, end_ms: int | None = None
     ) -> list[Candle]:
         """Read the latest rows of a series, or the latest up to a time.
 
@@ -119,7 +119,7 @@ class Backfill:
         self,
         name: str,
         reader: Reader,
-        entries: Callable[[], Iterable[KlineEntry]],
+        entries: Callable[[], Iterable[KeptKlines]],
         server_clock: Callable[[Market], ServerClock],
         clock: Clock,
         tasks: Tasks,
@@ -164,10 +164,10 @@ class Backfill:
             entry.is_reading = True
             self._tasks.spawn(self._fill(entry), name=f"backfill-read:{entry.symbol}@{entry.interval}")
 
-    def _next(self) -> tuple[KlineEntry | None, float]:
+    def _next(self) -> tuple[KeptKlines | None, float]:
         """Choose the most wanted series that lacks something and whose read fits the weight."""
         now_mono = self._clock.mono()
-        best: KlineEntry | None = None
+        best: KeptKlines | None = None
         best_rank: tuple[int, int] = (-1, -1)
         wait_s = _MAX_PAUSE_S
         for entry in self._entries():
@@ -189,7 +189,7 @@ class Backfill:
             return None, min(_MAX_PAUSE_S, max(0.05, self._reader.share.wait_s(now_ms, now_mono)))
         return best, 0.0
 
-    def _limit(self, entry: KlineEntry, now_ms: int) -> int:
+    def _limit(self, entry: KeptKlines, now_ms: int) -> int:
         """Return how many rows the next read of a series asks for."""
         series, most = entry.series, MAX_LIMIT[entry.market]
         if series.is_synced:
@@ -200,7 +200,7 @@ class Backfill:
         missing = candles_between(entry.interval, last, now_ms) + 2
         return min(most, max(missing, entry.sync_limit))
 
-    async def _fill(self, entry: KlineEntry) -> None:
+    async def _fill(self, entry: KeptKlines) -> None:
         try:
             await self._fill_one(entry)
             entry.failures = 0
@@ -215,7 +215,7 @@ class Backfill:
             self._slots.release()
             self._wake.set()
 
-    async def _fill_one(self, entry: KlineEntry) -> None:
+    async def _fill_one(self, entry: KeptKlines) -> None:
         series = entry.series
         now_ms = self._server_clock(entry.market).now_ms(self._clock.mono())
         limit = self._limit(entry, now_ms)
@@ -254,7 +254,7 @@ class Backfill:
         is_over = not taken and not is_early
         entry.is_filled = series.is_whole or is_over or len(series) >= series.depth
 
-    def _widen(self, entry: KlineEntry, limit: int) -> None:
+    def _widen(self, entry: KeptKlines, limit: int) -> None:
         """The read did not reach back to what is held: ask for more, or start over."""
         most = MAX_LIMIT[entry.market]
         if limit < most:
@@ -262,10 +262,10 @@ class Backfill:
             return
         self._start_over(entry)
 
-    def _start_over(self, entry: KlineEntry) -> None:
+    def _start_over(self, entry: KeptKlines) -> None:
         old = entry.series
         entry.series = KlineSeries(entry.interval, old.depth, old.final_after_ms)
         entry.series.version = old.version + 1
-        entry.token = object()
+        entry.identity = object()
         entry.sync_limit = 0
         entry.is_filled = False

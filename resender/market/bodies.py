@@ -55,15 +55,15 @@ class Packer:
         self._frames: OrderedDict[tuple[object, int, int, int, bool], _Frame] = OrderedDict()
         self.size_bytes = 0
 
-    def pack(self, token: object, series: KlineSeries, span: Span) -> bytes:
+    def pack(self, identity: object, series: KlineSeries, span: Span) -> bytes:
         """Compress `series.body(span)`.
 
         Shape: `token` stands for the series in keys and is replaced with it.
         """
-        frame = self._frame(token, series, span)
+        frame = self._frame(identity, series, span)
         parts = [_GZIP_HEADER, frame.lead]
         for number in range(frame.first_chunk, frame.end_chunk):
-            parts.append(self._chunk(token, series, number))
+            parts.append(self._chunk(identity, series, number))
         tail = b",".join(span.tail) + b"]"
         compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -10, 4)
         parts += (frame.trail, compressor.compress(tail), compressor.flush())
@@ -71,11 +71,11 @@ class Packer:
         parts.append(_TRAILER.pack(crc, (frame.size + len(tail)) & 0xFFFFFFFF))
         return b"".join(parts)
 
-    def _frame(self, token: object, series: KlineSeries, span: Span) -> _Frame:
+    def _frame(self, identity: object, series: KlineSeries, span: Span) -> _Frame:
         base = series.closed.row_base
         first, last = base + span.first, base + span.last
         has_tail = bool(span.tail)
-        key = (token, series.closed.layout, first, last, has_tail)
+        key = (identity, series.closed.layout, first, last, has_tail)
         frame = self._frames.get(key)
         if frame is not None:
             return frame
@@ -103,8 +103,8 @@ class Packer:
         self._frames[key] = frame
         return frame
 
-    def _chunk(self, token: object, series: KlineSeries, number: int) -> bytes:
-        key = (token, series.closed.layout, number)
+    def _chunk(self, identity: object, series: KlineSeries, number: int) -> bytes:
+        key = (identity, series.closed.layout, number)
         chunk = self._chunks.get(key)
         if chunk is not None:
             self._chunks.move_to_end(key)
@@ -127,14 +127,14 @@ class Bodies:
         self._packer = Packer()
         self.size_bytes = 0
 
-    def get(self, token: object, series: KlineSeries, span: Span, *, packed: bool) -> bytes:
+    def get(self, identity: object, series: KlineSeries, span: Span, *, packed: bool) -> bytes:
         """Return the body of a span, compressed if `packed`."""
-        key = (token, series.version, span, packed)
+        key = (identity, series.version, span, packed)
         body = self._bodies.get(key)
         if body is not None:
             self._bodies.move_to_end(key)
             return body
-        body = self._packer.pack(token, series, span) if packed else series.body(span)
+        body = self._packer.pack(identity, series, span) if packed else series.body(span)
         self._bodies[key] = body
         self.size_bytes += len(body)
         while self.size_bytes > self._max_bytes and len(self._bodies) > 1:

@@ -23,10 +23,10 @@ from resender.market.backfill import Backfill, Fetch, Reader, ReadFailed
 from resender.market.bodies import Bodies, worth_packing
 from resender.market.candle_saving import WarmFiles
 from resender.market.freshness import kline_proof, push_ms, settle_quiet, was_silent
-from resender.market.market_state import MarketLine
+from resender.market.market_state import MarketState
 from resender.market.pools import MakePool
 from resender.market.seeds import seed
-from resender.market.series import BOOK_TICKER, Entry, KlineEntry, TickerEntry
+from resender.market.series import BOOK_TICKER, Kept, KeptKlines, KeptTicker
 
 logger = logging.getLogger("resender.market")
 
@@ -70,7 +70,7 @@ class CacheOptions:
     final_after_ms: int = FINAL_AFTER_MS
     refresh_s: float = 60.0
     backfill_share: float = 0.5
-    # Weight of each pool at all ways out together, until exchangeInfo tells it.
+    # Weight of each pool at all egresses together, until exchangeInfo tells it.
     weight_limits: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
 
 
@@ -103,12 +103,12 @@ class MarketCache:
         self.misses = 0
         self.miss_reasons: Counter[str] = Counter()
         self.used_weight: dict[str, str] = {}
-        self.lines: dict[Market, MarketLine] = {}
+        self.states: dict[Market, MarketState] = {}
         self.shares: dict[str, WeightShare] = {}
         for pool, limit in DEFAULT_LIMITS.items():
             self.shares[pool] = WeightShare(options.weight_limits.get(pool, limit), options.backfill_share)
         for market in CACHED_MARKETS:
-            self.lines[market] = MarketLine(
+            self.states[market] = MarketState(
                 market,
                 reader=Reader(fetch, self.shares[POOLS[market]], clock),
                 make_pool=make_pool,
@@ -127,16 +127,16 @@ class MarketCache:
             markets = [market for market in CACHED_MARKETS if POOLS[market] == pool]
             self.backfills[pool] = Backfill(
                 pool,
-                self.lines[markets[0]].reader,
+                self.states[markets[0]].reader,
                 lambda markets=tuple(markets): [  # type: ignore[misc]
-                    entry for market in markets for entry in self.lines[market].klines.values()
+                    entry for market in markets for entry in self.states[market].klines.values()
                 ],
-                lambda market: self.lines[market].server,
+                lambda market: self.states[market].server,
                 clock,
                 tasks,
             )
             for market in markets:
-                self.lines[market].backfill = self.backfills[pool]
+                self.states[market].backfill = self.backfills[pool]
 
     # --- life ------------------------------------------------------------------------------
 
@@ -149,13 +149,13 @@ class MarketCache:
             self._files.start(self._snapshots)
 
     async def stop(self) -> None:
-        for line in self.lines.values():
-            await line.stop()
+        for state in self.states.values():
+            await state.stop()
         if self._files is not None:
             await self._files.stop()
 
-    def _snapshots(self) -> list[KlineEntry]:
-        return [entry for line in self.lines.values() for entry in line.klines.values()]
+    def _snapshots(self) -> list[KeptKlines]:
+        return [entry for state in self.states.values() for entry in state.klines.values()]
 
     async def _sweep(self) -> None:
         """Drop what nobody has asked for in a long time."""
@@ -163,13 +163,14 @@ class MarketCache:
             await asyncio.sleep(_SWEEP_S)
             for name, backfill in self.backfills.items():
                 if queued := backfill.queued():
-                    count = sum(len(line.klines) for line in self.lines.values() if line.backfill is backfill)
+                    mine = [state for state in self.states.values() if state.backfill is backfill]
+                    count = sum(len(state.klines) for state in mine)
                     logger.info("%s: %d of %d series are still being filled", name, queued, count)
             limit = self._clock.mono() - self.options.idle_minutes * 60
-            for line in self.lines.values():
-                for entry in line.entries():
+            for state in self.states.values():
+                for entry in state.entries():
                     if not entry.is_preload and entry.used_mono < limit:
-                        line.remove(entry)
+                        state.remove(entry)
 
     # --- rules -----------------------------------------------------------------------------
 
@@ -177,98 +178,98 @@ class MarketCache:
         """Put new preload rules in force."""
         self._rules = tuple(rules)
         for market in {rule.market for rule in self._rules}:
-            self.lines[market].start()
-        for line in self.lines.values():
-            if line.symbols.is_loaded:
-                self._on_symbols(line)
+            self.states[market].start()
+        for state in self.states.values():
+            if state.symbols.is_loaded:
+                self._on_symbols(state)
 
-    def _on_symbols(self, line: MarketLine) -> None:
+    def _on_symbols(self, state: MarketState) -> None:
         """Symbols or rules changed: keep what the rules want now."""
-        rules = [rule for rule in self._rules if rule.market is line.market]
+        rules = [rule for rule in self._rules if rule.market is state.market]
         keys = set()
-        for _, symbol, what in wanted(rules, {line.market: list(line.symbols.tradable)}):
+        for _, symbol, what in wanted(rules, {state.market: list(state.symbols.tradable)}):
             keys.add((symbol, what))
-            line.add(symbol, what, is_preload=True)
-        for entry in line.entries():
+            state.add(symbol, what, is_preload=True)
+        for entry in state.entries():
             if entry.is_preload and (entry.symbol, entry.key[2]) not in keys:
                 entry.is_preload = False
                 entry.used_mono = self._clock.mono()
                 if not entry.hits and not entry.misses:
-                    line.remove(entry)
+                    state.remove(entry)
 
-    def _on_created(self, entry: KlineEntry) -> None:
+    def _on_created(self, entry: KeptKlines) -> None:
         if self._files is not None:
             self._files.restore(entry, self._wake)
 
-    def _wake(self, entry: KlineEntry) -> None:
+    def _wake(self, entry: KeptKlines) -> None:
         self.backfills[POOLS[entry.market]].wake()
 
-    def _start_on_demand(self, line: MarketLine, symbol: str, what: str) -> str:
+    def _start_on_demand(self, state: MarketState, symbol: str, what: str) -> str:
         """Begin to keep what a call asked for; return why it is not there yet."""
-        line.start()
-        if line.symbols.is_loaded and symbol not in line.symbols:
+        state.start()
+        if state.symbols.is_loaded and symbol not in state.symbols:
             return "unknown symbol"
-        kept = sum(each.on_demand for each in self.lines.values()) + len(line.wishes)
+        kept = sum(each.on_demand for each in self.states.values()) + len(state.requested)
         if kept >= self.options.max_on_demand:
             return "too many series"
-        if not line.symbols.is_loaded:
-            line.wish(symbol, what)
+        if not state.symbols.is_loaded:
+            state.request_later(symbol, what)
             return "starting"
-        line.add(symbol, what)
+        state.add(symbol, what)
         return "not held yet"
 
     # --- klines ----------------------------------------------------------------------------
 
-    def klines(self, request: KlineRequest, *, packed: bool, start: bool = True) -> Outcome:
+    def klines(self, request: KlineRequest, *, packed: bool) -> Outcome:
         """Answer a kline call, perhaps after a short wait at a candle's end."""
-        line = self.lines[request.market]
-        entry = line.klines.get((request.symbol, request.interval))
+        state = self.states[request.market]
+        entry = state.klines.get((request.symbol, request.interval))
         if entry is None:
-            reason = self._start_on_demand(line, request.symbol, request.interval) if start else "not held"
+            reason = self._start_on_demand(state, request.symbol, request.interval)
             return self._miss(None, reason)
         entry.used_mono = self._clock.mono()
-        found = self._try_klines(line, entry, request, packed)
+        found = self._try_klines(state, entry, request, packed)
         if isinstance(found, Hit):
             return self._hit(entry, found)
         if found.can_settle:
-            return self._settle_klines(line, entry, request, packed)
+            return self._settle_klines(state, entry, request, packed)
         return self._miss(entry, found.reason)
 
     def _try_klines(
-        self, line: MarketLine, entry: KlineEntry, request: KlineRequest, packed: bool
+        self, state: MarketState, entry: KeptKlines, request: KlineRequest, packed: bool
     ) -> Hit | _Lack:
         mono = self._clock.mono()
-        if not entry.is_live or line.kline_pool.proof_mono(entry.stream) is None:
+        if not entry.is_live or state.kline_pool.proof_mono(entry.stream) is None:
             return _Lack("stream not live")
         if entry.is_mute:
             return _Lack("stream mute")
-        if not line.server.is_set:
+        if not state.server.is_set:
             return _Lack("starting")
-        now_ms = line.server.now_ms(mono)
+        now_ms = state.server.now_ms(mono)
         series = entry.series
         if series.unsettled_close < now_ms:
-            settle_quiet(entry, line.witness)
-        need = series.check(now_ms, line.server.latest_ms(mono), push_ms(entry.market, entry.interval))
+            settle_quiet(entry, state.witness)
+        need = series.check(now_ms, state.server.latest_ms(mono), push_ms(entry.market, entry.interval))
         if need is not None:
             return _Lack(need.reason, can_settle=need.can_settle, may_come=need.may_come)
-        is_proven = line.witness.is_current or line.kline_pool.is_proven(entry.stream)
+        is_proven = state.witness.is_current or state.kline_pool.is_proven(entry.stream)
         if not is_proven and now_ms - series.read_ms > _REREAD_S * 1000:
             # Neither it nor its witness has said anything: only REST proves, for a short while.
-            return _Lack("stream not proven", can_settle=mono - line.heard_mono <= line.quiet_s)
-        proof, unproven = kline_proof(entry, line.witness, now_ms, line.quiet_s)
+            return _Lack("stream not proven", can_settle=mono - state.heard_mono <= state.quiet_s)
+        proof, unproven = kline_proof(entry, state.witness, now_ms, state.quiet_s)
         if unproven is not None:
             if unproven.is_mute:
-                line.mute(entry)
+                state.mute(entry)
             return _Lack(unproven.reason, can_settle=unproven.can_settle and not unproven.is_mute)
         span = self._select(entry, request, now_ms)
         if span is None:
             return _Lack("range not held")
         age_ms = max(0, now_ms - proof.at_ms)
         packed = packed and worth_packing(series.closed.size(span.first, span.last))
-        body = self._bodies.get(entry.token, series, span, packed=packed)
+        body = self._bodies.get(entry.identity, series, span, packed=packed)
         return Hit(b"", body, age_ms) if packed else Hit(body, None, age_ms)
 
-    def _select(self, entry: KlineEntry, request: KlineRequest, now_ms: int) -> Span | None:
+    def _select(self, entry: KeptKlines, request: KlineRequest, now_ms: int) -> Span | None:
         """Choose rows by the market's own rule for times."""
         series, start, end, limit = entry.series, request.start_ms, request.end_ms, request.limit
         if start is None and end is None:
@@ -289,16 +290,16 @@ class MarketCache:
         return series.first_from(start, end, limit)
 
     async def _settle_klines(
-        self, line: MarketLine, entry: KlineEntry, request: KlineRequest, packed: bool
+        self, state: MarketState, entry: KeptKlines, request: KlineRequest, packed: bool
     ) -> Hit | Miss:
         """Wait a moment for the event, then make one read for all who wait."""
         loop = asyncio.get_running_loop()
         # The wait counts from the close: long after it no event is on its way any more.
-        since_ms = line.now_ms() - entry.series.unsettled_close
+        since_ms = state.now_ms() - entry.series.unsettled_close
         wait_ms = min(self.options.settle_wait_ms, self.options.settle_wait_ms - since_ms)
         deadline = loop.time() + wait_ms / 1000
         while True:
-            found = self._try_klines(line, entry, request, packed)
+            found = self._try_klines(state, entry, request, packed)
             if isinstance(found, Hit):
                 return self._hit(entry, found)
             if not found.can_settle:
@@ -310,21 +311,21 @@ class MarketCache:
             entry.waiters.append(waiter)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(waiter, left_s)
-        early_ms = entry.series.unsettled_close + 1 - line.now_ms()
+        early_ms = entry.series.unsettled_close + 1 - state.now_ms()
         if found.reason == "not settled":
             # A read made so soon after the close proves nothing about the closed candle.
             if early_ms + entry.series.final_after_ms > 0:
                 return self._miss(entry, found.reason)
         elif found.reason in _NEW_CANDLE and 0 < early_ms < _MAX_EARLY_MS:
             await asyncio.sleep(early_ms / 1000)
-        read = self._settle_read(line, entry)
+        read = self._settle_read(state, entry)
         if read is not None:
             # One client that leaves must not take the read away from the others.
             await asyncio.wait({read}, timeout=_SETTLE_TIMEOUT_S)
-        found = self._try_klines(line, entry, request, packed)
+        found = self._try_klines(state, entry, request, packed)
         return self._hit(entry, found) if isinstance(found, Hit) else self._miss(entry, found.reason)
 
-    def _settle_read(self, line: MarketLine, entry: KlineEntry) -> asyncio.Task[None] | None:
+    def _settle_read(self, state: MarketState, entry: KeptKlines) -> asyncio.Task[None] | None:
         """Return the one read under way, or begin one; None if none may be made now."""
         if entry.read is not None and not entry.read.done():
             return entry.read
@@ -333,33 +334,33 @@ class MarketCache:
         knows = (
             entry.read_failed
             or entry.series.read_ms > entry.series.unsettled_close
-            or line.now_ms() < entry.series.unsettled_close
+            or state.now_ms() < entry.series.unsettled_close
         )
         pause_s = _REREAD_S if knows else _RETRY_S
         if mono - entry.read_mono < pause_s:
             return None
-        if not line.reader.share.take(
-            kline_weight(entry.market, _SETTLE_LIMIT), line.now_ms(), mono, is_urgent=True
+        if not state.reader.share.take(
+            kline_weight(entry.market, _SETTLE_LIMIT), state.now_ms(), mono, is_urgent=True
         ):
             return None
         entry.read_mono = mono
         entry.read = self._tasks.spawn(
-            self._read_latest(line, entry), name=f"kline-settle:{entry.symbol}@{entry.interval}"
+            self._read_latest(state, entry), name=f"kline-settle:{entry.symbol}@{entry.interval}"
         )
         return entry.read
 
-    async def _read_latest(self, line: MarketLine, entry: KlineEntry) -> None:
+    async def _read_latest(self, state: MarketState, entry: KeptKlines) -> None:
         async with self._settle_slots:
-            await self._read_latest_now(line, entry)
+            await self._read_latest_now(state, entry)
 
-    async def _read_latest_now(self, line: MarketLine, entry: KlineEntry) -> None:
+    async def _read_latest_now(self, state: MarketState, entry: KeptKlines) -> None:
         series = entry.series
-        epoch, made_ms = series.epoch, line.now_ms()
+        epoch, made_ms = series.epoch, state.now_ms()
         if not entry.is_live:
             return
         entry.read_failed = True
         try:
-            candles = await line.reader.klines(entry, _SETTLE_LIMIT, made_ms)
+            candles = await state.reader.klines(entry, _SETTLE_LIMIT, made_ms)
             entry.read_failed = False
         except ReadFailed as error:
             logger.info("%s %s %s cannot be settled: %s", *entry.key, error)
@@ -370,7 +371,7 @@ class MarketCache:
         if news is not None and was_silent(entry, made_ms):
             entry.unheard_ms = entry.unheard_ms or made_ms  # if the stream stays silent, it is mute
             entry.unheard = news
-            entry.is_uncovered |= line.witness.is_current and not entry.named_ms
+            entry.is_uncovered |= state.witness.is_current and not entry.named_ms
         if not series.apply_read(candles, made_ms, epoch=epoch, is_whole=len(candles) < _SETTLE_LIMIT):
             # More than three candles behind: the backfill reads as many as it takes.
             series.is_synced = False
@@ -379,34 +380,33 @@ class MarketCache:
 
     # --- book tickers ----------------------------------------------------------------------
 
-    def book_tickers(self, request: BookTickerRequest, *, packed: bool, start: bool = True) -> Outcome:
+    def book_tickers(self, request: BookTickerRequest, *, packed: bool) -> Outcome:
         """Answer a bookTicker call for one symbol or a list."""
-        line = self.lines[request.market]
+        state = self.states[request.market]
         entries = []
         for symbol in request.symbols:
-            entry = line.tickers.get(symbol)
+            entry = state.tickers.get(symbol)
             if entry is None:
-                reason = self._start_on_demand(line, symbol, BOOK_TICKER) if start else "not held"
+                reason = self._start_on_demand(state, symbol, BOOK_TICKER)
                 # The rest of the list starts too, so that the next call finds all of it.
-                for other in request.symbols:
-                    if start and other not in line.tickers:
-                        self._start_on_demand(line, other, BOOK_TICKER)
+                for other in [each for each in request.symbols if each not in state.tickers]:
+                    self._start_on_demand(state, other, BOOK_TICKER)
                 return self._miss(None, reason)
             entry.used_mono = self._clock.mono()
             entries.append(entry)
-        lack = self._ticker_lack(line, entries)
+        lack = self._ticker_lack(state, entries)
         if lack is None:
             oldest = min(entry.proof_mono for entry in entries)
-            if self._clock.mono() - oldest > line.quiet_s * _AHEAD:
+            if self._clock.mono() - oldest > state.quiet_s * _AHEAD:
                 # Before it is due, so that nobody has to wait for it; one read serves all for a while.
-                line.ticker_witness.verify(not_within_s=line.quiet_s * _AHEAD)
-            return self._ticker_hit(line, entries, request)
+                state.ticker_witness.verify(not_within_s=state.quiet_s * _AHEAD)
+            return self._ticker_hit(state, entries, request)
         if lack.reason == "stream quiet" or (lack.can_settle and len(entries) == 1):
-            return self._settle_ticker(line, entries, request, lack)
+            return self._settle_ticker(state, entries, request, lack)
         return self._miss(entries[0], lack.reason)
 
-    def _ticker_lack(self, line: MarketLine, entries: list[TickerEntry]) -> _Lack | None:
-        pool, mono = line.ticker_pool, self._clock.mono()
+    def _ticker_lack(self, state: MarketState, entries: list[KeptTicker]) -> _Lack | None:
+        pool, mono = state.ticker_pool, self._clock.mono()
         for entry in entries:
             if not entry.is_live or pool.proof_mono(entry.stream) is None:
                 return _Lack("stream not live")
@@ -416,11 +416,11 @@ class MarketCache:
                 return _Lack("stream mute")
         # Judged last: a list settles only if nothing else is the matter.
         for entry in entries:
-            if entry.unheard_mono is not None or mono - entry.proof_mono > line.quiet_s:
+            if entry.unheard_mono is not None or mono - entry.proof_mono > state.quiet_s:
                 return _Lack("stream quiet", can_settle=True)
         return None
 
-    def _ticker_hit(self, line: MarketLine, entries: list[TickerEntry], request: BookTickerRequest) -> Hit:
+    def _ticker_hit(self, state: MarketState, entries: list[KeptTicker], request: BookTickerRequest) -> Hit:
         mono = self._clock.mono()
         proof = min(entry.proof_mono for entry in entries)
         if request.is_list:
@@ -433,32 +433,32 @@ class MarketCache:
         return self._hit(entries[0], hit)
 
     async def _settle_ticker(
-        self, line: MarketLine, entries: list[TickerEntry], request: BookTickerRequest, lack: _Lack
+        self, state: MarketState, entries: list[KeptTicker], request: BookTickerRequest, lack: _Lack
     ) -> Hit | Miss:
         """Read the value anew: the stream has not shown yet that it works, or is quiet."""
         entry, mono = entries[0], self._clock.mono()
         if lack.reason == "stream quiet":
-            reading = line.ticker_witness.verify()
+            reading = state.ticker_witness.verify()
             if reading is not None:
                 await asyncio.wait({reading}, timeout=_SETTLE_TIMEOUT_S)
-            still = self._ticker_lack(line, entries)
+            still = self._ticker_lack(state, entries)
             if still is None:
-                return self._ticker_hit(line, entries, request)
+                return self._ticker_hit(state, entries, request)
             return self._miss(entry, still.reason)
         if entry.read is None or (entry.read.done() and mono - entry.read_mono >= _REREAD_S):
             entry.read_mono = mono
-            entry.read = self._tasks.spawn(self._reseed(line, entry), name=f"ticker-settle:{entry.symbol}")
+            entry.read = self._tasks.spawn(self._reseed(state, entry), name=f"ticker-settle:{entry.symbol}")
         await asyncio.wait({entry.read}, timeout=_SETTLE_TIMEOUT_S)
-        still = self._ticker_lack(line, entries)
-        return self._ticker_hit(line, entries, request) if still is None else self._miss(entry, still.reason)
+        still = self._ticker_lack(state, entries)
+        return self._ticker_hit(state, entries, request) if still is None else self._miss(entry, still.reason)
 
-    async def _reseed(self, line: MarketLine, entry: TickerEntry) -> None:
+    async def _reseed(self, state: MarketState, entry: KeptTicker) -> None:
         with suppress(ReadFailed):
-            await seed(line, [entry])
+            await seed(state, [entry])
 
     # --- counting --------------------------------------------------------------------------
 
-    def _hit(self, entry: Entry, hit: Hit) -> Hit:
+    def _hit(self, entry: Kept, hit: Hit) -> Hit:
         entry.hits += 1
         self.hits += 1
         return hit
@@ -468,21 +468,21 @@ class MarketCache:
         self.misses += 1
         self.miss_reasons[reason] += 1
 
-    def _miss(self, entry: Entry | None, reason: str) -> Miss:
+    def _miss(self, entry: Kept | None, reason: str) -> Miss:
         self.count_miss(reason)
         if entry is not None:
             entry.misses[reason] += 1
         return Miss(reason)
 
     def note_weight(self, market: Market, used_by_all: int, used: int) -> None:
-        """Take the used weight of a market's pool: at all ways out, and at the least used one."""
+        """Take the used weight of a market's pool: at all egresses, and at the least used one."""
         pool = POOLS.get(market)
         if pool is None:
             return
         self.used_weight[pool] = str(used)
-        line = self.lines[market]
-        if line.server.is_set:
-            self.shares[pool].observe(used_by_all, line.now_ms())
+        state = self.states[market]
+        if state.server.is_set:
+            self.shares[pool].observe(used_by_all, state.now_ms())
 
     def close_pool(self, market: Market, pause_ms: int) -> None:
         """A client's call met a 429 or 418: own reads pause too."""

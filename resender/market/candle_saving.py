@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from resender.aio import Clock, Tasks, end_tasks
 from resender.market.candle_files import CandleFiles, SeriesKey, SeriesSnapshot
-from resender.market.series import KlineEntry
+from resender.market.series import KeptKlines
 
 logger = logging.getLogger("resender.market")
 
@@ -30,11 +30,11 @@ class WarmFiles:
         self._save_every_s = save_every_s
         self._clock = clock
         self._tasks = tasks
-        self._entries: Callable[[], Iterable[KlineEntry]] = lambda: ()
+        self._entries: Callable[[], Iterable[KeptKlines]] = lambda: ()
         self._task: asyncio.Task[None] | None = None
         self.restored = 0
 
-    def start(self, entries: Callable[[], Iterable[KlineEntry]]) -> None:
+    def start(self, entries: Callable[[], Iterable[KeptKlines]]) -> None:
         self._entries = entries
         self._forget_old()
         self._task = self._tasks.spawn(self._run(), name="candles-save")
@@ -74,18 +74,18 @@ class WarmFiles:
             for entry, version in zip(part, versions, strict=True):
                 entry.saved_version = version
 
-    def _snapshot(self, entry: KlineEntry) -> SeriesSnapshot:
+    def _snapshot(self, entry: KeptKlines) -> SeriesSnapshot:
         rows, open_times = entry.series.closed_rows()
         return SeriesSnapshot(
             entry.market, entry.symbol, entry.interval, rows, open_times, (), self._clock.now_ms()
         )
 
-    def restore(self, entry: KlineEntry, done: Callable[[KlineEntry], None]) -> None:
+    def restore(self, entry: KeptKlines, done: Callable[[KeptKlines], None]) -> None:
         """Fill a new series from its file, behind the scenes; until then it is not read by REST."""
         entry.is_reading = True
         self._tasks.spawn(self._restore(entry, done), name=f"candles-load:{entry.symbol}@{entry.interval}")
 
-    async def _restore(self, entry: KlineEntry, done: Callable[[KlineEntry], None]) -> None:
+    async def _restore(self, entry: KeptKlines, done: Callable[[KeptKlines], None]) -> None:
         key: SeriesKey = entry.key
         try:
             found = await asyncio.to_thread(self._files.load_one, *key)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from resender.core.binance.markets import Market
 from resender.core.market.candles import Candle
-from resender.market.series import KlineEntry
+from resender.market.series import KeptKlines
 from resender.market.witness import TradeWitness
 
 ProofKind = Literal["event", "rest", "witness"]
@@ -55,13 +55,13 @@ def push_ms(market: Market, interval: str) -> int:
     return SPOT_SECOND_PUSH_MS if interval == "1s" else PUSH_MS[market]
 
 
-def _seen_ms(entry: KlineEntry) -> int:
+def _seen_ms(entry: KeptKlines) -> int:
     """Return until when everything traded is held for certain: a REST answer may lag behind."""
     return max(entry.event_ms, entry.series.read_ms - _LAG_MS)
 
 
 def kline_proof(
-    entry: KlineEntry, witness: TradeWitness, now_ms: int, quiet_s: float
+    entry: KeptKlines, witness: TradeWitness, now_ms: int, quiet_s: float
 ) -> tuple[Proof, Unproven | None]:
     """Find the last proof of a kline series, and whether it is too old.
 
@@ -92,7 +92,7 @@ def kline_proof(
     return own, None
 
 
-def settle_quiet(entry: KlineEntry, witness: TradeWitness) -> None:
+def settle_quiet(entry: KeptKlines, witness: TradeWitness) -> None:
     """Settle candles that ended while their symbol was not traded, without a read.
 
     An array names what traded in the second before it, and a REST answer may lag behind by
@@ -103,13 +103,13 @@ def settle_quiet(entry: KlineEntry, witness: TradeWitness) -> None:
         entry.series.settle_quiet(quiet_since_ms, witness.until_ms)
 
 
-def was_silent(entry: KlineEntry, now_ms: int) -> bool:
+def was_silent(entry: KeptKlines, now_ms: int) -> bool:
     """Tell whether a stream has brought nothing for longer than it takes to push a change."""
     since_ms = max(entry.event_ms, entry.live_ms)
     return now_ms - since_ms > push_ms(entry.market, entry.interval) + _DOUBT_MS
 
 
-def note_event(entry: KlineEntry, event_ms: int, price: str) -> None:
+def note_event(entry: KeptKlines, event_ms: int, price: str) -> None:
     """A series' own event came that shows all that is held: its stream works."""
     if event_ms > entry.event_ms:
         entry.event_ms = event_ms
@@ -129,7 +129,7 @@ def brings(candle: Candle, known: Candle | None) -> bool:
     )
 
 
-def note_traded(entry: KlineEntry, traded_ms: int, price: str) -> None:
+def note_traded(entry: KeptKlines, traded_ms: int, price: str) -> None:
     """The witness named a series' symbol: its stream has to have brought that, or will.
 
     An array covers the second before it. An event from within that second with the same last

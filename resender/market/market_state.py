@@ -25,7 +25,7 @@ from resender.core.market.server_clock import ServerClock
 from resender.market.backfill import Backfill, Reader, ReadFailed
 from resender.market.freshness import brings, kline_proof, note_event, note_traded
 from resender.market.pools import MakePool
-from resender.market.series import BOOK_TICKER, KlineEntry, TickerEntry
+from resender.market.series import BOOK_TICKER, KeptKlines, KeptTicker
 from resender.market.symbols import EXCHANGE_INFO, SymbolTable
 from resender.market.witness import TickerWitness, TradeWitness
 
@@ -43,7 +43,7 @@ _WITNESS_SILENCE_S = 10.0
 _FUTURE_MS = 2000  # a time so far beyond the latest possible one is not believed
 
 
-class MarketLine:
+class MarketState:
     """Everything the cache keeps of one market."""
 
     def __init__(
@@ -56,8 +56,8 @@ class MarketLine:
         tasks: Tasks,
         depth: int,
         refresh_s: float,
-        on_symbols: Callable[[MarketLine], None],
-        on_created: Callable[[KlineEntry], None],
+        on_symbols: Callable[[MarketState], None],
+        on_created: Callable[[KeptKlines], None],
         on_limit: Callable[[Market, int], int] = lambda market, limit: limit,
         quiet_s: float = 10.0,
         final_after_ms: int = FINAL_AFTER_MS,
@@ -69,14 +69,14 @@ class MarketLine:
         self.mutes = 0
         self.corrected = 0
         self._event_mono = clock.mono()
-        self._of_symbol: dict[str, list[KlineEntry]] = {}
+        self._of_symbol: dict[str, list[KeptKlines]] = {}
         self.symbols = SymbolTable(market)
         self.server = ServerClock()
-        self.klines: dict[tuple[str, str], KlineEntry] = {}
-        self.tickers: dict[str, TickerEntry] = {}
+        self.klines: dict[tuple[str, str], KeptKlines] = {}
+        self.tickers: dict[str, KeptTicker] = {}
         self.backfill: Backfill | None = None
         self.reader = reader
-        self._by_stream: dict[str, KlineEntry | TickerEntry] = {}
+        self._by_stream: dict[str, KeptKlines | KeptTicker] = {}
         self._clock = clock
         self._tasks = tasks
         self._depth = depth
@@ -84,7 +84,7 @@ class MarketLine:
         self._on_symbols = on_symbols
         self._on_created = on_created
         self._on_limit = on_limit
-        self.wishes: dict[tuple[str, str], None] = {}
+        self.requested: dict[tuple[str, str], None] = {}
         self._task: asyncio.Task[None] | None = None
         self._resync = asyncio.Event()
         self._seeding: asyncio.Task[None] | None = None
@@ -203,8 +203,8 @@ class MarketLine:
         if not changed:
             return
         self._drop_untradable()
-        wishes, self.wishes = self.wishes, {}
-        for symbol, what in wishes:
+        requested, self.requested = self.requested, {}
+        for symbol, what in requested:
             self.add(symbol, what)
         self._on_symbols(self)
         if not was_loaded:
@@ -223,28 +223,28 @@ class MarketLine:
 
     # --- what is kept ----------------------------------------------------------------------
 
-    def wish(self, symbol: str, what: str) -> None:
+    def request_later(self, symbol: str, what: str) -> None:
         """Remember what was asked for before the symbols were known."""
-        self.wishes[symbol, what] = None
+        self.requested[symbol, what] = None
 
     @property
     def on_demand(self) -> int:
         """How many entries no rule stands behind."""
         return sum(not entry.is_preload for entry in self.entries())
 
-    def add(self, symbol: str, what: str, *, is_preload: bool = False) -> KlineEntry | TickerEntry | None:
+    def add(self, symbol: str, what: str, *, is_preload: bool = False) -> KeptKlines | KeptTicker | None:
         """Begin to keep an interval of a symbol, or its bookTicker; None if it cannot be traded."""
         if symbol not in self.symbols:
             return None
         now = self._clock.mono()
-        entry: KlineEntry | TickerEntry
+        entry: KeptKlines | KeptTicker
         if what == BOOK_TICKER:
             known = self.tickers.get(symbol)
             if known is not None:
                 known.is_preload |= is_preload
                 return known
             stream = book_ticker_stream(symbol)
-            entry = TickerEntry(self.market, symbol, stream, now, is_preload, ticker=BookTicker(self.market))
+            entry = KeptTicker(self.market, symbol, stream, now, is_preload, ticker=BookTicker(self.market))
             self.tickers[symbol] = entry
             self._by_stream[stream] = entry
             self.ticker_pool.want([stream])
@@ -257,7 +257,7 @@ class MarketLine:
             return kept
         stream = kline_stream(symbol, what)
         series = KlineSeries(what, self._depth, self._final_after_ms)
-        entry = KlineEntry(self.market, symbol, stream, now, is_preload, interval=what, series=series)
+        entry = KeptKlines(self.market, symbol, stream, now, is_preload, interval=what, series=series)
         self.klines[symbol, what] = entry
         self._of_symbol.setdefault(symbol, []).append(entry)
         self.witness.start(self._witness_pool)
@@ -266,12 +266,12 @@ class MarketLine:
         self.kline_pool.want([stream])
         return entry
 
-    def remove(self, entry: KlineEntry | TickerEntry) -> None:
+    def remove(self, entry: KeptKlines | KeptTicker) -> None:
         """Stop keeping an entry."""
         entry.is_dropped = True
         entry.is_live = False
         self._by_stream.pop(entry.stream, None)
-        if isinstance(entry, KlineEntry):
+        if isinstance(entry, KeptKlines):
             self.klines.pop((entry.symbol, entry.interval), None)
             self._of_symbol[entry.symbol].remove(entry)
             if not self._of_symbol[entry.symbol]:
@@ -282,7 +282,7 @@ class MarketLine:
             self.ticker_pool.drop([entry.stream])
         entry.wake()
 
-    def entries(self) -> list[KlineEntry | TickerEntry]:
+    def entries(self) -> list[KeptKlines | KeptTicker]:
         return [*self.klines.values(), *self.tickers.values()]
 
     def _drop_untradable(self) -> None:
@@ -297,7 +297,7 @@ class MarketLine:
         entry = self._by_stream.get(name)
         if entry is None:
             return None
-        if isinstance(entry, TickerEntry):
+        if isinstance(entry, KeptTicker):
             if data["s"] != entry.symbol:
                 raise ValueError("a book ticker of another symbol")
             if entry.ticker.apply(data) or data["u"] == entry.ticker.update_id:
@@ -342,13 +342,13 @@ class MarketLine:
         for entry in self._of_symbol.get(symbol, ()):
             note_traded(entry, event_ms, price)
 
-    def proof(self, entry: KlineEntry | TickerEntry) -> tuple[int | None, str]:
+    def proof(self, entry: KeptKlines | KeptTicker) -> tuple[int | None, str]:
         """Tell how old the last proof of an entry is and of which kind; None if it has none now.
 
         Shape: kinds are `event`, `rest`, `witness` and "". Units: milliseconds.
         """
         mono = self._clock.mono()
-        if isinstance(entry, TickerEntry):
+        if isinstance(entry, KeptTicker):
             if not entry.is_live or not entry.ticker.is_valid:
                 return None, ""
             kind = "event" if entry.event_mono >= entry.seeded_mono else "rest"
@@ -361,7 +361,7 @@ class MarketLine:
 
     # --- mute streams ----------------------------------------------------------------------
 
-    def mute(self, entry: KlineEntry | TickerEntry) -> None:
+    def mute(self, entry: KeptKlines | KeptTicker) -> None:
         """A witness contradicts a stream: no hits, and another connection, at growing intervals."""
         now = self._clock.mono()
         if entry.is_dropped or entry.is_mute or not entry.is_live:
@@ -396,15 +396,15 @@ class MarketLine:
                 logger.warning("%s: %s brings nothing; it is subscribed again", self.market, MINI_TICKERS)
                 self._witness_pool.shift(MINI_TICKERS, self.quiet_s)
 
-    async def _move(self, entry: KlineEntry | TickerEntry, pause_s: float) -> None:
+    async def _move(self, entry: KeptKlines | KeptTicker, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
         if entry.is_dropped or not entry.is_mute:
             return  # it has spoken meanwhile
         entry.moved_mono = self._clock.mono()
-        pool = self.ticker_pool if isinstance(entry, TickerEntry) else self.kline_pool
+        pool = self.ticker_pool if isinstance(entry, KeptTicker) else self.kline_pool
         pool.shift(entry.stream, self.quiet_s)
 
-    async def _read_rows(self, entries: list[TickerEntry]) -> tuple[float, dict[str, dict[str, Any]]]:
+    async def _read_rows(self, entries: list[KeptTicker]) -> tuple[float, dict[str, dict[str, Any]]]:
         from resender.market.seeds import read_rows
 
         return await read_rows(self, entries)
@@ -417,7 +417,7 @@ class MarketLine:
                 continue
             entry.is_live = True
             entry.is_mute = False
-            if isinstance(entry, TickerEntry):
+            if isinstance(entry, KeptTicker):
                 needs_seed |= not entry.ticker.is_valid
             else:
                 entry.not_before_mono = 0.0
@@ -433,7 +433,7 @@ class MarketLine:
             if entry is None:
                 continue
             entry.is_live = False
-            if isinstance(entry, TickerEntry):
+            if isinstance(entry, KeptTicker):
                 entry.ticker.lose()
                 entry.epoch += 1
                 entry.unheard_mono = None

@@ -19,7 +19,7 @@ BOOK_TICKER = "bookTicker"
 
 
 @dataclass(slots=True)
-class Entry:
+class Kept:
     """What klines and tickers share.
 
     Units: `used_mono` monotonic seconds of the last call that wanted it.
@@ -56,13 +56,13 @@ class Entry:
 
 
 @dataclass(slots=True)
-class KlineEntry(Entry):
+class KeptKlines(Kept):
     """One kline series."""
 
     interval: str = ""
     series: KlineSeries = field(default_factory=lambda: KlineSeries("1m", 1))
     # Stands for the series in the keys of shared bodies; a new series gets a new one.
-    token: object = field(default_factory=object)
+    identity: object = field(default_factory=object)
     # Nothing older can be had or is wanted.
     is_filled: bool = False
     # Rows asked for when the last read did not join what is held.
@@ -103,7 +103,7 @@ class KlineEntry(Entry):
 
 
 @dataclass(slots=True)
-class TickerEntry(Entry):
+class KeptTicker(Kept):
     """One symbol's book ticker."""
 
     ticker: BookTicker = field(default_factory=lambda: BookTicker(Market.SPOT))

@@ -19,7 +19,7 @@ from resender.aio import Clock, Tasks
 from resender.core.binance.stream_names import MINI_TICKERS
 from resender.core.market.book_ticker import same_quote
 from resender.market.backfill import ReadFailed
-from resender.market.series import TickerEntry
+from resender.market.series import KeptTicker
 
 logger = logging.getLogger("resender.market")
 
@@ -135,9 +135,9 @@ class TickerWitness:
     def __init__(
         self,
         name: str,
-        entries: Callable[[], list[TickerEntry]],
-        read: Callable[[list[TickerEntry]], Any],
-        on_mute: Callable[[TickerEntry], None],
+        entries: Callable[[], list[KeptTicker]],
+        read: Callable[[list[KeptTicker]], Any],
+        on_mute: Callable[[KeptTicker], None],
         *,
         quiet_s: float,
         clock: Clock,

@@ -66,7 +66,7 @@ class PreloadTable(Tables):
             self._next_preload_revision()
             if self.preload_get(rule_id) is None:
                 raise UnknownRule(rule_id)
-            self._refuse_duplicate_rule(values, but=rule_id)
+            self._refuse_duplicate_rule(values, excluding=rule_id)
             model.update(**values).where(model.id == rule_id).execute()
             row = self.preload_get(rule_id)
         assert row is not None
@@ -86,10 +86,10 @@ class PreloadTable(Tables):
         revision = int(self.state_get(_REVISION, lock=True) or 0)
         self.state_set(_REVISION, str(revision + 1))
 
-    def _refuse_duplicate_rule(self, values: dict[str, Any], but: int | None = None) -> None:
+    def _refuse_duplicate_rule(self, values: dict[str, Any], excluding: int | None = None) -> None:
         meaning = _meaning(values["market"], values["symbols"], values["what"])
         for row in self.preload_list():
-            if row.id != but and _meaning(row.market, row.symbols, row.what) == meaning:
+            if row.id != excluding and _meaning(row.market, row.symbols, row.what) == meaning:
                 raise DuplicateRule(row)
 
 

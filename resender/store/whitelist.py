@@ -90,7 +90,7 @@ class WhitelistTable(Tables):
             if self.whitelist_get(entry_id) is None:
                 raise UnknownEntry(entry_id)
             if "address" in changes:
-                self._refuse_duplicate(changes["address"], but=entry_id)
+                self._refuse_duplicate(changes["address"], excluding=entry_id)
             changes["updated_ms"] = self._now_ms()
             model.update(**changes).where(model.id == entry_id).execute()
             entry = self.whitelist_get(entry_id)
@@ -208,9 +208,9 @@ class WhitelistTable(Tables):
         revision = int(self.state_get(_REVISION, lock=True) or 0)
         self.state_set(_REVISION, str(revision + 1))
 
-    def _refuse_duplicate(self, canonical: str, but: int | None = None) -> None:
+    def _refuse_duplicate(self, canonical: str, excluding: int | None = None) -> None:
         present = self.whitelist_get(canonical)
-        if present is not None and present.id != but:
+        if present is not None and present.id != excluding:
             raise DuplicateEntry(present)
 
     def _insert(self, canonical: str, note: str, enabled: bool) -> WhitelistEntry:

@@ -1,7 +1,7 @@
-"""The ways out to Binance: chooses one for each call by weight and bans, sends, learns.
+"""The egresses to Binance: chooses one for each call by weight and bans, sends, learns.
 
 The rules are `core/egress/governor.py`; here they meet real connections and real answers.
-`EgressPool` owns one `RestClient` for each way out and market, and the `Governor`; every REST
+`EgressPool` owns one `RestClient` for each egress and market, and the `Governor`; every REST
 call of the gateway, its own ones too, leaves through `send`.
 """
 
@@ -24,7 +24,7 @@ from resender.core.binance.markets import Market
 from resender.core.egress.budget import WindowClock
 from resender.core.egress.governor import CLIENT, OWN, Governor
 from resender.core.egress.spec import EgressSpec, Pins
-from resender.core.egress.state import Grant, Limits, Way
+from resender.core.egress.state import Egress, Grant, Limits
 from resender.core.weights.table import charge
 from resender.errors import (
     AnswerError,
@@ -105,7 +105,7 @@ class Call:
 
 
 class EgressPool:
-    """All ways out, with one pooled session for each of them and upstream."""
+    """All egresses, with one pooled session for each of them and upstream."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class EgressPool:
             await client.stop()
 
     async def send(self, call: Call) -> RestResponse:
-        """Send a call to its market's host through one way out, see `RestClient.send`.
+        """Send a call to its market's host through one egress, see `RestClient.send`.
 
         A call that could not be sent at all is tried on another way, if its API key allows one;
         whatever may have left is never sent again.
@@ -173,7 +173,7 @@ class EgressPool:
         path, _, query = call.target.partition("?")
         cost = charge(market, call.method, path, query, bool(call.body), call.body)
         governor = self.governor
-        tried: list[Way] = []
+        tried: list[Egress] = []
         while True:
             grant = governor.admit(
                 market,
@@ -182,17 +182,17 @@ class EgressPool:
                 key=call.key,
                 client=call.client if not tried else "",
                 priority=call.priority,
-                but=tried,
+                excluding=tried,
             )
             try:
                 return await self._send_through(grant, call)
             except UpstreamUnreachable as error:
-                tried.append(grant.way)
+                tried.append(grant.egress)
                 if not governor.may_move(market, call.key, tried):
                     raise
                 governor.moved += 1
                 logger.warning(
-                    "%s through %s: %s Another way out is tried.", market, grant.way.name, error.msg
+                    "%s through %s: %s Another egress is tried.", market, grant.egress.name, error.msg
                 )
 
     async def _send_through(self, grant: Grant, call: Call) -> RestResponse:
@@ -201,7 +201,7 @@ class EgressPool:
         Raises: AnswerError if nothing does.
         """
         governor = self.governor
-        client = self.clients[grant.way.name, call.market]
+        client = self.clients[grant.egress.name, call.market]
         try:
             response = await client.send(call.method, call.target, call.headers, call.body)
         except UpstreamUnreachable:
@@ -209,9 +209,9 @@ class EgressPool:
             raise
         except (UpstreamLost, UpstreamTimeout):
             if governor.lost(grant, self._clock.mono()):
-                name = f"egress-ping:{grant.way.name}:{call.market}"
+                name = f"egress-ping:{grant.egress.name}:{call.market}"
                 if name not in self._tasks.names():
-                    self._tasks.spawn(self._ping(grant.way, call.market), name=name)
+                    self._tasks.spawn(self._ping(grant.egress, call.market), name=name)
             raise
         except BaseException:
             governor.unanswered(grant, self._clock.mono())
@@ -223,25 +223,25 @@ class EgressPool:
             raise
         return response
 
-    async def _ping(self, way: Way, market: Market) -> None:
+    async def _ping(self, egress: Egress, market: Market) -> None:
         """Try a way that lost a call, until it answers; no client's call is risked for that."""
         governor = self.governor
         pauses = Backoff(_PING_FIRST_S, _PING_MAX_S)
         headers = [("User-Agent", f"binance-resender/{__version__}"), ("Accept-Encoding", "identity")]
         call = Call(market, "GET", _PINGS[market], headers, priority=OWN)
         cost = charge(market, "GET", call.target, "")
-        others = [other for other in governor.ways_of(market) if other is not way]
+        others = [other for other in governor.egresses_of(market) if other is not egress]
         while True:
             await asyncio.sleep(pauses.next_s())
-            if market not in way.doubts:
+            if market not in egress.suspect:
                 return
             try:
-                grant = governor.admit(market, cost, self._clock.mono(), priority=OWN, but=others)
+                grant = governor.admit(market, cost, self._clock.mono(), priority=OWN, excluding=others)
                 response = await self._send_through(grant, call)
             except EgressExhausted:  # closed or full for now
                 continue
             except AnswerError:
-                governor.died(way, market)
+                governor.died(egress, market)
                 continue
             try:
                 while await response.next_chunk():
@@ -256,7 +256,7 @@ class EgressPool:
         governor = self.governor
         mono = self._clock.mono()
         status = response.status
-        told: int | None = None
+        reported_weight: int | None = None
         retry_after = date = b""
         is_ours = is_kept = False
         for name, value in response.headers:
@@ -265,7 +265,7 @@ class EgressPool:
                 continue
             if kind == _USED:
                 if value.isdigit() and len(value) < 10:
-                    told = int(value)
+                    reported_weight = int(value)
             elif kind == _DATE:
                 date = value
             elif kind == _RETRY_AFTER:
@@ -275,22 +275,22 @@ class EgressPool:
             else:
                 is_kept = value in (b"hit", b"shared")
         if is_kept:  # out of another gateway's memory: used by nobody now
-            told = None
+            reported_weight = None
         # What another gateway answers by itself has its own date, or an old one.
         if date and not is_ours and not is_kept and governor.clock.wants(mono):
             self._read_date(date, grant.sent_mono, mono)
-        governor.answered(grant, status, told, mono)
-        response.egress = grant.way.name
-        response.is_metered = told is not None
-        if told is not None and call.market not in self._metered:
+        governor.answered(grant, status, reported_weight, mono)
+        response.egress = grant.egress.name
+        response.is_metered = reported_weight is not None
+        if reported_weight is not None and call.market not in self._metered:
             self._metered.add(call.market)
             self._on_metered(call.market)
         if status == 429 and is_ours:
             governor.fill(grant, mono)  # another gateway has no weight left for such a call
         elif status in (418, 429):
             await self._close(grant, call, response, retry_after)
-        elif status == 403 and is_ours and grant.way.spec.kind == "resender":
-            grant.way.problems[call.market] = "not_whitelisted"
+        elif status == 403 and is_ours and grant.egress.spec.kind == "resender":
+            grant.egress.problems[call.market] = "not_whitelisted"
 
     def _read_date(self, value: bytes, sent_mono: float, mono: float) -> None:
         try:
@@ -323,7 +323,7 @@ class EgressPool:
             governor.close(grant, status, pause_s, mono)
         logger.warning(
             "%s answers %d through %s: nothing is sent there to %s for %d s",
-            call.market, status, grant.way.name, grant.charge.pool, int(pause_s),
+            call.market, status, grant.egress.name, grant.charge.pool, int(pause_s),
         )  # fmt: skip
         self._on_closed()
 

@@ -1,4 +1,4 @@
-"""The ways out: a session through the machine's route, a source address, a proxy or another gateway.
+"""The egresses: a session through the machine's route, a source address, a proxy or another gateway.
 
 It decides neither which way a call takes nor how often one is tried; it makes what `RestClient`
 and `StreamSession` need for one way, and `SpreadSessions`, which spreads stream connections over
@@ -24,7 +24,7 @@ from resender.aio import Backoff, Clock
 from resender.core.binance.markets import BY_MARKET, Market
 from resender.core.egress.spec import EgressSpec
 from resender.upstream.proxies import ProxyConnector
-from resender.upstream.rest import DIRECT, Connector, RestClient, Timeouts, WayFault, WayOut
+from resender.upstream.rest import DIRECT, Connector, EgressFault, EgressRoute, RestClient, Timeouts
 from resender.upstream.streams.link import Socket, StreamBroken, StreamSession
 from resender.upstream.tls import make_context
 
@@ -51,11 +51,11 @@ class SourceConnector(Connector):
         except ValueError:
             is_literal = False
         if is_literal:
-            raise WayFault(f"its address is not {words} and the source address is", is_whole=False)
+            raise EgressFault(f"its address is not {words} and the source address is", is_whole=False)
         try:
             return await super()._resolve_host(host, port, traces)
         except OSError:
-            raise WayFault(f"its name cannot be resolved to an {words} address", is_whole=False) from None
+            raise EgressFault(f"its name cannot be resolved to an {words} address", is_whole=False) from None
 
     async def _wrap_create_connection(self, *args: Any, **options: Any) -> Any:
         try:
@@ -63,7 +63,9 @@ class SourceConnector(Connector):
         except aiohttp.ClientConnectorError as error:
             if error.os_error.errno not in (errno.EADDRNOTAVAIL, errno.EINVAL):
                 raise
-            raise WayFault(bind_problem(str(self._address)) or "the machine has no free port left") from None
+            raise EgressFault(
+                bind_problem(str(self._address)) or "the machine has no free port left"
+            ) from None
 
 
 def bind_problem(address: str) -> str:
@@ -79,15 +81,15 @@ def bind_problem(address: str) -> str:
     return ""
 
 
-def make_way(spec: EgressSpec, market: Market | None = None) -> WayOut:
+def make_route(spec: EgressSpec, market: Market | None = None) -> EgressRoute:
     """Turn an entry of `EGRESS` into what a session needs; `market` is for another gateway."""
     if spec.kind == "address":
-        return WayOut(spec.name, functools.partial(SourceConnector, spec.address))
+        return EgressRoute(spec.name, functools.partial(SourceConnector, spec.address))
     if spec.kind == "proxy":
-        return WayOut(spec.name, functools.partial(ProxyConnector, spec))
+        return EgressRoute(spec.name, functools.partial(ProxyConnector, spec))
     if spec.kind == "resender":
         assert market is not None, "the prefix of another gateway depends on the market"
-        return WayOut(spec.name, prefix=f"/{BY_MARKET[market].prefix}", is_gateway=True)
+        return EgressRoute(spec.name, prefix=f"/{BY_MARKET[market].prefix}", is_gateway=True)
     return DIRECT
 
 
@@ -108,7 +110,7 @@ def make_rest_client(
     ssl_context: ssl.SSLContext | None = None,
     resender_ssl_context: ssl.SSLContext | None = None,
 ) -> RestClient:
-    """Make the session of one way out to one market's host; start it before use.
+    """Make the session of one egress to one market's host; start it before use.
 
     Through another gateway targets go in prefix form (`/fapi` + `/fapi/v1/...`) and its own
     host stands for `base_url`. `resender_ssl_context` is for `resenders://`, else `ssl_context`.
@@ -122,26 +124,26 @@ def make_rest_client(
         keepalive_s=keepalive_s,
         dns_cache_s=dns_cache_s,
         ssl_context=ssl_context,
-        way=make_way(spec, market),
+        egress=make_route(spec, market),
     )
 
 
 def make_stream_session(
     spec: EgressSpec, base_url: str, connect_timeout_s: float, *, ssl_context: ssl.SSLContext | None = None
 ) -> StreamSession:
-    """Make what opens WebSockets through one way out.
+    """Make what opens WebSockets through one egress.
 
     Raises: ValueError for another gateway, which forwards REST only.
     """
     if not spec.has_streams:
         raise ValueError("another Binance Resender has no streams")
     options = {} if ssl_context is None else {"ssl_context": ssl_context}
-    return StreamSession(base_url, connect_timeout_s, way=make_way(spec), **options)
+    return StreamSession(base_url, connect_timeout_s, egress=make_route(spec), **options)
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
-    """One way out and what is known of it.
+class _StreamEgress:
+    """One egress and what is known of it.
 
     Units: monotonic seconds. `due` is when a way that failed may be tried again, `closed_until`
         when the venue wants to hear of it again.
@@ -165,16 +167,16 @@ class _Lane:
         if ended:
             self.sockets = [entry for entry in self.sockets if not entry[0].transport.is_closing()]
             if now - max(ended) < _GOOD_LIFE_S and self.due <= now:
-                self.set_aside(now)
+                self.quarantine(now)
         return len(self.sockets) + self.opening
 
-    def set_aside(self, now: float) -> None:
+    def quarantine(self, now: float) -> None:
         self.failures += 1
         self.due = max(self.due, now + self.backoff.next_s())
 
 
 class SpreadSessions:
-    """Opens each WebSocket on the way out with the fewest; a way that fails is set aside for a while.
+    """Opens each WebSocket on the egress with the fewest; a way that fails is set aside for a while.
 
     It serves as the session of a `StreamPool`. Every `open` tries each usable way at most once
     and then, of those set aside, the one due soonest. A way is also set aside when its connection
@@ -196,8 +198,8 @@ class SpreadSessions:
         if ssl_context is None and base_url.startswith("wss:"):
             ssl_context = make_context()
         random = random or random_module.Random()
-        self._lanes = [
-            _Lane(
+        self._egresses = [
+            _StreamEgress(
                 spec,
                 make_stream_session(spec, base_url, connect_timeout_s, ssl_context=ssl_context),
                 Backoff(_BACKOFF_FIRST_S, _BACKOFF_CAP_S, random),
@@ -208,18 +210,18 @@ class SpreadSessions:
         self._turn = 0
 
     async def start(self) -> None:
-        for lane in self._lanes:
-            await lane.session.start()
+        for egress in self._egresses:
+            await egress.session.start()
 
     async def stop(self) -> None:
-        for lane in self._lanes:
-            await lane.session.stop()
+        for egress in self._egresses:
+            await egress.session.stop()
 
     @property
     def open_sockets(self) -> dict[str, int]:
-        """Open WebSockets by the name of the way out."""
+        """Open WebSockets by the name of the egress."""
         now = self._clock.mono()
-        return {lane.spec.name: lane.load(now) - lane.opening for lane in self._lanes}
+        return {egress.spec.name: egress.load(now) - egress.opening for egress in self._egresses}
 
     async def open(self, target: str, max_message_bytes: int) -> Socket:
         """Open one WebSocket on one of the ways.
@@ -227,51 +229,51 @@ class SpreadSessions:
         Raises: StreamBroken with the reason of the last way tried; `retry_after_s` only if all
             ways have been told to wait.
         """
-        if not self._lanes:
+        if not self._egresses:
             raise StreamBroken(
                 "no entry of EGRESS carries streams: another Binance Resender forwards REST only",
                 _NO_STREAMS_PAUSE_S,
             )
-        tried: list[_Lane] = []
-        why = "every way out has been told to wait"
+        tried: list[_StreamEgress] = []
+        why = "every egress has been told to wait"
         is_last = False
-        while not is_last and (lane := self._next(tried)) is not None:
-            is_last = lane.due > self._clock.mono()
-            tried.append(lane)
+        while not is_last and (egress := self._next(tried)) is not None:
+            is_last = egress.due > self._clock.mono()
+            tried.append(egress)
             try:
-                return await self._open(lane, target, max_message_bytes)
+                return await self._open(egress, target, max_message_bytes)
             except StreamBroken as error:
                 why = str(error)
-                if len(self._lanes) > 1:
-                    logger.warning("way out %s: no stream connection: %s", lane.spec.name, error)
+                if len(self._egresses) > 1:
+                    logger.warning("egress %s: no stream connection: %s", egress.spec.name, error)
         now = self._clock.mono()
-        raise StreamBroken(why, max(0.0, min(lane.closed_until for lane in self._lanes) - now))
+        raise StreamBroken(why, max(0.0, min(egress.closed_until for egress in self._egresses) - now))
 
-    def _next(self, tried: list[_Lane]) -> _Lane | None:
+    def _next(self, tried: list[_StreamEgress]) -> _StreamEgress | None:
         now = self._clock.mono()
-        loads = [(lane.load(now), lane.turn, lane) for lane in self._lanes]
-        left = [lane for lane in self._lanes if lane not in tried and lane.closed_until <= now]
+        loads = [(egress.load(now), egress.turn, egress) for egress in self._egresses]
+        left = [egress for egress in self._egresses if egress not in tried and egress.closed_until <= now]
         usable = [entry for entry in loads if entry[2] in left and entry[2].due <= now]
         if usable:
             return min(usable, key=lambda entry: entry[:2])[2]
-        return min(left, key=lambda lane: lane.due, default=None)
+        return min(left, key=lambda egress: egress.due, default=None)
 
-    async def _open(self, lane: _Lane, target: str, max_message_bytes: int) -> Socket:
+    async def _open(self, egress: _StreamEgress, target: str, max_message_bytes: int) -> Socket:
         self._turn += 1
-        lane.turn = self._turn
-        lane.opening += 1
-        failures = lane.failures
+        egress.turn = self._turn
+        egress.opening += 1
+        failures = egress.failures
         try:
-            socket = await lane.session.open(target, max_message_bytes)
+            socket = await egress.session.open(target, max_message_bytes)
         except StreamBroken as error:
             now = self._clock.mono()
-            if lane.failures == failures:  # of several that fail at once, one counts
-                lane.set_aside(now)
+            if egress.failures == failures:  # of several that fail at once, one counts
+                egress.quarantine(now)
             if error.retry_after_s:
-                lane.closed_until = now + error.retry_after_s
+                egress.closed_until = now + error.retry_after_s
             raise
         finally:
-            lane.opening -= 1
-        lane.due = lane.closed_until = 0.0
-        lane.sockets.append((socket, self._clock.mono()))
+            egress.opening -= 1
+        egress.due = egress.closed_until = 0.0
+        egress.sockets.append((socket, self._clock.mono()))
         return socket

@@ -20,7 +20,7 @@ import python_socks
 from python_socks.async_.asyncio import Proxy
 
 from resender.core.egress.spec import EgressSpec
-from resender.upstream.rest import Connector, WayFault, _attempt
+from resender.upstream.rest import Connector, EgressFault, _attempt
 
 _SOCKS = {"socks5": python_socks.ProxyType.SOCKS5, "socks4": python_socks.ProxyType.SOCKS4}
 _MAX_ANSWER_BYTES = 65_536
@@ -78,22 +78,22 @@ async def open_tunnel(spec: EgressSpec, host: str, port: int) -> socket.socket:
         if spec.scheme == "http":
             return await _through_http(spec, host, port)
         return await _through_socks(spec, host, port)
-    except (WayFault, asyncio.TimeoutError):
+    except (EgressFault, asyncio.TimeoutError):
         raise
     except UnicodeError:
-        raise WayFault("SOCKS carries only ASCII user names, passwords and host names") from None
+        raise EgressFault("SOCKS carries only ASCII user names, passwords and host names") from None
     except (OSError, EOFError):
-        raise WayFault("the proxy closed the connection in the middle of the handshake") from None
+        raise EgressFault("the proxy closed the connection in the middle of the handshake") from None
     except Exception:
-        raise WayFault(_UNREADABLE.format("SOCKS" if spec.scheme != "http" else "HTTP")) from None
+        raise EgressFault(_UNREADABLE.format("SOCKS" if spec.scheme != "http" else "HTTP")) from None
 
 
-def _no_proxy(error: BaseException | None) -> WayFault:
+def _no_proxy(error: BaseException | None) -> EgressFault:
     if isinstance(error, socket.gaierror):
-        return WayFault("the proxy's name cannot be resolved")
+        return EgressFault("the proxy's name cannot be resolved")
     if isinstance(error, ConnectionRefusedError):
-        return WayFault("the proxy refused the connection")
-    return WayFault("the proxy cannot be reached")
+        return EgressFault("the proxy refused the connection")
+    return EgressFault("the proxy cannot be reached")
 
 
 async def _through_socks(spec: EgressSpec, host: str, port: int) -> socket.socket:
@@ -108,21 +108,21 @@ async def _through_socks(spec: EgressSpec, host: str, port: int) -> socket.socke
         raise _explain_socks(spec, error) from None
 
 
-def _explain_socks(spec: EgressSpec, error: python_socks.ProxyError) -> WayFault:
+def _explain_socks(spec: EgressSpec, error: python_socks.ProxyError) -> EgressFault:
     replies = _SOCKS5_REPLIES if spec.scheme == "socks5" else _SOCKS4_REPLIES
     code = error.error_code
     if code is not None:
         text = replies.get(int(code), "the proxy refused")
-        return WayFault(text, is_whole=text == _BAD_LOGIN)
+        return EgressFault(text, is_whole=text == _BAD_LOGIN)
     text = str(error).lower()
     # These have no code; a test with a real handshake notices when their wording changes.
     if "authentication failure" in text:
-        return WayFault(_BAD_LOGIN)
+        return EgressFault(_BAD_LOGIN)
     if "no acceptable authentication" in text:
-        return WayFault(_BAD_LOGIN if spec.username else "the proxy wants a user name and password")
+        return EgressFault(_BAD_LOGIN if spec.username else "the proxy wants a user name and password")
     if "closed" in text:
-        return WayFault("the proxy closed the connection in the middle of the handshake")
-    return WayFault(_UNREADABLE.format("SOCKS"))
+        return EgressFault("the proxy closed the connection in the middle of the handshake")
+    return EgressFault(_UNREADABLE.format("SOCKS"))
 
 
 async def _through_http(spec: EgressSpec, host: str, port: int) -> socket.socket:
@@ -174,15 +174,15 @@ async def _ask_http(sock: socket.socket, spec: EgressSpec, authority: str) -> No
         answer += data
     found = _STATUS.match(answer)
     if found is None:
-        raise WayFault(_UNREADABLE.format("HTTP"))
+        raise EgressFault(_UNREADABLE.format("HTTP"))
     status = int(found.group(1))
     if status == 407:
         has_login = bool(spec.username or spec.password)
-        raise WayFault(_BAD_LOGIN if has_login else "the proxy wants a user name and password")
+        raise EgressFault(_BAD_LOGIN if has_login else "the proxy wants a user name and password")
     if not 200 <= status < 300:
         what = {403: "the proxy's rules do not allow it"}.get(
             status, "the proxy cannot or will not connect to it"
         )
-        raise WayFault(f"{what} (HTTP {status})", is_whole=False)
+        raise EgressFault(f"{what} (HTTP {status})", is_whole=False)
     if not answer.endswith(b"\r\n\r\n"):
-        raise WayFault(_UNREADABLE.format("HTTP"))
+        raise EgressFault(_UNREADABLE.format("HTTP"))

@@ -1,6 +1,6 @@
 """Send one REST call to one Binance host and hand its answer back in pieces.
 
-It does not choose the host or the way out, knows no client and no whitelist, and changes nothing
+It does not choose the host or the egress, knows no client and no whitelist, and changes nothing
 in what passes. A `RestClient` owns one pooled session; its owner starts and closes it. The ways
 out (`WayOut`) are made by `egresses.py`.
 """
@@ -44,8 +44,8 @@ _MAX_HEADER_BYTES = 65536
 _FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 
-class WayFault(aiohttp.ClientError):
-    """A connection could not be made for a reason in the way out; nothing was sent.
+class EgressFault(aiohttp.ClientError):
+    """A connection could not be made for a reason in the egress; nothing was sent.
 
     Shape: `reason` is for people and holds no secret; `is_whole` tells that nothing can leave
         through this way now, whatever the host is.
@@ -57,8 +57,8 @@ class WayFault(aiohttp.ClientError):
         self.is_whole = is_whole
 
 
-class WayUnusable(UpstreamUnreachable):
-    """The way out itself failed: its address, its proxy or the other gateway. Nothing was sent."""
+class EgressUnusable(UpstreamUnreachable):
+    """The egress itself failed: its address, its proxy or the other gateway. Nothing was sent."""
 
 
 @dataclass(slots=True)
@@ -161,7 +161,7 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class WayOut:
+class EgressRoute:
     """How a client leaves this machine.
 
     Shape: `name` is shown in texts, empty for the machine's own route; `connector` makes the
@@ -175,7 +175,7 @@ class WayOut:
     is_gateway: bool = False
 
 
-DIRECT = WayOut()
+DIRECT = EgressRoute()
 
 
 @dataclass(slots=True)
@@ -208,7 +208,7 @@ class RestResponse:
         self.headers = response.raw_headers
         # Read ahead by `peek` and not handed over yet.
         self._pending = b""
-        #: Name of the way out it came through.
+        #: Name of the egress it came through.
         self.egress = ""
         #: The answer told a used weight.
         self.is_metered = False
@@ -273,12 +273,12 @@ class RestClient:
         keepalive_s: float = 55.0,
         dns_cache_s: float = 300.0,
         ssl_context: ssl.SSLContext | None = None,
-        way: WayOut = DIRECT,
+        egress: EgressRoute = DIRECT,
     ) -> None:
         self._base = URL(base_url)
-        self._way = way
+        self._egress = egress
         # For texts; of another gateway only the name of the way is shown.
-        self.host = way.name if way.is_gateway else self._base.raw_host or ""
+        self.host = egress.name if egress.is_gateway else self._base.raw_host or ""
         self._timeouts = timeouts
         self._keepalive_s = keepalive_s
         self._dns_cache_s = dns_cache_s
@@ -287,7 +287,7 @@ class RestClient:
         self.stats = RestStats()
 
     async def start(self) -> None:
-        connector = self._way.connector(
+        connector = self._egress.connector(
             limit=0,  # calls in flight are bounded by the gateway
             keepalive_timeout=self._keepalive_s,
             ttl_dns_cache=max(1, int(self._dns_cache_s)),
@@ -353,7 +353,7 @@ class RestClient:
         base = self._base
         # The whole target is the "path" of an already encoded URL: yarl takes nothing in it apart,
         # so nothing in it can change the host, and every byte stays what it was.
-        path = self._way.prefix + target
+        path = self._egress.prefix + target
         url = URL.build(scheme=base.scheme, authority=base.raw_authority, path=path, encoded=True)
         _attempt.set(attempt)
         response = await self._session.request(
@@ -371,8 +371,8 @@ class RestClient:
         return text if method in REPEATABLE else f"{text} {OUTCOME_UNKNOWN}"
 
     def _through(self) -> str:
-        way = self._way
-        return f" through {way.name}" if way.name and not way.is_gateway else ""
+        egress = self._egress
+        return f" through {egress.name}" if egress.name and not egress.is_gateway else ""
 
     def _explain(self, attempt: Attempt, method: str, error: BaseException) -> AnswerError:
         """Turn an error of the HTTP client into one of ours; its own text may hold the URL.
@@ -383,10 +383,10 @@ class RestClient:
         note_unexpected(self.host, error)
         logger.debug("%s %s: %s", method, self.host, redact(f"{type(error).__name__}: {error}"))
         if not attempt.connected:
-            is_whole = self._way.is_gateway or bool(attempt.waits_for)
-            if isinstance(error, WayFault):
+            is_whole = self._egress.is_gateway or bool(attempt.waits_for)
+            if isinstance(error, EgressFault):
                 is_whole = error.is_whole
-            return (WayUnusable if is_whole else UpstreamUnreachable)(
+            return (EgressUnusable if is_whole else UpstreamUnreachable)(
                 f"The upstream {self.host} cannot be reached{self._through()}: "
                 f"{why_not(error, attempt, self._timeouts)}."
             )
@@ -442,7 +442,7 @@ def why_not(error: BaseException, attempt: Attempt, timeouts: Timeouts) -> str:
     """Say in plain words why no connection was made; never the text of the error itself."""
     if isinstance(error, asyncio.TimeoutError):
         return f"no {attempt.waits_for or 'connection'} within {timeouts.connect_s:g} s"
-    if isinstance(error, WayFault):
+    if isinstance(error, EgressFault):
         return error.reason
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name cannot be resolved"

@@ -27,7 +27,7 @@ _MEMORY_BYTES = 64 << 20
 
 
 class Answer(Protocol):
-    """What a flight needs of `RestResponse`."""
+    """What a shared call needs of `RestResponse`."""
 
     status: int
     reason: str
@@ -51,19 +51,19 @@ class _Remembered:
     memory_s: float
 
 
-class _Flight:
+class _SharedCall:
     """One upstream answer and what has been read of it."""
 
     __slots__ = (
-        "answer", "base", "chunks", "error", "flights", "is_done", "is_driven", "is_left", "key",
-        "memory_s", "readers", "sender", "sent_mono", "size", "waiters",
+        "answer", "base", "chunks", "error", "is_done", "is_driven", "is_left", "key", "memory_s",
+        "owner", "readers", "sender", "sent_mono", "size", "waiters",
     )  # fmt: skip
 
-    def __init__(self, flights: Flights, key: Key, memory_s: float) -> None:
-        self.flights = flights
+    def __init__(self, owner: SharedAnswers, key: Key, memory_s: float) -> None:
+        self.owner = owner
         self.key = key
         self.memory_s = memory_s
-        self.sent_mono = flights._mono() if memory_s else 0.0
+        self.sent_mono = owner._mono() if memory_s else 0.0
         self.answer: Answer | None = None
         self.error: AnswerError | None = None
         self.chunks: list[bytes] = []
@@ -113,19 +113,19 @@ class _Flight:
     def end(self) -> None:
         """Nothing more comes."""
         self.is_done = True
-        self.flights.landed(self)
+        self.owner.landed(self)
 
     def leave(self) -> None:
         self.readers -= 1
         if self.is_left and self.readers == 1 and self.answer is None and self.sender is not None:
             self.sender.cancel()
         if self.readers == 0:
-            self.flights.forget(self)
+            self.owner.forget(self)
             if self.answer is not None:
                 self.answer.close()
 
 
-class Reading:
+class SharedAnswer:
     """One client's view of an answer that others may be reading too.
 
     Shape: the face of `RestResponse`; `kind` is "" for the call that was sent, "joined" or
@@ -133,11 +133,11 @@ class Reading:
     """
 
     __slots__ = (
-        "_flight", "_is_open", "_next", "age_ms", "egress", "headers", "is_metered", "kind", "reason", "status",
+        "_call", "_is_open", "_next", "age_ms", "egress", "headers", "is_metered", "kind", "reason", "status",
     )  # fmt: skip
 
-    def __init__(self, flight: _Flight, answer: Answer, kind: str, age_ms: int = 0) -> None:
-        self._flight = flight
+    def __init__(self, call: _SharedCall, answer: Answer, kind: str, age_ms: int = 0) -> None:
+        self._call = call
         self._next = 0
         self._is_open = True
         self.kind = kind
@@ -153,36 +153,36 @@ class Reading:
 
         Raises: UpstreamLost or UpstreamTimeout when the body breaks off.
         """
-        flight = self._flight
+        call = self._call
         while True:
-            index = self._next - flight.base
-            if index < len(flight.chunks):
+            index = self._next - call.base
+            if index < len(call.chunks):
                 self._next += 1
-                chunk = flight.chunks[index]
-                keep_bytes = _MAX_REMEMBERED_BYTES if flight.memory_s else _KEEP_BYTES
-                if flight.size > keep_bytes and flight.readers == 1:
+                chunk = call.chunks[index]
+                keep_bytes = _MAX_REMEMBERED_BYTES if call.memory_s else _KEEP_BYTES
+                if call.size > keep_bytes and call.readers == 1:
                     # Nobody may join any more: what was handed over is let go.
-                    flight.flights.forget(flight)
-                    flight.base = self._next
-                    del flight.chunks[: index + 1]
+                    call.owner.forget(call)
+                    call.base = self._next
+                    del call.chunks[: index + 1]
                 return chunk
-            if flight.error is not None:
-                raise flight.error
-            if flight.is_done:
+            if call.error is not None:
+                raise call.error
+            if call.is_done:
                 return b""
-            if flight.is_driven:
-                await flight.wait()
+            if call.is_driven:
+                await call.wait()
             else:
-                await flight.drive()
+                await call.drive()
 
     def at_end(self) -> bool:
-        flight = self._flight
-        return flight.is_done and flight.error is None and self._next - flight.base >= len(flight.chunks)
+        call = self._call
+        return call.is_done and call.error is None and self._next - call.base >= len(call.chunks)
 
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
-            self._flight.leave()
+            self._call.leave()
 
 
 class _Whole:
@@ -210,7 +210,7 @@ class _Whole:
         pass
 
 
-class Flights:
+class SharedAnswers:
     """Answers under way by key, and those remembered.
 
     Shape: `is_whole(key, headers, body)` tells whether an answer may be remembered; for a large one
@@ -225,7 +225,7 @@ class Flights:
         self._mono = mono
         self._is_whole = is_whole
         self._checking: set[asyncio.Future[bool]] = set()
-        self._flights: dict[Key, _Flight] = {}
+        self._shared: dict[Key, _SharedCall] = {}
         self._memory: OrderedDict[Key, _Remembered] = OrderedDict()
         self._memory_bytes = 0
         self.joined = 0
@@ -240,7 +240,7 @@ class Flights:
         *,
         memory_s: float = 0.0,
         use_memory: bool = True,
-    ) -> Reading:
+    ) -> SharedAnswer:
         """Return an answer to a call: a remembered one, one under way, or a new one.
 
         Shape: `memory_s` how long the answer may serve others; with `use_memory` False a new
@@ -249,12 +249,12 @@ class Flights:
         """
         if memory_s > 0 and use_memory and (kept := self._recall(key, memory_s)) is not None:
             self.shared += 1
-            flight = _Flight(self, key, 0.0)
+            call = _SharedCall(self, key, 0.0)
             whole = _Whole(kept)
-            flight.answer = whole
-            flight.readers = 1
-            return Reading(flight, whole, "shared", max(0, int((self._mono() - kept.made_mono) * 1000)))
-        while (known := self._flights.get(key)) is not None:
+            call.answer = whole
+            call.readers = 1
+            return SharedAnswer(call, whole, "shared", max(0, int((self._mono() - kept.made_mono) * 1000)))
+        while (known := self._shared.get(key)) is not None:
             known.readers += 1
             try:
                 while known.answer is None and known.error is None and not known.is_done:
@@ -268,101 +268,101 @@ class Flights:
                 raise known.error.with_traceback(None)  # one error, many clients
             if known.answer is not None:
                 self.joined += 1
-                return Reading(known, known.answer, "joined")
+                return SharedAnswer(known, known.answer, "joined")
             known.readers -= 1  # whoever had sent it went away: begin anew
-        flight = _Flight(self, key, memory_s)
-        flight.readers = 1
-        flight.sender = asyncio.current_task()
-        self._flights[key] = flight
+        call = _SharedCall(self, key, memory_s)
+        call.readers = 1
+        call.sender = asyncio.current_task()
+        self._shared[key] = call
         try:
             answer = await send()
         except AnswerError as error:
-            flight.error = error
+            call.error = error
             raise
         except BaseException:
-            flight.is_done = True
+            call.is_done = True
             raise
         finally:
-            if flight.answer is None and (flight.error is not None or flight.is_done):
-                self.forget(flight)
-                flight.wake()
-        flight.answer = answer
-        if flight.waiters:
-            flight.wake()
-        return Reading(flight, answer, "")
+            if call.answer is None and (call.error is not None or call.is_done):
+                self.forget(call)
+                call.wake()
+        call.answer = answer
+        if call.waiters:
+            call.wake()
+        return SharedAnswer(call, answer, "")
 
     def stays_for_others(self, key: Key | None, task: asyncio.Task[object]) -> bool:
         """Tell whether a task whose client left has to go on, as others wait for what it sent.
 
         Once the answer has begun any reader can read on; when the others leave, too, it is cancelled.
         """
-        flight = self._flights.get(key) if key is not None else None
-        if flight is None or flight.sender is not task or flight.answer is not None or flight.readers < 2:
+        call = self._shared.get(key) if key is not None else None
+        if call is None or call.sender is not task or call.answer is not None or call.readers < 2:
             return False
-        flight.is_left = True
+        call.is_left = True
         return True
 
-    def forget(self, flight: _Flight) -> None:
+    def forget(self, call: _SharedCall) -> None:
         """Nobody may join this one any more."""
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        if self._shared.get(call.key) is call:
+            del self._shared[call.key]
 
     # --- memory ----------------------------------------------------------------------------
 
-    def landed(self, flight: _Flight) -> None:
+    def landed(self, call: _SharedCall) -> None:
         """An answer is complete or broken: perhaps remember it."""
-        self.forget(flight)
-        answer = flight.answer
+        self.forget(call)
+        answer = call.answer
         if (
-            not flight.memory_s
-            or flight.error is not None
+            not call.memory_s
+            or call.error is not None
             or answer is None
             or answer.status != 200
-            or flight.base
-            or flight.size > _MAX_REMEMBERED_BYTES
+            or call.base
+            or call.size > _MAX_REMEMBERED_BYTES
         ):
             return
-        body = b"".join(flight.chunks)
+        body = b"".join(call.chunks)
         if self._is_whole is None:
-            self._remember(flight, answer, body, True)
+            self._remember(call, answer, body, True)
             return
         if len(body) <= _CHECK_AT_ONCE_BYTES:
             try:
-                is_whole = self._is_whole(flight.key, answer.headers, body)
+                is_whole = self._is_whole(call.key, answer.headers, body)
             except Exception:
                 is_whole = False
-            self._remember(flight, answer, body, is_whole)
+            self._remember(call, answer, body, is_whole)
             return
         # Unpacking megabytes would hold up everybody.
         checking = asyncio.get_running_loop().run_in_executor(
-            None, self._is_whole, flight.key, answer.headers, body
+            None, self._is_whole, call.key, answer.headers, body
         )
         self._checking.add(checking)
 
         def done(found: asyncio.Future[bool]) -> None:
             self._checking.discard(found)
             if not found.cancelled() and found.exception() is None:
-                self._remember(flight, answer, body, found.result())
+                self._remember(call, answer, body, found.result())
 
         checking.add_done_callback(done)
 
-    def _remember(self, flight: _Flight, answer: Answer, body: bytes, is_whole: bool) -> None:
+    def _remember(self, call: _SharedCall, answer: Answer, body: bytes, is_whole: bool) -> None:
         if not is_whole:
             self.unfit += 1
             return
-        known = self._memory.get(flight.key)
-        if known is not None and known.made_mono > flight.sent_mono:
+        known = self._memory.get(call.key)
+        if known is not None and known.made_mono > call.sent_mono:
             return  # a newer one was checked sooner
-        self._drop(flight.key)
+        self._drop(call.key)
         self._sweep()
-        self._memory[flight.key] = _Remembered(
+        self._memory[call.key] = _Remembered(
             answer.status,
             answer.reason,
             answer.headers,
             answer.egress,
             body,
-            flight.sent_mono,
-            flight.memory_s,
+            call.sent_mono,
+            call.memory_s,
         )
         self._memory_bytes += len(body)
         while self._memory_bytes > _MEMORY_BYTES:

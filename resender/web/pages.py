@@ -10,11 +10,9 @@ import hashlib
 import re
 
 from resender import __version__
-from resender.config import ROOT
 from resender.metrics import CONTENT_TYPE
+from resender.places import STATIC
 from resender.web.base import ClientHandler, PublicHandler
-
-STATIC = ROOT / "admin_static"
 
 
 def style_hash(html: str) -> str:

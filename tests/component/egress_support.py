@@ -1,4 +1,4 @@
-"""What the tests of the ways out share: each kind of way as a fixture, and calls through it."""
+"""What the tests of the egresses share: each kind of way as a fixture, and calls through it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def address(ip: str, name: str = "") -> EgressSpec:
 
 
 @asynccontextmanager
-async def way_of(
+async def egress_of(
     kind: str, upstream_url: str, data_dir: Path
 ) -> AsyncIterator[tuple[EgressSpec, Proxy | None]]:
-    """Open one kind of way out; the proxy behind it, if it has one."""
+    """Open one kind of egress; the proxy behind it, if it has one."""
     if kind == "default":
         yield DEFAULT_ROUTE, None
     elif kind == "address":

@@ -15,6 +15,7 @@ from resender import __version__
 from resender.web.application import make_app
 from resender.web.base import ClientHandler, NotFoundHandler, PublicHandler
 from tests.support.client import build, call, exchange, parse
+from tests.support.ports import free_port
 from tests.support.running import Running, make_config, running, wait_until
 from tests.support.upstream import RawUpstream
 
@@ -118,7 +119,7 @@ async def test_change_by_another_process_acts_within_a_second(gateway: Running, 
 
 async def test_ipv6_client_is_matched_and_mapped_ipv4_is_ipv4(tmp_path: Path, upstream: RawUpstream) -> None:
     config = make_config(tmp_path, upstream.url, host="::", whitelist="127.0.0.1")
-    async with running(config, port=_free_port()) as run:
+    async with running(config, port=free_port()) as run:
         try:
             raw = await exchange(run.port, build("GET", "/api/v3/time"), host="::1")
         except OSError:
@@ -129,14 +130,6 @@ async def test_ipv6_client_is_matched_and_mapped_ipv4_is_ipv4(tmp_path: Path, up
         await run.gateway.store.whitelist_add("::1")
         raw = await exchange(run.port, build("GET", "/api/v3/time"), host="::1")
         assert parse(raw).status == 200
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(

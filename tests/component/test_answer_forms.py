@@ -244,7 +244,7 @@ async def test_answer_that_is_not_whole_is_passed_on_and_not_remembered(
         assert (reply.status, reply.body, reply.complete, kind(reply)) == (200, body, True, "sent")
         assert reply.header("content-encoding") == dict(headers).get("content-encoding")
         assert len(upstream.requests) == number
-        await wait_until(lambda number=number: gateway.gateway.flights.unfit == number)
+        await wait_until(lambda number=number: gateway.gateway.shared_answers.unfit == number)
     # What comes next and is whole helps the third.
     upstream.answer = answering(WHOLE)  # type: ignore[assignment]
     assert (await call(gateway.port, "GET", INFO, up)).body == WHOLE
@@ -268,7 +268,7 @@ async def test_answer_that_is_whole_is_remembered(
     upstream.answer = answering(body, *headers)  # type: ignore[assignment]
     up = (("Accept-Encoding", "gzip"),)
     first = await call(gateway.port, "GET", INFO, up)
-    await wait_until(lambda: gateway.gateway.flights._memory)
+    await wait_until(lambda: gateway.gateway.shared_answers._memory)
     second = await call(gateway.port, "GET", INFO, up)
     assert [kind(first), kind(second)] == ["sent", "shared"]
     assert first.body == second.body == body

@@ -185,8 +185,8 @@ async def test_close_is_right_for_an_exchange_far_away(tmp_path: Path, delay_ms:
         sandbox = await stack.enter_async_context(Sandbox(small_exchange(ExchangeClock.before_close(lead_s))))
         far = {}
         for name in ("UPSTREAM_FAPI", "STREAM_UM"):
-            way = await stack.enter_async_context(Distance(sandbox.urls[name], delay_ms / 1000))
-            far[name.lower()] = way.url
+            egress = await stack.enter_async_context(Distance(sandbox.urls[name], delay_ms / 1000))
+            far[name.lower()] = egress.url
         one = await stack.enter_async_context(gateway_on(tmp_path, sandbox, **far))
         watch = Watch(one, slack_ms=400 + delay_ms)
         watch.klines(Market.UM, "BTCUSDT", "1m")

@@ -39,7 +39,7 @@ FAR = 45.0  # seconds to the next close of a minute: none happens during such a 
 
 
 def is_live(one: Bench, market: Market, symbol: str, what: str = "1m") -> bool:
-    line = one.cache.lines[market]
+    line = one.cache.states[market]
     entry = line.tickers.get(symbol) if what == "bookTicker" else line.klines.get((symbol, what))
     return entry is not None and entry.state == "live"
 
@@ -87,7 +87,7 @@ async def test_no_more_series_than_allowed_are_started_on_demand(tmp_path: Path)
         await asyncio.gather(*(one.klines(Market.UM, *each) for each in wanted))
         await one.book_ticker(Market.UM, "BTCUSDT")
         await until_live(one, Market.CM, "BTCUSD_PERP")
-        await wait_until(lambda: sum(len(line.entries()) for line in one.cache.lines.values()) == 6)
+        await wait_until(lambda: sum(len(line.entries()) for line in one.cache.states.values()) == 6)
         await one.until_hit(kline_target(Market.UM, "BTCUSDT", "1m"))
         for _ in range(3):
             for each in (*wanted[3:], ("BTCUSDT", "1w")):
@@ -96,7 +96,7 @@ async def test_no_more_series_than_allowed_are_started_on_demand(tmp_path: Path)
                 "miss; too many series",
                 "miss; starting",
             )
-        assert sum(not e.is_preload for line in one.cache.lines.values() for e in line.entries()) == 3
+        assert sum(not e.is_preload for line in one.cache.states.values() for e in line.entries()) == 3
         assert sum(map(len, subscribed(one))) == 3
         assert not any(one.sandbox.subscriptions(Market.SPOT))
 
@@ -106,7 +106,7 @@ async def test_zero_series_on_demand_means_rules_only(tmp_path: Path) -> None:
         for _ in range(3):
             assert not (await one.klines(Market.UM, "ETHUSDT", "1m")).is_hit
         await one.until_hit(kline_target(Market.UM, "BTCUSDT", "1m"))
-        assert [e.symbol for e in one.cache.lines[Market.UM].entries()] == ["BTCUSDT"]
+        assert [e.symbol for e in one.cache.states[Market.UM].entries()] == ["BTCUSDT"]
 
 
 async def test_what_nobody_asks_for_is_dropped_unless_a_rule_wants_it(
@@ -122,8 +122,8 @@ async def test_what_nobody_asks_for_is_dropped_unless_a_rule_wants_it(
         while time.monotonic() < end:
             assert (await one.get(target)).is_hit  # what is used stays
             await asyncio.sleep(0.05)
-        await wait_until(lambda: "ETHUSDT" not in one.cache.lines[Market.UM].tickers)
-        await wait_until(lambda: len(one.cache.lines[Market.UM].entries()) == 1)
+        await wait_until(lambda: "ETHUSDT" not in one.cache.states[Market.UM].tickers)
+        await wait_until(lambda: len(one.cache.states[Market.UM].entries()) == 1)
         await wait_until(lambda: subscribed(one) == [["btcusdt@kline_1m"]])
         assert (await one.klines(Market.UM, "BTCUSDT", "1m")).is_hit
         timed = await one.get(target)
@@ -151,7 +151,7 @@ async def test_preloaded_series_are_live_without_any_call(tmp_path: Path) -> Non
             await until_live(one, Market.SPOT, "ETHUSDT", what)
         await until_live(one, Market.CM, "BTCUSD_PERP", "1h")
         await until_live(one, Market.CM, "ETHUSD_PERP", "1h")
-        assert not one.cache.lines[Market.UM].is_started
+        assert not one.cache.states[Market.UM].is_started
         assert one.calls() == one.own_calls()
         for symbol in ("BTCUSDT", "ETHUSDT"):
             assert (await one.klines(Market.SPOT, symbol, "1m")).is_hit
@@ -178,10 +178,10 @@ async def test_rules_of_the_database_are_followed_while_it_runs(tmp_path: Path) 
         await until_live(one, Market.UM, "BTCUSDT")
         await until_live(one, Market.UM, "ETHUSDT", "bookTicker")
         await asyncio.to_thread(change, lambda r: r.preload_update(row.id, parse_rule("um", "ETHUSDT", "1m")))
-        kept = one.cache.lines[Market.UM]
+        kept = one.cache.states[Market.UM]
         await wait_until(lambda: {e.symbol for e in kept.entries() if e.is_preload} == {"ETHUSDT"})
         assert not any(e.is_preload for e in kept.tickers.values())
-        assert one.cache.lines[Market.UM].klines["ETHUSDT", "1m"].is_preload
+        assert one.cache.states[Market.UM].klines["ETHUSDT", "1m"].is_preload
         assert (await one.klines(Market.UM, "ETHUSDT", "1m")).is_hit
         await asyncio.to_thread(change, lambda r: r.preload_remove(row.id))
         await wait_until(lambda: not any(e.is_preload for e in kept.entries()))
@@ -195,14 +195,14 @@ async def test_glob_follows_a_listing_a_halt_and_a_delisting(tmp_path: Path) -> 
         sandbox.list_symbol(Market.UM, "FRESHUSDC")
         await until_live(one, Market.UM, "FRESHUSDT")
         await until_live(one, Market.UM, "FRESHUSDT", "bookTicker")
-        assert ("FRESHUSDC", "1m") not in one.cache.lines[Market.UM].klines
+        assert ("FRESHUSDC", "1m") not in one.cache.states[Market.UM].klines
         fresh = await one.klines(Market.UM, "FRESHUSDT", "1m", 500)
         assert fresh.is_hit
         assert 1 <= len(fresh.rows) <= 3  # all there is: it was listed now
         one.check(fresh, Market.UM, "FRESHUSDT", "1m", 500)
         sandbox.halt(Market.UM, "SOLUSDT")
         sandbox.delist(Market.UM, "ETHUSDT")
-        await wait_until(lambda: not {"SOLUSDT", "ETHUSDT"} & set(one.cache.lines[Market.UM].tickers))
+        await wait_until(lambda: not {"SOLUSDT", "ETHUSDT"} & set(one.cache.states[Market.UM].tickers))
         assert (await one.klines(Market.UM, "SOLUSDT", "1m")).cache == "miss; unknown symbol"
         gone = await one.klines(Market.UM, "ETHUSDT", "1m")
         assert (gone.status, gone.cache) == (400, "miss; unknown symbol")
@@ -261,7 +261,7 @@ async def test_coin_m_series_longer_than_200_days_is_read_window_by_window(
     async with bench(tmp_path, exchange, preload=f"cm:BTCUSD_PERP@{interval}", kline_depth=500) as one:
         await until_live(one, Market.CM, "BTCUSD_PERP", interval)
         store = one.store(Market.CM)
-        held = one.cache.lines[Market.CM].klines["BTCUSD_PERP", interval].series
+        held = one.cache.states[Market.CM].klines["BTCUSD_PERP", interval].series
         truth = store.kline_bytes("BTCUSD_PERP", interval, limit=len(held))
         assert len(held) >= (500 if interval == "1d" else 20)
         timed = await one.klines(Market.CM, "BTCUSD_PERP", interval, len(held))
@@ -336,11 +336,12 @@ async def test_share_of_the_weight_is_kept_and_filling_goes_on_in_the_next_minut
 async def test_most_wanted_series_are_filled_first(tmp_path: Path) -> None:
     exchange = small_exchange(ExchangeClock.before_close(FAR), um_symbols=60, weight_limits={"futures": 120})
     async with bench(tmp_path, exchange, preload="um:*@1h", kline_depth=499) as one:
-        line = one.cache.lines[Market.UM]
+        line = one.cache.states[Market.UM]
         await wait_until(lambda: any(e.state == "live" for e in line.entries()))
         wanted = [e.symbol for e in line.entries() if e.state != "live"][-1]
-        await one.until_hit(kline_target(Market.UM, wanted, "1h"))
-        await one.until_hit(kline_target(Market.UM, "BTCUSDT", "4h"))
+        # What goes up meanwhile may use up the weight; the own reads have a share of their own.
+        await one.until_hit(kline_target(Market.UM, wanted, "1h"), allow_errors=True)
+        await one.until_hit(kline_target(Market.UM, "BTCUSDT", "4h"), allow_errors=True)
         assert one.cache.backfills["futures"].queued() > 0
 
 
@@ -429,7 +430,7 @@ WARM = "spot:BTCUSDT@1m;um:BTCUSDT,ETHUSDT,币安人生USDT@1m;cm:BTCUSD_PERP@1m
 
 
 async def filled(one: Bench) -> None:
-    lines = one.cache.lines.values()
+    lines = one.cache.states.values()
     await wait_until(lambda: sum(e.state == "live" for line in lines for e in line.entries()) == 5, 15)
 
 
@@ -531,7 +532,7 @@ async def test_series_that_starts_over_after_a_long_loss_packs_its_new_rows(tmp_
     async with bench(tmp_path, exchange, preload="spot:BNBUSDT@1s", kline_depth=100) as one:
         await until_live(one, Market.SPOT, "BNBUSDT", "1s")
         target = kline_target(Market.SPOT, "BNBUSDT", "1s", 90)
-        entry = one.cache.lines[Market.SPOT].klines["BNBUSDT", "1s"]
+        entry = one.cache.states[Market.SPOT].klines["BNBUSDT", "1s"]
         for _ in range(4):
             packed = await one.until_hit_packed(target)
             one.check(packed, Market.SPOT, "BNBUSDT", "1s", 90)

@@ -46,7 +46,7 @@ async def one(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     """A gateway whose preloaded series are all live, far from a close of a minute."""
     exchange = small_exchange(ExchangeClock.before_close(45.0))
     async with bench(tmp_path_factory.mktemp("local"), exchange, preload=PRELOAD, kline_depth=200) as made:
-        lines = made.cache.lines.values()
+        lines = made.cache.states.values()
         await wait_until(lambda: all(line.is_ready for line in lines), 10)
         await wait_until(lambda: all(e.state == "live" for line in lines for e in line.entries()), 15)
         yield made
@@ -176,7 +176,7 @@ async def test_book_ticker_is_an_object_for_one_symbol_and_an_array_otherwise(
     assert single.status == 200
     one.check_ticker(single, market, symbol)
     assert isinstance(single.rows, list) == (market is Market.CM)
-    held = set(one.cache.lines[market].tickers)
+    held = set(one.cache.states[market].tickers)
     for query in ("", "?symbols=all"):
         every = await one.get(f"/local/{market}/bookTicker{query}")
         assert isinstance(every.rows, list)
@@ -228,13 +228,13 @@ BAD = [
 
 @pytest.mark.parametrize("target", BAD)
 async def test_bad_parameter_is_refused_and_nothing_is_sent(one: Bench, target: str) -> None:
-    mark, held = one.mark(), len(one.cache.lines[Market.UM].entries())
+    mark, held = one.mark(), len(one.cache.states[Market.UM].entries())
     timed = await one.get(target)
     assert timed.status == 400, timed.body
     assert orjson.loads(timed.body)["code"] == -4
     assert timed.header("x-resender-error") == "bad_request"
     assert not one.calls(since=mark)
-    assert len(one.cache.lines[Market.UM].entries()) == held
+    assert len(one.cache.states[Market.UM].entries()) == held
 
 
 @pytest.mark.parametrize("target", ["/local/", "/local/um", "/local/um/", "/local/um/depth", "/local/x/klines",
@@ -266,7 +266,7 @@ async def test_stranger_sees_nothing_of_it(tmp_path: Path) -> None:
             ):
                 assert (await call(run.port, "GET", target)).status == 403
             assert run.gateway.cache is not None
-            assert not any(line.is_started for line in run.gateway.cache.lines.values())
+            assert not any(line.is_started for line in run.gateway.cache.states.values())
         assert not upstream.requests
 
 

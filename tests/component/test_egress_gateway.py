@@ -12,8 +12,17 @@ import pytest
 
 from resender.core.binance.markets import MARKETS, Market
 from resender.core.egress.spec import EgressSpec
-from resender.upstream.rest import WayUnusable
-from tests.component.egress_support import EVERY, PASSWORD, PROXIES, USER, client_on, get, make_proxy, way_of
+from resender.upstream.rest import EgressUnusable
+from tests.component.egress_support import (
+    EVERY,
+    PASSWORD,
+    PROXIES,
+    USER,
+    client_on,
+    egress_of,
+    get,
+    make_proxy,
+)
 from tests.support.client import call
 from tests.support.proxies import Proxy
 from tests.support.running import Running, make_config, running, wait_until
@@ -30,11 +39,11 @@ async def reset(request: Request, peer: Peer) -> None:
 async def gateway_through(
     kind: str, upstream: RawUpstream, tmp_path: Path
 ) -> AsyncIterator[tuple[Running, Proxy | Running | None]]:
-    """Run a gateway with one way out of a kind, named `out`; the proxy or gateway behind it."""
+    """Run a gateway with one egress of a kind, named `out`; the proxy or gateway behind it."""
 
     @asynccontextmanager
-    async def outer(way: str) -> AsyncIterator[Running]:
-        config = make_config(tmp_path / "outer", upstream.url, egress=[f"out={way}"], cache_enabled=False)
+    async def outer(egress: str) -> AsyncIterator[Running]:
+        config = make_config(tmp_path / "outer", upstream.url, egress=[f"out={egress}"], cache_enabled=False)
         async with running(config) as run:
             yield run
 
@@ -147,7 +156,7 @@ async def test_client_that_leaves_ends_its_get_through_two_gateways(
 
 @pytest.mark.parametrize("facts", MARKETS, ids=lambda facts: facts.market.value)
 async def test_each_market_passes_a_chained_gateway(facts, upstream: RawUpstream, tmp_path: Path) -> None:
-    async with way_of("resender", upstream.url, tmp_path) as (spec, _):
+    async with egress_of("resender", upstream.url, tmp_path) as (spec, _):
         async with client_on(spec, "https://not.used", facts.market) as client:
             for root in facts.roots:
                 target = f"/{root}/data/x?a=1" if root == "futures" else f"/{root}/v1/x?a=%2c"
@@ -159,7 +168,7 @@ async def test_order_lost_behind_a_chained_gateway_is_sent_once(
     upstream: RawUpstream, tmp_path: Path
 ) -> None:
     upstream.answer = reset
-    async with way_of("resender", upstream.url, tmp_path) as (spec, _), client_on(spec, "") as client:
+    async with egress_of("resender", upstream.url, tmp_path) as (spec, _), client_on(spec, "") as client:
         got = await get(client, "DELETE", "/api/v3/order?x=1")
     assert got.status == 502
     assert b"execution status is unknown" in got.body
@@ -179,10 +188,10 @@ async def test_chained_gateway_that_does_not_know_us_answers_403(
 
 
 async def test_chained_gateway_that_is_down_is_an_unusable_way_and_only_its_name_is_told() -> None:
-    async with RawUpstream() as dead:
-        port = dead.port
+    async with RawUpstream() as down:
+        port = down.port
     spec = EgressSpec("inner", "resender", scheme="http", host="127.0.0.1", port=port)
     async with client_on(spec, "https://api.binance.com") as client:
-        with pytest.raises(WayUnusable) as caught:
+        with pytest.raises(EgressUnusable) as caught:
             await get(client, "POST")
     assert caught.value.msg == "The upstream inner cannot be reached: it refused the connection."

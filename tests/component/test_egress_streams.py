@@ -1,4 +1,4 @@
-"""Stream connections through every kind of way out, spread over several."""
+"""Stream connections through every kind of egress, spread over several."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from resender.upstream.egresses import SpreadSessions, make_stream_session
 from resender.upstream.streams.link import Socket, StreamBroken
 from resender.upstream.streams.pool import StreamLimits, StreamPool
 from resender.upstream.tls import make_context
-from tests.component.egress_support import BAD_PASSWORD, PROXIES, TUNNELS, address, make_proxy, way_of
+from tests.component.egress_support import BAD_PASSWORD, PROXIES, TUNNELS, address, egress_of, make_proxy
 from tests.component.test_streams import BTC, ETH, QUICK, Seen, Venue
 from tests.support.authority import AUTHORITY, Authority, client_context
 from tests.support.proxies import Proxy
@@ -109,7 +109,7 @@ async def test_streams_of_the_exchange_come_through_every_way(kind: str, tmp_pat
     limits = replace(QUICK, messages_per_s=3.0, ping_every_s=0.8, ack_timeout_s=2.0)
     async with (
         Sandbox(SandboxConfig(book_ticker_hz=30.0)) as sandbox,
-        way_of(kind, "", tmp_path) as (spec, proxy),
+        egress_of(kind, "", tmp_path) as (spec, proxy),
         pool_through([spec], sandbox.urls["STREAM_SPOT"], limits) as (seen, sessions),
     ):
         seen.pool.want([name])

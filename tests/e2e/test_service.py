@@ -166,7 +166,7 @@ def test_journal_gets_lines_with_a_priority_and_no_time(run: Callable[..., Servi
     assert not re.search(r"20\d\d-\d\d-\d\d", "\n".join(gateway.lines))
     assert {line[:3] for line in gateway.lines} >= {"<3>", "<4>", "<6>"}
     (error,) = gateway.lines_with("<3>")
-    assert "way out 192.0.2.77 cannot be used" in error
+    assert "egress 192.0.2.77 cannot be used" in error
     assert gateway.lines_with("<4>resender.access: refused 127.0.0.1: not in the whitelist")
 
 

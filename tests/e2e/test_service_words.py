@@ -69,7 +69,7 @@ def test_way_out_that_is_not_on_this_machine_is_said_at_the_start(run: Callable[
     errors = gateway.lines_with("<3>")
     assert len(errors) == 2, gateway.stderr
     for address, line in zip(("192.0.2.77", "2001:db8::7"), errors, strict=True):
-        assert line.startswith(f"<3>resender.gateway: way out {address} cannot be used: ")
+        assert line.startswith(f"<3>resender.gateway: egress {address} cannot be used: ")
         assert "EGRESS" in line
     gateway.stop()
 

@@ -52,7 +52,7 @@ class Proxy:
         await self.stop()
 
     def spec(self, name: str = "via", *, password: str | None = None) -> EgressSpec:
-        """Return the way out through it."""
+        """Return the egress through it."""
         return EgressSpec(
             name, "proxy", scheme=self.kind, host="127.0.0.1", port=self.port, username=self.username,
             password=self.password if password is None else password,

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "resender"
 LAYERS = {
     "core": "A",
     "errors": "A",
+    "places": "A",
     "config": "B",
     "aio": "B",
     "metrics": "B",
@@ -30,6 +31,7 @@ LAYERS = {
     "doctor": "D",
     "web": "E",
     "cli": "F",
+    "__main__": "F",
     "sandbox": "sandbox",
 }
 # Third-party packages and the parts of the program that may import them.

@@ -509,25 +509,3 @@ def test_make_recovers_with_a_real_python(kitchen: Kitchen) -> None:
     result = kitchen.make(PYTHON=python)
     assert result.returncode == 0, result.stderr
     assert run(kitchen.folder / ".venv/bin/python", "-m", "pip", "--version").returncode == 0
-
-
-# --- CI ------------------------------------------------------------------------------------------
-
-
-def test_ci_installs_every_program_the_tests_need() -> None:
-    text = (ROOT / ".ci/run").read_text("utf-8")
-    assert run("bash", "-n", ROOT / ".ci/run").returncode == 0
-    (listed,) = re.findall(r"^packages=\((.*?)^\)$", text, re.DOTALL | re.MULTILINE)
-    packages = set(re.sub(r"#.*", "", listed).split())
-    needed = {
-        "make",
-        "python3",
-        "python3-venv",
-        "nginx",
-        "caddy",
-        "systemd",
-        "nftables",
-        "fail2ban",
-        "chromium",
-    }
-    assert needed <= packages

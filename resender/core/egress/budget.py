@@ -1,7 +1,7 @@
-"""What one way out may still spend in one weight pool: reserved, used, corrected by the exchange.
+"""What one egress may still spend in one weight pool: reserved, used, corrected by the exchange.
 
 Pure: fed with weights, times and headers; it sends nothing and knows no clock. A `Budget`
-belongs to one way out and one pool and is changed by `Governor` only.
+belongs to one egress and one pool and is changed by `Governor` only.
 
 Binance meters in UTC minutes of its own clock, which is known only between two bounds
 (`WindowClock`): a window is taken to begin when it has begun for certain, and what is sent while
@@ -78,7 +78,7 @@ class Reservation:
 
 
 class Budget:
-    """Used and reserved weight of one pool at one way out in the current window.
+    """Used and reserved weight of one pool at one egress in the current window.
 
     Units: `low_ms` and `high_ms` epoch milliseconds of the exchange, see `WindowClock`.
     """
@@ -120,7 +120,9 @@ class Budget:
         is_tail = int((high_ms + TRAVEL_MS) // self.window_ms) > self.window
         return Reservation(self, weight, self.window, is_tail)
 
-    def settle(self, reservation: Reservation, told: int | None, low_ms: float, high_ms: float) -> None:
+    def settle(
+        self, reservation: Reservation, reported_weight: int | None, low_ms: float, high_ms: float
+    ) -> None:
         """The call was answered, or it may have arrived: its weight is used.
 
         Shape: `told` is the used weight the answer's header named, None if there was none.
@@ -141,11 +143,11 @@ class Budget:
         # A header counts only if it can speak of no other window than this one. It never lowers
         # what is known; calls under way may be in it already.
         if (
-            told is not None
+            reported_weight is not None
             and reservation.low_window == self.window
             and int(high_ms // self.window_ms) == self.window
         ):
-            self.used = max(self.used, told - self.reserved)
+            self.used = max(self.used, reported_weight - self.reserved)
 
     def release(self, reservation: Reservation) -> None:
         """Nothing was sent: give the weight back."""

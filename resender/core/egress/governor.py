@@ -1,4 +1,4 @@
-"""Which way out takes a call, and whether it may leave at all.
+"""Which egress takes a call, and whether it may leave at all.
 
 Pure: `Governor` is told calls, answers and times, and says where to send or why not. It opens
 nothing and knows no clock. It owns the budgets, the closed pools and the ways set aside; one
@@ -24,11 +24,11 @@ from resender.core.egress.spec import EgressSpec, Pins
 from resender.core.egress.state import (
     POOLS_OF,
     SAPI,
-    Aside,
     Closure,
+    Egress,
     Grant,
     Limits,
-    Way,
+    Quarantine,
     ban_text,
     limit_text,
     pool_group,
@@ -50,7 +50,7 @@ _TRIAL_S = 5.0
 
 
 class Governor:
-    """The weights of all ways out."""
+    """The weights of all egresses."""
 
     def __init__(
         self,
@@ -63,14 +63,16 @@ class Governor:
         client_share: float = 1.0,
     ) -> None:
         self.clock = clock
-        self.ways = [Way(spec) for spec in specs]
-        self.by_name = {way.name: way for way in self.ways}
+        self.egresses = [Egress(spec) for spec in specs]
+        self.by_name = {egress.name: egress for egress in self.egresses}
         self._limits = limits or Limits()
         self._pins = pins or Pins()
         self._parts = (1.0, 1.0 - order_reserve, (1.0 - order_reserve) * _OWN_PART)
-        self._by_market = {market: [way for way in self.ways if way.spec.serves(market)] for market in Market}
+        self._by_market = {
+            market: [egress for egress in self.egresses if egress.spec.serves(market)] for market in Market
+        }
         self._known_limits: dict[str, int] = {}
-        self._key_ways: dict[tuple[Market, bytes], list[Way]] = {}
+        self._key_egresses: dict[tuple[Market, bytes], list[Egress]] = {}
         self._key_pauses: dict[tuple[str, bytes], float] = {}
         self.clients = ClientShares(client_share)
         # Calls refused here, by reason; read by the metrics.
@@ -80,7 +82,7 @@ class Governor:
     # --- limits ----------------------------------------------------------------------------
 
     def limit(self, pool: str) -> int:
-        """Return the limit of a pool at one way out."""
+        """Return the limit of a pool at one egress."""
         return self._known_limits.get(pool) or self._limits.of(pool)
 
     def set_limit(self, pool: str, limit: int) -> None:
@@ -88,29 +90,29 @@ class Governor:
         if limit < 1:
             return
         self._known_limits[pool] = limit
-        for way in self.ways:
-            if pool in way.budgets:
-                way.budgets[pool].limit = limit
+        for egress in self.egresses:
+            if pool in egress.budgets:
+                egress.budgets[pool].limit = limit
 
-    def _budget(self, way: Way, pool: str) -> Budget:
-        budget = way.budgets.get(pool)
+    def _budget(self, egress: Egress, pool: str) -> Budget:
+        budget = egress.budgets.get(pool)
         if budget is None:
-            if len(way.budgets) >= _MAX_SAPI_POOLS:  # paths are the client's words
-                for name in [name for name, b in way.budgets.items() if not b.reserved]:
+            if len(egress.budgets) >= _MAX_SAPI_POOLS:  # paths are the client's words
+                for name in [name for name, b in egress.budgets.items() if not b.reserved]:
                     if name.startswith(SAPI):
-                        del way.budgets[name]
-            budget = way.budgets[pool] = Budget(self.limit(pool), self._limits.window_ms)
+                        del egress.budgets[name]
+            budget = egress.budgets[pool] = Budget(self.limit(pool), self._limits.window_ms)
         return budget
 
-    def _rolling(self, way: Way, name: str) -> RollingBudget:
-        found = way.rolling.get(name)
+    def _rolling(self, egress: Egress, name: str) -> RollingBudget:
+        found = egress.rolling.get(name)
         if found is None:
-            found = way.rolling[name] = RollingBudget(*EXTRA_LIMITS[name])
+            found = egress.rolling[name] = RollingBudget(*EXTRA_LIMITS[name])
         return found
 
     # --- choosing --------------------------------------------------------------------------
 
-    def ways_of(self, market: Market) -> list[Way]:
+    def egresses_of(self, market: Market) -> list[Egress]:
         return self._by_market[market]
 
     def admit(
@@ -122,7 +124,7 @@ class Governor:
         key: str | None = None,
         client: str = "",
         priority: int = CLIENT,
-        but: Iterable[Way] = (),
+        excluding: Iterable[Egress] = (),
     ) -> Grant:
         """Choose a way for a call and reserve its weight there.
 
@@ -135,93 +137,100 @@ class Governor:
             priority = ORDER
         part = self._parts[priority]
         pool = counter = charge.pool
-        ways = self._by_market[market]
+        egresses = self._by_market[market]
         if key is not None:
-            if len(ways) > 1:
-                ways = [self._sticky(market, key, mono, but)]
+            if len(egresses) > 1:
+                egresses = [self._sticky(market, key, mono, excluding)]
             self._check_orders(key, charge, mono)
             if pool.startswith(SAPI_UID_POOL):  # metered by account, not by address
                 counter = f"{pool}#{_digest(key).hex()[:16]}"
-        elif len(ways) > 1:
-            usable = [way for way in ways if not way.is_aside(market, mono) and way not in but]
-            if any(way.doubts for way in usable):
-                usable = [way for way in usable if market not in way.doubts] or usable
-            ways = usable or [self._soonest(ways, market, but)]
-        best: Way | None = None
+        elif len(egresses) > 1:
+            usable = [
+                egress
+                for egress in egresses
+                if not egress.is_quarantined(market, mono) and egress not in excluding
+            ]
+            if any(egress.suspect for egress in usable):
+                usable = [egress for egress in usable if market not in egress.suspect] or usable
+            egresses = usable or [self._soonest(egresses, market, excluding)]
+        best: Egress | None = None
         best_budget: Budget | None = None
         most = -1.0
-        for way in ways:
-            if way.closed and way.closure(pool, mono) is not None:
+        for egress in egresses:
+            if egress.closed and egress.closure(pool, mono) is not None:
                 continue
-            budget = way.budgets.get(counter) or self._budget(way, counter)
+            budget = egress.budgets.get(counter) or self._budget(egress, counter)
             left = budget.limit * part - budget.spent(low_ms) - charge.weight
-            if left > most and left >= 0 and self._fits_rolling(way, charge, mono):
-                best, best_budget, most = way, budget, left
+            if left > most and left >= 0 and self._fits_rolling(egress, charge, mono):
+                best, best_budget, most = egress, budget, left
         if best is None or best_budget is None:
-            raise self._refusal(ways, market, charge, mono, low_ms)
+            raise self._refusal(egresses, market, charge, mono, low_ms)
         if client:
             self._check_share(client, market, charge, best_budget, low_ms)
             self.clients.add(client, pool, charge.weight, best_budget.window)
         if charge.extra is not None:
             self._rolling(best, charge.extra[0]).add(charge.extra[1], mono)
-        if best.aside and market in best.aside:
+        if best.quarantine and market in best.quarantine:
             # One call tries whether it works again; the others do not wait for the same failure.
-            best.aside[market].until_mono = mono + _TRIAL_S
+            best.quarantine[market].until_mono = mono + _TRIAL_S
         best.calls[market] = best.calls.get(market, 0) + 1
         return Grant(best, market, charge, best_budget.reserve(charge.weight, low_ms, high_ms), mono)
 
-    def _fits_rolling(self, way: Way, charge: Charge, mono: float) -> bool:
+    def _fits_rolling(self, egress: Egress, charge: Charge, mono: float) -> bool:
         if charge.extra is None:
             return True
         name, weight = charge.extra
-        rolling = self._rolling(way, name)
+        rolling = self._rolling(egress, name)
         return rolling.spent(mono) + weight <= rolling.limit
 
-    def _sticky(self, market: Market, key: str, mono: float, but: Iterable[Way]) -> Way:
+    def _sticky(self, market: Market, key: str, mono: float, excluding: Iterable[Egress]) -> Egress:
         """Return the one way of an API key; another one only while that cannot connect at all."""
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
-        ways = self._key_ways.get((market, digest))
-        if ways is None:
-            ways = self._order_for(market, key, digest)
-            if len(self._key_ways) >= _MAX_KEYS:
-                self._key_ways.clear()
-            self._key_ways[market, digest] = ways
-        for way in ways:
-            if not way.is_aside(market, mono) and way not in but:
-                return way
-        return next((way for way in ways if way not in but), ways[0])
+        egresses = self._key_egresses.get((market, digest))
+        if egresses is None:
+            egresses = self._order_for(market, key, digest)
+            if len(self._key_egresses) >= _MAX_KEYS:
+                self._key_egresses.clear()
+            self._key_egresses[market, digest] = egresses
+        for egress in egresses:
+            if not egress.is_quarantined(market, mono) and egress not in excluding:
+                return egress
+        return next((egress for egress in egresses if egress not in excluding), egresses[0])
 
-    def _order_for(self, market: Market, key: str, digest: bytes) -> list[Way]:
-        ways = self._by_market[market]
+    def _order_for(self, market: Market, key: str, digest: bytes) -> list[Egress]:
+        egresses = self._by_market[market]
         if self._pins:
             pinned = self.by_name.get(self._pins.find(key) or "")
             if pinned is not None and pinned.spec.serves(market):
                 return [pinned]
         # By the names alone: the same key has the same way after a restart or a new entry.
-        return sorted(ways, key=lambda way: hashlib.sha256(digest + way.name.encode()).digest())
+        return sorted(egresses, key=lambda egress: hashlib.sha256(digest + egress.name.encode()).digest())
 
-    def may_move(self, market: Market, key: str | None, but: Sequence[Way]) -> bool:
+    def may_move(self, market: Market, key: str | None, excluding: Sequence[Egress]) -> bool:
         """Tell whether a call that was not sent may try a way it has not tried yet."""
-        ways: Sequence[Way] = self._by_market[market]
+        egresses: Sequence[Egress] = self._by_market[market]
         if key is not None:
             digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
-            ways = self._key_ways.get((market, digest), ways)
-        return any(way not in but for way in ways)
+            egresses = self._key_egresses.get((market, digest), egresses)
+        return any(egress not in excluding for egress in egresses)
 
-    def _soonest(self, ways: Sequence[Way], market: Market, but: Iterable[Way]) -> Way:
-        left = [way for way in ways if way not in but] or list(ways)
-        return min(left, key=lambda way: way.aside[market].until_mono if market in way.aside else 0.0)
+    def _soonest(self, egresses: Sequence[Egress], market: Market, excluding: Iterable[Egress]) -> Egress:
+        left = [egress for egress in egresses if egress not in excluding] or list(egresses)
+        return min(
+            left,
+            key=lambda egress: egress.quarantine[market].until_mono if market in egress.quarantine else 0.0,
+        )
 
     # --- refusing --------------------------------------------------------------------------
 
     def _refusal(
-        self, ways: Sequence[Way], market: Market, charge: Charge, mono: float, low_ms: float
+        self, egresses: Sequence[Egress], market: Market, charge: Charge, mono: float, low_ms: float
     ) -> EgressExhausted:
         pool = charge.pool
-        closures = [way.closure(pool, mono) for way in ways]
+        closures = [egress.closure(pool, mono) for egress in egresses]
         found = [closure for closure in closures if closure is not None]
         limit = self.limit(pool)
-        if len(found) == len(ways):
+        if len(found) == len(egresses):
             soonest = min(found, key=lambda closure: closure.until_mono)
             wait_s = math.ceil(soonest.until_mono - mono)
             is_ban = all(closure.status == 418 for closure in found)
@@ -231,10 +240,12 @@ class Governor:
                 return EgressExhausted(ban_text(market, until_ms), max(1, wait_s), is_ban=True)
             return EgressExhausted(limit_text(market, limit), max(1, wait_s))
         self.refused["weight"] += 1
-        wait_ms = self._budget(ways[0], pool).wait_ms(low_ms)
-        if charge.extra is not None and not any(self._fits_rolling(way, charge, mono) for way in ways):
-            wait_ms = min(self._rolling(way, charge.extra[0]).wait_ms(mono) for way in ways)
-            rolling = self._rolling(ways[0], charge.extra[0])
+        wait_ms = self._budget(egresses[0], pool).wait_ms(low_ms)
+        if charge.extra is not None and not any(
+            self._fits_rolling(egress, charge, mono) for egress in egresses
+        ):
+            wait_ms = min(self._rolling(egress, charge.extra[0]).wait_ms(mono) for egress in egresses)
+            rolling = self._rolling(egresses[0], charge.extra[0])
             msg = limit_text(market, rolling.limit, rolling.window_ms)
             return EgressExhausted(msg, max(1, math.ceil(wait_ms / 1000)))
         return EgressExhausted(limit_text(market, limit), max(1, math.ceil(wait_ms / 1000)))
@@ -272,22 +283,22 @@ class Governor:
 
     # --- answers ---------------------------------------------------------------------------
 
-    def answered(self, grant: Grant, status: int, told: int | None, mono: float) -> None:
+    def answered(self, grant: Grant, status: int, reported_weight: int | None, mono: float) -> None:
         """A call's answer has begun."""
         low_ms, high_ms = self.clock.low_ms(mono), self.clock.high_ms(mono)
-        grant.reservation.budget.settle(grant.reservation, told, low_ms, high_ms)
-        way, market = grant.way, grant.market
-        if way.aside:
-            way.aside.pop(market, None)
-        if way.doubts:
-            way.doubts.discard(market)
-            way.dead.discard(market)
+        grant.reservation.budget.settle(grant.reservation, reported_weight, low_ms, high_ms)
+        egress, market = grant.egress, grant.market
+        if egress.quarantine:
+            egress.quarantine.pop(market, None)
+        if egress.suspect:
+            egress.suspect.discard(market)
+            egress.down.discard(market)
         if status == 451:
-            way.problems[market] = "region"
+            egress.problems[market] = "region"
         elif status == 403:
-            way.problems[market] = "waf"
-        elif way.problems:
-            way.problems.pop(market, None)
+            egress.problems[market] = "waf"
+        elif egress.problems:
+            egress.problems.pop(market, None)
 
     def unanswered(self, grant: Grant, mono: float) -> None:
         """A call was sent and brought no answer: its weight may have been used."""
@@ -301,27 +312,31 @@ class Governor:
         it, until a ping has failed as well (`died`). Return whether that is new.
         """
         self.unanswered(grant, mono)
-        way, market = grant.way, grant.market
-        if market in way.doubts or len(self._by_market[market]) == 1:
+        egress, market = grant.egress, grant.market
+        if market in egress.suspect or len(self._by_market[market]) == 1:
             return False
-        way.doubts.add(market)
+        egress.suspect.add(market)
         return True
 
-    def died(self, way: Way, market: Market) -> None:
+    def died(self, egress: Egress, market: Market) -> None:
         """A ping on a way in doubt got no answer: it is left alone until one does."""
-        if market in way.doubts:
-            way.dead.add(market)
+        if market in egress.suspect:
+            egress.down.add(market)
 
     def unreachable(self, grant: Grant, mono: float) -> None:
         """Nothing was sent: give the weight back and leave the way alone for a while."""
         grant.reservation.budget.release(grant.reservation)
         if grant.charge.extra is not None:
-            self._rolling(grant.way, grant.charge.extra[0]).take_back(grant.charge.extra[1], grant.sent_mono)
-        aside = grant.way.aside.setdefault(grant.market, Aside())
-        if not aside.pause_s or grant.sent_mono >= aside.failed_mono:  # earlier ones tell nothing new
-            aside.failed_mono = mono
-            aside.pause_s = min(_ASIDE_MAX_S, aside.pause_s * 2 or _ASIDE_FIRST_S)
-            aside.until_mono = mono + aside.pause_s
+            self._rolling(grant.egress, grant.charge.extra[0]).take_back(
+                grant.charge.extra[1], grant.sent_mono
+            )
+        quarantine = grant.egress.quarantine.setdefault(grant.market, Quarantine())
+        if (
+            not quarantine.pause_s or grant.sent_mono >= quarantine.failed_mono
+        ):  # earlier ones tell nothing new
+            quarantine.failed_mono = mono
+            quarantine.pause_s = min(_ASIDE_MAX_S, quarantine.pause_s * 2 or _ASIDE_FIRST_S)
+            quarantine.until_mono = mono + quarantine.pause_s
 
     def fill(self, grant: Grant, mono: float) -> None:
         """What is behind a way has no weight left for such a call; it may still have some for orders."""
@@ -336,26 +351,26 @@ class Governor:
         A ban of one sapi path closes all of sapi; USD-M and COIN-M are one pool. Return what puts
         things back as they were, for a pause that was only guessed.
         """
-        way, pool = grant.way, grant.charge.pool
+        egress, pool = grant.egress, grant.charge.pool
         if status == 418:
             pool = pool_group(pool)
-        before = way.closed.get(pool)
-        self.close_pool(way, pool, status, mono + pause_s)
-        after = way.closed[pool]
+        before = egress.closed.get(pool)
+        self.close_pool(egress, pool, status, mono + pause_s)
+        after = egress.closed[pool]
 
         def undo() -> None:
-            if way.closed.get(pool) is after:
-                del way.closed[pool]
+            if egress.closed.get(pool) is after:
+                del egress.closed[pool]
                 if before is not None:
-                    way.closed[pool] = before
+                    egress.closed[pool] = before
 
         return undo
 
-    def close_pool(self, way: Way, pool: str, status: int, until_mono: float) -> None:
-        known = way.closed.get(pool)
+    def close_pool(self, egress: Egress, pool: str, status: int, until_mono: float) -> None:
+        known = egress.closed.get(pool)
         if known is None or known.until_mono < until_mono or (status == 418 and known.status != 418):
             until_mono = max(until_mono, known.until_mono if known is not None else 0.0)
-            way.closed[pool] = Closure(until_mono, status)
+            egress.closed[pool] = Closure(until_mono, status)
 
     def pause_orders(self, key: str, pool: str, until_mono: float) -> None:
         """An account is over its limit of orders: it alone waits, not the address."""
@@ -366,19 +381,21 @@ class Governor:
     # --- what others want to know ----------------------------------------------------------
 
     def closed_s(self, market: Market, pool: str, mono: float) -> float:
-        """Return for how long a pool stays closed at every way out; 0 if one is open."""
-        closures = [way.closure(pool, mono) for way in self._by_market[market]]
+        """Return for how long a pool stays closed at every egress; 0 if one is open."""
+        closures = [egress.closure(pool, mono) for egress in self._by_market[market]]
         return min((c.until_mono - mono if c is not None else 0.0 for c in closures), default=0.0)
 
     def used(self, market: Market, pool: str, mono: float) -> int:
         """Return the used weight at the way the next unsigned call would take."""
         low_ms = self.clock.low_ms(mono)
-        return min((self._budget(way, pool).spent(low_ms) for way in self._by_market[market]), default=0)
+        return min(
+            (self._budget(egress, pool).spent(low_ms) for egress in self._by_market[market]), default=0
+        )
 
     def used_by_all(self, market: Market, pool: str, mono: float) -> int:
-        """Return the used weight of all ways out together."""
+        """Return the used weight of all egresses together."""
         low_ms = self.clock.low_ms(mono)
-        return sum(self._budget(way, pool).spent(low_ms) for way in self._by_market[market])
+        return sum(self._budget(egress, pool).spent(low_ms) for egress in self._by_market[market])
 
     def status(self, mono: float) -> list[dict[str, Any]]:
         """Describe every budget for people.
@@ -389,23 +406,27 @@ class Governor:
         """
         low_ms = self.clock.low_ms(mono)
         rows: list[dict[str, Any]] = []
-        for way in self.ways:
-            markets = [market for market in Market if way.spec.serves(market)]
-            for pool in sorted(way.budgets.keys() | way.closed.keys()):
+        for egress in self.egresses:
+            markets = [market for market in Market if egress.spec.serves(market)]
+            for pool in sorted(egress.budgets.keys() | egress.closed.keys()):
                 if "#" in pool:  # of one account
                     continue
-                budget = way.budgets.get(pool)
+                budget = egress.budgets.get(pool)
                 spent = budget.spent(low_ms) if budget is not None else 0
-                closure = way.closure(pool, mono)
+                closure = egress.closure(pool, mono)
                 of_pool = [market for market in markets if pool in POOLS_OF[market]]
-                aside = [market for market in of_pool if way.is_aside(market, mono) or market in way.doubts]
-                problem = next((way.problems[m] for m in of_pool if m in way.problems), "")
-                state = "set_aside" if aside else "ok"
+                quarantine = [
+                    market
+                    for market in of_pool
+                    if egress.is_quarantined(market, mono) or market in egress.suspect
+                ]
+                problem = next((egress.problems[m] for m in of_pool if m in egress.problems), "")
+                state = "set_aside" if quarantine else "ok"
                 if closure is not None:
                     state = "banned" if closure.status == 418 else "closed"
                 rows.append(
                     {
-                        "egress": way.name,
+                        "egress": egress.name,
                         "pool": pool,
                         "used": budget.used if budget is not None else 0,
                         "reserved": spent - budget.used if budget is not None else 0,
@@ -414,7 +435,7 @@ class Governor:
                         "closed_s": math.ceil(closure.until_mono - mono) if closure is not None else 0,
                         "closed_status": closure.status if closure is not None else 0,
                         "state": state,
-                        "problem": problem or ("unreachable" if aside else ""),
+                        "problem": problem or ("unreachable" if quarantine else ""),
                         "markets": [market.value for market in of_pool],
                     }
                 )
@@ -424,13 +445,13 @@ class Governor:
         """Write down what is closed, for the next start. Units: epoch milliseconds."""
         return [
             {
-                "egress": way.name,
+                "egress": egress.name,
                 "pool": pool,
                 "status": closure.status,
                 "until_ms": now_ms + int((closure.until_mono - mono) * 1000),
             }
-            for way in self.ways
-            for pool, closure in way.closed.items()
+            for egress in self.egresses
+            for pool, closure in egress.closed.items()
             if closure.until_mono > mono
         ]
 
@@ -442,13 +463,13 @@ class Governor:
         count = 0
         for row in rows:
             try:
-                way = self.by_name[row["egress"]]
+                egress = self.by_name[row["egress"]]
                 left_s = (int(row["until_ms"]) - now_ms) / 1000
                 status, pool = int(row["status"]), str(row["pool"])
             except (KeyError, TypeError, ValueError):
                 continue
             if left_s > 0:
-                self.close_pool(way, pool, status, mono + left_s)
+                self.close_pool(egress, pool, status, mono + left_s)
                 count += 1
         return count
 

@@ -1,4 +1,4 @@
-"""The texts of `EGRESS` and `EGRESS_PINS`: which ways out there are, which keys are bound to one.
+"""The texts of `EGRESS` and `EGRESS_PINS`: which egresses there are, which keys are bound to one.
 
 Pure parsing; nothing is opened or resolved. It holds no state.
 """
@@ -24,7 +24,7 @@ _PIN_DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 @dataclass(frozen=True, slots=True)
 class EgressSpec:
-    """One way out.
+    """One egress.
 
     Shape: `kind` is "default" (the machine's route), "address" (`address` is the local source),
         "proxy" (`scheme`, `host`, `port`, `username`, `password`) or "resender" (`scheme` is http
@@ -72,18 +72,20 @@ def parse_egress(items: Iterable[str]) -> tuple[EgressSpec, ...]:
 
 def _parse_one(item: str, number: int) -> EgressSpec:
     where = f"entry {number}"
-    way, *options = (part.strip() for part in item.split(";"))
+    egress, *options = (part.strip() for part in item.split(";"))
     name = ""
-    found = _NAME.fullmatch(way)
+    found = _NAME.fullmatch(egress)
     if found is not None:
-        name, way = found.group(1), found.group(2).strip()
+        name, egress = found.group(1), found.group(2).strip()
     markets = _parse_options(options, where)
-    if way == DEFAULT:
+    if egress == DEFAULT:
         return EgressSpec(name or DEFAULT, "default", markets=markets)
-    if "://" in way:
-        return _parse_url(way, name, markets, where)
+    if "://" in egress:
+        return _parse_url(egress, name, markets, where)
     try:
-        address = ipaddress.ip_address(way[1:-1] if way.startswith("[") and way.endswith("]") else way)
+        address = ipaddress.ip_address(
+            egress[1:-1] if egress.startswith("[") and egress.endswith("]") else egress
+        )
     except ValueError:
         raise ValueError(
             f"{where} is neither an IP address, nor http://, socks5:// or resender:// with host and port, "
@@ -108,9 +110,9 @@ def _parse_options(options: Sequence[str], where: str) -> frozenset[Market] | No
     return markets
 
 
-def _parse_url(way: str, name: str, markets: frozenset[Market] | None, where: str) -> EgressSpec:
+def _parse_url(egress: str, name: str, markets: frozenset[Market] | None, where: str) -> EgressSpec:
     try:
-        parts = urlsplit(way)
+        parts = urlsplit(egress)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise ValueError(f"{where} is not a usable URL") from None
@@ -120,7 +122,7 @@ def _parse_url(way: str, name: str, markets: frozenset[Market] | None, where: st
         )
     if not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{where} needs a host and a port and nothing behind them")
-    if any(c.isspace() or ord(c) > 0x7E or ord(c) < 0x21 for c in way):
+    if any(c.isspace() or ord(c) > 0x7E or ord(c) < 0x21 for c in egress):
         raise ValueError(f"{where} holds characters a URL cannot hold")
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if parts.scheme in _RESENDER_SCHEMES:
@@ -144,7 +146,7 @@ def _parse_url(way: str, name: str, markets: frozenset[Market] | None, where: st
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """API keys bound to a way out.
+    """API keys bound to an egress.
 
     Shape: `prefixes` pairs of (beginning of the key, name), longest first; `digests` SHA-256 hex
         of a whole key to name.
@@ -183,7 +185,7 @@ def parse_pins(items: Iterable[str]) -> Pins:
         key, mark, name = (part.strip() for part in item.partition("="))
         digest = _PIN_DIGEST.fullmatch(key)
         if not mark or not name:
-            raise ValueError(f"entry {number} needs the form <key>=<name of a way out>")
+            raise ValueError(f"entry {number} needs the form <key>=<name of an egress>")
         if digest is not None:
             known, table = digest.group(1).lower(), digests
         elif _PIN_PREFIX.fullmatch(key):
@@ -194,6 +196,6 @@ def parse_pins(items: Iterable[str]) -> Pins:
                 "or as sha256:<64 hex digits>"
             )
         if table.setdefault(known, name) != name:
-            raise ValueError(f"entry {number}: the same key is bound to two ways out")
+            raise ValueError(f"entry {number}: the same key is bound to two egresses")
     ordered = sorted(prefixes.items(), key=lambda pair: -len(pair[0]))
     return Pins(tuple(ordered), digests)

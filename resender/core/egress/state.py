@@ -1,4 +1,4 @@
-"""What is known of one way out: its budgets, closed pools and failures; and the words of a refusal.
+"""What is known of one egress: its budgets, closed pools and failures; and the words of a refusal.
 
 Values with little behaviour; `Governor` owns and changes them. No state of its own.
 """
@@ -58,7 +58,7 @@ class Closure:
 
 
 @dataclass(slots=True)
-class Aside:
+class Quarantine:
     """A way that could not connect: left alone until a time, with a growing pause."""
 
     until_mono: float = 0.0
@@ -67,8 +67,8 @@ class Aside:
 
 
 @dataclass(slots=True)
-class Way:
-    """The state of one way out.
+class Egress:
+    """The state of one egress.
 
     Shape: `problem` is "region" (451), "waf" (403) or "" and belongs to the market's last answer.
         `doubts` are the markets whose last call here was sent and got no answer, `dead` those of
@@ -79,9 +79,9 @@ class Way:
     budgets: dict[str, Budget] = field(default_factory=dict)
     rolling: dict[str, RollingBudget] = field(default_factory=dict)
     closed: dict[str, Closure] = field(default_factory=dict)
-    aside: dict[Market, Aside] = field(default_factory=dict)
-    doubts: set[Market] = field(default_factory=set)
-    dead: set[Market] = field(default_factory=set)
+    quarantine: dict[Market, Quarantine] = field(default_factory=dict)
+    suspect: set[Market] = field(default_factory=set)
+    down: set[Market] = field(default_factory=set)
     calls: dict[Market, int] = field(default_factory=dict)
     problems: dict[Market, str] = field(default_factory=dict)
 
@@ -89,9 +89,9 @@ class Way:
     def name(self) -> str:
         return self.spec.name
 
-    def is_aside(self, market: Market, mono: float) -> bool:
-        aside = self.aside.get(market)
-        return (aside is not None and aside.until_mono > mono) or market in self.dead
+    def is_quarantined(self, market: Market, mono: float) -> bool:
+        quarantine = self.quarantine.get(market)
+        return (quarantine is not None and quarantine.until_mono > mono) or market in self.down
 
     def closure(self, pool: str, mono: float) -> Closure | None:
         """Return what keeps a pool closed now."""
@@ -112,12 +112,12 @@ class Way:
 class Grant:
     """Permission for one call: its way and the weight reserved there."""
 
-    __slots__ = ("charge", "market", "reservation", "sent_mono", "way")
+    __slots__ = ("charge", "egress", "market", "reservation", "sent_mono")
 
     def __init__(
-        self, way: Way, market: Market, charge: Charge, reservation: Reservation, sent_mono: float
+        self, egress: Egress, market: Market, charge: Charge, reservation: Reservation, sent_mono: float
     ) -> None:
-        self.way = way
+        self.egress = egress
         self.market = market
         self.charge = charge
         self.reservation = reservation

@@ -34,6 +34,13 @@ _LIMIT = re.compile(r"[1-9][0-9]{0,5}")
 # Upper case, digits and what quarterly contracts use; also the letters of Chinese names.
 SYMBOL = re.compile(r"[A-Z0-9_\u0080-\uffff\U00010000-\U0010ffff]{1,50}")
 _MAX_SYMBOLS = 500
+# Every reason a `Miss` may give: metrics, pages and documentation know no others.
+MISS_REASONS = (
+    "no-cache", "other format", "method", "body", "odd parameter", "odd range", "limit", "all symbols",
+    "not held yet", "starting", "unknown symbol", "too many series", "not read yet",
+    "stream not live", "stream not proven", "stream quiet", "stream mute",
+    "gap", "not settled", "no new candle seen", "no candle yet", "range not held",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

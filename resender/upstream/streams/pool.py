@@ -66,7 +66,7 @@ class ConnectionInfo:
     is_live: bool
 
 
-class _Line:
+class _Slot:
     """The place of one connection: its streams stay when the link below them is replaced."""
 
     def __init__(self, pool: StreamPool, number: int, random: random_module.Random) -> None:
@@ -155,8 +155,8 @@ class StreamPool:
             session_factory() if session_factory else StreamSession(base_url, limits.connect_timeout_s)
         )
         self._connects = ConnectBudget(limits.connects_per_5_min)
-        self._lines: list[_Line] = []
-        self._line_of: dict[str, _Line] = {}
+        self._slots: list[_Slot] = []
+        self._slot_of: dict[str, _Slot] = {}
         self._last_number = 0
         self._mine: set[asyncio.Task[None]] = set()
         self._links: dict[asyncio.Task[None], StreamLink] = {}
@@ -172,16 +172,16 @@ class StreamPool:
             self._rotate_when_due(),
             f"stream:{self.market}{self.path}{self._role and ':' + self._role}:rotate",
         )
-        for line in self._lines:
-            self._begin(line)
+        for slot in self._slots:
+            self._begin(slot)
 
     async def stop(self) -> None:
         """End every connection; no callback is called any more, nothing is proven any more."""
         self._is_running = False
-        for line in self._lines:
-            self._close(line)
-        self._lines.clear()
-        self._line_of.clear()
+        for slot in self._slots:
+            self._close(slot)
+        self._slots.clear()
+        self._slot_of.clear()
         for link in self._links.values():
             link.retire()
         if self._links:
@@ -199,34 +199,34 @@ class StreamPool:
 
         Raises: ValueError for a name that cannot be one; then none is taken.
         """
-        added: dict[_Line, list[str]] = {}
-        for name in [check_stream_name(name) for name in names if name not in self._line_of]:
-            if name in self._line_of:
+        added: dict[_Slot, list[str]] = {}
+        for name in [check_stream_name(name) for name in names if name not in self._slot_of]:
+            if name in self._slot_of:
                 continue  # twice in one call
-            line = self._line_with_room()
-            self._line_of[name] = line
-            line.names[name] = None
-            added.setdefault(line, []).append(name)
-        for line, new in added.items():
-            for link in (line.link, line.next):
+            slot = self._slot_with_room()
+            self._slot_of[name] = slot
+            slot.names[name] = None
+            added.setdefault(slot, []).append(name)
+        for slot, new in added.items():
+            for link in (slot.link, slot.next):
                 if link is not None:
                     link.subscribe(new)
 
     def drop(self, names: Iterable[str]) -> None:
         """Carry these streams no longer; unknown names are ignored."""
-        removed: dict[_Line, list[str]] = {}
+        removed: dict[_Slot, list[str]] = {}
         for name in names:
-            line = self._line_of.pop(name, None)
-            if line is not None:
-                del line.names[name]
-                removed.setdefault(line, []).append(name)
-        for line, old in removed.items():
-            for link in (line.link, line.next):
+            slot = self._slot_of.pop(name, None)
+            if slot is not None:
+                del slot.names[name]
+                removed.setdefault(slot, []).append(name)
+        for slot, old in removed.items():
+            for link in (slot.link, slot.next):
                 if link is not None:
                     link.unsubscribe(old)
-            if not line.names:
+            if not slot.names:
                 # Not at once: the caller may want other streams next.
-                asyncio.get_running_loop().call_soon(self._close_if_empty, line)
+                asyncio.get_running_loop().call_soon(self._close_if_empty, slot)
 
     def shift(self, name: str, mute_s: float) -> None:
         """Carry a stream on another connection: on this one it brings nothing, though it lives.
@@ -234,20 +234,20 @@ class StreamPool:
         A connection that has brought no data frame of any stream for `mute_s` is given up whole.
         The stream is lost at once and live again when the new connection has subscribed it.
         """
-        line = self._line_of.get(name)
-        if line is None:
+        slot = self._slot_of.get(name)
+        if slot is None:
             return
         self.stats.shifted += 1
-        link = line.link
+        link = slot.link
         if link is not None and not link.is_broken:
             last = link.opened if link.last_frame is None else link.last_frame
-            if len(line.names) == 1 or self._clock.mono() - last > mute_s:
+            if len(slot.names) == 1 or self._clock.mono() - last > mute_s:
                 link.give_up("it answers pings but brings no data")
                 return
         self.drop([name])
         self._on_lost([name])
-        other = self._line_with_room(excluding=line)
-        self._line_of[name] = other
+        other = self._slot_with_room(excluding=slot)
+        self._slot_of[name] = other
         other.names[name] = None
         for link in (other.link, other.next):
             if link is not None:
@@ -259,53 +259,53 @@ class StreamPool:
         Units: monotonic seconds of the pool's clock; None if the stream is not live, or its
             connection is lost or silent for `silence_s` as of this call.
         """
-        line = self._line_of.get(name)
-        if line is None or (link := line.link) is None or not link.is_live(name):
+        slot = self._slot_of.get(name)
+        if slot is None or (link := slot.link) is None or not link.is_live(name):
             return None
         return link.proof_mono()
 
     def is_proven(self, name: str) -> bool:
         """Tell whether the connection of a live stream has delivered a data frame since it was opened."""
-        line = self._line_of.get(name)
-        return line is not None and line.link is not None and line.link.is_live(name) and line.link.frames > 0
+        slot = self._slot_of.get(name)
+        return slot is not None and slot.link is not None and slot.link.is_live(name) and slot.link.frames > 0
 
     @property
     def connections(self) -> list[ConnectionInfo]:
-        return [self._info(line) for line in self._lines]
+        return [self._info(slot) for slot in self._slots]
 
-    def _info(self, line: _Line) -> ConnectionInfo:
-        link = line.link if line.link is not None and not line.link.is_broken else None
+    def _info(self, slot: _Slot) -> ConnectionInfo:
+        link = slot.link if slot.link is not None and not slot.link.is_broken else None
         last = link.last_frame if link is not None else None
         return ConnectionInfo(
             market=self.market,
             path=self.path,
-            streams=len(line.names),
+            streams=len(slot.names),
             age_s=link.age_s() if link is not None else 0.0,
             last_frame_ms=None if last is None else int((self._clock.mono() - last) * 1000),
-            reconnects=line.reconnects,
+            reconnects=slot.reconnects,
             is_live=link is not None and link.proof_mono() is not None,
         )
 
     # -- lines ---------------------------------------------------------------------------
 
-    def _line_with_room(self, excluding: _Line | None = None) -> _Line:
+    def _slot_with_room(self, excluding: _Slot | None = None) -> _Slot:
         """Return the fullest line that has room, so that the emptier ones can run empty."""
         limit = self._limits.streams_per_connection
-        roomy = [line for line in self._lines if len(line.names) < limit and line is not excluding]
+        roomy = [slot for slot in self._slots if len(slot.names) < limit and slot is not excluding]
         if roomy:
-            return max(roomy, key=lambda line: len(line.names))
+            return max(roomy, key=lambda slot: len(slot.names))
         self._last_number += 1
-        line = _Line(self, self._last_number, self._random)
-        self._lines.append(line)
+        slot = _Slot(self, self._last_number, self._random)
+        self._slots.append(slot)
         if self._is_running:
-            self._begin(line)
-        return line
+            self._begin(slot)
+        return slot
 
-    def _begin(self, line: _Line) -> None:
-        line.task = self._spawn(self._keep_line(line), f"{self._label(line)}:keep")
+    def _begin(self, slot: _Slot) -> None:
+        slot.task = self._spawn(self._keep_slot(slot), f"{self._label(slot)}:keep")
 
-    def _label(self, line: _Line) -> str:
-        return f"stream:{self.market}{self.path}{self._role and ':' + self._role}#{line.number}"
+    def _label(self, slot: _Slot) -> str:
+        return f"stream:{self.market}{self.path}{self._role and ':' + self._role}#{slot.number}"
 
     def _spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._tasks.spawn(coro, name=name)
@@ -313,47 +313,47 @@ class StreamPool:
         task.add_done_callback(self._mine.discard)
         return task
 
-    def _close_if_empty(self, line: _Line) -> None:
-        if not line.names and not line.is_closed:
-            self._close(line)
-            self._lines.remove(line)
+    def _close_if_empty(self, slot: _Slot) -> None:
+        if not slot.names and not slot.is_closed:
+            self._close(slot)
+            self._slots.remove(slot)
 
-    def _close(self, line: _Line) -> None:
-        line.is_closed = True
-        for link in (line.link, line.next):
+    def _close(self, slot: _Slot) -> None:
+        slot.is_closed = True
+        for link in (slot.link, slot.next):
             if link is not None:
                 link.retire()
-        if line.task is not None:
-            line.task.cancel()
+        if slot.task is not None:
+            slot.task.cancel()
 
-    async def _keep_line(self, line: _Line) -> None:
+    async def _keep_slot(self, slot: _Slot) -> None:
         """Give a line a link, again and again, until it is closed."""
         is_first = True
-        while not line.is_closed:
-            link = line.link
+        while not slot.is_closed:
+            link = slot.link
             if link is not None and not link.is_broken:
                 await link.broken.wait()
                 continue
             if link is not None:
                 if link.frames and link.age_s() >= _GOOD_LIFE_S:
-                    line.backoff.reset()
-                line.link = None
-                await asyncio.sleep(line.backoff.next_s())
+                    slot.backoff.reset()
+                slot.link = None
+                await asyncio.sleep(slot.backoff.next_s())
             try:
-                fresh = await self._open(line)
+                fresh = await self._open(slot)
             except StreamBroken as error:
-                pause_s = max(error.retry_after_s, line.backoff.next_s())
-                logger.warning("%s: %s; next try in %.1f s", self._label(line), error, pause_s)
+                pause_s = max(error.retry_after_s, slot.backoff.next_s())
+                logger.warning("%s: %s; next try in %.1f s", self._label(slot), error, pause_s)
                 await asyncio.sleep(pause_s)
                 continue
             if not is_first:
-                line.reconnects += 1
+                slot.reconnects += 1
                 self.stats.reconnects += 1
             is_first = False
-            self._install(line, fresh)
-            fresh.subscribe(line.names)
+            self._install(slot, fresh)
+            fresh.subscribe(slot.names)
 
-    async def _open(self, line: _Line) -> StreamLink:
+    async def _open(self, slot: _Slot) -> StreamLink:
         """Open a link for a line, within the connect limit.
 
         Raises: StreamBroken.
@@ -367,13 +367,13 @@ class StreamPool:
         except StreamBroken:
             raise
         except Exception as error:
-            logger.exception("%s: unexpected failure", self._label(line))
+            logger.exception("%s: unexpected failure", self._label(slot))
             raise StreamBroken(type(error).__name__) from None
         link = StreamLink(
-            f"{self._label(line)}/{self.stats.connects}",
+            f"{self._label(slot)}/{self.stats.connects}",
             socket,
             self._limits,
-            owner=line,
+            owner=slot,
             on_frame=self._on_frame,
             clock=self._clock,
             spawn=self._spawn,
@@ -392,23 +392,23 @@ class StreamPool:
             logger.exception("%s: the callback for live streams failed", link.label)
             link.give_up("a callback failed")
 
-    def _install(self, line: _Line, link: StreamLink) -> None:
-        line.link = link
-        line.rotate_at = link.opened + rotation_age_s(self._limits.max_age_s, self._random)
+    def _install(self, slot: _Slot, link: StreamLink) -> None:
+        slot.link = link
+        slot.rotate_at = link.opened + rotation_age_s(self._limits.max_age_s, self._random)
         if link.is_leaving:
-            self._rotate_soon(line)
+            self._rotate_soon(slot)
 
     # -- rotation ------------------------------------------------------------------------
 
-    def _rotate_soon(self, line: _Line) -> None:
+    def _rotate_soon(self, slot: _Slot) -> None:
         """Rotate at once; with growing pauses if that keeps happening."""
         now = self._clock.mono()
         pause_s = 0.0
-        if now - line.rotated_at < _GOOD_LIFE_S:
-            pause_s = line.rotation_backoff.next_s()
+        if now - slot.rotated_at < _GOOD_LIFE_S:
+            pause_s = slot.rotation_backoff.next_s()
         else:
-            line.rotation_backoff.reset()
-        line.rotate_at = min(line.rotate_at, now + pause_s)
+            slot.rotation_backoff.reset()
+        slot.rotate_at = min(slot.rotate_at, now + pause_s)
         self._rotation_wake.set()
 
     async def _rotate_when_due(self) -> None:
@@ -416,13 +416,13 @@ class StreamPool:
         loop = asyncio.get_running_loop()
         while True:
             now = self._clock.mono()
-            due = [line for line in self._lines if line.rotate_at <= now and line.link is not None]
+            due = [slot for slot in self._slots if slot.rotate_at <= now and slot.link is not None]
             if due:
-                line = min(due, key=lambda line: line.rotate_at)
-                line.rotate_at = float("inf")
-                old = line.link
-                if not await self._rotate(line) and line.link is old:
-                    line.rotate_at = self._clock.mono() + line.rotation_backoff.next_s()
+                slot = min(due, key=lambda slot: slot.rotate_at)
+                slot.rotate_at = float("inf")
+                old = slot.link
+                if not await self._rotate(slot) and slot.link is old:
+                    slot.rotate_at = self._clock.mono() + slot.rotation_backoff.next_s()
                 continue
             self._rotation_wake.clear()
             timer = loop.call_later(_ROTATION_POLL_S, self._rotation_wake.set)
@@ -431,46 +431,46 @@ class StreamPool:
             finally:
                 timer.cancel()
 
-    async def _rotate(self, line: _Line) -> bool:
+    async def _rotate(self, slot: _Slot) -> bool:
         """Replace a line's link without a gap; False if that failed and the old one still serves."""
-        old = line.link
+        old = slot.link
         if old is None or old.is_broken:
             return True
         try:
-            new = await self._open(line)
+            new = await self._open(slot)
         except StreamBroken as error:
-            logger.warning("%s: no connection for the rotation: %s", self._label(line), error)
+            logger.warning("%s: no connection for the rotation: %s", self._label(slot), error)
             return False
-        if line.is_closed or line.link is not old or old.is_broken:
+        if slot.is_closed or slot.link is not old or old.is_broken:
             new.retire()
             return True
-        line.next = new
-        new.subscribe(line.names)
+        slot.next = new
+        new.subscribe(slot.names)
         try:
-            if await self._overlap(line, old, new):
-                line.next = None
+            if await self._overlap(slot, old, new):
+                slot.next = None
                 gained = [name for name in new.live_names() if not old.is_live(name)]
-                line.rotated_at = self._clock.mono()
-                self._install(line, new)
+                slot.rotated_at = self._clock.mono()
+                self._install(slot, new)
                 old.retire()
                 self.stats.rotations += 1
-                logger.info("%s: rotated", self._label(line))
+                logger.info("%s: rotated", self._label(slot))
                 self._tell_live(new, gained)
-            return line.link is not old
+            return slot.link is not old
         finally:
-            if line.next is new:
-                line.next = None
-            if line.link is not new:
+            if slot.next is new:
+                slot.next = None
+            if slot.link is not new:
                 new.retire()
 
-    async def _overlap(self, line: _Line, old: StreamLink, new: StreamLink) -> bool:
+    async def _overlap(self, slot: _Slot, old: StreamLink, new: StreamLink) -> bool:
         """Let both links run until the new one carries all the old one does, and has shown it."""
         step_s = self._limits.ack_timeout_s
 
         async def until(is_done: Callable[[], bool], timeout_s: float) -> bool:
             """Wait; False if a link broke, the line was closed or time ran out."""
             end = self._clock.mono() + timeout_s
-            while line.next is new and not new.is_broken and not line.is_closed:
+            while slot.next is new and not new.is_broken and not slot.is_closed:
                 if is_done():
                     return True
                 if self._clock.mono() >= end:

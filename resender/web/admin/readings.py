@@ -21,7 +21,7 @@ from resender.core.reachability import UNKNOWN, text_of
 from resender.core.timeline import Reading, Timeline
 from resender.errors import Busy
 from resender.gateway import Gateway
-from resender.market.market_state import MarketLine
+from resender.market.market_state import MarketState
 
 logger = logging.getLogger("resender.admin")
 
@@ -105,7 +105,7 @@ class Live:
         gateway = self.gateway
         cache, stats, window = gateway.cache, gateway.store.stats, self.timeline.window()
         latest = self.timeline.latest
-        lines = list(cache.lines.values()) if cache is not None else []
+        lines = list(cache.states.values()) if cache is not None else []
         return {
             "time": gateway.clock.now_ms(),
             "version": __version__,
@@ -123,10 +123,10 @@ class Live:
             "miss_reasons": dict(cache.miss_reasons.most_common()) if cache is not None else {},
             "weights": gateway.weight_status(),
             "clients": self._clients(),
-            "streams": [_streams(line) for line in lines if line.market in gateway.config.upstreams],
+            "streams": [_streams(state) for state in lines if state.market in gateway.config.upstreams],
             "series": {
-                "total": sum(len(line.klines) + len(line.tickers) for line in lines),
-                "live": sum(_live_count(line) for line in lines),
+                "total": sum(len(state.klines) + len(state.tickers) for state in lines),
+                "live": sum(_live_count(state) for state in lines),
             },
             "upstreams": self._upstreams(),
             "log": {
@@ -214,16 +214,16 @@ def _is_drawn(row: dict[str, Any]) -> bool:
     return ":" not in row["pool"]
 
 
-def _live_count(line: MarketLine) -> int:
-    klines = sum(entry.is_live and entry.series.is_synced for entry in line.klines.values())
-    return klines + sum(entry.is_live and entry.ticker.is_valid for entry in line.tickers.values())
+def _live_count(state: MarketState) -> int:
+    klines = sum(entry.is_live and entry.series.is_synced for entry in state.klines.values())
+    return klines + sum(entry.is_live and entry.ticker.is_valid for entry in state.tickers.values())
 
 
-def _streams(line: MarketLine) -> dict[str, Any]:
-    links = [link for pool in line.pools for link in pool.connections]
+def _streams(state: MarketState) -> dict[str, Any]:
+    links = [link for pool in state.pools for link in pool.connections]
     frames = [link.last_frame_ms for link in links if link.last_frame_ms is not None]
     return {
-        "market": line.market.value,
+        "market": state.market.value,
         "connections": len(links),
         "live": sum(link.is_live for link in links),
         "streams": sum(link.streams for link in links),

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 
 from tornado.template import Loader
 
-from resender.config import ROOT
 from resender.core.access.login_throttle import NoteBudget, address_key
 from resender.core.access.whitelist import Whitelist
 from resender.gateway import Gateway
+from resender.places import STATIC
 from resender.web.admin.assets import Assets
 from resender.web.admin.catalogues import load_catalogues
 from resender.web.admin.password_check import PasswordCheck
 from resender.web.admin.sessions import Logins
 
-FOLDER = ROOT / "admin_static"
 # A row of the audit for throttled log-ins is written once in so long.
 _REFUSAL_S = 600.0
 _REFUSALS_MAX = 1000
@@ -46,9 +45,9 @@ class AdminSite:
             longest_ms=config.admin_session_hours * 3_600_000,
         )
         self.passwords = PasswordCheck(gateway.store, gateway.clock)
-        self.assets = Assets(FOLDER)
-        self.templates = Loader(str(FOLDER / "templates"))
-        self.catalogues = load_catalogues(FOLDER / "i18n")
+        self.assets = Assets(STATIC)
+        self.templates = Loader(str(STATIC / "templates"))
+        self.catalogues = load_catalogues(STATIC / "i18n")
         addresses = config.admin_whitelist
         self._allowed = Whitelist(_Entry(i, each) for i, each in enumerate(addresses)) if addresses else None
         self._refusals: OrderedDict[str, float] = OrderedDict()

@@ -156,7 +156,8 @@ def write_hit(
         connection.write(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode("latin-1") + body)
     else:
         pairs = [
-            (name, value) for name, _, value in (line.partition(": ") for line in head.split("\r\n") if line)
+            (name, value)
+            for name, _, value in (state.partition(": ") for state in head.split("\r\n") if state)
         ]
         connection.write_headers(_OK, cast(Any, WireHeaders(pairs)), body)
     connection.finish()
@@ -194,8 +195,8 @@ async def answer_local(gateway: Gateway, path: str, query: str, *, packed: bool)
 
 
 def _check(cache: MarketCache, market: Market, symbol: str) -> None:
-    line = cache.lines[market]
-    if not SYMBOL.fullmatch(symbol) or (line.symbols.is_loaded and symbol not in line.symbols):
+    state = cache.states[market]
+    if not SYMBOL.fullmatch(symbol) or (state.symbols.is_loaded and symbol not in state.symbols):
         raise BadRequest(f"The symbol {symbol[:50]!r} cannot be traded on {market}.")
 
 
@@ -249,7 +250,7 @@ async def _local_klines(
         return found, []
     is_all = symbols == "all"
     names = (
-        tuple(s for s, i in cache.lines[market].klines if i == interval)
+        tuple(s for s, i in cache.states[market].klines if i == interval)
         if is_all
         else parse_symbol_list(symbols or "")
     )
@@ -277,7 +278,7 @@ async def _local_book_ticker(
             raise NotReady(f"{symbol} bookTicker is not ready: {found.reason}.")
         return found, []
     is_all = symbols is None or symbols == "all"
-    names = tuple(cache.lines[market].tickers) if is_all else parse_symbol_list(symbols or "")
+    names = tuple(cache.states[market].tickers) if is_all else parse_symbol_list(symbols or "")
     if not names and not is_all:
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
     for name in names:
@@ -322,9 +323,9 @@ def cache_status(cache: MarketCache | None, weights: list[dict[str, Any]]) -> di
     """
     series: list[dict[str, Any]] = []
     connections: list[dict[str, Any]] = []
-    for line in cache.lines.values() if cache is not None else ():
-        for entry in line.entries():
-            age_ms, proof = line.proof(entry)
+    for state in cache.states.values() if cache is not None else ():
+        for entry in state.entries():
+            age_ms, proof = state.proof(entry)
             kept = getattr(entry, "series", None)
             series.append(
                 {
@@ -342,11 +343,11 @@ def cache_status(cache: MarketCache | None, weights: list[dict[str, Any]]) -> di
                     "preload": entry.is_preload,
                 }
             )
-        for pool in line.pools:
+        for pool in state.pools:
             for connection in pool.connections:
                 connections.append(
                     {
-                        "market": line.market.value,
+                        "market": state.market.value,
                         "streams": connection.streams,
                         "age_s": round(connection.age_s, 1),
                         "last_frame_ms": connection.last_frame_ms,

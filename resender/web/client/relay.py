@@ -21,7 +21,7 @@ from resender.core.sharing import Key
 from resender.errors import AnswerError
 from resender.gateway import Gateway
 from resender.upstream.rest import REPEATABLE, RestResponse
-from resender.upstream.shared_answers import Reading
+from resender.upstream.shared_answers import SharedAnswer
 from resender.web.client.cached import AGE_HEADER, CACHE_HEADER
 from resender.web.connection import ClientConnection
 from resender.web.wire import WireHeaders
@@ -53,7 +53,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         # What makes the call equal to others; None if it is its own.
         self.share_key: Key | None = None
 
-    async def relay(self, response: RestResponse | Reading) -> tuple[int, str | None]:
+    async def relay(self, response: RestResponse | SharedAnswer) -> tuple[int, str | None]:
         """Hand an answer down piece by piece; return the bytes sent and what went wrong.
 
         A break in the middle breaks the client's connection too, after the headers and what there
@@ -116,7 +116,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             self.connection.finish()
         return sent, None
 
-    def _write_whole(self, response: RestResponse | Reading, headers: WireHeaders, chunk: bytes) -> bool:
+    def _write_whole(self, response: RestResponse | SharedAnswer, headers: WireHeaders, chunk: bytes) -> bool:
         """Write an answer that is complete already; return False if it is not, or is no ordinary one.
 
         Tornado's checks of every header cost more than the rest of it. aiohttp has refused what is
@@ -142,7 +142,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         self.connection.finish()
         return True
 
-    def _note(self, response: RestResponse | Reading, pairs: Pairs) -> None:
+    def _note(self, response: RestResponse | SharedAnswer, pairs: Pairs) -> None:
         """Tell the cache what the weight is now, and the client how its answer came about."""
         gateway, route = self.gateway, self.route
         assert route is not None
@@ -185,5 +185,5 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         task = self.task
         if self.method not in REPEATABLE or task is None:
             return
-        if not self.gateway.flights.stays_for_others(self.share_key, task):
+        if not self.gateway.shared_answers.stays_for_others(self.share_key, task):
             task.cancel()

@@ -36,7 +36,7 @@ from resender.market.cache import Hit, Outcome
 from resender.store import LogRecord
 from resender.upstream.egress import Call
 from resender.upstream.rest import REPEATABLE, RestResponse
-from resender.upstream.shared_answers import Reading
+from resender.upstream.shared_answers import SharedAnswer
 from resender.web.answers import client_ip, write_error
 from resender.web.client.cached import (
     LOCAL_PREFIX,
@@ -306,7 +306,7 @@ class RequestDelegate(AnswerRelay):
         gateway, route = self.gateway, self.route
         assert route is not None
         started = time.monotonic()
-        response: RestResponse | Reading | None = None
+        response: RestResponse | SharedAnswer | None = None
         status = sent = 0
         problem: str | None = None
         was_hit = False
@@ -353,7 +353,7 @@ class RequestDelegate(AnswerRelay):
                 gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)
                 self._log(status, upstream_status, duration_s * 1000, sent, problem)
 
-    async def _send(self, route: Route, target: str) -> RestResponse | Reading:
+    async def _send(self, route: Route, target: str) -> RestResponse | SharedAnswer:
         """Send the call, or join an equal one.
 
         Raises: AnswerError.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from resender.places import STATIC as FOLDER
 from resender.store import LogRecord
 from resender.web.admin.assets import Assets
 from resender.web.admin.pages.pages import PAGES, preferred_language, safe_next
-from resender.web.admin.shared import FOLDER
 from tests.support.admin import Browser, assert_error
 from tests.support.client import Reply
 from tests.support.running import Running, wait_until

@@ -17,6 +17,7 @@ from resender.config import load_config
 from resender.web.application import make_admin_server
 from tests.support.admin import PASSWORD, Browser, assert_error
 from tests.support.client import call
+from tests.support.ports import free_ports
 from tests.support.running import make_config, running
 from tests.support.upstream import RawUpstream
 
@@ -120,10 +121,7 @@ def test_own_port_is_on_loopback_unless_told_otherwise() -> None:
 
 
 async def test_program_serves_the_admin_pages_on_their_own_port(tmp_path: Path) -> None:
-    probes = [bind("127.0.0.1", 0)[0] for _ in range(2)]
-    port, admin_port = (probe.getsockname()[1] for probe in probes)
-    for probe in probes:
-        probe.close()
+    port, admin_port = free_ports(2)
     environment = {
         **os.environ,
         "RESENDER_HOST": "127.0.0.1",

@@ -23,8 +23,8 @@ async def test_rule_is_added_changed_and_removed_and_each_is_written_down(tmp_pa
         item = made.json()
         assert (item["market"], item["symbols"], item["what"]) == ("um", "BTCUSDT,*USDT", "1m,bookTicker")
         assert item["source"] == "page"
-        await wait_until(lambda: len(one.cache.lines[Market.UM].klines) == 5)
-        assert len(one.cache.lines[Market.UM].tickers) == 5
+        await wait_until(lambda: len(one.cache.states[Market.UM].klines) == 5)
+        assert len(one.cache.states[Market.UM].tickers) == 5
         listed = (await me.json("preload"))["items"]
         assert [(row["id"], row["matches"], row["series"]) for row in listed] == [(item["id"], 5, 10)]
 
@@ -39,10 +39,10 @@ async def test_rule_is_added_changed_and_removed_and_each_is_written_down(tmp_pa
             "ETHUSDT",
             item["id"],
         )
-        await wait_until(lambda: set(one.cache.lines[Market.UM].klines) == {("ETHUSDT", "5m")})
+        await wait_until(lambda: set(one.cache.states[Market.UM].klines) == {("ETHUSDT", "5m")})
 
         assert (await me.send("DELETE", path)).json() == {}
-        await wait_until(lambda: not one.cache.lines[Market.UM].klines)
+        await wait_until(lambda: not one.cache.states[Market.UM].klines)
         assert (await me.send("DELETE", path)).status == 404
         assert (await me.send("PUT", path, RULE)).status == 404
         for action in ("preload.add", "preload.change", "preload.remove"):
@@ -89,7 +89,7 @@ async def test_wrong_field_of_a_rule_is_named(
 async def test_rules_of_the_settings_are_shown_and_cannot_be_changed(tmp_path: Path) -> None:
     async with bench(tmp_path, preload="spot:BTC*@1m") as one:
         me = await log_in(one.run.gateway, one.run.port)
-        await wait_until(lambda: one.cache.lines[Market.SPOT].symbols.is_loaded)
+        await wait_until(lambda: one.cache.states[Market.SPOT].symbols.is_loaded)
         item = (await me.json("preload"))["items"][0]
         assert (item["id"], item["source"], item["created"], item["matches"]) == (None, "settings", None, 1)
 
@@ -97,7 +97,7 @@ async def test_rules_of_the_settings_are_shown_and_cannot_be_changed(tmp_path: P
 async def test_estimate_reads_the_symbols_first_and_saves_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path) as one:
         me = await log_in(one.run.gateway, one.run.port)
-        assert not one.cache.lines[Market.UM].is_started
+        assert not one.cache.states[Market.UM].is_started
         reply = await me.send("POST", "preload/estimate", RULE)
         assert reply.status == 200
         found = reply.json()
@@ -105,8 +105,8 @@ async def test_estimate_reads_the_symbols_first_and_saves_nothing(tmp_path: Path
         assert found["connections"] == 2
         assert found["weight"] > 0
         assert found["memory_bytes"] > 5 * 60 * 100
-        assert sorted(found["sample"]) == sorted(one.cache.lines[Market.UM].symbols.tradable)
-        assert not one.cache.lines[Market.UM].klines
+        assert sorted(found["sample"]) == sorted(one.cache.states[Market.UM].symbols.tradable)
+        assert not one.cache.states[Market.UM].klines
         assert (await me.json("preload"))["items"] == []
         assert await me.audit("preload.add") == []
 
@@ -114,7 +114,7 @@ async def test_estimate_reads_the_symbols_first_and_saves_nothing(tmp_path: Path
         assert (nothing.json()["symbols"], nothing.json()["weight"], nothing.json()["sample"]) == (0, 0, [])
 
         await me.send("POST", "preload", RULE)
-        await wait_until(lambda: len(one.cache.lines[Market.UM].klines) == 5)
+        await wait_until(lambda: len(one.cache.states[Market.UM].klines) == 5)
         again = (await me.send("POST", "preload/estimate", RULE)).json()
         assert (again["held"], again["weight"], again["minutes"]) == (10, 0, 0)
         assert again["memory_bytes"] == found["memory_bytes"]

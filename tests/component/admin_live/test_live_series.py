@@ -134,14 +134,14 @@ async def test_chart_of_what_is_not_held_is_404(tmp_path: Path) -> None:
             ):
                 reply = await me.get(f"{path}?{query}")
                 assert (reply.status, reply.json()["code"]) == (400, -4)
-        assert not one.cache.lines[Market.SPOT].klines, "looking starts nothing"
+        assert not one.cache.states[Market.SPOT].klines, "looking starts nothing"
 
 
 async def test_chart_ends_when_its_series_is_dropped(tmp_path: Path) -> None:
     async with bench(tmp_path, preload="spot:BTCUSDT@1m") as one:
         me = await log_in(one.run.gateway, one.run.port)
         await one.until_hit(kline_target(Market.SPOT, "BTCUSDT", "1m"))
-        line = one.cache.lines[Market.SPOT]
+        line = one.cache.states[Market.SPOT]
         async with me.stream("klines/events?market=spot&symbol=BTCUSDT&interval=1m") as stream:
             await stream.until("kline")
             line.remove(line.klines["BTCUSDT", "1m"])

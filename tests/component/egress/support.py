@@ -95,7 +95,7 @@ class Client:
                 await writer.wait_closed()
 
 
-def way_of(reply: Reply) -> str:
+def egress_of(reply: Reply) -> str:
     return reply.header("x-resender-egress") or ""
 
 
@@ -125,7 +125,7 @@ def is_refused_here(reply: Reply, status: int = 429) -> bool:
 
 @dataclass
 class Lab:
-    """A gateway with several ways out on a sandbox."""
+    """A gateway with several egresses on a sandbox."""
 
     sandbox: Sandbox
     run: Running

@@ -1,4 +1,4 @@
-"""What the exchange closes stays closed to its end, here, at that way out and in that pool, and no further."""
+"""What the exchange closes stays closed to its end, here, at that egress and in that pool, and no further."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.component.egress.support import (
     Client,
     Lab,
     code_of,
+    egress_of,
     exchange_config,
     gateway_on,
     is_refused_here,
     lab,
     repeat_until,
-    way_of,
 )
 
 pytestmark = pytest.mark.component
@@ -38,7 +38,7 @@ HIT = "/fapi/v1/klines?symbol=BTCUSDT&interval=1h&limit=5"
 ORDER = f"symbol=BTCUSDT&side=BUY&price=20000&{LIMIT_ORDER}"
 
 
-async def key_on(one: Lab, way: str, count: int = 1) -> list[str]:
+async def key_on(one: Lab, egress: str, count: int = 1) -> list[str]:
     """Find keys that stick to a way."""
     cost = charge(Market.SPOT, "GET", "/api/v3/account", "")
     governor, mono = one.gateway.egress.governor, one.gateway.clock.mono()
@@ -46,7 +46,7 @@ async def key_on(one: Lab, way: str, count: int = 1) -> list[str]:
     for key in KEYS:
         grant = governor.admit(Market.SPOT, cost, mono, key=key)
         grant.reservation.budget.release(grant.reservation)
-        if grant.way.name == way:
+        if grant.egress.name == egress:
             found.append(key)
     assert len(found) >= count
     return found[:count]
@@ -71,7 +71,7 @@ async def test_a_ban_is_honoured_to_its_end_across_a_restart(tmp_path: Path) -> 
             mark = one.mark()
             real = await client.get(UM + "1")
             assert (real.status, real.header("x-resender-error")) == (418, None)
-            assert (real.header("retry-after"), way_of(real)) == ("12", ONE)
+            assert (real.header("retry-after"), egress_of(real)) == ("12", ONE)
             assert b"IP(127.0.0.2) banned until" in real.body
             for number, target in enumerate((UM, CM, UM, CM, "/futures/data/basis?n=")):
                 reply = await client.get(f"{target}{number + 2}")
@@ -116,7 +116,7 @@ async def test_a_ban_in_the_last_moment_before_the_end_is_not_forgotten(tmp_path
         async with gateway_on(tmp_path, sandbox, egress=f"{TWO},{ONE}") as one:
             client = one.client()
             for number in range(6):
-                assert way_of(await client.get(f"{SPOT}{number + 1}")) == TWO
+                assert egress_of(await client.get(f"{SPOT}{number + 1}")) == TWO
             assert one.row(ONE, "spot")["closed_s"] > 50
         assert {call.peer for call in list(sandbox.calls)[mark:]} == {TWO}
 
@@ -129,7 +129,7 @@ async def test_with_two_ways_unsigned_calls_go_to_the_other_and_keys_stay(tmp_pa
         told = [await client.get(f"{SPOT}{number + 1}") for number in range(20)]
         # The one call that met the ban was told so.
         assert sorted(reply.status for reply in told) == [200] * 19 + [418]
-        assert {way_of(reply) for reply in told if reply.status == 200} == {TWO}
+        assert {egress_of(reply) for reply in told if reply.status == 200} == {TWO}
         assert (await client.signed("GET", "/api/v3/account", key=other)).status == 200
         reply = await client.signed("GET", "/api/v3/account", key=mine)
         assert is_refused_here(reply, 418)
@@ -181,7 +181,7 @@ async def test_the_pause_is_what_the_answer_tells(told: str, status: int, tmp_pa
             reply = await client.get(f"{SPOT}{number}", ("Accept-Encoding", "gzip"))
             if reply.status != 200:
                 break
-        assert (reply.status, code_of(reply), way_of(reply)) == (status, -1003, ONE)
+        assert (reply.status, code_of(reply), egress_of(reply)) == (status, -1003, ONE)
         assert reply.header("x-resender-error") is None
         mark = one.mark()
         row = one.row(ONE, "spot")
@@ -193,11 +193,11 @@ async def test_the_pause_is_what_the_answer_tells(told: str, status: int, tmp_pa
         assert row["closed_s"] in (2, 3)
         while time.monotonic() < begun + pause_s - 0.2:
             number += 1
-            assert way_of(await client.get(f"{SPOT}{number}")) == TWO
+            assert egress_of(await client.get(f"{SPOT}{number}")) == TWO
             assert (await client.get(UM + "1")).status == 200  # another pool
             await asyncio.sleep(0.03)
         assert ONE not in one.peers("/api/v3/depth", since=mark)
-        await repeat_until(lambda: client.get(SPOT + "77"), lambda reply: way_of(reply) == ONE, 5.0)
+        await repeat_until(lambda: client.get(SPOT + "77"), lambda reply: egress_of(reply) == ONE, 5.0)
         assert time.monotonic() >= begun + pause_s - 0.05
 
 

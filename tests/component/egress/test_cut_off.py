@@ -1,4 +1,4 @@
-"""A way out that dies in the middle of the work: what was in flight on it is told truly, the rest goes on."""
+"""An egress that dies in the middle of the work: what was in flight on it is told truly, the rest goes on."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.component.egress.support import (
     Client,
     Lab,
     code_of,
+    egress_of,
     exchange_config,
     gateway_on,
     repeat_until,
-    way_of,
 )
 from tests.support.client import Reply
 from tests.support.proxies import Proxy
@@ -154,9 +154,9 @@ async def test_an_address_that_is_cut_off_costs_what_was_in_flight_and_comes_bac
         dead_s = 1.0 if fault is None else 2.8
         lost = [m for m in work.made if m.what == "POST" and m.reply.status != 200 and m.begun > cut + dead_s]
         assert not lost
-        last = {m.name.partition("-")[0]: way_of(m.reply) for m in work.made if m.what == "POST"}
+        last = {m.name.partition("-")[0]: egress_of(m.reply) for m in work.made if m.what == "POST"}
         first = {
-            m.name.partition("-")[0]: way_of(m.reply)
+            m.name.partition("-")[0]: egress_of(m.reply)
             for m in work.made
             if m.what == "POST" and m.ended < cut - 0.1
         }
@@ -182,7 +182,7 @@ async def test_a_proxy_that_is_killed_costs_what_was_in_flight_and_comes_back(
                 cut = time.monotonic()
                 await asyncio.sleep(3.0)
                 moved = [m for m in work.made if m.begun > cut + 0.3]
-                assert {way_of(m.reply) for m in moved} == {"127.0.0.2"}
+                assert {egress_of(m.reply) for m in moved} == {"127.0.0.2"}
                 await proxy.listen()
                 back = time.monotonic()
                 while proxy.accepted == tunnels:
@@ -193,9 +193,9 @@ async def test_a_proxy_that_is_killed_costs_what_was_in_flight_and_comes_back(
             assert not work.failed_reads(begun_after=cut + 0.3)
             assert len(work.failed_reads()) <= 6
             # Keys went back to their own way, too.
-            last = {m.name.partition("-")[0]: way_of(m.reply) for m in work.made if m.what == "POST"}
+            last = {m.name.partition("-")[0]: egress_of(m.reply) for m in work.made if m.what == "POST"}
             first = {
-                m.name.partition("-")[0]: way_of(m.reply)
+                m.name.partition("-")[0]: egress_of(m.reply)
                 for m in work.made
                 if m.what == "POST" and m.ended < cut - 0.1
             }
@@ -208,7 +208,7 @@ async def test_an_address_this_machine_does_not_have_is_left_aside(tmp_path: Pat
         client = one.client()
         for number in range(30):
             reply = await client.get(f"/api/v3/depth?symbol=BTCUSDT&limit={number + 1}")
-            assert (reply.status, way_of(reply)) == (200, "127.0.0.2")
+            assert (reply.status, egress_of(reply)) == (200, "127.0.0.2")
         row = one.row("gone", "spot")
         assert (row["state"], row["problem"], row["used"], row["reserved"]) == (
             "set_aside", "unreachable", 0, 0,
@@ -227,7 +227,7 @@ async def test_a_pinned_key_is_never_moved_and_told_that_nothing_was_sent(tmp_pa
                 client = one.client()
                 query = f"symbol=BTCUSDT&side=BUY&price=20000&{LIMIT_ORDER}"
                 reply = await client.signed("POST", "/api/v3/order", query, key=KEYS[0])
-                assert (reply.status, way_of(reply)) == (200, "via")
+                assert (reply.status, egress_of(reply)) == (200, "via")
                 await proxy.stop()
                 proxy.cut()
                 await asyncio.sleep(0.05)
@@ -241,5 +241,5 @@ async def test_a_pinned_key_is_never_moved_and_told_that_nothing_was_sent(tmp_pa
                     lambda: client.signed("POST", "/api/v3/order", query, key=KEYS[0]),
                     lambda reply: reply.status == 200,
                 )
-                assert way_of(reply) == "via"
+                assert egress_of(reply) == "via"
                 assert len(sandbox.orders) == 2

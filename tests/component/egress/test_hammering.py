@@ -20,10 +20,10 @@ from tests.component.egress.support import (
     Client,
     Lab,
     code_of,
+    egress_of,
     exchange_config,
     is_refused_here,
     lab,
-    way_of,
 )
 from tests.support.client import Reply
 
@@ -171,10 +171,10 @@ async def test_ten_hammering_clients_use_what_there_is_and_earn_no_punishment(
         for pool, limit in LIMITS.items():
             for window in (first, first + 1):
                 used = {
-                    way: next(
-                        (use for use in one.sandbox.past_weights(way, pool) if use.window == window), None
+                    egress: next(
+                        (use for use in one.sandbox.past_weights(egress, pool) if use.window == window), None
                     )
-                    for way in WAYS
+                    for egress in WAYS
                 }
                 assert all(used.values()), used
                 total = sum(use.used for use in used.values() if use)
@@ -190,9 +190,9 @@ async def test_ten_hammering_clients_use_what_there_is_and_earn_no_punishment(
             print("", *lines, sep="\n  ")
         assert not seen.problems, (len(seen.problems), seen.problems[:5])
         one.assert_no_offence()
-        for way in WAYS:
+        for egress in WAYS:
             for pool, limit in LIMITS.items():
-                assert all(use.peak <= limit for use in one.sandbox.past_weights(way, pool))
+                assert all(use.peak <= limit for use in one.sandbox.past_weights(egress, pool))
         for line in lines[1:5]:
             assert float(line.partition("= ")[2].partition("%")[0]) >= 95.0, lines
         # Orders: each arrived once, none was refused.
@@ -244,6 +244,6 @@ async def test_refusals_tell_the_limit_in_the_exchanges_words(tmp_path: Path) ->
             assert is_refused_here(reply)
             assert code_of(reply) == -1003
             assert reply.json()["msg"].startswith(words)
-            assert way_of(reply) == ""
+            assert egress_of(reply) == ""
             assert 1 <= int(reply.header("retry-after") or 0) <= 62
         assert not one.sandbox.calls

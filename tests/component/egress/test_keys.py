@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.egress.support import KEYS, LIMIT_ORDER, WAYS, Lab, exchange_config, lab, way_of
+from tests.component.egress.support import KEYS, LIMIT_ORDER, WAYS, Lab, egress_of, exchange_config, lab
 from tests.support.running import Captured
 
 pytestmark = pytest.mark.component
@@ -32,7 +32,7 @@ def logged() -> Iterator[Captured]:
     root.setLevel(level)
 
 
-async def ways_of_keys(one: Lab, count: int) -> dict[str, str]:
+async def egresses_of_keys(one: Lab, count: int) -> dict[str, str]:
     """Make signed calls of all kinds with each key; return the one way of each."""
     client = one.client()
     found: dict[str, str] = {}
@@ -47,39 +47,39 @@ async def ways_of_keys(one: Lab, count: int) -> dict[str, str]:
             await client.call("POST", "/fapi/v1/listenKey", (("X-MBX-APIKEY", key),)),
         ]
         assert [reply.status for reply in replies] == [200] * len(replies)
-        names = {way_of(reply) for reply in replies}
+        names = {egress_of(reply) for reply in replies}
         # The same on all markets, and what the exchange saw is what the client was told.
         assert len(names) == 1
         calls = [call for call in list(one.sandbox.calls)[mark:] if call.header("x-mbx-apikey") == key]
         assert len(calls) == len(replies)
         assert {call.peer for call in calls} == names
-        found[key] = way_of(replies[0])
+        found[key] = egress_of(replies[0])
     return found
 
 
 async def test_a_key_keeps_its_address_and_keys_spread(tmp_path: Path) -> None:
     async with lab(tmp_path / "1", exchange_config(**BIG)) as one:
-        first = await ways_of_keys(one, 12)
-        assert await ways_of_keys(one, 12) == first
+        first = await egresses_of_keys(one, 12)
+        assert await egresses_of_keys(one, 12) == first
         assert set(first.values()) == set(WAYS)
     async with lab(tmp_path / "2", exchange_config(**BIG), egress=",".join(reversed(WAYS))) as one:
-        assert await ways_of_keys(one, 12) == first
+        assert await egresses_of_keys(one, 12) == first
 
 
 async def test_pins_by_prefix_and_by_digest_bind_a_key(tmp_path: Path) -> None:
     digest = hashlib.sha256(KEYS[1].encode()).hexdigest()
-    for way in WAYS:
-        pins = f"{KEYS[0][:8]}={way},sha256:{digest}={way}"
-        async with lab(tmp_path / way, exchange_config(**BIG), egress_pins=pins) as one:
-            found = await ways_of_keys(one, 2)
-            assert set(found.values()) == {way}
+    for egress in WAYS:
+        pins = f"{KEYS[0][:8]}={egress},sha256:{digest}={egress}"
+        async with lab(tmp_path / egress, exchange_config(**BIG), egress_pins=pins) as one:
+            found = await egresses_of_keys(one, 2)
+            assert set(found.values()) == {egress}
 
 
 async def test_a_signature_without_a_key_is_never_spread(tmp_path: Path) -> None:
     async with lab(tmp_path, exchange_config(**BIG)) as one:
         client = one.client()
         names = {
-            way_of(await client.get(f"/api/v3/ticker/price?symbol=BTCUSDT&n={n}&signature=ab"))
+            egress_of(await client.get(f"/api/v3/ticker/price?symbol=BTCUSDT&n={n}&signature=ab"))
             for n in range(9)
         }
         assert len(names) == 1
@@ -90,7 +90,7 @@ async def test_no_part_of_a_key_is_written_or_shown(tmp_path: Path, logged: Capt
     settings = {"egress_pins": f"{KEYS[0][:8]}={WAYS[0]},sha256:{digest}={WAYS[1]}"}
     async with lab(tmp_path, exchange_config(**BIG), **settings) as one:
         await one.gateway.store.set_log_enabled(True)
-        await ways_of_keys(one, 4)
+        await egresses_of_keys(one, 4)
         client = one.client()
         for key in KEYS[:4]:
             for path in (

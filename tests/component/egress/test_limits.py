@@ -12,11 +12,11 @@ from resender.sandbox import Fault, Sandbox
 from tests.component.egress.support import (
     KEYS,
     LIMIT_ORDER,
+    egress_of,
     exchange_config,
     gateway_on,
     is_refused_here,
     lab,
-    way_of,
 )
 from tests.support.running import wait_until
 
@@ -128,7 +128,7 @@ async def test_an_old_answer_of_the_gateway_behind_does_not_turn_the_clock_back(
                 now = mono()
                 low, high = clock.low_ms(now), clock.high_ms(now)
                 old = await outer.get(info)
-                assert way_of(old) == "behind"
+                assert egress_of(old) == "behind"
                 assert inner.of_clients(info) == 1  # the answer is one from three seconds ago
                 now = mono() - now
                 assert clock.low_ms(mono()) - low == pytest.approx(now * 1000, abs=50)
@@ -151,7 +151,7 @@ async def test_a_refusal_of_the_gateway_behind_leaves_the_way_open_for_orders(tm
                     if reply.status != 200:
                         break
                 assert reply.status == 429
-                assert way_of(reply) == "behind"
+                assert egress_of(reply) == "behind"
                 made = len(sandbox.calls)
                 assert is_refused_here(await client.get("/api/v3/ping"))
                 assert outer.row("behind", "spot")["state"] == "ok"

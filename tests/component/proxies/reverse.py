@@ -23,6 +23,7 @@ import pytest
 from tests.support.authority import AUTHORITY, ca_file
 from tests.support.client import Reply, build
 from tests.support.kept import Kept, NoAnswer, is_announced_kept
+from tests.support.ports import free_port
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 NAME = "localhost"
@@ -40,12 +41,6 @@ def find_program(name: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _has_ipv6() -> bool:

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
+
 _numbers = itertools.count(1)
 
 
@@ -84,7 +86,7 @@ def postgresql_server() -> Iterator[int]:
     with _data_dir("postgres") as (data, user):
         options = ["-U", "resender", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         _run([binaries / "initdb", "-D", data / "db", *options], user)
-        port = _free_port()
+        port = free_port()
         command = [binaries / "postgres", "-D", data / "db", "-k", data, "-h", "127.0.0.1", "-p", port]
         yield from _serve([*command, "-c", "fsync=off"], user, port)
 
@@ -101,7 +103,7 @@ def mysql_server() -> Iterator[int]:
     with _data_dir("mysql") as (data, user):
         common = ["--no-defaults", f"--datadir={data / 'db'}"]
         _run([install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], user)
-        port = _free_port()
+        port = free_port()
         options = [f"--socket={data / 'sock'}", f"--port={port}", "--bind-address=127.0.0.1"]
         options += ["--innodb-buffer-pool-size=16M", "--innodb-flush-log-at-trx-commit=0"]
         yield from _serve([server, *common, *options, f"--pid-file={data / 'pid'}"], user, port)
@@ -172,9 +174,3 @@ def _wait_for_postgresql(port: int, deadline: float) -> None:
             if time.monotonic() > deadline:
                 pytest.skip("PostgreSQL did not start")
             time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

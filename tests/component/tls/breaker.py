@@ -33,7 +33,7 @@ class Phase(Enum):
         return self.value
 
 
-class Way(Enum):
+class Harm(Enum):
     """How a connection is spoilt."""
 
     RESET = "reset"
@@ -49,11 +49,11 @@ class Way(Enum):
 class Fault:
     """One way to spoil a connection."""
 
-    way: Way
+    harm: Harm
     phase: Phase
 
     def __str__(self) -> str:
-        return f"{self.way} {self.phase}"
+        return f"{self.harm} {self.phase}"
 
 
 @dataclass
@@ -72,7 +72,7 @@ class HandshakeBreaker:
     port: int = 0
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _open: set[asyncio.Future[Way]] = field(default_factory=set)
+    _open: set[asyncio.Future[Harm]] = field(default_factory=set)
 
     async def __aenter__(self) -> HandshakeBreaker:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1000)
@@ -91,11 +91,11 @@ class HandshakeBreaker:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
-    def cut(self, way: Way) -> int:
+    def cut(self, harm: Harm) -> int:
         """Spoil every connection that is open; return how many there were."""
         cut = [stop for stop in self._open if not stop.done()]
         for stop in cut:
-            stop.set_result(way)
+            stop.set_result(harm)
         return len(cut)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -108,7 +108,7 @@ class HandshakeBreaker:
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 if fault is not None and fault.phase is Phase.ACCEPTED:
-                    await self._strike(fault.way, reader, writer)
+                    await self._strike(fault.harm, reader, writer)
                     return
                 up = await asyncio.open_connection("127.0.0.1", self.server_port)
                 await self._relay(fault, (reader, writer), up)
@@ -123,12 +123,12 @@ class HandshakeBreaker:
     ) -> None:
         reader, writer = client
         up_reader, up_writer = up
-        stop: asyncio.Future[Way] = asyncio.get_running_loop().create_future()
+        stop: asyncio.Future[Harm] = asyncio.get_running_loop().create_future()
         self._open.add(stop)
 
         def reached(phase: Phase) -> bool:
             if fault is not None and fault.phase is phase and not stop.done():
-                stop.set_result(fault.way)
+                stop.set_result(fault.harm)
             return stop.done()
 
         pumps = [
@@ -150,18 +150,18 @@ class HandshakeBreaker:
             writer.close()
             await asyncio.wait_for(writer.wait_closed(), 1)
 
-    async def _strike(self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _strike(self, harm: Harm, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.struck += 1
-        if way is Way.SILENCE:
+        if harm is Harm.SILENCE:
             while await reader.read(65536):
                 pass
             return
-        if way is Way.RESET:
+        if harm is Harm.RESET:
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_OFF)
             writer.transport.abort()
             return
-        if way is Way.PLAIN_TEXT:
+        if harm is Harm.PLAIN_TEXT:
             writer.write(PLAIN_TEXT)
             await writer.drain()
         # A socket closed with unread bytes would be reset; the end is to be a proper one.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.component.tls.breaker import Fault, HandshakeBreaker, Phase, Way
+from tests.component.tls.breaker import Fault, HandshakeBreaker, Harm, Phase
 from tests.component.tls.tls_support import Orders, assert_words
 from tests.support.running import Captured, Running, make_config, running
 from tests.support.upstream import RawUpstream, answer_ok
@@ -20,13 +20,13 @@ MIXED = ("GET", "POST", "DELETE", "PUT")
 # Before the request has left for certain nothing can have been executed.
 SAFE = (Phase.ACCEPTED, Phase.HELLO, Phase.SERVER_HELLO)
 # Silence takes its time; all its phases come up together below.
-FAULTS = [Fault(way, phase) for way in Way for phase in Phase if way is not Way.SILENCE]
-FAULTS.append(Fault(Way.SILENCE, Phase.HELLO))
+FAULTS = [Fault(harm, phase) for harm in Harm for phase in Phase if harm is not Harm.SILENCE]
+FAULTS.append(Fault(Harm.SILENCE, Phase.HELLO))
 
 
-def quick(way: Way, silence_s: float = 0.8) -> dict[str, Any]:
+def quick(harm: Harm, silence_s: float = 0.8) -> dict[str, Any]:
     """Return settings that wait no longer than needed where somebody is silent."""
-    wait_s = silence_s if way is Way.SILENCE else 5.0
+    wait_s = silence_s if harm is Harm.SILENCE else 5.0
     return {"connect_timeout_s": wait_s, "read_timeout_s": wait_s, "cache_enabled": False}
 
 
@@ -54,7 +54,7 @@ async def test_forty_first_calls_at_once_are_all_answered(
 async def test_first_handshakes_that_break_cost_the_calls_they_are_made_for_and_no_other(
     exchange: RawUpstream, front: HandshakeBreaker, tmp_path: Path, fault: Fault
 ) -> None:
-    async with running(make_config(tmp_path, front.url, **quick(fault.way))) as run:
+    async with running(make_config(tmp_path, front.url, **quick(fault.harm))) as run:
         orders = orders_on(run, exchange)
         front.fault = fault
         replies = await orders.send(MIXED)
@@ -70,20 +70,20 @@ async def test_first_handshakes_that_break_cost_the_calls_they_are_made_for_and_
         orders.assert_none_is_sent_twice()
 
 
-@pytest.mark.parametrize("way", Way, ids=str)
+@pytest.mark.parametrize("harm", Harm, ids=str)
 async def test_faults_in_all_phases_at_once_cost_the_calls_they_hit_at_the_start_and_later(
     exchange: RawUpstream,
     front: HandshakeBreaker,
     tmp_path: Path,
-    way: Way,
+    harm: Harm,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     phases = list(Phase)
-    async with running(make_config(tmp_path, front.url, **quick(way))) as run:
+    async with running(make_config(tmp_path, front.url, **quick(harm))) as run:
         orders = orders_on(run, exchange)
         for moment in ("at the start", "later"):
             begun, struck = front.accepted, front.struck
-            front.choose = lambda number, begun=begun: Fault(way, phases[(number - begun) % 5])  # type: ignore[misc]
+            front.choose = lambda number, begun=begun: Fault(harm, phases[(number - begun) % 5])  # type: ignore[misc]
             replies = await orders.send(MIXED * 5)
             front.choose = lambda number: None
             names = [assert_words(reply, method) for reply, method in zip(replies, MIXED * 5, strict=True)]
@@ -95,13 +95,13 @@ async def test_faults_in_all_phases_at_once_cost_the_calls_they_hit_at_the_start
     assert not [record for record in caplog.records if record.levelname == "ERROR"], caplog.text
 
 
-@pytest.mark.parametrize("way", Way, ids=str)
+@pytest.mark.parametrize("harm", Harm, ids=str)
 async def test_some_of_forty_first_handshakes_break_and_the_others_are_answered(
-    exchange: RawUpstream, front: HandshakeBreaker, tmp_path: Path, way: Way
+    exchange: RawUpstream, front: HandshakeBreaker, tmp_path: Path, harm: Harm
 ) -> None:
     phases = list(Phase)
-    front.choose = lambda number: Fault(way, phases[number // 4 % 5]) if number % 4 == 0 else None
-    async with running(make_config(tmp_path, front.url, **quick(way, 2.5))) as run:
+    front.choose = lambda number: Fault(harm, phases[number // 4 % 5]) if number % 4 == 0 else None
+    async with running(make_config(tmp_path, front.url, **quick(harm, 2.5))) as run:
         orders = orders_on(run, exchange)
         replies = await orders.send(MIXED * 10)
         bad = [(r, m) for r, m in zip(replies, MIXED * 10, strict=True) if r.status != 200]
@@ -113,11 +113,11 @@ async def test_some_of_forty_first_handshakes_break_and_the_others_are_answered(
         orders.assert_none_is_sent_twice()
 
 
-@pytest.mark.parametrize("fault", [Fault(way, Phase.HELLO) for way in Way], ids=str)
+@pytest.mark.parametrize("fault", [Fault(harm, Phase.HELLO) for harm in Harm], ids=str)
 async def test_one_broken_handshake_after_a_session_was_remembered_costs_one_call(
     exchange: RawUpstream, version: ssl.TLSVersion, front: HandshakeBreaker, tmp_path: Path, fault: Fault
 ) -> None:
-    async with running(make_config(tmp_path, front.url, **quick(fault.way))) as run:
+    async with running(make_config(tmp_path, front.url, **quick(fault.harm))) as run:
         orders = orders_on(run, exchange)
         assert [reply.status for reply in await orders.send(["POST"] * 3)] == [200] * 3
         broken = front.accepted + 1
@@ -139,8 +139,8 @@ async def test_log_of_a_broken_handshake_names_no_call(
     logger = logging.getLogger("resender")
     logger.addHandler(captured)
     try:
-        async with running(make_config(tmp_path, front.url, **quick(Way.PLAIN_TEXT))) as run:
-            front.fault = Fault(Way.PLAIN_TEXT, Phase.SERVER_HELLO)
+        async with running(make_config(tmp_path, front.url, **quick(Harm.PLAIN_TEXT))) as run:
+            front.fault = Fault(Harm.PLAIN_TEXT, Phase.SERVER_HELLO)
             (reply,) = await orders_on(run, exchange).send(["POST"])
             assert_words(reply, "POST")
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.tls.breaker import Fault, HandshakeBreaker, Phase, Way
+from tests.component.tls.breaker import Fault, HandshakeBreaker, Harm, Phase
 from tests.component.tls.tls_support import Orders, assert_words
 from tests.e2e.support import GatewayProcess
 from tests.support.upstream import RawUpstream
@@ -26,9 +26,9 @@ async def test_forty_first_calls_of_the_program_are_all_answered_and_a_broken_ha
     try:
         orders = Orders(program.port, exchange)
         assert [reply.status for reply in await orders.send(MIXED * 10)] == [200] * 40
-        for way in Way:
+        for harm in Harm:
             broken = front.accepted + 1
-            fault = Fault(way, Phase.HELLO)
+            fault = Fault(harm, Phase.HELLO)
             front.choose = lambda number, fault=fault, broken=broken: fault if number == broken else None  # type: ignore[misc]
             (reply,) = await orders.send(["POST"])
             assert assert_words(reply, "POST") == "unreachable"

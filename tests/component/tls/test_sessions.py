@@ -54,15 +54,15 @@ async def test_every_new_connection_but_the_first_resumes_the_session(
         orders.assert_none_is_sent_twice()
 
 
-@pytest.mark.parametrize("way", ["no tickets", "none handed out"])
+@pytest.mark.parametrize("harm", ["no tickets", "none handed out"])
 async def test_server_without_tickets_is_called_all_the_same(
-    version: ssl.TLSVersion, tmp_path: Path, way: str
+    version: ssl.TLSVersion, tmp_path: Path, harm: str
 ) -> None:
     context = server_context(version)
     context.options |= ssl.OP_NO_TICKET
-    if way == "none handed out":
+    if harm == "none handed out":
         context.num_tickets = 0
-    is_resumable = version is ssl.TLSVersion.TLSv1_2 or way == "no tickets"
+    is_resumable = version is ssl.TLSVersion.TLSv1_2 or harm == "no tickets"
     async with exchange_of(context) as upstream:
         async with running(make_config(tmp_path, upstream.url, cache_enabled=False)) as run:
             orders = Orders(run.port, upstream)

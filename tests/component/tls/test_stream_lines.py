@@ -27,7 +27,7 @@ from tests.component.cache_support import (
     side_by_side,
     small_exchange,
 )
-from tests.component.tls.breaker import Fault, HandshakeBreaker, Phase, Way
+from tests.component.tls.breaker import Fault, HandshakeBreaker, Harm, Phase
 from tests.support.running import wait_until
 
 pytestmark = [
@@ -78,7 +78,7 @@ class Lines:
         return kline_target(market, SYMBOL[market], "1m")
 
     def is_live(self, market: Market) -> bool:
-        entry = self.bench.cache.lines[market].klines.get((SYMBOL[market], "1m"))
+        entry = self.bench.cache.states[market].klines.get((SYMBOL[market], "1m"))
         return entry is not None and entry.state == "live"
 
 
@@ -109,11 +109,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_stream_handshakes_that_break_are_made_again_until_hits_are_back(
     tmp_path: Path, phase: Phase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ways = list(Way)
+    harms = list(Harm)
     offset = PHASES.index(phase)
 
     def faults(turn: int) -> dict[Market, Fault]:
-        return {market: Fault(ways[(offset + turn + n) % 4], phase) for n, market in enumerate(MARKETS)}
+        return {market: Fault(harms[(offset + turn + n) % 4], phase) for n, market in enumerate(MARKETS)}
 
     # At the start: no handshake has ever been made.
     async with lines_on(tmp_path, faults(0)) as lines:
@@ -124,16 +124,16 @@ async def test_stream_handshakes_that_break_are_made_again_until_hits_are_back(
         # Later: the lines end, and the handshakes that are to replace them break.
         lines.spoil(faults(2))
         for front in lines.fronts.values():
-            assert front.cut(Way.RESET) > 0
+            assert front.cut(Harm.RESET) > 0
         await lines.until_struck(2)
         lines.spoil(None)
         await lines.until_back()
     assert not [record for record in caplog.records if record.levelname == "ERROR"], caplog.text
 
 
-@pytest.mark.parametrize("way", Way, ids=str)
+@pytest.mark.parametrize("harm", Harm, ids=str)
 async def test_stream_line_that_breaks_in_the_middle_is_replaced_and_hits_are_back(
-    tmp_path: Path, way: Way, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, harm: Harm, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with lines_on(tmp_path) as lines:
         for market in MARKETS:
@@ -141,7 +141,7 @@ async def test_stream_line_that_breaks_in_the_middle_is_replaced_and_hits_are_ba
         await lines.until_back()
         for _ in range(2):
             for market, front in lines.fronts.items():
-                assert front.cut(way) > 0, market
+                assert front.cut(harm) > 0, market
             # What was carried is lost at once or when the silence is noticed, and then subscribed again.
             await wait_until(lambda: not any(lines.is_live(market) for market in MARKETS), 10.0)
             await lines.until_back()
@@ -155,8 +155,8 @@ async def test_exchange_that_restarts_with_another_key_is_subscribed_again(tmp_p
         await lines.until_back()
         # The tickets of the old exchange are worth nothing with the new one.
         for front in lines.fronts.values():
-            front.fault = Fault(Way.CLOSE, Phase.HELLO)
-            front.cut(Way.CLOSE)
+            front.fault = Fault(Harm.CLOSE, Phase.HELLO)
+            front.cut(Harm.CLOSE)
         await lines.until_struck(1)
         async with Sandbox(small_exchange()) as other:
             for market, name in STREAMS.items():
@@ -172,9 +172,9 @@ async def test_silent_stream_handshake_is_given_up_in_time_with_the_real_limits(
         for market in MARKETS:
             await lines.bench.get(lines.target(market))
         await lines.until_back()
-        lines.spoil({market: Fault(Way.SILENCE, phases[market]) for market in MARKETS})
+        lines.spoil({market: Fault(Harm.SILENCE, phases[market]) for market in MARKETS})
         for front in lines.fronts.values():
-            front.cut(Way.RESET)
+            front.cut(Harm.RESET)
         await lines.until_struck(1)
         lines.spoil(None)
         begun = time.monotonic()

@@ -105,9 +105,9 @@ def mutes_of(one: Bench, market: Market) -> int:
 
 def speaks_again(watched: Watched, key: tuple[Market, str], since: float) -> bool:
     """Tell whether a series has had an own event on a connection opened since."""
-    line, entry = watched.one.cache.lines[key[0]], watched.entry(*key)
+    line, entry = watched.one.cache.states[key[0]], watched.entry(*key)
     pool = line.ticker_pool if key[1].endswith(TICKER) else line.kline_pool
-    link = pool._line_of[entry.stream].link
+    link = pool._slot_of[entry.stream].link
     return link is not None and link.age_s() < time.monotonic() - since and line.proof(entry)[1] == "event"
 
 
@@ -233,7 +233,7 @@ async def test_subscription_that_never_starts_is_moved_until_it_works(
                 one.sandbox.faults.never_start(market, f"^{OTHER[market].lower()}@bookTicker$", on=False)
 
             def all_speak() -> bool:
-                return all(one.cache.lines[key[0]].proof(watched.entry(*key))[1] == "event" for key in keys)
+                return all(one.cache.states[key[0]].proof(watched.entry(*key))[1] == "event" for key in keys)
 
             await wait_until(all_speak, 25)
             await watch.until_all_hit(5)
@@ -321,7 +321,7 @@ async def test_exchange_that_speaks_again_after_all_was_mute_is_believed_at_once
             assert await watch.until_all_hit(6) < 5
 
             def speaks(key: tuple[Market, str]) -> bool:
-                return one.cache.lines[key[0]].proof(watched.entry(*key))[1] == "event"
+                return one.cache.states[key[0]].proof(watched.entry(*key))[1] == "event"
 
             await wait_until(lambda: all(speaks(key) for key in watched.targets), 10)
 
@@ -333,7 +333,7 @@ async def test_mute_witness_of_a_market_is_subscribed_again(tmp_path: Path) -> N
     async with bench(tmp_path, small_exchange(ExchangeClock.before_close(40)), stream_quiet_s=QUIET_S) as one:
         watched = Watched(one)
         watch = watched.watch
-        lines = [one.cache.lines[market] for market in MARKETS]
+        lines = [one.cache.states[market] for market in MARKETS]
         await watch.ready()
         await wait_until(lambda: all(line.witness.is_current for line in lines))
         async with watch.polling(PAUSE_S):
@@ -350,7 +350,7 @@ async def test_without_a_witness_quiet_series_are_proven_by_few_reads(tmp_path: 
         watch = AgedWatch(one)
         silent = {}
         for market in MARKETS:
-            line = one.cache.lines[market]
+            line = one.cache.states[market]
             if trouble == "mute":
                 one.sandbox.faults.mute(market, WITNESS, everywhere=True)
             else:
@@ -371,7 +371,7 @@ async def test_without_a_witness_quiet_series_are_proven_by_few_reads(tmp_path: 
         proofs = {told["proof"] for (_, symbol, _), told in status.items() if symbol.startswith("Q")}
         assert proofs == {"rest"}
         for market in MARKETS:
-            assert not one.cache.lines[market].witness.is_current
+            assert not one.cache.states[market].witness.is_current
             # One read for each quiet time and series, twice as long on spot.
             quiet_s = 6 if market is Market.SPOT else 3
             reads = len(one.own_calls(KLINES[market], mark))

@@ -81,7 +81,7 @@ async def test_quiet_book_tickers_are_hits_at_one_shared_read_for_all(tmp_path: 
             assert len(own) <= passed_s / (0.6 * QUIET_S) + 1
             told = await metric(one, "resender_witness_reads_total", market) - reads[market]
             assert told == len(own)
-            assert not one.cache.lines[market].mutes
+            assert not one.cache.states[market].mutes
         for target in watch.targets:
             assert watch.oldest_ms(target) <= QUIET_S * 1000
 
@@ -125,7 +125,7 @@ async def test_close_of_a_quiet_candle_costs_a_read_or_two(tmp_path: Path) -> No
         for market in MARKETS:
             # The one that shows the new candle, and one for what the witness cannot settle.
             assert len(one.own_calls(KLINES[market], mark)) <= 3 * SYMBOLS
-            assert not one.cache.lines[market].mutes
+            assert not one.cache.states[market].mutes
         assert all(watch.hits_of(target, at) > 5 for target in watch.targets)
 
 

@@ -109,7 +109,7 @@ class Subscriptions:
 
 def entries(one: Bench, market: Market) -> dict[tuple[str, str], Any]:
     """Return what is kept of a market by symbol and interval or "bookTicker"."""
-    return {(entry.symbol, entry.key[2]): entry for entry in one.cache.lines[market].entries()}
+    return {(entry.symbol, entry.key[2]): entry for entry in one.cache.states[market].entries()}
 
 
 def quiet_names(market: Market) -> list[str]:

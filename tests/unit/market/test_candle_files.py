@@ -507,7 +507,7 @@ def test_killed_process_leaves_the_old_file_and_the_rest_is_cleaned_up(
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from resender.core.binance.markets import Market\n"
-        "from resender.market import files\n"
+        "from resender.market import candle_files as files\n"
         "files.os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)\n"
         "rows = files.SeriesSnapshot(Market.UM, 'BTCUSDT', '1m', b'', (), (), 9)\n"
         "files.CandleFiles(Path(sys.argv[1])).save([rows])\n"

@@ -20,7 +20,7 @@ from resender.market.freshness import (
     settle_quiet,
     was_silent,
 )
-from resender.market.series import KlineEntry
+from resender.market.series import KeptKlines
 from resender.market.witness import TradeWitness
 
 MINUTE = 60_000
@@ -36,7 +36,7 @@ class World:
     def __init__(self, market: Market = Market.UM, interval: str = "1m") -> None:
         self.now_ms = T0
         self.witness = TradeWitness(self._told, Clock(mono=lambda: self.now_ms / 1000))
-        self.entry = KlineEntry(market, "XUSDT", "xusdt@kline_1m", 0.0, interval=interval)
+        self.entry = KeptKlines(market, "XUSDT", "xusdt@kline_1m", 0.0, interval=interval)
         self.entry.series = KlineSeries(interval, 60)
         self.entry.is_live = True
 

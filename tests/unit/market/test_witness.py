@@ -12,7 +12,7 @@ from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import MINI_TICKERS
 from resender.core.market.book_ticker import BookTicker
 from resender.market.backfill import ReadFailed
-from resender.market.series import TickerEntry
+from resender.market.series import KeptTicker
 from resender.market.witness import TICKER_GRACE_S, TickerWitness, TradeWitness
 
 T0 = 1_790_000_000_000
@@ -159,14 +159,14 @@ class Tickers:
             tasks=self.tasks,
         )
 
-    def _entry(self, symbol: str) -> TickerEntry:
+    def _entry(self, symbol: str) -> KeptTicker:
         ticker = BookTicker(Market.SPOT)
         ticker.apply({"u": 1, "s": symbol, "b": "1.10", "B": "2", "a": "1.20", "A": "3"})
         now = self.time.mono
         stream = f"{symbol.lower()}@bookTicker"
-        return TickerEntry(Market.SPOT, symbol, stream, now, is_live=True, ticker=ticker, event_mono=now)
+        return KeptTicker(Market.SPOT, symbol, stream, now, is_live=True, ticker=ticker, event_mono=now)
 
-    async def _read(self, entries: list[TickerEntry]) -> tuple[float, dict[str, Row]]:
+    async def _read(self, entries: list[KeptTicker]) -> tuple[float, dict[str, Row]]:
         self.asked.append([entry.symbol for entry in entries])
         sent = self.time.mono
         self.meanwhile()
@@ -175,7 +175,7 @@ class Tickers:
         shown = entries if len(entries) > 2 else entries[:1]
         return sent, {entry.symbol: self.rest[entry.symbol] for entry in shown}
 
-    def _mute(self, entry: TickerEntry) -> None:
+    def _mute(self, entry: KeptTicker) -> None:
         self.mutes.append(entry.symbol)
         entry.is_mute = True
 
@@ -303,7 +303,7 @@ async def test_symbol_that_rest_does_not_show_stays_unproven(three: Tickers) -> 
     await three.after(QUIET_S)
     proven = three.entries["CUSDT"].proof_mono
 
-    async def without(entries: list[TickerEntry]) -> tuple[float, dict[str, Row]]:
+    async def without(entries: list[KeptTicker]) -> tuple[float, dict[str, Row]]:
         return three.time.mono, {s: row for s, row in shown.items() if s != "CUSDT"}
 
     three.witness._read = without

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 from resender.errors import AnswerError, UpstreamLost
-from resender.upstream.shared_answers import Flights, Reading
+from resender.upstream.shared_answers import SharedAnswer, SharedAnswers
 
 
 class Made:
@@ -71,8 +71,8 @@ def time() -> Time:
 
 
 @pytest.fixture
-def flights(time: Time) -> Flights:
-    return Flights(time.mono)
+def shared_answers(time: Time) -> SharedAnswers:
+    return SharedAnswers(time.mono)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def upstream() -> Upstream:
     return Upstream()
 
 
-async def read(reading: Reading) -> bytes:
+async def read(reading: SharedAnswer) -> bytes:
     body = b""
     while chunk := await reading.next_chunk():
         body += chunk
@@ -95,10 +95,10 @@ async def settle() -> None:
 
 
 async def test_equal_calls_under_way_are_sent_once_and_all_get_the_answer(
-    flights: Flights, upstream: Upstream
+    shared_answers: SharedAnswers, upstream: Upstream
 ) -> None:
     async def client() -> tuple[str, bytes]:
-        reading = await flights.get(("k",), upstream.send)
+        reading = await shared_answers.get(("k",), upstream.send)
         return reading.kind, await read(reading)
 
     clients = [asyncio.ensure_future(client()) for _ in range(100)]
@@ -109,43 +109,47 @@ async def test_equal_calls_under_way_are_sent_once_and_all_get_the_answer(
     assert upstream.sent == 1
     assert sorted(answers) == [("", b"onetwo"), *[("joined", b"onetwo")] * 99]
     assert made.is_closed
-    assert flights.joined == 99
+    assert shared_answers.joined == 99
 
 
-async def test_a_late_client_gets_the_pieces_that_have_passed(flights: Flights, upstream: Upstream) -> None:
+async def test_a_late_client_gets_the_pieces_that_have_passed(
+    shared_answers: SharedAnswers, upstream: Upstream
+) -> None:
     made = Made().give(b"first")
     upstream.answers.put_nowait(made)
-    leader = await flights.get(("k",), upstream.send)
+    leader = await shared_answers.get(("k",), upstream.send)
     assert await leader.next_chunk() == b"first"
-    late = await flights.get(("k",), upstream.send)
+    late = await shared_answers.get(("k",), upstream.send)
     made.give(b"last", b"")
     assert await read(late) == b"firstlast"
     assert await leader.next_chunk() == b"last"
     assert upstream.sent == 1
 
 
-async def test_after_the_end_a_call_is_sent_anew(flights: Flights, upstream: Upstream) -> None:
+async def test_after_the_end_a_call_is_sent_anew(shared_answers: SharedAnswers, upstream: Upstream) -> None:
     for _ in range(2):
         upstream.answers.put_nowait(Made().give(b"x", b""))
-        assert await read(await flights.get(("k",), upstream.send)) == b"x"
+        assert await read(await shared_answers.get(("k",), upstream.send)) == b"x"
     assert upstream.sent == 2
 
 
-async def test_an_error_is_shared(flights: Flights, upstream: Upstream) -> None:
-    clients = [asyncio.ensure_future(flights.get(("k",), upstream.send)) for _ in range(5)]
+async def test_an_error_is_shared(shared_answers: SharedAnswers, upstream: Upstream) -> None:
+    clients = [asyncio.ensure_future(shared_answers.get(("k",), upstream.send)) for _ in range(5)]
     await settle()
     upstream.answers.put_nowait(UpstreamLost("gone"))
     results = await asyncio.gather(*clients, return_exceptions=True)
     assert [str(result) for result in results] == ["gone"] * 5
     assert upstream.sent == 1
     upstream.answers.put_nowait(Made().give(b"x", b""))
-    assert await read(await flights.get(("k",), upstream.send)) == b"x"
+    assert await read(await shared_answers.get(("k",), upstream.send)) == b"x"
 
 
-async def test_a_break_in_the_body_reaches_everybody(flights: Flights, upstream: Upstream) -> None:
+async def test_a_break_in_the_body_reaches_everybody(
+    shared_answers: SharedAnswers, upstream: Upstream
+) -> None:
     made = Made().give(b"half")
     upstream.answers.put_nowait(made)
-    readings = [await flights.get(("k",), upstream.send) for _ in range(3)]
+    readings = [await shared_answers.get(("k",), upstream.send) for _ in range(3)]
     made.give(UpstreamLost("broke off"))
     for reading in readings:
         assert await reading.next_chunk() == b"half"
@@ -157,12 +161,12 @@ async def test_a_break_in_the_body_reaches_everybody(flights: Flights, upstream:
 
 
 async def test_a_client_that_leaves_while_it_reads_for_all_takes_nothing_away(
-    flights: Flights, upstream: Upstream
+    shared_answers: SharedAnswers, upstream: Upstream
 ) -> None:
     made = Made()
     upstream.answers.put_nowait(made)
-    leader = await flights.get(("k",), upstream.send)
-    other = await flights.get(("k",), upstream.send)
+    leader = await shared_answers.get(("k",), upstream.send)
+    other = await shared_answers.get(("k",), upstream.send)
     driving = asyncio.ensure_future(leader.next_chunk())
     waiting = asyncio.ensure_future(other.next_chunk())
     await settle()
@@ -177,13 +181,13 @@ async def test_a_client_that_leaves_while_it_reads_for_all_takes_nothing_away(
 
 
 async def test_when_the_sender_goes_before_the_answer_another_one_sends(
-    flights: Flights, upstream: Upstream
+    shared_answers: SharedAnswers, upstream: Upstream
 ) -> None:
-    leader = asyncio.ensure_future(flights.get(("k",), upstream.send))
+    leader = asyncio.ensure_future(shared_answers.get(("k",), upstream.send))
     await settle()
-    others = [asyncio.ensure_future(flights.get(("k",), upstream.send)) for _ in range(3)]
+    others = [asyncio.ensure_future(shared_answers.get(("k",), upstream.send)) for _ in range(3)]
     await settle()
-    assert flights.stays_for_others(("k",), leader)
+    assert shared_answers.stays_for_others(("k",), leader)
     leader.cancel()
     await settle()
     upstream.answers.put_nowait(Made().give(b"x", b""))
@@ -192,25 +196,27 @@ async def test_when_the_sender_goes_before_the_answer_another_one_sends(
     assert upstream.sent == 2
 
 
-async def test_a_slow_reader_holds_up_nobody(flights: Flights, upstream: Upstream) -> None:
+async def test_a_slow_reader_holds_up_nobody(shared_answers: SharedAnswers, upstream: Upstream) -> None:
     made = Made().give(*[b"x" * 1000] * 50, b"")
     upstream.answers.put_nowait(made)
-    slow = await flights.get(("k",), upstream.send)
-    fast = await flights.get(("k",), upstream.send)
+    slow = await shared_answers.get(("k",), upstream.send)
+    fast = await shared_answers.get(("k",), upstream.send)
     assert len(await read(fast)) == 50_000
     assert len(await read(slow)) == 50_000
 
 
-async def test_a_large_body_for_one_client_is_not_kept(flights: Flights, upstream: Upstream) -> None:
+async def test_a_large_body_for_one_client_is_not_kept(
+    shared_answers: SharedAnswers, upstream: Upstream
+) -> None:
     piece = b"x" * (1 << 18)
     made = Made().give(*[piece] * 40, b"")
     upstream.answers.put_nowait(made)
-    reading = await flights.get(("k",), upstream.send)
+    reading = await shared_answers.get(("k",), upstream.send)
     most = 0
     while await reading.next_chunk():
-        most = max(most, sum(len(chunk) for chunk in reading._flight.chunks))
+        most = max(most, sum(len(chunk) for chunk in reading._call.chunks))
     assert most <= 6 * len(piece)
-    assert not flights._flights
+    assert not shared_answers._shared
     reading.close()
 
 
@@ -218,94 +224,96 @@ async def test_a_large_body_for_one_client_is_not_kept(flights: Flights, upstrea
 
 
 async def test_an_answer_serves_equal_calls_until_it_is_too_old(
-    flights: Flights, upstream: Upstream, time: Time
+    shared_answers: SharedAnswers, upstream: Upstream, time: Time
 ) -> None:
     upstream.answers.put_nowait(Made().give(b"old", b""))
-    assert await read(await flights.get(("k",), upstream.send, memory_s=10)) == b"old"
+    assert await read(await shared_answers.get(("k",), upstream.send, memory_s=10)) == b"old"
     time.now += 9.5
-    again = await flights.get(("k",), upstream.send, memory_s=10)
+    again = await shared_answers.get(("k",), upstream.send, memory_s=10)
     assert (again.kind, again.age_ms, again.egress) == ("shared", 9500, "default")
     assert await read(again) == b"old"
     upstream.answers.put_nowait(Made().give(b"new", b""))
     time.now += 0.5
-    late = await flights.get(("k",), upstream.send, memory_s=10)
+    late = await shared_answers.get(("k",), upstream.send, memory_s=10)
     assert (late.kind, await read(late)) == ("", b"new")
     assert upstream.sent == 2
 
 
 async def test_a_client_that_wants_a_fresh_answer_gets_one_and_renews_the_memory(
-    flights: Flights, upstream: Upstream
+    shared_answers: SharedAnswers, upstream: Upstream
 ) -> None:
     for body in (b"old", b"new"):
         upstream.answers.put_nowait(Made().give(body, b""))
-        assert await read(await flights.get(("k",), upstream.send, memory_s=10, use_memory=False)) == body
-    assert await read(await flights.get(("k",), upstream.send, memory_s=10)) == b"new"
+        assert (
+            await read(await shared_answers.get(("k",), upstream.send, memory_s=10, use_memory=False)) == body
+        )
+    assert await read(await shared_answers.get(("k",), upstream.send, memory_s=10)) == b"new"
     assert upstream.sent == 2
 
 
 @pytest.mark.parametrize(
     "made", [lambda: Made(status=503).give(b"x", b""), lambda: Made().give(b"x", UpstreamLost("broke"))]
 )
-async def test_what_failed_is_not_remembered(flights: Flights, upstream: Upstream, made) -> None:
+async def test_what_failed_is_not_remembered(shared_answers: SharedAnswers, upstream: Upstream, made) -> None:
     upstream.answers.put_nowait(made())
-    reading = await flights.get(("k",), upstream.send, memory_s=10)
+    reading = await shared_answers.get(("k",), upstream.send, memory_s=10)
     with pytest.raises(UpstreamLost) if reading.status == 200 else nullcontext():
         await read(reading)
     upstream.answers.put_nowait(Made().give(b"good", b""))
-    assert await read(await flights.get(("k",), upstream.send, memory_s=10)) == b"good"
+    assert await read(await shared_answers.get(("k",), upstream.send, memory_s=10)) == b"good"
     assert upstream.sent == 2
 
 
 async def test_the_memory_of_all_answers_together_is_bounded(
-    flights: Flights, upstream: Upstream, time: Time
+    shared_answers: SharedAnswers, upstream: Upstream, time: Time
 ) -> None:
     body = b"x" * (4 << 20)
     for number in range(20):
         upstream.answers.put_nowait(Made().give(body, b""))
-        await read(await flights.get((str(number),), upstream.send, memory_s=100))
-    assert flights._memory_bytes <= 64 << 20
+        await read(await shared_answers.get((str(number),), upstream.send, memory_s=100))
+    assert shared_answers._memory_bytes <= 64 << 20
     upstream.answers.put_nowait(Made().give(b"again", b""))
-    assert await read(await flights.get(("0",), upstream.send, memory_s=100)) == b"again"
-    assert (await flights.get(("19",), upstream.send, memory_s=100)).kind == "shared"
+    assert await read(await shared_answers.get(("0",), upstream.send, memory_s=100)) == b"again"
+    assert (await shared_answers.get(("19",), upstream.send, memory_s=100)).kind == "shared"
     time.now += 100
     upstream.answers.put_nowait(Made().give(b"last", b""))
-    await read(await flights.get(("last",), upstream.send, memory_s=100))
-    assert flights._memory_bytes == 4
+    await read(await shared_answers.get(("last",), upstream.send, memory_s=100))
+    assert shared_answers._memory_bytes == 4
 
 
 # --- leaving -------------------------------------------------------------------------------------
 
 
 async def test_a_sender_goes_on_for_others_until_they_have_left_too(
-    flights: Flights, upstream: Upstream
+    shared_answers: SharedAnswers, upstream: Upstream
 ) -> None:
-    leader = asyncio.ensure_future(flights.get(("k",), upstream.send))
+    leader = asyncio.ensure_future(shared_answers.get(("k",), upstream.send))
     await settle()
-    others = [asyncio.ensure_future(flights.get(("k",), upstream.send)) for _ in range(2)]
+    others = [asyncio.ensure_future(shared_answers.get(("k",), upstream.send)) for _ in range(2)]
     await settle()
-    assert not flights.stays_for_others(("k",), others[0])
-    assert flights.stays_for_others(("k",), leader)
+    assert not shared_answers.stays_for_others(("k",), others[0])
+    assert shared_answers.stays_for_others(("k",), leader)
     others[0].cancel()
     await settle()
     assert not leader.done()
     others[1].cancel()
     await settle()
     assert leader.cancelled()
-    assert not flights._flights
+    assert not shared_answers._shared
 
 
 async def test_a_sender_does_not_go_on_for_nobody_and_not_for_those_who_can_read(
-    flights: Flights, upstream: Upstream
+    shared_answers: SharedAnswers, upstream: Upstream
 ) -> None:
-    leader = asyncio.ensure_future(flights.get(("k",), upstream.send))
+    leader = asyncio.ensure_future(shared_answers.get(("k",), upstream.send))
     await settle()
-    assert not flights.stays_for_others(("k",), leader)
-    assert not flights.stays_for_others(None, leader)
+    assert not shared_answers.stays_for_others(("k",), leader)
+    assert not shared_answers.stays_for_others(None, leader)
     made = Made()
     upstream.answers.put_nowait(made)
     reading = await leader
-    other = await flights.get(("k",), upstream.send)
-    assert not flights.stays_for_others(("k",), leader)
+    other = await shared_answers.get(("k",), upstream.send)
+    assert not shared_answers.stays_for_others(("k",), leader)
     reading.close()
     made.give(b"all", b"")
     assert await read(other) == b"all"

@@ -71,8 +71,8 @@ class _PreloadBase(LiveHandler):
 
     def _tradable(self) -> dict[Market, list[str]]:
         """Return the symbols of the markets that have told them."""
-        lines = self.gateway.cache.lines if self.gateway.cache is not None else {}
-        return {m: list(line.symbols.tradable) for m, line in lines.items() if line.symbols.is_loaded}
+        lines = self.gateway.cache.states if self.gateway.cache is not None else {}
+        return {m: list(state.symbols.tradable) for m, state in lines.items() if state.symbols.is_loaded}
 
 
 def _fixed(rule: PreloadRule) -> dict[str, Any]:
@@ -181,12 +181,12 @@ class EstimateHandler(_PreloadBase):
             msg = f"The market {rule.market} is switched off in the settings of this gateway."
             raise wrong("market", msg, reason="market_off")
         tradable = await _symbols(cache, rule.market)
-        line, share = cache.lines[rule.market], cache.shares[POOLS[rule.market]]
+        state, share = cache.states[rule.market], cache.shares[POOLS[rule.market]]
         found = await asyncio.to_thread(matches, rule, tradable)
         cost = estimate(
             rule,
             found,
-            held={(symbol, what) for _, symbol, what in (entry.key for entry in line.entries())},
+            held={(symbol, what) for _, symbol, what in (entry.key for entry in state.entries())},
             depth=cache.options.depth,
             weight_limit=share.limit,
             weight_share=share.share,
@@ -200,12 +200,12 @@ async def _symbols(cache: MarketCache, market: Market) -> list[str]:
 
     Raises: NotReady.
     """
-    line = cache.lines[market]
-    line.start()
+    state = cache.states[market]
+    state.start()
     deadline = asyncio.get_running_loop().time() + _WAIT_S
-    while not line.symbols.is_loaded:
+    while not state.symbols.is_loaded:
         if asyncio.get_running_loop().time() >= deadline:
             msg = f"Binance has not told the symbols of {market} yet; try again."
             raise NotReady(msg, {"reason": "symbols_wait"})
         await asyncio.sleep(_LOOK_S)
-    return list(line.symbols.tradable)
+    return list(state.symbols.tradable)

@@ -17,8 +17,8 @@ from resender.core.market.costs import POOLS, cheapest_piece, kline_weight
 from resender.core.market.klines import KlineSeries
 from resender.errors import RouteError
 from resender.market.cache import MarketCache
-from resender.market.market_state import MarketLine
-from resender.market.series import BOOK_TICKER, KlineEntry, TickerEntry
+from resender.market.market_state import MarketState
+from resender.market.series import BOOK_TICKER, KeptKlines, KeptTicker
 from resender.web.admin.fields import wrong
 from resender.web.admin.long_answers import EventHandler, LiveHandler
 
@@ -35,7 +35,7 @@ _MOST_ROWS = 100
 # Thousands of series take some milliseconds: calls get their turn in between.
 _YIELD_EVERY = 500
 
-Found = tuple[tuple[int, str, int], KlineEntry | TickerEntry, MarketLine]
+Found = tuple[tuple[int, str, int], KeptKlines | KeptTicker, MarketState]
 
 
 class SeriesHandler(LiveHandler):
@@ -46,30 +46,30 @@ class SeriesHandler(LiveHandler):
         market = self.query_cached_market()
         symbol = self.query_text("symbol").upper()
         what = self.query_word("interval", _WHAT)
-        state = self.query_word("state", STATES)
+        wanted_state = self.query_word("state", STATES)
         after = self._after(self.query_text("before"))
         limit = self.query_int("limit", PAGE, 1, PAGE_MAX) or PAGE
         states: Counter[str] = Counter()
         found: list[Found] = []
-        for line in cache.lines.values():
-            if market not in (None, line.market):
+        for state in cache.states.values():
+            if market not in (None, state.market):
                 continue
-            for index, entry in enumerate(_entries(line, what), 1):
+            for index, entry in enumerate(_entries(state, what), 1):
                 if not index % _YIELD_EVERY:
                     await asyncio.sleep(0)
                 if symbol and symbol not in entry.symbol:
                     continue
                 is_in = entry.state
                 states[is_in] += 1
-                if state in (None, is_in):
-                    key = (_MARKETS[line.market], entry.symbol, _ORDER[entry.key[2]])
-                    found.append((key, entry, line))
+                if wanted_state in (None, is_in):
+                    key = (_MARKETS[state.market], entry.symbol, _ORDER[entry.key[2]])
+                    found.append((key, entry, state))
         later = [each for each in found if after is None or each[0] > after]
         page = nsmallest(limit + 1, later, key=lambda each: each[0])
         following = page[limit - 1][1].key if len(page) > limit else None
         self.send(
             {
-                "items": [_item(entry, line) for _, entry, line in page[:limit]],
+                "items": [_item(entry, state) for _, entry, state in page[:limit]],
                 "next": " ".join((following[0].value, *following[1:])) if following is not None else None,
                 "total": len(found),
                 "states": dict(states),
@@ -86,16 +86,16 @@ class SeriesHandler(LiveHandler):
         return markets[parts[0]], parts[1], _ORDER[parts[2]]
 
 
-def _entries(line: MarketLine, what: str | None) -> list[KlineEntry | TickerEntry]:
-    klines = line.klines.values() if what != BOOK_TICKER else ()
-    tickers = line.tickers.values() if what in (None, BOOK_TICKER) else ()
+def _entries(state: MarketState, what: str | None) -> list[KeptKlines | KeptTicker]:
+    klines = state.klines.values() if what != BOOK_TICKER else ()
+    tickers = state.tickers.values() if what in (None, BOOK_TICKER) else ()
     return [*(entry for entry in klines if what in (None, entry.interval)), *tickers]
 
 
-def _item(entry: KlineEntry | TickerEntry, line: MarketLine) -> dict[str, Any]:
-    mono = line.mono()
-    age_ms, proof = line.proof(entry)
-    series = entry.series if isinstance(entry, KlineEntry) else None
+def _item(entry: KeptKlines | KeptTicker, state: MarketState) -> dict[str, Any]:
+    mono = state.mono()
+    age_ms, proof = state.proof(entry)
+    series = entry.series if isinstance(entry, KeptKlines) else None
     return {
         "market": entry.market.value,
         "symbol": entry.symbol,
@@ -138,7 +138,7 @@ def newest_rows(series: KlineSeries, limit: int) -> bytes:
 
 
 class _SeriesBase(LiveHandler):
-    def entry(self) -> KlineEntry:
+    def entry(self) -> KeptKlines:
         """Find the series a query names.
 
         Raises: BadRequest, or RouteError if it is not held.
@@ -150,7 +150,7 @@ class _SeriesBase(LiveHandler):
         interval = self.query_word("interval", INTERVALS[market])
         if not symbol or interval is None:
             raise wrong("symbol" if not symbol else "interval", "Give `symbol` and `interval`.")
-        entry = cache.lines[market].klines.get((symbol, interval))
+        entry = cache.states[market].klines.get((symbol, interval))
         if entry is None:
             raise RouteError(f"{market} {symbol[:50]} {interval} is not held.")
         return entry
@@ -222,13 +222,13 @@ def _progress(cache: MarketCache, pool: str) -> dict[str, Any]:
     """Tell how far the series of one weight pool are filled."""
     share, rows_read = cache.shares[pool], cache.backfills[pool].rows_read
     total = queued = missing = weight = 0
-    for line in cache.lines.values():
-        if POOLS[line.market] != pool:
+    for state in cache.states.values():
+        if POOLS[state.market] != pool:
             continue
-        total += len(line.klines)
-        piece = cheapest_piece(line.market, 1 << 30)
-        price = kline_weight(line.market, piece)
-        for entry in line.klines.values():
+        total += len(state.klines)
+        piece = cheapest_piece(state.market, 1 << 30)
+        price = kline_weight(state.market, piece)
+        for entry in state.klines.values():
             if entry.series.is_synced and entry.is_filled:
                 continue
             queued += 1
@@ -244,9 +244,9 @@ def _progress(cache: MarketCache, pool: str) -> dict[str, Any]:
         "rows_read": rows_read,
         "rows_wanted": rows_read + missing,
         "minutes": round(weight / per_minute, 1),
-        "paused_s": round(max(0.0, share.closed_until_mono - cache.lines[_first(cache, pool)].mono()), 1),
+        "paused_s": round(max(0.0, share.closed_until_mono - cache.states[_first(cache, pool)].mono()), 1),
     }
 
 
 def _first(cache: MarketCache, pool: str) -> Market:
-    return next(market for market in cache.lines if POOLS[market] == pool)
+    return next(market for market in cache.states if POOLS[market] == pool)

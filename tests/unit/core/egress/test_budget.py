@@ -86,8 +86,8 @@ def test_one_date_a_second_is_enough() -> None:
 def test_a_header_never_lowers_what_is_known() -> None:
     budget = Budget(100)
     now = START_MS + 5000
-    for told, used in ((None, 10), (50, 50), (3, 60), (60, 70), (0, 80), (200, 200)):
-        budget.settle(budget.reserve(10, now, now), told, now, now)
+    for reported_weight, used in ((None, 10), (50, 50), (3, 60), (60, 70), (0, 80), (200, 200)):
+        budget.settle(budget.reserve(10, now, now), reported_weight, now, now)
         assert budget.used == used
 
 
@@ -169,7 +169,7 @@ def test_sums_come_back_to_zero_and_nothing_is_settled_twice(
     budget = Budget(1000)
     now = START_MS
     reservations = []
-    for what, number, pause_ms, told in steps:
+    for what, number, pause_ms, reported_weight in steps:
         now += pause_ms
         if what == "reserve" or not reservations:
             reservations.append(budget.reserve(number, now, now + 300))
@@ -177,7 +177,7 @@ def test_sums_come_back_to_zero_and_nothing_is_settled_twice(
             one = reservations[number % len(reservations)]
             was_open, before = one.is_open, budget.spent(now) - budget.used
             if what == "settle":
-                budget.settle(one, told, now, now + 300)
+                budget.settle(one, reported_weight, now, now + 300)
             else:
                 budget.release(one)
             used = budget.used
@@ -240,9 +240,9 @@ class Exchange:
     def now_ms(self, mono: float) -> float:
         return START_MS + self.offset_ms + mono * 1000 * (1 + self.drift)
 
-    def take(self, way: str, pool: str, weight: int, mono: float) -> tuple[int, int]:
+    def take(self, egress: str, pool: str, weight: int, mono: float) -> tuple[int, int]:
         """Meter a call; return what it tells: used weight and Date."""
-        key = (way, pool, int(self.now_ms(mono) // W))
+        key = (egress, pool, int(self.now_ms(mono) // W))
         self.meter[key] = self.meter.get(key, 0) + weight
         return self.meter[key], int(self.now_ms(mono) // 1000 * 1000)
 
@@ -311,8 +311,8 @@ def test_no_window_and_pool_ever_gets_more_than_its_limit(
             except EgressExhausted as error:
                 waits.append(error.retry_after_s)
                 continue
-            for way in governor.ways:
-                for budget in way.budgets.values():
+            for egress in governor.egresses:
+                for budget in egress.budgets.values():
                     assert budget.used + budget.reserved <= budget.limit
             if end == "unreachable":
                 heapq.heappush(events, (mono + there_s, next(number), "unreachable", grant))
@@ -320,24 +320,28 @@ def test_no_window_and_pool_ever_gets_more_than_its_limit(
                 heapq.heappush(events, (mono + there_s, next(number), "arrive", (grant, back_s, end)))
         elif what == "arrive":
             grant, back_s, end = data
-            told, date = exchange.take(grant.way.name, grant.charge.pool, grant.charge.weight, mono)
-            heapq.heappush(events, (mono + back_s, next(number), "answer", (grant, told, date, end)))
+            reported_weight, date = exchange.take(
+                grant.egress.name, grant.charge.pool, grant.charge.weight, mono
+            )
+            heapq.heappush(
+                events, (mono + back_s, next(number), "answer", (grant, reported_weight, date, end))
+            )
         elif what == "unreachable":
             governor.unreachable(data, mono)
         else:
-            grant, told, date, end = data
+            grant, reported_weight, date, end = data
             assert isinstance(grant, Grant)
             if end == "lost":
                 governor.unanswered(grant, mono)
                 continue
             if governor.clock.wants(mono):
                 governor.clock.observe(date, grant.sent_mono, mono)
-            governor.answered(grant, 200, told if end == "answer" else None, mono)
+            governor.answered(grant, 200, reported_weight if end == "answer" else None, mono)
     assert all(1 <= wait_s <= 63 for wait_s in waits)
     for (_, pool, _), used in exchange.meter.items():
         assert used <= (100 if pool == "spot" else 60)
-    for way in governor.ways:
-        for budget in way.budgets.values():
+    for egress in governor.egresses:
+        for budget in egress.budgets.values():
             assert budget.reserved == 0
 
 

@@ -57,7 +57,7 @@ def test_unsigned_calls_spread_over_all_ways_and_use_up_each() -> None:
     with pytest.raises(EgressExhausted):
         while True:
             grant = get(one, TRADES)
-            taken[grant.way.name] = taken.get(grant.way.name, 0) + grant.charge.weight
+            taken[grant.egress.name] = taken.get(grant.egress.name, 0) + grant.charge.weight
     assert taken == {"127.0.0.2": 900, "127.0.0.3": 900, "127.0.0.4": 900}
 
 
@@ -65,13 +65,13 @@ def test_a_key_always_has_the_same_way_also_after_a_restart() -> None:
     big = Limits(spot=100_000)
     first, second = governor(limits=big), governor("127.0.0.4,127.0.0.3,127.0.0.2", limits=big)
     for key in KEYS:
-        names = {get(one, ACCOUNT, 5.0 + n, key=key).way.name for one in (first, second) for n in range(3)}
+        names = {get(one, ACCOUNT, 5.0 + n, key=key).egress.name for one in (first, second) for n in range(3)}
         assert len(names) == 1
 
 
 def test_keys_spread_over_the_ways() -> None:
     one = governor(limits=Limits(spot=100_000))
-    names = [get(one, ACCOUNT, key=key).way.name for key in KEYS]
+    names = [get(one, ACCOUNT, key=key).egress.name for key in KEYS]
     assert all(names.count(f"127.0.0.{n}") >= 5 for n in (2, 3, 4))
 
 
@@ -81,37 +81,37 @@ def test_a_new_way_takes_over_only_a_part_of_the_keys() -> None:
         governor("127.0.0.2,127.0.0.3,127.0.0.4", limits=Limits(spot=100_000)),
     )
     for key in KEYS:
-        old, new = get(before, ACCOUNT, key=key).way.name, get(after, ACCOUNT, key=key).way.name
+        old, new = get(before, ACCOUNT, key=key).egress.name, get(after, ACCOUNT, key=key).egress.name
         assert new in (old, "127.0.0.4")
 
 
 def test_a_pinned_key_has_its_way_whatever_happens() -> None:
     digest = hashlib.sha256(KEYS[1].encode()).hexdigest()
-    for way in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
-        one = governor(pins=f"{KEYS[0][:8]}={way},sha256:{digest}={way}")
+    for egress in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+        one = governor(pins=f"{KEYS[0][:8]}={egress},sha256:{digest}={egress}")
         for key in KEYS[:2]:
             grant = get(one, ACCOUNT, key=key)
-            assert grant.way.name == way
+            assert grant.egress.name == egress
             one.unreachable(grant, 5.0)
-            assert not one.may_move(SPOT, key, [grant.way])
-            assert get(one, ACCOUNT, 5.1, key=key).way.name == way
+            assert not one.may_move(SPOT, key, [grant.egress])
+            assert get(one, ACCOUNT, 5.1, key=key).egress.name == egress
 
 
 def test_an_unpinned_key_moves_only_while_its_way_cannot_connect() -> None:
     one = governor()
-    home = get(one, ACCOUNT, key="k").way
+    home = get(one, ACCOUNT, key="k").egress
     one.unreachable(get(one, ACCOUNT, key="k"), 5.0)
     assert one.may_move(SPOT, "k", [home])
-    assert get(one, ACCOUNT, 5.1, key="k", but=[home]).way is not home
-    assert get(one, ACCOUNT, 5.1, key="k").way is not home
+    assert get(one, ACCOUNT, 5.1, key="k", excluding=[home]).egress is not home
+    assert get(one, ACCOUNT, 5.1, key="k").egress is not home
     trial = get(one, ACCOUNT, 6.0, key="k")
-    assert trial.way is home
+    assert trial.egress is home
     # One call tries; until it has been answered the others do not wait for the same failure.
-    assert get(one, ACCOUNT, 6.1, key="k").way is not home
+    assert get(one, ACCOUNT, 6.1, key="k").egress is not home
     one.answered(trial, 200, None, 6.2)
     # A call that was sent and lost moves no key.
     one.lost(get(one, ACCOUNT, 6.2, key="k"), 6.2)
-    assert get(one, ACCOUNT, 6.2, key="k").way is home
+    assert get(one, ACCOUNT, 6.2, key="k").egress is home
     # Nor does a way that is full or closed give its keys away.
     one.close_pool(home, "spot", 429, 60.0)
     assert refused(one, ACCOUNT, 6.2, key="k").answer.status == 429
@@ -119,78 +119,82 @@ def test_an_unpinned_key_moves_only_while_its_way_cannot_connect() -> None:
 
 def test_a_way_set_aside_comes_back_with_a_growing_pause_and_is_forgiven_by_an_answer() -> None:
     one = governor()
-    bad = one.ways[0]
+    bad = one.egresses[0]
     mono, pauses = 10.0, []
     for _ in range(9):
-        grant = one.admit(SPOT, Charge(0, "spot"), mono, but=one.ways[1:])
-        assert grant.way is bad
+        grant = one.admit(SPOT, Charge(0, "spot"), mono, excluding=one.egresses[1:])
+        assert grant.egress is bad
         one.unreachable(grant, mono)
-        pauses.append(bad.aside[SPOT].until_mono - mono)
-        assert get(one, TRADES, mono + pauses[-1] - 0.01).way is not bad
-        mono = bad.aside[SPOT].until_mono
+        pauses.append(bad.quarantine[SPOT].until_mono - mono)
+        assert get(one, TRADES, mono + pauses[-1] - 0.01).egress is not bad
+        mono = bad.quarantine[SPOT].until_mono
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    one.answered(one.admit(SPOT, Charge(0, "spot"), mono, but=one.ways[1:]), 200, None, mono)
-    assert not bad.aside
-    assert not bad.is_aside(SPOT, mono)
+    one.answered(one.admit(SPOT, Charge(0, "spot"), mono, excluding=one.egresses[1:]), 200, None, mono)
+    assert not bad.quarantine
+    assert not bad.is_quarantined(SPOT, mono)
 
 
 def test_unsigned_calls_avoid_a_way_that_lost_a_call_until_it_answers() -> None:
     one = governor()
     grant = get(one, TRADES)
-    bad = grant.way.name
-    other = next(each for each in (get(one, TRADES) for _ in range(9)) if each.way is grant.way)
+    bad = grant.egress.name
+    other = next(each for each in (get(one, TRADES) for _ in range(9)) if each.egress is grant.egress)
     assert one.lost(grant, 6.0)
     assert not one.lost(other, 6.0)  # known by now
     assert {row["state"] for row in one.status(6.0) if row["egress"] == bad} == {"set_aside"}
-    assert bad not in {get(one, TRADES, 100.0).way.name for _ in range(9)}
+    assert bad not in {get(one, TRADES, 100.0).egress.name for _ in range(9)}
     home = [
         key for key in KEYS if one._order_for(SPOT, key, hashlib.sha256(key.encode()).digest())[0].name == bad
     ]
     trial = get(one, ACCOUNT, 100.0, key=home[0])
-    assert trial.way.name == bad
+    assert trial.egress.name == bad
     one.answered(trial, 200, None, 100.0)
-    assert bad in {get(one, TRADES, 100.0).way.name for _ in range(9)}
+    assert bad in {get(one, TRADES, 100.0).egress.name for _ in range(9)}
 
 
 def test_keys_leave_a_way_that_does_not_answer_pings_either_and_come_home() -> None:
     one = governor()
-    home = get(one, ACCOUNT, key="k").way
+    home = get(one, ACCOUNT, key="k").egress
     one.died(home, SPOT)  # not in doubt: answered meanwhile
-    assert get(one, ACCOUNT, key="k").way is home
+    assert get(one, ACCOUNT, key="k").egress is home
     one.lost(get(one, ACCOUNT, key="k"), 6.0)
     one.died(home, SPOT)
-    assert get(one, ACCOUNT, 500.0, key="k").way is not home
-    assert get(one, UM_TRADES, 500.0, market=UM, key="k").way is home
+    assert get(one, ACCOUNT, 500.0, key="k").egress is not home
+    assert get(one, UM_TRADES, 500.0, market=UM, key="k").egress is home
     ping = one.admit(
-        SPOT, Charge(1, "spot"), 500.0, priority=OWN, but=[way for way in one.ways if way is not home]
+        SPOT,
+        Charge(1, "spot"),
+        500.0,
+        priority=OWN,
+        excluding=[egress for egress in one.egresses if egress is not home],
     )
-    assert ping.way is home
+    assert ping.egress is home
     one.answered(ping, 200, None, 500.0)
-    assert get(one, ACCOUNT, 500.0, key="k").way is home
+    assert get(one, ACCOUNT, 500.0, key="k").egress is home
 
 
 def test_when_every_way_has_lost_calls_all_are_used_on() -> None:
     one = governor()
     for grant in [get(one, TRADES) for _ in range(9)]:
         one.lost(grant, 6.0)
-    assert len({get(one, TRADES, 6.1).way.name for _ in range(9)}) == 3
+    assert len({get(one, TRADES, 6.1).egress.name for _ in range(9)}) == 3
 
 
 def test_an_only_way_is_never_in_doubt() -> None:
     one = governor("127.0.0.2")
     assert not one.lost(get(one, TRADES), 6.0)
-    assert get(one, TRADES, 6.0).way.name == "127.0.0.2"
+    assert get(one, TRADES, 6.0).egress.name == "127.0.0.2"
 
 
 def test_one_call_tries_a_way_that_could_not_connect() -> None:
     one = governor()
-    bad = one.ways[0]
-    one.unreachable(get(one, TRADES, 5.0, but=one.ways[1:]), 5.0)
-    names = [get(one, TRADES, 6.0).way.name for _ in range(12)]
+    bad = one.egresses[0]
+    one.unreachable(get(one, TRADES, 5.0, excluding=one.egresses[1:]), 5.0)
+    names = [get(one, TRADES, 6.0).egress.name for _ in range(12)]
     assert names.count(bad.name) == 1
     # The one that tried was given up by its client: another may try later.
-    assert bad.name not in {get(one, TRADES, 10.9).way.name for _ in range(9)}
-    assert [get(one, TRADES, 11.1).way.name for _ in range(9)].count(bad.name) == 1
+    assert bad.name not in {get(one, TRADES, 10.9).egress.name for _ in range(9)}
+    assert [get(one, TRADES, 11.1).egress.name for _ in range(9)].count(bad.name) == 1
 
 
 def test_a_gateway_behind_that_has_no_weight_left_gets_no_more_reads_in_this_window() -> None:
@@ -206,11 +210,11 @@ def test_a_gateway_behind_that_has_no_weight_left_gets_no_more_reads_in_this_win
 def test_many_calls_that_fail_at_once_lengthen_the_pause_once() -> None:
     one = governor()
     grants = [get(one, TRADES, 5.0) for _ in range(30)]
-    mine = [grant for grant in grants if grant.way is one.ways[0]]
+    mine = [grant for grant in grants if grant.egress is one.egresses[0]]
     assert len(mine) > 5
     for grant in mine:
         one.unreachable(grant, 7.0)
-    assert one.ways[0].aside[SPOT].until_mono == 7.5
+    assert one.egresses[0].quarantine[SPOT].until_mono == 7.5
 
 
 def test_a_call_that_was_not_sent_costs_nothing() -> None:
@@ -218,14 +222,14 @@ def test_a_call_that_was_not_sent_costs_nothing() -> None:
     grant = get(one, "/fapi/v1/fundingRate", market=UM)
     one.unreachable(grant, 5.0)
     assert one.used(UM, "futures", 5.0) == 0
-    assert one.ways[0].rolling["um-funding"].spent(5.0) == 0
+    assert one.egresses[0].rolling["um-funding"].spent(5.0) == 0
 
 
 def test_markets_of_a_way_are_respected() -> None:
     one = governor("a=127.0.0.2;markets=spot,b=127.0.0.3;markets=um+cm")
-    assert {get(one, TRADES).way.name for _ in range(5)} == {"a"}
-    assert {get(one, UM_TRADES, market=UM).way.name for _ in range(5)} == {"b"}
-    assert {get(one, ACCOUNT, key=key).way.name for key in KEYS[:5]} == {"a"}
+    assert {get(one, TRADES).egress.name for _ in range(5)} == {"a"}
+    assert {get(one, UM_TRADES, market=UM).egress.name for _ in range(5)} == {"b"}
+    assert {get(one, ACCOUNT, key=key).egress.name for key in KEYS[:5]} == {"a"}
 
 
 # -- refusals -------------------------------------------------------------------------------------
@@ -243,9 +247,9 @@ def test_the_wait_of_a_refusal_leads_into_the_next_window(mono: float) -> None:
     assert caught.value.answer.status == 429
     assert caught.value.msg == limit_text(SPOT, 1000)
     for grant_at in (mono + wait_s, mono + wait_s + 1):
-        assert one.ways[0].budgets["spot"].window * 60_000 + 60_000 <= one.clock.low_ms(grant_at)
+        assert one.egresses[0].budgets["spot"].window * 60_000 + 60_000 <= one.clock.low_ms(grant_at)
     # What is still under way counts on; all of it came back, and now there is room.
-    one.ways[0].budgets["spot"].reserved = 0
+    one.egresses[0].budgets["spot"].reserved = 0
     get(one, TRADES, mono + wait_s)
 
 
@@ -253,10 +257,10 @@ def test_a_429_closes_one_pool_of_one_way() -> None:
     one = governor()
     grant = get(one, TRADES)
     one.close(grant, 429, 30.0, 5.0)
-    assert grant.way.name not in {get(one, TRADES).way.name for _ in range(20)}
-    assert grant.way.name in {get(one, UM_TRADES, market=UM).way.name for _ in range(20)}
+    assert grant.egress.name not in {get(one, TRADES).egress.name for _ in range(20)}
+    assert grant.egress.name in {get(one, UM_TRADES, market=UM).egress.name for _ in range(20)}
     assert one.closed_s(SPOT, "spot", 5.0) == 0.0
-    assert grant.way.name in {get(one, TRADES, 35.1).way.name for _ in range(20)}
+    assert grant.egress.name in {get(one, TRADES, 35.1).egress.name for _ in range(20)}
 
 
 @pytest.mark.parametrize("first", [UM, CM])
@@ -388,9 +392,9 @@ def test_a_greedy_client_gets_its_share_and_no_more() -> None:
 
 def test_the_share_holds_for_keyed_calls_on_whatever_way_and_while_a_way_is_closed() -> None:
     one = governor(client_share=0.1, limits=Limits(spot=6000))
-    keys = [key for key in KEYS if get(one, ACCOUNT, 5.0, key=key).way is not one.ways[0]]
+    keys = [key for key in KEYS if get(one, ACCOUNT, 5.0, key=key).egress is not one.egresses[0]]
     for mono in (65.0, 125.0, 185.0):  # nothing is asked of the first way in these minutes
-        one.close_pool(one.ways[0], "spot", 429, mono + 30)
+        one.close_pool(one.egresses[0], "spot", 429, mono + 30)
         used = 0
         with pytest.raises(EgressExhausted):
             for number in range(200):
@@ -423,10 +427,10 @@ def test_what_is_closed_survives_being_written_down(
     two = governor()
     count = two.load(json.loads(text), mono, int(START_MS + later_s * 1000))
     left = 0
-    for way in one.ways:
-        for pool, closure in way.closed.items():
+    for egress in one.egresses:
+        for pool, closure in egress.closed.items():
             expected = closure.until_mono - 50.0 - later_s
-            found = two.by_name[way.name].closed.get(pool)
+            found = two.by_name[egress.name].closed.get(pool)
             if expected > 0.01:
                 assert found is not None
                 assert found.status == closure.status
@@ -457,18 +461,22 @@ def test_status_tells_closed_banned_set_aside_and_problems() -> None:
     one = governor("127.0.0.2,127.0.0.3")
     grant = get(one, TRADES)
     one.answered(grant, 451, 25, 5.0)
-    one.close_pool(one.ways[1], "futures", 418, 65.0)
+    one.close_pool(one.egresses[1], "futures", 418, 65.0)
     rows = {(row["egress"], row["pool"]): row for row in one.status(5.0)}
-    spot = rows[grant.way.name, "spot"]
+    spot = rows[grant.egress.name, "spot"]
     assert (spot["state"], spot["problem"], spot["used"], spot["limit"]) == ("ok", "region", 25, 1000)
     banned = rows["127.0.0.3", "futures"]
     assert (banned["state"], banned["closed_s"], banned["closed_status"]) == ("banned", 60, 418)
     assert banned["markets"] == ["um", "cm"]
-    one.answered(get(one, TRADES, but=[w for w in one.ways if w is not grant.way]), 403, None, 5.0)
+    one.answered(
+        get(one, TRADES, excluding=[w for w in one.egresses if w is not grant.egress]), 403, None, 5.0
+    )
     assert {row["problem"] for row in one.status(5.0) if row["pool"] == "spot"} == {"waf", ""}
-    one.answered(get(one, TRADES, but=[w for w in one.ways if w is not grant.way]), 200, None, 5.0)
-    one.unreachable(get(one, TRADES, but=[w for w in one.ways if w is not grant.way]), 5.0)
-    spot = {(row["egress"], row["pool"]): row for row in one.status(5.0)}[grant.way.name, "spot"]
+    one.answered(
+        get(one, TRADES, excluding=[w for w in one.egresses if w is not grant.egress]), 200, None, 5.0
+    )
+    one.unreachable(get(one, TRADES, excluding=[w for w in one.egresses if w is not grant.egress]), 5.0)
+    spot = {(row["egress"], row["pool"]): row for row in one.status(5.0)}[grant.egress.name, "spot"]
     assert (spot["state"], spot["problem"]) == ("set_aside", "unreachable")
 
 
@@ -480,7 +488,7 @@ def test_no_key_and_nothing_made_of_it_is_shown() -> None:
         get(one, "/sapi/v1/asset/wallet/balance", key=key)
         get(one, "/sapi/v1/convert/getQuote", method="POST", key=key)
         one.pause_orders(key, "spot", 50.0)
-    one.close_pool(one.ways[0], "spot", 418, 100.0)
+    one.close_pool(one.egresses[0], "spot", 418, 100.0)
     shown = json.dumps([one.status(5.0), one.dump(5.0, 0), one.clients.status(0), list(one.refused)])
     for key in KEYS[:3]:
         assert key[:8] not in shown
@@ -490,7 +498,7 @@ def test_no_key_and_nothing_made_of_it_is_shown() -> None:
 def test_specs_hide_their_passwords() -> None:
     (spec,) = parse_egress(["http://user:secret@127.0.0.1:8080"])
     assert isinstance(spec, EgressSpec)
-    assert "secret" not in repr(governor_of(spec).ways)
+    assert "secret" not in repr(governor_of(spec).egresses)
 
 
 def governor_of(spec: EgressSpec) -> Governor:

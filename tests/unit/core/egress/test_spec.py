@@ -169,7 +169,7 @@ def test_no_pins_are_false() -> None:
         (["vmPUZE6=near"], "first 8 or more"),
         (["vmPUZE6-vmPUZE6=near"], "first 8 or more"),
         (["sha256:abc=near"], "first 8 or more"),
-        (["vmPUZE6m=near", "vmPUZE6m=far"], "bound to two ways out"),
+        (["vmPUZE6m=near", "vmPUZE6m=far"], "bound to two egresses"),
     ],
 )
 def test_bad_pin_is_refused_without_repeating_the_key(items: list[str], words: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resender.core.binance.markets import Market
 from resender.core.market.requests import (
+    MISS_REASONS,
     BookTickerRequest,
     KlineRequest,
     Miss,
@@ -142,3 +146,15 @@ def test_no_query_breaks_the_reader(query: str) -> None:
 @given(st.text(max_size=60))
 def test_no_symbol_list_breaks_the_reader(text: str) -> None:
     assert isinstance(parse_symbol_list(text), tuple)
+
+
+def test_program_gives_no_reason_of_a_miss_that_is_not_in_the_list() -> None:
+    package = Path(__file__).parents[4] / "resender"
+    found = set()
+    for path in package.rglob("*.py"):
+        found |= set(
+            re.findall(r"""\b(?:Miss|Need|_?Lack|Unproven)\(\s*"([^"]+)\"""", path.read_text("utf-8"))
+        )
+    assert len(found) > 12
+    assert found <= set(MISS_REASONS)
+    assert len(set(MISS_REASONS)) == len(MISS_REASONS)

@@ -120,10 +120,10 @@ async def test_shift_never_ends_on_the_connection_it_leaves(world: World) -> Non
     await world.live(A, B)
     for number in range(1, 5):
         await world.frame(B)
-        before = world.pool._line_of[A]
+        before = world.pool._slot_of[A]
         if len(before.names) > 1:
             world.pool.shift(A, MUTE_S)
-            assert world.pool._line_of[A] is not before
+            assert world.pool._slot_of[A] is not before
         else:
             world.pool.shift(A, MUTE_S)  # alone: a new connection for the old one
         await wait_until(lambda: world.pool.proof_mono(A) is not None, 8)

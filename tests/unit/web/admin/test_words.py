@@ -7,10 +7,12 @@ import re
 
 import pytest
 
-from resender.config import ROOT, SETTINGS
+from resender.config import SETTINGS
 from resender.core import reachability
 from resender.core.binance.markets import Market
 from resender.core.market.costs import DEFAULT_LIMITS
+from resender.core.market.requests import MISS_REASONS
+from resender.places import ROOT
 from resender.web.admin.api.series import STATES
 
 TEXTS = {
@@ -28,10 +30,10 @@ KINDS = (
 
 #: Where the reasons of refusals are written that the pages put into words.
 REFUSING = (
-    *sorted((ROOT / "resender/web/admin").glob("*.py")),
+    *sorted((ROOT / "resender/web/admin").rglob("*.py")),
     *(
         ROOT / f"resender/{name}.py"
-        for name in ("errors", "passwords", "core/preload", "core/whitelist_text")
+        for name in ("errors", "passwords", "core/market/preload", "core/access/whitelist_text")
     ),
 )
 
@@ -47,12 +49,6 @@ def refusal_reasons() -> set[str]:
         found |= set(re.findall(r"""\bBadRule\(\s*"\w+",\s*"(\w+)\"""", text))
         found |= set(re.findall(r"""\bLineError\([^)]*?"(\w+)"\)""", text))
     return found
-
-
-def miss_reasons() -> list[str]:
-    """Read the reasons out of the README's table."""
-    table = (ROOT / "README.md").read_text("utf-8").partition("| Reason of a miss |")[2].partition("\n\n")[0]
-    return re.findall(r"^\| `([^`]+)` \|", table, re.M)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -75,8 +71,7 @@ def test_page_has_a_text_for_every_word_of_the_gateway(language, prefix, words):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_page_explains_every_reason_of_a_miss(language):
-    reasons = miss_reasons()
-    assert len(reasons) > 15
+    reasons = MISS_REASONS
     for prefix in ("live.miss", "live.miss_help"):
         assert [reason for reason in reasons if f"{prefix}.{reason}" not in TEXTS[language]] == []
 

@@ -1,4 +1,4 @@
-"""`run.py doctor` examines every way out and tells its faults in plain words."""
+"""`run.py doctor` examines every egress and tells its faults in plain words."""
 
 from __future__ import annotations
 

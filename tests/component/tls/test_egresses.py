@@ -1,4 +1,4 @@
-"""TLS through every kind of way out: first calls at once, and handshakes that break."""
+"""TLS through every kind of egress: first calls at once, and handshakes that break."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.component.egress_support import make_proxy
-from tests.component.tls.breaker import Fault, HandshakeBreaker, Phase, Way
+from tests.component.tls.breaker import Fault, HandshakeBreaker, Harm, Phase
 from tests.component.tls.tls_support import Orders, assert_words, server_context
 from tests.support.client import Reply
 from tests.support.running import Running, make_config, running
@@ -82,7 +82,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @dataclass
 class Leaving:
-    """A gateway that leaves through one way out.
+    """A gateway that leaves through one egress.
 
     Shape: `far` is the front before the exchange, `near` the one before the other gateway, if
         there is one.
@@ -139,38 +139,38 @@ async def test_broken_handshakes_with_the_exchange_cost_one_call_each_through_ev
     kind: str, exchange: RawUpstream, version: ssl.TLSVersion, tmp_path: Path
 ) -> None:
     async with leaving_through(kind, exchange, tmp_path, version, SHORT_S) as one:
-        for way in (Way.RESET, Way.SILENCE, Way.CLOSE, Way.PLAIN_TEXT):
-            fault, broken = Fault(way, Phase.HELLO), one.far.accepted + 1
+        for harm in (Harm.RESET, Harm.SILENCE, Harm.CLOSE, Harm.PLAIN_TEXT):
+            fault, broken = Fault(harm, Phase.HELLO), one.far.accepted + 1
             one.far.choose = lambda number, fault=fault, broken=broken: fault if number == broken else None  # type: ignore[misc]
             (reply,) = await one.orders.send(["POST"])
             if kind == "resender":  # what the other gateway says; the name of the error is each one's own
-                assert (reply.status, reply.json()["code"]) == (502, -2), way
+                assert (reply.status, reply.json()["code"]) == (502, -2), harm
                 assert "cannot be reached" in reply.json()["msg"]
             else:
-                assert assert_words(reply, "POST") == "unreachable", way
+                assert assert_words(reply, "POST") == "unreachable", harm
             assert_all_answered(await one.orders.send(["POST"]))
             assert_all_answered(await one.orders.send(MIXED * 2))
         one.orders.assert_none_is_sent_twice()
         assert len(exchange.requests) == 4 * 9
 
 
-@pytest.mark.parametrize("way", Way, ids=str)
+@pytest.mark.parametrize("harm", Harm, ids=str)
 async def test_broken_handshakes_with_another_gateway_cost_one_call_each(
-    way: Way, exchange: RawUpstream, version: ssl.TLSVersion, tmp_path: Path
+    harm: Harm, exchange: RawUpstream, version: ssl.TLSVersion, tmp_path: Path
 ) -> None:
-    wait_s = SHORT_S if way is Way.SILENCE else 5.0
+    wait_s = SHORT_S if harm is Harm.SILENCE else 5.0
     async with leaving_through("resender", exchange, tmp_path, version, wait_s) as one:
         near = one.near
         assert near is not None
         for phase in Phase:
-            near.fault = Fault(way, phase)
+            near.fault = Fault(harm, phase)
             (reply,) = await one.orders.send(["POST"])
             near.fault = None
             name = assert_words(reply, "POST")
             assert (name == "unreachable") is (phase not in (Phase.FINISHED, Phase.REQUEST)), phase
             assert_all_answered(await one.orders.send(["POST"]))
             assert_all_answered(await one.orders.send(MIXED * 2))
-            near.cut(Way.CLOSE)  # so that the next call needs a new connection
+            near.cut(Harm.CLOSE)  # so that the next call needs a new connection
             await asyncio.sleep(0.02)
         one.orders.assert_none_is_sent_twice()
 

@@ -1,4 +1,4 @@
-"""REST calls through every kind of way out keep the guarantees they have without one."""
+"""REST calls through every kind of egress keep the guarantees they have without one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from resender.core.egress.spec import EgressSpec
 from resender.errors import UpstreamLost, UpstreamTimeout, UpstreamUnreachable
-from resender.upstream.rest import Timeouts, WayUnusable
+from resender.upstream.rest import EgressUnusable, Timeouts
 from resender.upstream.tls import make_context
 from tests.component.egress_support import (
     EVERY,
@@ -21,9 +21,9 @@ from tests.component.egress_support import (
     TUNNELS,
     address,
     client_on,
+    egress_of,
     get,
     make_proxy,
-    way_of,
 )
 from tests.support.authority import AUTHORITY, Authority
 from tests.support.proxies import Proxy
@@ -47,7 +47,7 @@ async def test_call_passes_every_way_byte_for_byte(kind: str, upstream: RawUpstr
         await peer.send(response(b"\x00\xff{", "418 I'm a teapot", (("X-Mbx-Used-Weight-1m", "7"),)))
 
     upstream.answer = answer
-    async with way_of(kind, upstream.url, tmp_path) as (spec, _), client_on(spec, upstream.url) as client:
+    async with egress_of(kind, upstream.url, tmp_path) as (spec, _), client_on(spec, upstream.url) as client:
         headers = [("User-Agent", "t"), ("X-MBX-APIKEY", "abc"), ("Accept-Encoding", "identity")]
         got = await get(client, "POST", TARGET, headers, b"quantity=1&x=\xff")
     assert (got.status, got.body, got.headers["x-mbx-used-weight-1m"]) == (418, b"\x00\xff{", "7")
@@ -61,7 +61,10 @@ async def test_call_passes_every_way_byte_for_byte(kind: str, upstream: RawUpstr
 
 @pytest.mark.parametrize("kind", EVERY)
 async def test_connection_is_kept(kind: str, upstream: RawUpstream, tmp_path: Path) -> None:
-    async with way_of(kind, upstream.url, tmp_path) as (spec, proxy), client_on(spec, upstream.url) as client:
+    async with (
+        egress_of(kind, upstream.url, tmp_path) as (spec, proxy),
+        client_on(spec, upstream.url) as client,
+    ):
         for method in ("GET", "POST", "DELETE"):
             assert (await get(client, method)).status == 200
         assert upstream.connections == 1
@@ -78,7 +81,7 @@ async def test_call_lost_on_a_fresh_connection_is_sent_once(
     kind: str, method: str, upstream: RawUpstream, tmp_path: Path
 ) -> None:
     upstream.answer = reset
-    async with way_of(kind, upstream.url, tmp_path) as (spec, _), client_on(spec, upstream.url) as client:
+    async with egress_of(kind, upstream.url, tmp_path) as (spec, _), client_on(spec, upstream.url) as client:
         with pytest.raises(UpstreamLost) as caught:
             await get(client, method)
     assert len(upstream.requests) == 1
@@ -94,7 +97,7 @@ async def test_call_lost_on_a_kept_connection_is_repeated_only_if_it_cannot_trad
         upstream.answer = answer_ok
         peer.reset()
 
-    async with way_of(kind, upstream.url, tmp_path) as (spec, _), client_on(spec, upstream.url) as client:
+    async with egress_of(kind, upstream.url, tmp_path) as (spec, _), client_on(spec, upstream.url) as client:
         await get(client)
         upstream.answer = once
         if method in TRADING:
@@ -116,7 +119,10 @@ async def test_proxy_that_dies_under_a_call_loses_it_once(
         await asyncio.sleep(30)
 
     upstream.answer = wait
-    async with way_of(kind, upstream.url, tmp_path) as (spec, proxy), client_on(spec, upstream.url) as client:
+    async with (
+        egress_of(kind, upstream.url, tmp_path) as (spec, proxy),
+        client_on(spec, upstream.url) as client,
+    ):
         assert proxy is not None
         held = asyncio.ensure_future(get(client, method))
         await wait_until(lambda: upstream.requests)
@@ -132,7 +138,10 @@ async def test_proxy_that_dies_under_a_call_loses_it_once(
 async def test_kept_connection_the_proxy_closed_costs_nothing(
     kind: str, upstream: RawUpstream, tmp_path: Path
 ) -> None:
-    async with way_of(kind, upstream.url, tmp_path) as (spec, proxy), client_on(spec, upstream.url) as client:
+    async with (
+        egress_of(kind, upstream.url, tmp_path) as (spec, proxy),
+        client_on(spec, upstream.url) as client,
+    ):
         assert proxy is not None
         for number in range(1, 4):
             assert (await get(client, "DELETE")).status == 200
@@ -149,7 +158,10 @@ async def test_body_that_breaks_off_is_noticed(
     head = {"length": b"content-length: 9\r\n", "chunked": b"transfer-encoding: chunked\r\n"}.get(body, b"")
     text = b"5\r\nhello\r\n" if body == "chunked" else b"hello"
 
-    async with way_of(kind, upstream.url, tmp_path) as (spec, proxy), client_on(spec, upstream.url) as client:
+    async with (
+        egress_of(kind, upstream.url, tmp_path) as (spec, proxy),
+        client_on(spec, upstream.url) as client,
+    ):
 
         async def answer(request: Request, peer: Peer) -> None:
             await peer.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + text)
@@ -176,7 +188,7 @@ async def test_silent_upstream_is_a_timeout_with_unknown_outcome(
 
     upstream.answer = silent
     async with (
-        way_of(kind, upstream.url, tmp_path) as (spec, _),
+        egress_of(kind, upstream.url, tmp_path) as (spec, _),
         client_on(spec, upstream.url, timeouts=Timeouts(2.0, 0.2, 5.0)) as client,
     ):
         with pytest.raises(UpstreamTimeout, match="execution status is unknown"):
@@ -199,7 +211,7 @@ async def test_upstream_sees_the_source_address(upstream: RawUpstream) -> None:
 
 async def test_address_that_is_not_on_this_machine_is_told(upstream: RawUpstream) -> None:
     async with client_on(address("203.0.113.9", "sg2"), upstream.url) as client:
-        with pytest.raises(WayUnusable) as caught:
+        with pytest.raises(EgressUnusable) as caught:
             await get(client, "POST")
     assert caught.value.msg == (
         "The upstream 127.0.0.1 cannot be reached through sg2: "
@@ -213,7 +225,7 @@ async def test_refused_connection_is_not_the_fault_of_the_address(upstream: RawU
     async with client_on(address("127.0.0.2"), upstream.url) as client:
         with pytest.raises(UpstreamUnreachable, match=r"through 127\.0\.0\.2: it refused") as caught:
             await get(client)
-    assert not isinstance(caught.value, WayUnusable)
+    assert not isinstance(caught.value, EgressUnusable)
 
 
 @pytest.fixture
@@ -268,7 +280,7 @@ async def test_upstream_of_another_family_is_told(ip: str, host: str) -> None:
     async with client_on(address(ip), f"https://{host}:9") as client:
         with pytest.raises(UpstreamUnreachable, match="its address is not IPv") as caught:
             await get(client)
-    assert not isinstance(caught.value, WayUnusable)
+    assert not isinstance(caught.value, EgressUnusable)
 
 
 async def test_name_without_an_address_of_the_family_is_told() -> None:
@@ -306,7 +318,7 @@ async def test_tls_is_end_to_end_and_resumed(
     (AUTHORITY if is_trusted else Authority()).write_ca(file)
     host = "api.example.test" if kind in PROXIES else "localhost"
     async with (
-        way_of(kind, "", tmp_path) as (spec, proxy),
+        egress_of(kind, "", tmp_path) as (spec, proxy),
         client_on(spec, f"https://{host}:{port}", ssl_context=make_context(str(file))) as client,
     ):
         if proxy is not None:
@@ -314,7 +326,7 @@ async def test_tls_is_end_to_end_and_resumed(
         if not is_trusted:
             with pytest.raises(UpstreamUnreachable, match="certificate is signed by an authority") as caught:
                 await get(client, "POST")
-            assert not isinstance(caught.value, WayUnusable)
+            assert not isinstance(caught.value, EgressUnusable)
             return
         for _ in range(4):
             assert (await get(client)).status == 200
@@ -328,12 +340,12 @@ async def test_something_that_is_not_tls_behind_a_proxy_is_told(kind: str, tmp_p
     quick = Timeouts(0.3, 1.0, 1.0)
     async with (
         RawUpstream(tls=False) as plain,  # that is what the test is about
-        way_of(kind, "", tmp_path) as (spec, proxy),
+        egress_of(kind, "", tmp_path) as (spec, proxy),
         client_on(spec, f"https://127.0.0.1:{plain.port}", timeouts=quick) as client,
     ):
         with pytest.raises(UpstreamUnreachable, match=r"no connection within|TLS handshake failed") as caught:
             await get(client)
-        assert not isinstance(caught.value, WayUnusable)
+        assert not isinstance(caught.value, EgressUnusable)
         assert proxy is not None
         await wait_until(lambda: not proxy.open_tunnels)
 
@@ -355,7 +367,7 @@ async def test_proxy_that_hangs_in_the_handshake_is_a_timeout_of_the_connection(
     async with make_proxy(kind) as proxy:
         proxy.hangs = True
         async with client_on(proxy.spec(), upstream.url, timeouts=Timeouts(0.3, 5.0, 5.0)) as client:
-            with pytest.raises(WayUnusable, match=r"through via: no answer of the proxy within 0\.3 s"):
+            with pytest.raises(EgressUnusable, match=r"through via: no answer of the proxy within 0\.3 s"):
                 await get(client, "POST")
             assert not client._session.connector._acquired  # type: ignore[union-attr]
     assert not upstream.connections
@@ -392,7 +404,7 @@ async def test_refusal_of_a_proxy_is_told_in_plain_words(
             setattr(proxy, name, value)
         with pytest.raises(UpstreamUnreachable, match=words) as caught:
             await get(client, "POST")
-        assert isinstance(caught.value, WayUnusable) is is_whole
+        assert isinstance(caught.value, EgressUnusable) is is_whole
     assert not upstream.requests
 
 
@@ -407,7 +419,7 @@ async def test_wrong_login_is_told_without_repeating_it(
         if not sent:
             spec = EgressSpec("via", "proxy", scheme=spec.scheme, host=spec.host, port=spec.port)
         async with client_on(spec, upstream.url) as client:
-            with pytest.raises(WayUnusable, match=words) as caught:
+            with pytest.raises(EgressUnusable, match=words) as caught:
                 await get(client, "POST")
         text = caplog.text + caught.value.msg + repr(spec) + repr(client.__dict__)
     for secret in filter(None, (PASSWORD, sent)):
@@ -416,7 +428,7 @@ async def test_wrong_login_is_told_without_repeating_it(
 
 async def test_login_that_socks_cannot_carry_is_told(upstream: RawUpstream) -> None:
     async with Proxy("socks5", "bot", "pässword") as proxy, client_on(proxy.spec(), upstream.url) as client:
-        with pytest.raises(WayUnusable, match="only ASCII") as caught:
+        with pytest.raises(EgressUnusable, match="only ASCII") as caught:
             await get(client)
     assert "pässword" not in caught.value.msg
 
@@ -425,7 +437,7 @@ async def test_login_that_socks_cannot_carry_is_told(upstream: RawUpstream) -> N
 async def test_proxy_that_is_down_is_told_and_comes_back(kind: str, upstream: RawUpstream) -> None:
     async with make_proxy(kind) as proxy, client_on(proxy.spec(), upstream.url) as client:
         await proxy.stop()
-        with pytest.raises(WayUnusable, match="through via: the proxy refused the connection"):
+        with pytest.raises(EgressUnusable, match="through via: the proxy refused the connection"):
             await get(client, "POST")
         await proxy.listen()
         assert (await get(client, "POST")).status == 200
@@ -435,15 +447,15 @@ async def test_proxy_that_is_down_is_told_and_comes_back(kind: str, upstream: Ra
 async def test_proxy_whose_name_is_unknown_is_told(scheme: str) -> None:
     spec = EgressSpec("via", "proxy", scheme=scheme, host="no-such-host.invalid", port=1080)
     async with client_on(spec, "https://127.0.0.1:9") as client:
-        with pytest.raises(WayUnusable, match="the proxy's name cannot be resolved"):
+        with pytest.raises(EgressUnusable, match="the proxy's name cannot be resolved"):
             await get(client)
 
 
 @pytest.mark.parametrize("kind", PROXIES)
 async def test_upstream_that_refuses_the_proxy_is_not_the_proxys_fault(kind: str) -> None:
-    async with RawUpstream() as dead:
-        url = dead.url
+    async with RawUpstream() as down:
+        url = down.url
     async with make_proxy(kind) as proxy, client_on(proxy.spec(), url) as client:
         with pytest.raises(UpstreamUnreachable, match="the proxy") as caught:
             await get(client)
-    assert not isinstance(caught.value, WayUnusable)
+    assert not isinstance(caught.value, EgressUnusable)

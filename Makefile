@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CLIENTS := binance_interface python_binance ccxt binance_connector
 
-.PHONY: help run demo test test-fast test-browser screenshots check format bench clean
+.PHONY: help run demo test test-fast test-browser screenshots check format bench docs docs-tables docs-check package deps clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -16,10 +16,18 @@ run: .venv/runtime  ## Serve, with the settings of settings.py and the environme
 demo: .venv/runtime  ## Serve against the built-in sandbox exchange
 	$(BIN)/python run.py demo
 
+# Each part runs whatever becomes of the others, but not after Ctrl+C (2).
+SKIPPED := .venv/skipped
 test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not (slow or alone or browser or waits)"
-	$(BIN)/python -m pytest -n 4 --dist load -m "waits"
-	$(BIN)/python -m pytest -m "slow or alone or browser"
+	@rm -f $(SKIPPED); failed=0; \
+	part() { \
+		echo "$(BIN)/python -m pytest $$*"; \
+		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" || { failed=$$?; [ $$failed -ne 2 ] || exit 2; }; \
+	}; \
+	part -n 3 --dist loadfile -m "not (slow or alone or browser or waits)"; \
+	part -n 4 --dist load -m "waits"; \
+	part -m "slow or alone or browser"; \
+	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 test-fast: .venv/dev  ## Run the tests that need no process, client library or long time
 	$(BIN)/python -m pytest -m "not e2e and not slow and not browser and not waits"
@@ -36,6 +44,26 @@ check: .venv/dev  ## Lint, format, types, import directions
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 
+# Without the advertisement for another program, which MkDocs Material prints into every build.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: .venv/docs  ## Build the documentation into site/; needs no network
+	$(BIN)/mkdocs build --quiet --strict
+
+docs-tables: .venv/dev  ## Write the tables of docs/ that repeat the program
+	$(BIN)/python -m tools.docs_tables
+
+docs-check: docs  ## Check the documentation: tables current, links, both languages, the built site
+	$(BIN)/python -m tools.docs_tables --check
+	$(BIN)/python -m tools.docs_site site
+	$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_docs_tools.py
+
+package: .venv/dev  ## Build the source archive and the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+deps:  ## Install the Debian packages the tests need: browser, database servers, proxies
+	.ci/deps
+
 format: .venv/dev  ## Rewrite the code in the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -44,7 +72,7 @@ bench: .venv/dev  ## Measure forwarding against its baselines (see bench/README.
 	$(BIN)/python bench/forward.py
 
 clean:  ## Remove what was made here (not the data)
-	rm -rf .venv .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-clients dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A virtual environment, made anew where it is broken: half-made, without pip, of an old Python.
 GOOD = import sys, pip; sys.exit(sys.version_info < (3, 10))
@@ -74,6 +102,9 @@ install = -m pip install -q --disable-pip-version-check -r
 	$(call venv,.venv)
 	@{ [ $@ -nt requirements.txt ] && [ $@ -nt requirements-dev.txt ]; } || { \
 		$(BIN)/python $(install) requirements-dev.txt && touch $@ .venv/runtime; }
+
+.venv/docs: .venv/dev requirements-docs.txt
+	@[ $@ -nt requirements-docs.txt ] || { $(BIN)/python $(install) requirements-docs.txt && touch $@; }
 
 # Each client library has its own environment: python-binance and binance-connector both install
 # a package called `binance`.

@@ -24,10 +24,12 @@ from resender.core.binance.markets import BY_MARKET, STREAM_PATHS, Market
 from resender.core.binance.stream_names import MINI_TICKERS, book_ticker_stream
 from resender.core.egress.spec import EgressSpec
 from resender.errors import AnswerError
-from resender.upstream.egresses import bind_problem, gateway_url, make_rest_client, make_stream_session
-from resender.upstream.rest import EgressUnusable, RestResponse, Timeouts, handshake_words
-from resender.upstream.streams.link import StreamBroken
+from resender.upstream.connector import EgressUnusable, Timeouts, handshake_words
+from resender.upstream.egresses import bind_problem, gateway_url, make_rest_client
+from resender.upstream.rest import RestResponse
 from resender.upstream.streams.probe import first_frame_ms
+from resender.upstream.streams.session import StreamBroken
+from resender.upstream.streams.spread import make_stream_session
 from resender.upstream.tls import make_context
 
 # Binance refuses a timestamp more than a second ahead; recvWindow is 5 s by default.

@@ -12,8 +12,29 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from resender.core.binance.markets import Market
+from resender.core.egress.governor import Governor
+from resender.services import Services
+from resender.status import AnswerCounts, MarketSnapshot
+from resender.upstream.shared_answers import SharedAnswers
 
 Family = CounterMetricFamily | GaugeMetricFamily
+
+
+def add_readers(services: Services) -> None:
+    """Let the metrics of a gateway read its services at every scrape."""
+    metrics, calls, status, cache = services.metrics, services.calls, services.status, services.cache
+    egress, store, access = services.dispatch.egress, services.store, services.access
+    shared_answers, clock = services.dispatch.shared_answers, services.clock
+
+    def read() -> list[Family]:
+        families = upstream_families(egress.markets, egress.clients)
+        families += weight_families(status.weights(), egress.governor, shared_answers, clock.mono())
+        if cache is not None:
+            families += cache_families(status.answers(), status.markets())
+        return families + store_families(store.stats, access.whitelist.size)
+
+    metrics.in_flight.set_function(lambda: calls.in_flight)
+    metrics.add_reader(read)
 
 
 def upstream_families(markets: Iterable[Market], clients: Mapping[tuple[str, Market], Any]) -> list[Family]:
@@ -39,7 +60,9 @@ def upstream_families(markets: Iterable[Market], clients: Mapping[tuple[str, Mar
     return [connections, repeats]
 
 
-def weight_families(governor: Any, shared_answers: Any, mono: float) -> list[Family]:
+def weight_families(
+    rows: list[dict[str, Any]], governor: Governor, shared_answers: SharedAnswers, mono: float
+) -> list[Family]:
     """Read the weights of all egresses, what was refused here and what was shared."""
     labels = ["egress", "pool"]
     used = GaugeMetricFamily("resender_weight_used", "Weight used in this minute.", labels=labels)
@@ -50,7 +73,7 @@ def weight_families(governor: Any, shared_answers: Any, mono: float) -> list[Fam
         "Seconds until a pool closed after a 429 or 418 opens again; 0 = open.",
         labels=labels,
     )
-    for row in governor.status(mono):
+    for row in rows:
         names = [row["egress"], row["pool"]]
         used.add_metric(names, row["used"])
         reserved.add_metric(names, row["reserved"])
@@ -85,13 +108,13 @@ def weight_families(governor: Any, shared_answers: Any, mono: float) -> list[Fam
     return [used, reserved, limit, closed, calls, usable, refused, shared, moved]
 
 
-def cache_families(cache: Any) -> list[Family]:
-    """Read the market cache."""
+def cache_families(counts: AnswerCounts, markets: Iterable[MarketSnapshot]) -> list[Family]:
+    """Name what the market cache has done and keeps."""
     answers = CounterMetricFamily(
         "resender_cache_answers", "Calls the cache was asked for, by result.", labels=["result"]
     )
-    answers.add_metric(["hit"], cache.hits)
-    answers.add_metric(["miss"], cache.misses)
+    answers.add_metric(["hit"], counts.hits)
+    answers.add_metric(["miss"], counts.misses)
     series = GaugeMetricFamily("resender_cache_series", "Series and tickers kept.", labels=["market"])
     live = GaugeMetricFamily(
         "resender_cache_series_live", "Series and tickers that can answer.", labels=["market"]
@@ -112,15 +135,14 @@ def cache_families(cache: Any) -> list[Family]:
         "REST reads that compared the quiet book tickers of a market.",
         labels=["market"],
     )
-    for market, state in cache.states.items():
-        entries = state.entries()
-        series.add_metric([market.value], len(entries))
-        live.add_metric([market.value], sum(entry.state in ("live", "filling") for entry in entries))
-        links = [link for pool in state.pools for link in pool.connections]
-        connections.add_metric([market.value], sum(link.is_live for link in links))
-        mute.add_metric([market.value], state.mutes)
-        corrected.add_metric([market.value], state.corrected)
-        witness.add_metric([market.value], state.ticker_witness.reads)
+    for each in markets:
+        market = [each.market.value]
+        series.add_metric(market, each.kept)
+        live.add_metric(market, each.live)
+        connections.add_metric(market, each.live_connections)
+        mute.add_metric(market, each.mutes)
+        corrected.add_metric(market, each.corrected)
+        witness.add_metric(market, each.witness_reads)
     return [answers, series, live, connections, mute, corrected, witness]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,20 +108,25 @@ def running_gateways(*starters: Path) -> Iterator[tuple[int, Mapping[str, str]]]
 
 def _is_started_by(starters: Sequence[Path], words: list[str], here: Path, path: str | None) -> bool:
     """Tell whether a command line of Python runs one of these; `path` is where its Python was looked for."""
-    for number, word in enumerate(words[1:], 1):
-        name = words[number + 1] if word == "-m" and number + 1 < len(words) else word
-        found = [starter for starter in starters if name == starter.name or name.endswith(f"/{starter.name}")]
-        if not found:
-            continue
-        if word != "-m":
-            return (here / name).resolve() in found
-        # The package of the current folder comes first; else it is the one this Python has.
-        python = shutil.which(words[0], path=path) if "/" not in words[0] else str(here / words[0])
-        is_same = (
-            python is not None and Path(python).parent.resolve() == Path(sys.executable).parent.resolve()
-        )
-        return (here / name).resolve() in found or is_same
+    rest = iter(words[1:])
+    for word in rest:
+        if word in ("-W", "-X"):
+            next(rest, None)
+        elif re.fullmatch("-[a-zA-Z]*m", word):
+            module = here / next(rest, "")
+            named = [starter for starter in starters if starter.name == module.name]
+            # The package of the current folder comes first; else it is the one this Python has.
+            return module.resolve() in named or bool(named and _is_this_python(words[0], here, path))
+        elif not word.startswith("-"):
+            return (here / word).resolve() in starters
+        elif re.fullmatch("-[a-zA-Z]*c", word):
+            return False
     return False
+
+
+def _is_this_python(word: str, here: Path, path: str | None) -> bool:
+    found = shutil.which(word, path=path) if "/" not in word else str(here / word)
+    return found is not None and Path(found).parent.resolve() == Path(sys.executable).parent.resolve()
 
 
 def _chosen_folder(words: list[str]) -> dict[str, str]:

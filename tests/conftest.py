@@ -1,14 +1,17 @@
-"""Fixtures for all tests.
+"""Fixtures for all tests, and what becomes of tests that lack a program.
 
 - `upstream`: a raw HTTPS server that records exact bytes (tests/support/upstream.py).
 - `gateway`: a running gateway that forwards every market to `upstream` and whitelists loopback.
 - `trusted`: what trusts the system's certificate authorities trusts the tests' one.
 - `recorded`: the folder of recorded Binance responses; tests that need it skip where it is absent.
+
+A test that lacks a Debian package skips itself; the end of the run says which ones. In CI it fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ import pytest
 from tests.support.authority import ca_file
 from tests.support.running import Running, make_config, running
 from tests.support.upstream import RawUpstream
+from tests.support.wanting import in_words, wanted
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,3 +47,28 @@ def recorded() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of recorded Binance responses is not beside the repository")
     return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if wanted(report) and os.environ.get("CI"):
+        assert isinstance(report.longrepr, tuple)
+        report.outcome, report.longrepr = "failed", f"In CI no program may be missing. {report.longrepr[2]}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    yield  # below everything else
+    if hasattr(config, "workerinput"):  # one of several side by side: the one that started them knows all
+        return
+    packages = [name for report in terminalreporter.stats.get("skipped", ()) if (name := wanted(report))]
+    # `make test` runs pytest several times and says it once.
+    if together := os.environ.get("SKIPPED_TO"):
+        with Path(together).open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in packages)
+    elif packages:
+        terminalreporter.write_line(in_words(packages))

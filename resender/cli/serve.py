@@ -136,10 +136,10 @@ async def serve(
         gateway = Gateway(config, ssl_context=ssl_context)
         await gateway.start()
         stack.push_async_callback(gateway.stop)
-        server = make_server(gateway)
+        server = make_server(gateway.services)
         server.add_sockets(sockets)
         stack.push_async_callback(server.close_all_connections)
-        admin_server = make_admin_server(gateway) if admin_sockets else None
+        admin_server = make_admin_server(gateway.services) if admin_sockets else None
         if admin_server is not None:
             admin_server.add_sockets(admin_sockets)
             stack.push_async_callback(admin_server.close_all_connections)
@@ -150,7 +150,7 @@ async def serve(
             __version__,
             config.host,
             port,
-            gateway.whitelist.size,
+            gateway.access.whitelist.size,
         )
         if announce is not None:
             announce(local_url(config.host, port))
@@ -158,7 +158,7 @@ async def serve(
         def status() -> str:
             if stop.is_set():
                 return _FINISHING
-            return f"serving on {config.host} port {port}; {gateway.in_words()}"
+            return f"serving on {config.host} port {port}; {gateway.status.in_words()}"
 
         if is_listening():
             gateway.tasks.spawn(keep_informed(status, stop.is_set), name="systemd-inform")

@@ -1,4 +1,27 @@
-"""The market cache: klines and book tickers kept ready, and saved for the next start.
+"""Market data in memory: what is kept, how fresh it is, and the answers made of it.
 
-It knows nothing of HTTP, the database or the web side; the gateway joins them.
+What is named here is all that other parts of the program use; the modules below are the package's own.
 """
+
+from __future__ import annotations
+
+from resender.market.bodies import worth_packing
+from resender.market.cache import CACHED_MARKETS, CacheOptions, MarketCache
+from resender.market.kinds import PATHS, BookTickers, Klines
+from resender.market.kinds.base import Hit, Outcome
+from resender.market.series import BOOK_TICKER, Kept, KeptKlines
+
+__all__ = [
+    "BOOK_TICKER",
+    "CACHED_MARKETS",
+    "PATHS",
+    "BookTickers",
+    "CacheOptions",
+    "Hit",
+    "Kept",
+    "KeptKlines",
+    "Klines",
+    "MarketCache",
+    "Outcome",
+    "worth_packing",
+]

@@ -9,31 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import quote
-
-import orjson
+from typing import Any
 
 from resender.aio import Backoff, Clock, Tasks
+from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.intervals import candles_between
 from resender.core.binance.markets import Market
-from resender.core.market.candles import Candle, parse_rows
-from resender.core.market.costs import WeightShare, cheapest_piece, kline_weight
+from resender.core.market.costs import cheapest_piece
 from resender.core.market.klines import KlineSeries
 from resender.core.market.requests import MAX_LIMIT
-from resender.core.market.server_clock import ServerClock
-from resender.errors import AnswerError, EgressExhausted
+from resender.market.kline_reads import kline_target, read_klines
+from resender.market.reader import Reader, ReadFailed
 from resender.market.series import KeptKlines
 
 logger = logging.getLogger("resender.market")
 
-KLINE_PATH: dict[Market, str] = {
-    Market.SPOT: "/api/v3/klines",
-    Market.UM: "/fapi/v1/klines",
-    Market.CM: "/dapi/v1/klines",
-}
 _AT_ONCE = 4
 _DAY_MS = 86_400_000
 # COIN-M looks back 200 days from endTime, so a short answer there need not be the listing.
@@ -42,74 +35,18 @@ _MAX_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """An answer to one of the gateway's own reads: names of headers in lower case."""
+class _Plan:
+    """One read that is about to be made.
 
-    status: int
-    headers: dict[str, str]
-    body: bytes
+    Shape: `epoch` as `KlineSeries.apply_read` wants it; `end_ms` is set for older rows.
+    """
 
-
-Fetch = Callable[[Market, str], Awaitable[Fetched]]
-
-
-class ReadFailed(Exception):
-    """An own read brought nothing; the text is for the log."""
-
-
-def retry_after_ms(fetched: Fetched) -> int:
-    """Return the pause a 429 or 418 asks for; a minute if it says nothing."""
-    text = fetched.headers.get("retry-after", "")
-    return max(1, int(text) if text.isdigit() and len(text) < 10 else 60) * 1000
-
-
-class Reader:
-    """Makes own reads of one pool: counts their weight, notices limits."""
-
-    def __init__(self, fetch: Fetch, share: WeightShare, clock: Clock) -> None:
-        self._fetch = fetch
-        self._clock = clock
-        self.share = share
-
-    async def get(self, market: Market, target: str) -> bytes:
-        """Read one target; its weight is reserved already.
-
-        Raises: ReadFailed if there is no usable answer.
-        """
-        try:
-            fetched = await self._fetch(market, target)
-        except EgressExhausted as error:
-            # The clients need the weight, or a ban lasts: own reads come last.
-            self.share.close(self._clock.mono() + error.retry_after_s)
-            raise ReadFailed(error.msg) from None
-        except AnswerError as error:
-            raise ReadFailed(error.msg) from None
-        if fetched.status in (418, 429):
-            pause_ms = retry_after_ms(fetched)
-            self.share.close(self._clock.mono() + pause_ms / 1000)
-            logger.warning(
-                "%s answers %d: own reads pause for %d s", market, fetched.status, pause_ms // 1000
-            )
-        if fetched.status != 200:
-            raise ReadFailed(f"HTTP {fetched.status}: {fetched.body[:120].decode('utf-8', 'replace')}")
-        return fetched.body
-
-    async def klines(
-        self, entry: KeptKlines, limit: int, server_ms: int, end_ms: int | None = None
-    ) -> list[Candle]:
-        """Read the latest rows of a series, or the latest up to a time.
-
-        Raises: ReadFailed.
-        """
-        symbol = quote(entry.symbol, safe="")
-        target = f"{KLINE_PATH[entry.market]}?symbol={symbol}&interval={entry.interval}&limit={limit}"
-        if end_ms is not None:
-            target += f"&endTime={end_ms}"
-        body = await self.get(entry.market, target)
-        try:
-            return parse_rows(orjson.loads(body), entry.interval, orjson.dumps, made_ms=server_ms)
-        except ValueError as error:
-            raise ReadFailed(str(error)) from None
+    limit: int
+    target: str
+    made_ms: int
+    epoch: int | None
+    end_ms: int | None
+    permit: Any
 
 
 class Backfill:
@@ -118,14 +55,14 @@ class Backfill:
     def __init__(
         self,
         name: str,
-        reader: Reader,
+        readers: Mapping[Market, Reader],
         entries: Callable[[], Iterable[KeptKlines]],
-        server_clock: Callable[[Market], ServerClock],
+        server_clock: Callable[[Market], ExchangeClock],
         clock: Clock,
         tasks: Tasks,
     ) -> None:
         self.name = name
-        self._reader = reader
+        self._readers = readers
         self._entries = entries
         self._server_clock = server_clock
         self._clock = clock
@@ -151,20 +88,20 @@ class Backfill:
         while True:
             await self._slots.acquire()
             try:
-                entry, wait_s = self._next()
+                entry, plan, wait_s = self._next()
             except BaseException:
                 self._slots.release()
                 raise
-            if entry is None:
+            if entry is None or plan is None:
                 self._slots.release()
                 self._wake.clear()
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), wait_s)
                 continue
             entry.is_reading = True
-            self._tasks.spawn(self._fill(entry), name=f"backfill-read:{entry.symbol}@{entry.interval}")
+            self._tasks.spawn(self._fill(entry, plan), name=f"backfill-read:{entry.symbol}@{entry.interval}")
 
-    def _next(self) -> tuple[KeptKlines | None, float]:
+    def _next(self) -> tuple[KeptKlines | None, _Plan | None, float]:
         """Choose the most wanted series that lacks something and whose read fits the weight."""
         now_mono = self._clock.mono()
         best: KeptKlines | None = None
@@ -180,14 +117,23 @@ class Backfill:
             if rank > best_rank:
                 best, best_rank = entry, rank
         if best is None:
-            return None, wait_s
+            return None, None, wait_s
+        series = best.series
         now_ms = self._server_clock(best.market).now_ms(now_mono)
-        weight = kline_weight(best.market, self._limit(best, now_ms))
+        limit = self._limit(best, now_ms)
+        first = series.first_open
+        if series.is_synced and (first is None or series.is_whole or len(series) >= series.depth):
+            best.is_filled = True
+            return None, None, 0.0
+        end_ms = first - 1 if series.is_synced and first is not None else None
+        target = kline_target(best, limit, end_ms)
         # What was live before, or what a client asked for, comes before the rules' first rows.
-        is_urgent = not best.series.is_synced and (best.series.last_final is not None or not best.is_preload)
-        if not self._reader.share.take(weight, now_ms, now_mono, is_urgent=is_urgent):
-            return None, min(_MAX_PAUSE_S, max(0.05, self._reader.share.wait_s(now_ms, now_mono)))
-        return best, 0.0
+        is_urgent = not series.is_synced and (series.last_final is not None or not best.is_preload)
+        try:
+            permit = self._readers[best.market].admit(target, is_urgent=is_urgent)
+        except ReadFailed as error:
+            return None, None, min(_MAX_PAUSE_S, max(0.05, error.retry_after_s))
+        return best, _Plan(limit, target, now_ms, series.epoch, end_ms, permit), 0.0
 
     def _limit(self, entry: KeptKlines, now_ms: int) -> int:
         """Return how many rows the next read of a series asks for."""
@@ -200,9 +146,9 @@ class Backfill:
         missing = candles_between(entry.interval, last, now_ms) + 2
         return min(most, max(missing, entry.sync_limit))
 
-    async def _fill(self, entry: KeptKlines) -> None:
+    async def _fill(self, entry: KeptKlines, plan: _Plan) -> None:
         try:
-            await self._fill_one(entry)
+            await self._fill_one(entry, plan)
             entry.failures = 0
         except ReadFailed as error:
             entry.failures += 1
@@ -215,42 +161,34 @@ class Backfill:
             self._slots.release()
             self._wake.set()
 
-    async def _fill_one(self, entry: KeptKlines) -> None:
-        series = entry.series
-        now_ms = self._server_clock(entry.market).now_ms(self._clock.mono())
-        limit = self._limit(entry, now_ms)
-        epoch = series.epoch if entry.is_live else None
-        if not series.is_synced:
-            candles = await self._reader.klines(entry, limit, now_ms)
-            self.rows_read += len(candles)
-            if entry.series is not series:
-                return
-            if series.contradicts(candles, now_ms):
+    async def _fill_one(self, entry: KeptKlines, plan: _Plan) -> None:
+        series, limit, made_ms = entry.series, plan.limit, plan.made_ms
+        first = series.first_open
+        candles = await read_klines(self._readers[entry.market], entry, plan.target, made_ms, plan.permit)
+        self.rows_read += len(candles)
+        if entry.series is not series:
+            return
+        if plan.end_ms is None:
+            if series.contradicts(candles, made_ms):
                 # Saved under another exchange, or damaged in a way no checksum shows.
                 logger.warning("%s %s %s: what was held is not what the exchange says", *entry.key)
                 self._start_over(entry)
                 return
-            if not series.apply_read(candles, now_ms, epoch=epoch, is_whole=len(candles) < limit):
+            if not series.apply_read(candles, made_ms, epoch=plan.epoch, is_whole=len(candles) < limit):
                 self._widen(entry, limit)
             elif series.is_whole or len(series) >= series.depth:
                 entry.is_filled = True
             entry.wake()
             return
-        first = series.first_open
-        if first is None or series.is_whole or len(series) >= series.depth:
-            entry.is_filled = True
-            return
-        candles = await self._reader.klines(entry, limit, now_ms, first - 1)
-        self.rows_read += len(candles)
-        if entry.series is not series or series.first_open != first:
+        if series.first_open != first:
             return
         is_whole = len(candles) < limit
         if is_whole and entry.market is Market.CM:
-            earliest = candles[0].open_time if candles else first
-            is_whole = earliest - (first - 1 - _CM_WINDOW_MS) > 35 * _DAY_MS
-        taken = series.prepend(candles, now_ms, is_whole=is_whole)
+            earliest = candles[0].open_time if candles else plan.end_ms
+            is_whole = earliest - (plan.end_ms - _CM_WINDOW_MS) > 35 * _DAY_MS
+        taken = series.prepend(candles, made_ms, is_whole=is_whole)
         # The newest of them may not be over yet for certain (candles of a second): then once more.
-        is_early = bool(candles) and candles[-1].close_time + series.final_after_ms > now_ms
+        is_early = bool(candles) and candles[-1].close_time + series.final_after_ms > made_ms
         is_over = not taken and not is_early
         entry.is_filled = series.is_whole or is_over or len(series) >= series.depth
 

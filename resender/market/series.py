@@ -1,6 +1,6 @@
 """What the cache keeps for one series or ticker: the data, who wants it, how it is doing.
 
-Values with little behaviour; `cache.py` decides, `backfill.py` fills. Owned by the cache and
+Values with little behaviour; their kind decides, `backfill.py` fills. Owned by the market and
 touched on the event loop only.
 """
 
@@ -46,6 +46,30 @@ class Kept:
     # Calls that wait for the next event.
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
+    @property
+    def what(self) -> str:
+        """The word a preload rule has for it: an interval, `bookTicker`."""
+        raise NotImplementedError
+
+    @property
+    def key(self) -> tuple[Market, str, str]:
+        return self.market, self.symbol, self.what
+
+    @property
+    def rows(self) -> int:
+        """How many rows are held."""
+        raise NotImplementedError
+
+    @property
+    def last_open(self) -> int | None:
+        """Open time of the newest candle, None for what has no candles."""
+        return None
+
+    @property
+    def state(self) -> str:
+        """A word on how it is doing: connecting, mute, syncing, filling, live."""
+        raise NotImplementedError
+
     def wake(self) -> None:
         """Let the calls that wait for an event look again."""
         if self.waiters:
@@ -88,8 +112,16 @@ class KeptKlines(Kept):
     unheard: Candle | None = None
 
     @property
-    def key(self) -> tuple[Market, str, str]:
-        return self.market, self.symbol, self.interval
+    def what(self) -> str:
+        return self.interval
+
+    @property
+    def rows(self) -> int:
+        return len(self.series)
+
+    @property
+    def last_open(self) -> int | None:
+        return self.series.last_open
 
     @property
     def state(self) -> str:
@@ -120,8 +152,12 @@ class KeptTicker(Kept):
         return max(self.event_mono, self.seeded_mono)
 
     @property
-    def key(self) -> tuple[Market, str, str]:
-        return self.market, self.symbol, BOOK_TICKER
+    def what(self) -> str:
+        return BOOK_TICKER
+
+    @property
+    def rows(self) -> int:
+        return int(self.ticker.is_valid)
 
     @property
     def state(self) -> str:

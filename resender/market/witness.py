@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from resender.aio import Clock, Tasks
 from resender.core.binance.stream_names import MINI_TICKERS
 from resender.core.market.book_ticker import same_quote
-from resender.market.backfill import ReadFailed
+from resender.market.reader import ReadFailed
 from resender.market.series import KeptTicker
 
 logger = logging.getLogger("resender.market")
@@ -34,10 +34,10 @@ _READ_EVERY_S = 1.0
 _WANTED_S = 60.0
 
 
-class Pool(Protocol):
-    """What a witness needs of a stream pool."""
+class Feed(Protocol):
+    """What a witness needs of a feed."""
 
-    def want(self, names: list[str]) -> None: ...
+    def subscribe(self, names: list[str], listener: Any) -> None: ...
 
 
 class TradeWitness:
@@ -64,12 +64,12 @@ class TradeWitness:
         self.heard_mono = 0.0
         self._is_wanted = False
 
-    def start(self, pool: Pool) -> None:
+    def start(self, feed: Feed) -> None:
         """Subscribe; later calls do nothing."""
         if not self._is_wanted:
             self._is_wanted = True
             self.heard_mono = self._clock.mono()
-            pool.want([MINI_TICKERS])
+            feed.subscribe([MINI_TICKERS], self)
 
     def silent_s(self) -> float:
         """Return for how long no array has come, 0 if none is wanted. Units: seconds."""
@@ -97,7 +97,7 @@ class TradeWitness:
         """Until when every trade has been named for certain."""
         return self.last_ms - _WINDOW_MS
 
-    def on_frame(self, name: str, data: Any) -> bool | None:
+    def on_frame(self, name: str, data: Any, raw: bytes = b"") -> bool | None:
         """Take an array. Raises: KeyError or TypeError if it is none."""
         if type(data) is not list or not data:
             return type(data) is list
@@ -119,6 +119,9 @@ class TradeWitness:
         self.last_ms = max(self.last_ms, newest)
         self.heard_mono = self._clock.mono()
         return None
+
+    def on_live(self, names: list[str]) -> None:
+        """Nothing is vouched for before the first array."""
 
     def on_lost(self, names: list[str]) -> None:
         self.since_ms = None

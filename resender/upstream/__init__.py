@@ -1,4 +1,12 @@
-"""The way to Binance: HTTP sessions, their rules, and the choice between them.
+"""The way to the exchange: calls, streams, egresses.
 
-Only this package imports aiohttp. It knows nothing of the web side, the database or the cache.
+What is named here is all that the web layer uses; the modules below are the package's own.
 """
+
+from __future__ import annotations
+
+from resender.upstream.egress import Call
+from resender.upstream.rest import REPEATABLE, RestResponse
+from resender.upstream.shared_answers import SharedAnswer
+
+__all__ = ["REPEATABLE", "Call", "RestResponse", "SharedAnswer"]

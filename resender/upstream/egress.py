@@ -19,13 +19,14 @@ from functools import lru_cache
 
 from resender import __version__
 from resender.aio import Backoff, Clock, Tasks
+from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.headers import Pairs
-from resender.core.binance.markets import Market
-from resender.core.egress.budget import WindowClock
-from resender.core.egress.governor import CLIENT, OWN, Governor
+from resender.core.binance.markets import BY_MARKET, Market
+from resender.core.egress.governor import CLIENT, PROBE, Governor
 from resender.core.egress.spec import EgressSpec, Pins
 from resender.core.egress.state import Egress, Grant, Limits
-from resender.core.weights.table import charge
+from resender.core.weights.rules import Charge
+from resender.core.weights.table import POOL_OF, charge
 from resender.errors import (
     AnswerError,
     EgressExhausted,
@@ -34,8 +35,9 @@ from resender.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from resender.upstream.connector import EgressUnusable, Timeouts
 from resender.upstream.egresses import make_rest_client
-from resender.upstream.rest import RestClient, RestResponse, Timeouts
+from resender.upstream.rest import RestClient, RestResponse
 from resender.upstream.tls import make_context
 
 logger = logging.getLogger("resender.egress")
@@ -55,14 +57,7 @@ _TOO_MANY_ORDERS = re.compile(rb'"code"\s*:\s*-1015\b')
 # Source: rest-api.md of 2026-07-21: bans last from 2 minutes to 3 days.
 _BAN_S = 120.0
 _MAX_PAUSE_S = 4 * 86_400.0
-# A way that lost a call is tried with these, after growing pauses.
-_PINGS: dict[Market, str] = {
-    Market.SPOT: "/api/v3/ping",
-    Market.UM: "/fapi/v1/ping",
-    Market.CM: "/dapi/v1/ping",
-    Market.OPTIONS: "/eapi/v1/ping",
-    Market.PM: "/papi/v1/ping",
-}
+# An egress that lost a call is tried with pings, after growing pauses.
 _PING_FIRST_S = 0.3
 _PING_MAX_S = 30.0
 
@@ -77,13 +72,14 @@ def _kind(name: bytes) -> int:
 class EgressOptions:
     """What the settings say about weight.
 
-    Shape: `limits`, `order_reserve`, `client_share` as in `Governor`.
+    Shape: `limits`, `order_reserve`, `client_share`, `own_share` as in `Governor`.
     """
 
     limits: Limits
     pins: Pins
     order_reserve: float = 0.1
     client_share: float = 1.0
+    own_share: float = 0.5
 
 
 @dataclass(slots=True)
@@ -102,6 +98,15 @@ class Call:
     key: str | None = None
     client: str = ""
     priority: int = CLIENT
+    _cost: Charge | None = None
+
+    @property
+    def cost(self) -> Charge:
+        """What it costs, looked up once."""
+        if self._cost is None:
+            path, _, query = self.target.partition("?")
+            self._cost = charge(self.market, self.method, path, query, bool(self.body), self.body)
+        return self._cost
 
 
 class EgressPool:
@@ -118,23 +123,27 @@ class EgressPool:
         keepalive_s: float,
         dns_cache_s: float,
         ssl_context: ssl.SSLContext | None = None,
-        on_closed: Callable[[], None] = lambda: None,
-        on_metered: Callable[[Market], None] = lambda market: None,
     ) -> None:
         context = ssl_context or make_context()
         self._clock = clock
-        self._on_closed = on_closed
-        self._on_metered = on_metered
+        # Told of a pool that was closed, and of a market that has told its used weight for the first time.
+        self.on_closed: Callable[[], None] = lambda: None
+        self.on_metered: Callable[[Market], None] = lambda market: None
         self._metered: set[Market] = set()
+        # What an answer out of memory tells as used now: of each pool whose weight an answer has told.
+        self.used_weight: dict[str, str] = {}
         self._tasks = Tasks()
+        # In the order of the settings.
+        self.upstreams = tuple(upstreams)
         self.markets = frozenset(upstreams)
         self.governor = Governor(
             specs,
-            WindowClock(clock.now_ms(), clock.mono()),
+            ExchangeClock.guess(clock.now_ms(), clock.mono()),
             limits=options.limits,
             pins=options.pins,
             order_reserve=options.order_reserve,
             client_share=options.client_share,
+            own_share=options.own_share,
         )
         self.clients: dict[tuple[str, Market], RestClient] = {
             (spec.name, market): make_rest_client(
@@ -160,30 +169,36 @@ class EgressPool:
         for client in self.clients.values():
             await client.stop()
 
-    async def send(self, call: Call) -> RestResponse:
+    def admit(self, call: Call, excluding: Sequence[Egress] = ()) -> Grant:
+        """Choose an egress for a call and reserve its weight there.
+
+        Raises: RouteError if the market is switched off; EgressExhausted if it may not leave now.
+        """
+        if call.market not in self.markets:
+            raise RouteError(f"The market {call.market} is switched off in the settings of this gateway.")
+        return self.governor.admit(
+            call.market,
+            call.cost,
+            self._clock.mono(),
+            key=call.key,
+            client=call.client if not excluding else "",
+            priority=call.priority,
+            excluding=excluding,
+        )
+
+    async def send(self, call: Call, grant: Grant | None = None) -> RestResponse:
         """Send a call to its market's host through one egress, see `RestClient.send`.
 
+        Shape: `grant` is what `admit` gave for this call, if it was asked before.
         A call that could not be sent at all is tried on another way, if its API key allows one;
         whatever may have left is never sent again.
         Raises: RouteError if the market is switched off; EgressExhausted if it may not leave now.
         """
-        market = call.market
-        if market not in self.markets:
-            raise RouteError(f"The market {market} is switched off in the settings of this gateway.")
-        path, _, query = call.target.partition("?")
-        cost = charge(market, call.method, path, query, bool(call.body), call.body)
-        governor = self.governor
+        market, governor = call.market, self.governor
         tried: list[Egress] = []
         while True:
-            grant = governor.admit(
-                market,
-                cost,
-                self._clock.mono(),
-                key=call.key,
-                client=call.client if not tried else "",
-                priority=call.priority,
-                excluding=tried,
-            )
+            if grant is None:
+                grant = self.admit(call, tried)
             try:
                 return await self._send_through(grant, call)
             except UpstreamUnreachable as error:
@@ -194,6 +209,7 @@ class EgressPool:
                 logger.warning(
                     "%s through %s: %s Another egress is tried.", market, grant.egress.name, error.msg
                 )
+                grant = None
 
     async def _send_through(self, grant: Grant, call: Call) -> RestResponse:
         """Send a call through the way it was granted and learn from what comes of it.
@@ -204,8 +220,8 @@ class EgressPool:
         client = self.clients[grant.egress.name, call.market]
         try:
             response = await client.send(call.method, call.target, call.headers, call.body)
-        except UpstreamUnreachable:
-            governor.unreachable(grant, self._clock.mono())
+        except UpstreamUnreachable as error:
+            governor.unreachable(grant, self._clock.mono(), is_whole=isinstance(error, EgressUnusable))
             raise
         except (UpstreamLost, UpstreamTimeout):
             if governor.lost(grant, self._clock.mono()):
@@ -228,15 +244,16 @@ class EgressPool:
         governor = self.governor
         pauses = Backoff(_PING_FIRST_S, _PING_MAX_S)
         headers = [("User-Agent", f"binance-resender/{__version__}"), ("Accept-Encoding", "identity")]
-        call = Call(market, "GET", _PINGS[market], headers, priority=OWN)
-        cost = charge(market, "GET", call.target, "")
+        call = Call(market, "GET", BY_MARKET[market].ping_path, headers, priority=PROBE)
         others = [other for other in governor.egresses_of(market) if other is not egress]
         while True:
             await asyncio.sleep(pauses.next_s())
             if market not in egress.suspect:
                 return
             try:
-                grant = governor.admit(market, cost, self._clock.mono(), priority=OWN, excluding=others)
+                grant = governor.admit(
+                    market, call.cost, self._clock.mono(), priority=PROBE, excluding=others
+                )
                 response = await self._send_through(grant, call)
             except EgressExhausted:  # closed or full for now
                 continue
@@ -277,14 +294,18 @@ class EgressPool:
         if is_kept:  # out of another gateway's memory: used by nobody now
             reported_weight = None
         # What another gateway answers by itself has its own date, or an old one.
-        if date and not is_ours and not is_kept and governor.clock.wants(mono):
+        if date and not is_ours and not is_kept and governor.clock.wants_date(mono):
             self._read_date(date, grant.sent_mono, mono)
         governor.answered(grant, status, reported_weight, mono)
         response.egress = grant.egress.name
-        response.is_metered = reported_weight is not None
-        if reported_weight is not None and call.market not in self._metered:
-            self._metered.add(call.market)
-            self._on_metered(call.market)
+        if reported_weight is not None:
+            pool = POOL_OF[call.market]
+            # Of what `sapi` counts no answer out of memory tells, and with several egresses the
+            # next call takes the one with most weight left.
+            self.used_weight[pool] = str(governor.used(call.market, pool, mono))
+            if call.market not in self._metered:
+                self._metered.add(call.market)
+                self.on_metered(call.market)
         if status == 429 and is_ours:
             governor.fill(grant, mono)  # another gateway has no weight left for such a call
         elif status in (418, 429):
@@ -297,7 +318,7 @@ class EgressPool:
             date_ms = int(parsedate_to_datetime(value.decode("latin-1")).timestamp() * 1000)
         except (ValueError, TypeError, OverflowError):
             return
-        self.governor.clock.observe(date_ms, sent_mono, mono)
+        self.governor.clock.observe_date(date_ms, sent_mono, mono)
 
     async def _close(self, grant: Grant, call: Call, response: RestResponse, retry_after: bytes) -> None:
         """A 429 or 418 came: close what it speaks of, for as long as it says."""
@@ -325,7 +346,7 @@ class EgressPool:
             "%s answers %d through %s: nothing is sent there to %s for %d s",
             call.market, status, grant.egress.name, grant.charge.pool, int(pause_s),
         )  # fmt: skip
-        self._on_closed()
+        self.on_closed()
 
     def _default_pause_s(self, grant: Grant, status: int) -> float:
         if status == 418:

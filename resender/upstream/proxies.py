@@ -20,7 +20,7 @@ import python_socks
 from python_socks.async_.asyncio import Proxy
 
 from resender.core.egress.spec import EgressSpec
-from resender.upstream.rest import Connector, EgressFault, _attempt
+from resender.upstream.connector import Connector, EgressFault, current_attempt
 
 _SOCKS = {"socks5": python_socks.ProxyType.SOCKS5, "socks4": python_socks.ProxyType.SOCKS4}
 _MAX_ANSWER_BYTES = 65_536
@@ -60,7 +60,7 @@ class ProxyConnector(Connector, aiohttp_socks.ProxyConnector):
         client_error: type[Exception] = aiohttp.ClientConnectorError, **options: Any,
     ) -> Any:  # fmt: skip
         host, port = addr_infos[0][4][:2]
-        attempt = _attempt.get()
+        attempt = current_attempt.get()
         attempt.waits_for = "answer of the proxy"
         sock = await open_tunnel(self._spec, host.rstrip("."), port)
         attempt.waits_for = ""

@@ -33,7 +33,6 @@ class Answer(Protocol):
     reason: str
     headers: RawHeaders
     egress: str
-    is_metered: bool
 
     async def next_chunk(self) -> bytes: ...
     def at_end(self) -> bool: ...
@@ -133,7 +132,7 @@ class SharedAnswer:
     """
 
     __slots__ = (
-        "_call", "_is_open", "_next", "age_ms", "egress", "headers", "is_metered", "kind", "reason", "status",
+        "_call", "_is_open", "_next", "age_ms", "egress", "headers", "kind", "reason", "status",
     )  # fmt: skip
 
     def __init__(self, call: _SharedCall, answer: Answer, kind: str, age_ms: int = 0) -> None:
@@ -146,7 +145,6 @@ class SharedAnswer:
         self.reason = answer.reason
         self.headers = answer.headers
         self.egress = answer.egress
-        self.is_metered = answer.is_metered
 
     async def next_chunk(self) -> bytes:
         """Return the next bytes of the body, b"" at its proper end.
@@ -188,13 +186,12 @@ class SharedAnswer:
 class _Whole:
     """A remembered answer with the face of one that is being read."""
 
-    __slots__ = ("_is_read", "egress", "headers", "is_metered", "kept", "reason", "status")
+    __slots__ = ("_is_read", "egress", "headers", "kept", "reason", "status")
 
     def __init__(self, kept: _Remembered) -> None:
         self.kept = kept
         self.status, self.reason = kept.status, kept.reason
         self.headers, self.egress = kept.headers, kept.egress
-        self.is_metered = False
         self._is_read = False
 
     async def next_chunk(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Writing our own answers and finding a client's address, for the hot path and the handlers.
+"""Writing our own answers, names of headers, a client's address: for the hot path and the handlers.
 
 It decides nothing. It holds no state.
 """
@@ -10,10 +10,15 @@ from typing import Any
 
 from tornado import httputil
 
+from resender.core.binance.headers import Pairs
 from resender.errors import AnswerError, EgressExhausted, MethodNotAllowed, TooManyLogins
-from resender.gateway import Gateway
+from resender.services import Services
 
 ERROR_HEADER = "X-Resender-Error"
+CACHE_HEADER = "X-Resender-Cache"
+AGE_HEADER = "X-Resender-Age"
+MISSING_HEADER = "X-Resender-Missing"
+EGRESS_HEADER = "X-Resender-Egress"
 JSON_TYPE = "application/json"
 
 
@@ -41,16 +46,50 @@ def write_error(connection: httputil.HTTPConnection, error: AnswerError, *, clos
     return 0 if is_head else len(body)
 
 
-def client_ip(gateway: Gateway, connection: Any, headers: httputil.HTTPHeaders) -> str:
+def client_ip(services: Services, connection: Any, headers: httputil.HTTPHeaders) -> str:
     """Find the address of the client behind a Tornado connection."""
     peer = str(connection.context.remote_ip)
-    if not gateway.proxies:
+    if not services.access.proxies:
         # Nobody's header is believed: the usual case, kept short.
         return _plain(peer)
-    return gateway.client_ip(peer, headers.get_list("X-Forwarded-For"), headers.get_list("X-Real-Ip"))
+    return services.access.proxies.client_ip(
+        peer, headers.get_list("X-Forwarded-For"), headers.get_list("X-Real-Ip")
+    )
 
 
 def _plain(peer: str) -> str:
     if peer.startswith("::ffff:") and "." in peer:
         return peer[7:]
     return peer.partition("%")[0] if "%" in peer else peer
+
+
+class WireHeaders:
+    """Response headers as pairs, with the part of the HTTPHeaders interface Tornado writes from.
+
+    Unlike HTTPHeaders it keeps the upstream's spelling of names.
+    """
+
+    __slots__ = ("length", "pairs")
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.length: str | None = None
+        for name, value in pairs:
+            if name.lower() == "content-length":
+                self.length = value
+
+    def __contains__(self, name: str) -> bool:
+        return name == "Content-Length" and self.length is not None
+
+    def __getitem__(self, name: str) -> str:
+        if name == "Content-Length" and self.length is not None:
+            return self.length
+        raise KeyError(name)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self.pairs.append((name, value))
+        if name == "Content-Length":
+            self.length = value
+
+    def get_all(self) -> Pairs:
+        return self.pairs

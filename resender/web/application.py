@@ -13,7 +13,7 @@ from tornado.iostream import IOStream
 from tornado.routing import URLSpec
 from tornado.web import Application
 
-from resender.gateway import Gateway
+from resender.services import Services
 from resender.web.admin.routes import admin_routes
 from resender.web.base import NotFoundHandler
 from resender.web.client.request import RequestDelegate
@@ -30,32 +30,32 @@ from resender.web.pages import (
 _ADMIN_BODY_BYTES = 64 << 20
 
 
-def make_app(gateway: Gateway) -> Application:
+def make_app(services: Services) -> Application:
     """Build the Tornado application of the pages."""
-    config, common = gateway.config, {"gateway": gateway}
+    config, common = services.config, {"services": services}
     has_admin = config.admin_enabled and not config.admin_port
     return _application(
-        gateway,
+        services,
         [
             URLSpec("/", FrontHandler, common | {"page": front_page(has_admin)}, name="front"),
             URLSpec("/healthz", HealthHandler, common, name="health"),
             URLSpec("/metrics", MetricsHandler, common, name="metrics"),
-            *(admin_routes(gateway) if has_admin else ()),
+            *(admin_routes(services) if has_admin else ()),
         ],
     )
 
 
-def make_admin_app(gateway: Gateway) -> Application:
+def make_admin_app(services: Services) -> Application:
     """Build the Tornado application of the admin pages on a port of their own."""
-    front = URLSpec("/", AdminFrontHandler, {"gateway": gateway}, name="front")
-    return _application(gateway, [front, *admin_routes(gateway)])
+    front = URLSpec("/", AdminFrontHandler, {"services": services}, name="front")
+    return _application(services, [front, *admin_routes(services)])
 
 
-def _application(gateway: Gateway, routes: list[URLSpec]) -> Application:
+def _application(services: Services, routes: list[URLSpec]) -> Application:
     return Application(
         routes,
         default_handler_class=NotFoundHandler,
-        default_handler_args={"gateway": gateway},
+        default_handler_args={"services": services},
         log_function=lambda handler: None,
         compress_response=False,
     )
@@ -64,15 +64,15 @@ def _application(gateway: Gateway, routes: list[URLSpec]) -> Application:
 class GatewayDelegate(httputil.HTTPServerConnectionDelegate):
     """Makes a `RequestDelegate` for every request."""
 
-    def __init__(self, gateway: Gateway, application: Application) -> None:
-        self.gateway = gateway
+    def __init__(self, services: Services, application: Application) -> None:
+        self.services = services
         self.application = application
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
         return RequestDelegate(
-            self.gateway, self.application, server_conn, cast(ClientConnection, request_conn)
+            self.services, self.application, server_conn, cast(ClientConnection, request_conn)
         )
 
     def on_close(self, server_conn: object) -> None:
@@ -97,24 +97,24 @@ class GatewayServer(HTTPServer):
         return super().start_request(server_conn, request_conn)
 
 
-def make_server(gateway: Gateway) -> GatewayServer:
+def make_server(services: Services) -> GatewayServer:
     """Build the server of a gateway; the caller binds, starts and stops it."""
     return GatewayServer(
-        cast(Any, GatewayDelegate(gateway, make_app(gateway))),
+        cast(Any, GatewayDelegate(services, make_app(services))),
         xheaders=False,  # it would believe anybody's X-Forwarded-For
-        idle_connection_timeout=gateway.config.client_idle_s + IDLE_GRACE_S,
-        body_timeout=gateway.config.read_timeout_s,
+        idle_connection_timeout=services.config.client_idle_s + IDLE_GRACE_S,
+        body_timeout=services.config.read_timeout_s,
         decompress_request=False,
     )
 
 
-def make_admin_server(gateway: Gateway) -> GatewayServer:
+def make_admin_server(services: Services) -> GatewayServer:
     """Build the server of the admin pages' own port; the caller binds, starts and stops it."""
     return GatewayServer(
-        cast(Any, make_admin_app(gateway)),
+        cast(Any, make_admin_app(services)),
         xheaders=False,
-        idle_connection_timeout=gateway.config.client_idle_s + IDLE_GRACE_S,
-        body_timeout=gateway.config.read_timeout_s,
+        idle_connection_timeout=services.config.client_idle_s + IDLE_GRACE_S,
+        body_timeout=services.config.read_timeout_s,
         decompress_request=False,
         max_body_size=_ADMIN_BODY_BYTES,
     )

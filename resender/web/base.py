@@ -11,7 +11,7 @@ from typing import Any
 from tornado.web import HTTPError, RequestHandler
 
 from resender.errors import ANSWERS, AnswerError, Forbidden, InternalError, error_body
-from resender.gateway import Gateway
+from resender.services import Services
 from resender.web.answers import ERROR_HEADER, JSON_TYPE, client_ip
 
 logger = logging.getLogger("resender.web")
@@ -26,15 +26,15 @@ _TEXTS = {
 class BaseHandler(RequestHandler):
     """What all handlers share: the gateway and the shape of errors."""
 
-    def initialize(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+    def initialize(self, services: Services) -> None:
+        self.services = services
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("X-Content-Type-Options", "nosniff")
 
     def client_ip(self) -> str:
-        return client_ip(self.gateway, self.request.connection, self.request.headers)
+        return client_ip(self.services, self.request.connection, self.request.headers)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
@@ -47,7 +47,7 @@ class BaseHandler(RequestHandler):
                 error = AnswerError(_TEXTS[name])
                 error.name = name
         answer = error.answer
-        self.gateway.metrics.count_answer(answer.name)
+        self.services.metrics.count_answer(answer.name)
         self.set_status(answer.status, answer.reason)
         self.set_header("Content-Type", JSON_TYPE)
         self.set_header(ERROR_HEADER, answer.name)
@@ -81,8 +81,8 @@ class ClientHandler(BaseHandler):
 
     def prepare(self) -> None:
         ip = self.client_ip()
-        if self.gateway.whitelist.match(ip) is None:
-            self.gateway.note_stranger(ip, f"refused {ip}: not in the whitelist")
+        if self.services.access.whitelist.match(ip) is None:
+            self.services.access.note_stranger(ip, f"refused {ip}: not in the whitelist")
             raise Forbidden(ip)
 
 

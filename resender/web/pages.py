@@ -25,8 +25,8 @@ def style_hash(html: str) -> str:
 class FrontHandler(PublicHandler):
     """`GET /`: what this is, and the way to the admin page."""
 
-    def initialize(self, gateway, page: str) -> None:  # type: ignore[no-untyped-def, override]
-        super().initialize(gateway)
+    def initialize(self, services, page: str) -> None:  # type: ignore[no-untyped-def, override]
+        super().initialize(services)
         self.page = page
 
     def get(self) -> None:
@@ -63,7 +63,7 @@ class HealthHandler(PublicHandler):
     def get(self) -> None:
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
-        if not self.gateway.is_ready:
+        if not self.services.calls.is_open:
             self.set_status(503)
             self.write(b'{"status":"stopping"}')
             return
@@ -78,6 +78,6 @@ class MetricsHandler(ClientHandler):
     def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("Cache-Control", "no-store")
-        self.write(self.gateway.metrics.render())
+        self.write(self.services.metrics.render())
 
     head = get

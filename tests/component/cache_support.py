@@ -27,6 +27,9 @@ import orjson
 from resender.aio import Clock
 from resender.config import Config
 from resender.core.binance.markets import Market
+from resender.market import BookTickers, Klines
+from resender.market.market_state import MarketState
+from resender.market.series import KeptKlines, KeptTicker
 from resender.sandbox import Call, Sandbox, SandboxConfig
 from resender.sandbox import intervals as iv
 from resender.sandbox.market import BookTicker, MarketStore
@@ -69,6 +72,16 @@ class ExchangeClock:
         now = time.time_ns() // 1_000_000
         close = iv.next_open(interval, iv.open_time(interval, now))
         return cls(close - now - int(lead_s * 1000))
+
+
+def series_of(state: MarketState) -> dict[tuple[str, str], KeptKlines]:
+    """Return the kline series a market keeps, by symbol and interval."""
+    return state.kind(Klines).kept
+
+
+def tickers_of(state: MarketState) -> dict[str, KeptTicker]:
+    """Return the book tickers a market keeps, by symbol."""
+    return {symbol: kept for (symbol, _), kept in state.kind(BookTickers).kept.items()}
 
 
 @dataclass

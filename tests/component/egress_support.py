@@ -11,8 +11,9 @@ from typing import Any
 from resender.core.binance.headers import Pairs
 from resender.core.binance.markets import Market
 from resender.core.egress.spec import DEFAULT_ROUTE, EgressSpec
+from resender.upstream.connector import Timeouts
 from resender.upstream.egresses import make_rest_client
-from resender.upstream.rest import RestClient, Timeouts
+from resender.upstream.rest import RestClient
 from tests.support.authority import client_context
 from tests.support.proxies import Proxy
 from tests.support.running import make_config, running

@@ -189,7 +189,7 @@ async def test_front_page_names_the_product_and_loads_nothing_from_elsewhere(gat
 async def test_healthz_is_ok_only_while_the_gateway_serves(gateway: Running) -> None:
     reply = await call(gateway.port, "GET", "/healthz")
     assert (reply.status, reply.json()) == (200, {"status": "ok"})
-    gateway.gateway.is_ready = False
+    gateway.gateway.calls.is_open = False
     assert (await call(gateway.port, "GET", "/healthz")).status == 503
 
 
@@ -224,7 +224,7 @@ def test_every_page_is_public_by_name_or_for_clients(gateway_app_routes: list[UR
 
 @pytest.fixture
 async def gateway_app_routes(gateway: Running) -> list[URLSpec]:
-    app = make_app(gateway.gateway)
+    app = make_app(gateway.gateway.services)
     specs = [rule for rule in app.wildcard_router.rules if isinstance(rule, URLSpec)]
     assert len(specs) >= 3
     assert app.settings["default_handler_class"] is NotFoundHandler

@@ -170,7 +170,7 @@ async def test_answers_of_one_form_are_shared_and_joined(
 ) -> None:
     held = Held(upstream)
     calls = [asyncio.create_task(call(gateway.port, "GET", DEPTH, headers)) for headers in (first, second)]
-    await wait_until(lambda: upstream.requests and gateway.gateway.in_flight == 2)
+    await wait_until(lambda: upstream.requests and gateway.gateway.calls.in_flight == 2)
     held.gate.set()
     replies = await asyncio.gather(*calls)
     assert sorted(kind(reply) for reply in replies) == ["joined", "sent"]
@@ -244,7 +244,7 @@ async def test_answer_that_is_not_whole_is_passed_on_and_not_remembered(
         assert (reply.status, reply.body, reply.complete, kind(reply)) == (200, body, True, "sent")
         assert reply.header("content-encoding") == dict(headers).get("content-encoding")
         assert len(upstream.requests) == number
-        await wait_until(lambda number=number: gateway.gateway.shared_answers.unfit == number)
+        await wait_until(lambda number=number: gateway.gateway.dispatch.shared_answers.unfit == number)
     # What comes next and is whole helps the third.
     upstream.answer = answering(WHOLE)  # type: ignore[assignment]
     assert (await call(gateway.port, "GET", INFO, up)).body == WHOLE
@@ -268,7 +268,7 @@ async def test_answer_that_is_whole_is_remembered(
     upstream.answer = answering(body, *headers)  # type: ignore[assignment]
     up = (("Accept-Encoding", "gzip"),)
     first = await call(gateway.port, "GET", INFO, up)
-    await wait_until(lambda: gateway.gateway.shared_answers._memory)
+    await wait_until(lambda: gateway.gateway.dispatch.shared_answers._memory)
     second = await call(gateway.port, "GET", INFO, up)
     assert [kind(first), kind(second)] == ["sent", "shared"]
     assert first.body == second.body == body

@@ -48,7 +48,7 @@ async def one(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     folder = tmp_path_factory.mktemp("answers")
     async with bench(folder, exchange, kline_depth=1500, preload=preload) as made:
         cache = made.cache
-        await wait_until(lambda: all(line.is_ready for line in cache.states.values()), 10)
+        await wait_until(lambda: all(line.facts.is_ready for line in cache.states.values()), 10)
         await wait_until(
             lambda: all(e.state == "live" for line in cache.states.values() for e in line.entries()), 15
         )

@@ -154,7 +154,7 @@ async def test_client_that_leaves_takes_the_read_from_nobody(tmp_path: Path) -> 
         assert timed.is_hit
         one.check(timed, Market.UM, "NKNUSDT", "1m")
         one.sandbox.faults.remove(slow)
-        await wait_until(lambda: one.run.gateway.in_flight == 0)
+        await wait_until(lambda: one.run.gateway.calls.in_flight == 0)
 
 
 async def test_rest_errors_at_the_close_give_no_wrong_hit_and_one_own_read_a_second(tmp_path: Path) -> None:

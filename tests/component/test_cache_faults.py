@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from resender.core.binance.markets import Market
+from resender.market import Klines
 from resender.sandbox import Fault, Sandbox
 from tests.component.cache_support import (
     LOCAL_SERVICES,
@@ -194,7 +195,9 @@ async def test_planned_move_to_another_connection_costs_no_hit(tmp_path: Path) -
         async with watch.polling():
             for market in MARKETS:
                 one.sandbox.faults.server_shutdown(market)
-            pools = [pool for market in MARKETS for pool in one.cache.states[market].pools]
+            pools = [
+                pool for market in MARKETS for pool in [feed.pool for feed in one.cache.states[market].feeds]
+            ]
             await wait_until(lambda: all(pool.stats.rotations == 1 for pool in pools), 10)
             await asyncio.sleep(0.3)
         assert not watch.misses
@@ -351,7 +354,7 @@ async def test_stream_that_is_acknowledged_and_silent_is_never_trusted(tmp_path:
     exchange = small_exchange(ExchangeClock.before_close(30))
     async with bench(tmp_path, exchange) as one:
         # The connection for candles leads to the path of tickers.
-        pool = one.cache.states[Market.UM].kline_pool
+        pool = one.cache.states[Market.UM].kind(Klines).feed.pool
         pool.path = "/public"
         watch = Watch(one)
         watch.klines(Market.UM, "BTCUSDT", "1m")

@@ -27,8 +27,10 @@ from tests.component.cache_support import (
     bench,
     gateway_on,
     kline_target,
+    series_of,
     small_exchange,
     subscribed,
+    tickers_of,
 )
 from tests.support.running import wait_until
 
@@ -40,7 +42,7 @@ FAR = 45.0  # seconds to the next close of a minute: none happens during such a 
 
 def is_live(one: Bench, market: Market, symbol: str, what: str = "1m") -> bool:
     line = one.cache.states[market]
-    entry = line.tickers.get(symbol) if what == "bookTicker" else line.klines.get((symbol, what))
+    entry = tickers_of(line).get(symbol) if what == "bookTicker" else series_of(line).get((symbol, what))
     return entry is not None and entry.state == "live"
 
 
@@ -122,7 +124,7 @@ async def test_what_nobody_asks_for_is_dropped_unless_a_rule_wants_it(
         while time.monotonic() < end:
             assert (await one.get(target)).is_hit  # what is used stays
             await asyncio.sleep(0.05)
-        await wait_until(lambda: "ETHUSDT" not in one.cache.states[Market.UM].tickers)
+        await wait_until(lambda: "ETHUSDT" not in tickers_of(one.cache.states[Market.UM]))
         await wait_until(lambda: len(one.cache.states[Market.UM].entries()) == 1)
         await wait_until(lambda: subscribed(one) == [["btcusdt@kline_1m"]])
         assert (await one.klines(Market.UM, "BTCUSDT", "1m")).is_hit
@@ -180,8 +182,8 @@ async def test_rules_of_the_database_are_followed_while_it_runs(tmp_path: Path) 
         await asyncio.to_thread(change, lambda r: r.preload_update(row.id, parse_rule("um", "ETHUSDT", "1m")))
         kept = one.cache.states[Market.UM]
         await wait_until(lambda: {e.symbol for e in kept.entries() if e.is_preload} == {"ETHUSDT"})
-        assert not any(e.is_preload for e in kept.tickers.values())
-        assert one.cache.states[Market.UM].klines["ETHUSDT", "1m"].is_preload
+        assert not any(e.is_preload for e in tickers_of(kept).values())
+        assert series_of(one.cache.states[Market.UM])["ETHUSDT", "1m"].is_preload
         assert (await one.klines(Market.UM, "ETHUSDT", "1m")).is_hit
         await asyncio.to_thread(change, lambda r: r.preload_remove(row.id))
         await wait_until(lambda: not any(e.is_preload for e in kept.entries()))
@@ -195,14 +197,14 @@ async def test_glob_follows_a_listing_a_halt_and_a_delisting(tmp_path: Path) -> 
         sandbox.list_symbol(Market.UM, "FRESHUSDC")
         await until_live(one, Market.UM, "FRESHUSDT")
         await until_live(one, Market.UM, "FRESHUSDT", "bookTicker")
-        assert ("FRESHUSDC", "1m") not in one.cache.states[Market.UM].klines
+        assert ("FRESHUSDC", "1m") not in series_of(one.cache.states[Market.UM])
         fresh = await one.klines(Market.UM, "FRESHUSDT", "1m", 500)
         assert fresh.is_hit
         assert 1 <= len(fresh.rows) <= 3  # all there is: it was listed now
         one.check(fresh, Market.UM, "FRESHUSDT", "1m", 500)
         sandbox.halt(Market.UM, "SOLUSDT")
         sandbox.delist(Market.UM, "ETHUSDT")
-        await wait_until(lambda: not {"SOLUSDT", "ETHUSDT"} & set(one.cache.states[Market.UM].tickers))
+        await wait_until(lambda: not {"SOLUSDT", "ETHUSDT"} & set(tickers_of(one.cache.states[Market.UM])))
         assert (await one.klines(Market.UM, "SOLUSDT", "1m")).cache == "miss; unknown symbol"
         gone = await one.klines(Market.UM, "ETHUSDT", "1m")
         assert (gone.status, gone.cache) == (400, "miss; unknown symbol")
@@ -261,7 +263,7 @@ async def test_coin_m_series_longer_than_200_days_is_read_window_by_window(
     async with bench(tmp_path, exchange, preload=f"cm:BTCUSD_PERP@{interval}", kline_depth=500) as one:
         await until_live(one, Market.CM, "BTCUSD_PERP", interval)
         store = one.store(Market.CM)
-        held = one.cache.states[Market.CM].klines["BTCUSD_PERP", interval].series
+        held = series_of(one.cache.states[Market.CM])["BTCUSD_PERP", interval].series
         truth = store.kline_bytes("BTCUSD_PERP", interval, limit=len(held))
         assert len(held) >= (500 if interval == "1d" else 20)
         timed = await one.klines(Market.CM, "BTCUSD_PERP", interval, len(held))
@@ -532,7 +534,7 @@ async def test_series_that_starts_over_after_a_long_loss_packs_its_new_rows(tmp_
     async with bench(tmp_path, exchange, preload="spot:BNBUSDT@1s", kline_depth=100) as one:
         await until_live(one, Market.SPOT, "BNBUSDT", "1s")
         target = kline_target(Market.SPOT, "BNBUSDT", "1s", 90)
-        entry = one.cache.states[Market.SPOT].klines["BNBUSDT", "1s"]
+        entry = series_of(one.cache.states[Market.SPOT])["BNBUSDT", "1s"]
         for _ in range(4):
             packed = await one.until_hit_packed(target)
             one.check(packed, Market.SPOT, "BNBUSDT", "1s", 90)

@@ -28,6 +28,7 @@ from tests.component.cache_support import (
     kline_target,
     small_exchange,
     ticker_body,
+    tickers_of,
 )
 from tests.support.client import call
 from tests.support.running import make_config, running, wait_until
@@ -47,7 +48,7 @@ async def one(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     exchange = small_exchange(ExchangeClock.before_close(45.0))
     async with bench(tmp_path_factory.mktemp("local"), exchange, preload=PRELOAD, kline_depth=200) as made:
         lines = made.cache.states.values()
-        await wait_until(lambda: all(line.is_ready for line in lines), 10)
+        await wait_until(lambda: all(line.facts.is_ready for line in lines), 10)
         await wait_until(lambda: all(e.state == "live" for line in lines for e in line.entries()), 15)
         yield made
 
@@ -176,7 +177,7 @@ async def test_book_ticker_is_an_object_for_one_symbol_and_an_array_otherwise(
     assert single.status == 200
     one.check_ticker(single, market, symbol)
     assert isinstance(single.rows, list) == (market is Market.CM)
-    held = set(one.cache.states[market].tickers)
+    held = set(tickers_of(one.cache.states[market]))
     for query in ("", "?symbols=all"):
         every = await one.get(f"/local/{market}/bookTicker{query}")
         assert isinstance(every.rows, list)

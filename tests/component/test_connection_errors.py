@@ -36,11 +36,11 @@ async def stop_upstream(run: Running, upstream: RawUpstream, monkeypatch: pytest
 
 
 async def drain(run: Running, upstream: RawUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.gateway.is_ready = False
+    run.gateway.calls.is_open = False
 
 
 async def be_full(run: Running, upstream: RawUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.gateway.in_flight = run.gateway.config.max_in_flight
+    run.gateway.calls.in_flight = run.gateway.config.max_in_flight
 
 
 async def explode(run: Running, upstream: RawUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,9 +176,9 @@ async def test_error_keeps_the_promise_of_its_answer(
         for shape in SHAPES:
             for body in bodies if shape.version == "1.1" else bodies[:1]:
                 await _check(run.port, case, Shape(shape.version, shape.connection, body), headers)
-        await wait_until(lambda: run.gateway.in_flight in (0, run.gateway.config.max_in_flight))
-        run.gateway.in_flight = 0
-        run.gateway.is_ready = True
+        await wait_until(lambda: run.gateway.calls.in_flight in (0, run.gateway.config.max_in_flight))
+        run.gateway.calls.in_flight = 0
+        run.gateway.calls.is_open = True
 
 
 async def _check(port: int, case: Case, shape: Shape, headers: list[tuple[str, str]]) -> None:

@@ -123,7 +123,7 @@ async def site(upstream: RawUpstream, tmp_path: Path) -> AsyncIterator[Running]:
 
 
 def all_targets(run: Running) -> list[str]:
-    found = [path for path in targets(make_app(run.gateway)) if path not in ENDLESS]
+    found = [path for path in targets(make_app(run.gateway.services)) if path not in ENDLESS]
     assert len(found) > 45
     return [*found, *MORE_TARGETS]
 
@@ -174,7 +174,7 @@ async def test_connection_of_a_stranger_ends_as_announced_on_every_route(
 
 
 async def test_connection_of_a_gateway_that_stops_ends_as_announced_on_every_route(site: Running) -> None:
-    site.gateway.is_ready = False
+    site.gateway.calls.is_open = False
     paths = ["/api/v3/order", "/local/status", "/nothing/here", "/admin", "/", "/metrics", "/admin/api/me"]
     for target, method, shape in itertools.product(paths, METHODS, [*SHAPES_11, *SHAPES_10]):
         async with kept(site.port) as one:
@@ -196,7 +196,7 @@ async def test_connection_of_the_own_admin_port_ends_as_announced_on_every_route
 ) -> None:
     config = make_config(tmp_path, upstream.url, admin_password=PASSWORD, admin_port=1, **NO_STREAMS)
     async with running(config) as run:
-        server = make_admin_server(run.gateway)
+        server = make_admin_server(run.gateway.services)
         sockets = bind("127.0.0.1", 0)
         server.add_sockets(sockets)
         port = sockets[0].getsockname()[1]
@@ -210,7 +210,7 @@ async def test_connection_of_the_own_admin_port_ends_as_announced_on_every_route
 
 
 async def _walk_admin_port(port: int, run: Running) -> None:
-    paths = targets(make_admin_app(run.gateway))
+    paths = targets(make_admin_app(run.gateway.services))
     broken: list[str] = []
     for target, method, shape in itertools.product(paths, METHODS, [*SHAPES_11[:1], *SHAPES_11[2:5]]):
         async with kept(port) as one:

@@ -12,7 +12,7 @@ import pytest
 
 from resender.core.binance.markets import MARKETS, Market
 from resender.core.egress.spec import EgressSpec
-from resender.upstream.rest import EgressUnusable
+from resender.upstream.connector import EgressUnusable
 from tests.component.egress_support import (
     EVERY,
     PASSWORD,
@@ -106,7 +106,7 @@ async def test_way_that_is_down_is_told_and_no_secret_with_it(
             await behind.stop()
         else:
             assert behind is not None
-            behind.gateway.set_whitelist([])
+            behind.gateway.access.set_whitelist([])
         reply = await call(run.port, "POST", "/api/v3/order?x=1")
     assert not upstream.requests
     if isinstance(behind, Proxy):

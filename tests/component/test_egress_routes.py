@@ -12,7 +12,7 @@ import pytest
 
 from resender.core.egress.spec import EgressSpec
 from resender.errors import UpstreamLost, UpstreamTimeout, UpstreamUnreachable
-from resender.upstream.rest import EgressUnusable, Timeouts
+from resender.upstream.connector import EgressUnusable, Timeouts
 from resender.upstream.tls import make_context
 from tests.component.egress_support import (
     EVERY,

@@ -20,9 +20,9 @@ from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import book_ticker_stream
 from resender.core.egress.spec import DEFAULT_ROUTE, EgressSpec
 from resender.sandbox import Sandbox, SandboxConfig
-from resender.upstream.egresses import SpreadSessions, make_stream_session
-from resender.upstream.streams.link import Socket, StreamBroken
 from resender.upstream.streams.pool import StreamLimits, StreamPool
+from resender.upstream.streams.session import Socket, StreamBroken
+from resender.upstream.streams.spread import SpreadSessions, make_stream_session
 from resender.upstream.tls import make_context
 from tests.component.egress_support import BAD_PASSWORD, PROXIES, TUNNELS, address, egress_of, make_proxy
 from tests.component.test_streams import BTC, ETH, QUICK, Seen, Venue
@@ -86,7 +86,7 @@ async def pool_through(
     sessions = SpreadSessions(specs, url, limits.connect_timeout_s, ssl_context=context or client_context())
     pool = StreamPool(
         Market.SPOT, url, "", limits,
-        on_frame=lambda name, data: seen.frames.append((name, data)),
+        on_frame=lambda name, data, raw: seen.frames.append((name, data)),
         on_live=lambda names: seen.told.append(("live", names)),
         on_lost=lambda names: seen.told.append(("lost", names)),
         tasks=tasks, clock=Clock(), random=random.Random(1), session_factory=lambda: sessions,

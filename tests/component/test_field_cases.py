@@ -215,7 +215,7 @@ async def test_order_of_a_pipelining_client_that_leaves_is_finished_and_none_is_
         await one.send(b"".join(build("POST", f"/api/v3/order?n={n}", close=False) for n in range(3)))
         await wait_until(lambda: upstream.requests)
     gate.set()
-    await wait_until(lambda: gateway.gateway.in_flight == 0)
+    await wait_until(lambda: gateway.gateway.calls.in_flight == 0)
     sent = [request.target for request in upstream.requests]
     # Whether those behind it are read is up to the moment it left.
     assert sent == [f"/api/v3/order?n={n}".encode() for n in range(len(sent))]

@@ -301,7 +301,7 @@ async def test_calls_beyond_max_in_flight_are_refused_at_once(tmp_path: Path, up
         gate.set()
         assert [r.status for r in await asyncio.gather(*held)] == [200, 200, 200]
         assert (await call(run.port, "GET", "/api/v3/time")).status == 200
-        assert run.gateway.in_flight == 0
+        assert run.gateway.calls.in_flight == 0
 
 
 async def _send_and_leave(port: int, method: str, upstream: RawUpstream) -> None:
@@ -327,7 +327,7 @@ async def test_client_that_leaves_cancels_its_get(
     upstream.answer = wait
     await _send_and_leave(gateway.port, method, upstream)
     await asyncio.wait_for(ended.wait(), 5)
-    await wait_until(lambda: gateway.gateway.in_flight == 0)
+    await wait_until(lambda: gateway.gateway.calls.in_flight == 0)
     assert gateway.gateway.metrics.clients_gone._value.get() == 1
 
 
@@ -347,9 +347,9 @@ async def test_call_that_may_trade_is_finished_and_logged_when_its_client_leaves
     try:
         await _send_and_leave(gateway.port, method, upstream)
         await asyncio.sleep(0.1)
-        assert gateway.gateway.in_flight == 1, "the call was dropped with its client"
+        assert gateway.gateway.calls.in_flight == 1, "the call was dropped with its client"
         gate.set()
-        await wait_until(lambda: gateway.gateway.in_flight == 0)
+        await wait_until(lambda: gateway.gateway.calls.in_flight == 0)
     finally:
         logging.getLogger("resender").removeHandler(captured)
     line = next(line for line in captured.lines if "went away" in line)
@@ -459,7 +459,7 @@ async def test_bug_of_ours_is_a_json_500_without_traceback(gateway: Running, mon
     assert b"secret detail" not in reply.raw
     assert b"Traceback" not in reply.raw
     assert "secret detail" in caplog.text
-    assert gateway.gateway.in_flight == 0
+    assert gateway.gateway.calls.in_flight == 0
 
 
 async def test_bug_of_ours_in_the_middle_of_an_answer_is_no_second_answer(
@@ -505,7 +505,7 @@ async def test_calls_in_flight_are_finished_at_shutdown(tmp_path: Path, upstream
 async def test_new_call_on_a_kept_connection_is_refused_at_shutdown(
     gateway: Running, upstream: RawUpstream
 ) -> None:
-    gateway.gateway.is_ready = False
+    gateway.gateway.calls.is_open = False
     reply = await call(gateway.port, "POST", "/api/v3/order")
     assert reply.status == 503
     assert reply.json()["code"] == -8

@@ -192,7 +192,7 @@ async def test_cors_headers_do_not_pass_with_a_shared_or_joined_answer(
         gate.clear()
         calls = [asyncio.create_task(call(gateway.port, "GET", target, FROM_A_PAGE)) for _ in range(3)]
         await wait_until(lambda before=before: len(upstream.requests) > before)
-        await wait_until(lambda: gateway.gateway.in_flight == 3)
+        await wait_until(lambda: gateway.gateway.calls.in_flight == 3)
         gate.set()
         replies = [*await asyncio.gather(*calls), await call(gateway.port, "GET", target, FROM_A_PAGE)]
         kinds = {reply.header("x-resender-cache") for reply in replies}

@@ -52,7 +52,7 @@ async def test_one_thousand_concurrent_clients_each_get_their_own_answer(
             assert bodies == [target.encode() for target in targets]
 
         await asyncio.gather(*(client(number) for number in range(1000)))
-        assert run.gateway.in_flight == 0
+        assert run.gateway.calls.in_flight == 0
     assert len(upstream.requests) == 3000
 
 
@@ -86,7 +86,7 @@ async def ten_thousand_calls(gateway: Running, upstream: RawUpstream) -> None:
     # 9,000 calls more; a leak of 30 bytes a call would show.
     assert after - before < 256 * 1024
     assert upstream.connections == 1
-    assert gateway.gateway.in_flight == 0
+    assert gateway.gateway.calls.in_flight == 0
 
 
 async def test_large_answer_passes_in_bounded_memory(gateway: Running, upstream: RawUpstream) -> None:

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from resender.aio import Clock, Tasks
 from resender.core.binance.markets import Market
-from resender.upstream.streams.link import StreamSession
 from resender.upstream.streams.pool import StreamLimits, StreamPool
+from resender.upstream.streams.session import StreamSession
 from tests.support.authority import AUTHORITY, client_context
 from tests.support.running import wait_until
 
@@ -195,7 +195,7 @@ class Seen:
 def make_pool(url: str, limits: StreamLimits = QUICK, market: Market = Market.SPOT, path: str = "") -> Seen:
     seen: Seen
 
-    def on_frame(name: str, data: Any) -> bool | None:
+    def on_frame(name: str, data: Any, raw: bytes) -> bool | None:
         seen.frames.append((name, data))
         return seen.answer(name, data)
 

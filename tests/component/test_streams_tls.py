@@ -8,8 +8,8 @@ import pytest
 
 from resender.aio import Clock, Tasks
 from resender.core.binance.markets import Market
-from resender.upstream.streams.link import StreamSession
 from resender.upstream.streams.pool import StreamPool
+from resender.upstream.streams.session import StreamSession
 from resender.upstream.tls import make_context
 from tests.component.test_streams import BTC, QUICK, Seen, Venue
 from tests.support.authority import AUTHORITY, Authority
@@ -30,7 +30,7 @@ async def test_stream_over_tls_needs_a_trusted_certificate(
         told: list[list[str]] = []
         pool = StreamPool(
             Market.SPOT, url, "", QUICK,
-            on_frame=lambda name, data: seen.frames.append((name, data)), on_live=told.append,
+            on_frame=lambda name, data, raw: seen.frames.append((name, data)), on_live=told.append,
             on_lost=lambda names: None, tasks=tasks, clock=Clock(),
             session_factory=lambda: StreamSession(url, 2.0, ssl_context=make_context(str(file))),
         )  # fmt: skip

@@ -43,7 +43,7 @@ async def running(config: Config, *, port: int = 0, **options: Any) -> AsyncIter
     options.setdefault("ssl_context", client_context())
     gateway = Gateway(config, **options)
     await gateway.start()
-    server = make_server(gateway)
+    server = make_server(gateway.services)
     sockets = bind(config.host, port or config.port)
     server.add_sockets(sockets)
     try:
@@ -56,7 +56,7 @@ async def running(config: Config, *, port: int = 0, **options: Any) -> AsyncIter
         for listening in sockets:
             listening.close()
     assert not len(gateway.tasks)
-    assert not len(gateway.calls)
+    assert not len(gateway.calls.tasks)
 
 
 async def wait_until(predicate: Callable[[], Any], timeout_s: float = 5.0) -> Any:

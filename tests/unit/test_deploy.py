@@ -27,8 +27,10 @@ from resender.systemd import _STATUS_EVERY_S
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "binance-resender.service"
-READMES = ("README.md", "README.zh-CN.md")
-each_readme = pytest.mark.parametrize("name", READMES)
+#: The pages that tell how to set a server up, in both languages.
+PAGES = ("docs/start/install{}.md", "docs/operate/firewall-tls{}.md")
+LANGUAGES = ("", ".zh")
+each_language = pytest.mark.parametrize("name", LANGUAGES, ids=["en", "zh"])
 
 
 def find_program(name: str, package: str) -> str:
@@ -67,8 +69,9 @@ def write_program(path: Path, *lines: str) -> Path:
 
 
 def block(name: str, word: str) -> str:
-    """Return the one code block of a README that has a word in it."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", (ROOT / name).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    """Return the one code block of a language's pages that has a word in it."""
+    text = "\n\n".join((ROOT / page.format(name)).read_text("utf-8") for page in PAGES)
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (found,) = [code for code in blocks if word in code]
     return str(found)
 
@@ -301,7 +304,7 @@ def test_jail_uses_the_filter_and_never_shuts_out_the_machine_itself() -> None:
     section = jail["binance-resender"]
     assert section["filter"] == "binance-resender"
     assert {"127.0.0.1/8", "::1"} <= set(section["ignoreip"].split())
-    for name in READMES:
+    for name in LANGUAGES:
         code = block(name, "deploy/fail2ban/filter.conf")
         assert "/etc/fail2ban/filter.d/binance-resender.conf" in code
         assert "/etc/fail2ban/jail.d/binance-resender.conf" in code
@@ -323,7 +326,7 @@ for port in (8000, 22):
 """
 
 
-@each_readme
+@each_language
 def test_firewall_rule_lets_the_machine_itself_the_clients_and_ssh_in(name: str) -> None:
     lines = [line.strip() for line in block(name, "chain input").splitlines()]
     rules = lines[lines.index("type filter hook input priority 0; policy accept;") + 1 : lines.index("}")]
@@ -341,7 +344,7 @@ def test_firewall_rule_lets_the_machine_itself_the_clients_and_ssh_in(name: str)
 def test_firewall_rule_is_understood_and_in_force_lets_the_machine_itself_in(tmp_path: Path) -> None:
     nft, python = find_program("nft", "nftables"), find_program("python3", "python3")
     rules = tmp_path / "rules.nft"
-    rules.write_text(block("README.md", "chain input"), "utf-8")
+    rules.write_text(block("", "chain input"), "utf-8")
     own_network = ["unshare", "--map-root-user", "--net"]
     if run(*own_network, nft, "list", "ruleset").returncode:
         pytest.skip("this machine allows no network of one's own")
@@ -353,8 +356,8 @@ def test_firewall_rule_is_understood_and_in_force_lets_the_machine_itself_in(tmp
 # --- backup --------------------------------------------------------------------------------------
 
 
-@each_readme
-def test_backup_of_the_readme_is_whole_and_for_its_owner_only(name: str, tmp_path: Path) -> None:
+@each_language
+def test_backup_of_the_pages_is_whole_and_for_its_owner_only(name: str, tmp_path: Path) -> None:
     data, backups, settings = tmp_path / "data", tmp_path / "backups", tmp_path / "resender.env"
     data.mkdir()
     source = data / Path(parse_url(f"sqlite:///{data}/resender.db").where).name

@@ -157,7 +157,7 @@ def test_settings_of_another_process_are_not_run(
 
 
 def write(path: Path) -> Path:
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!{sys.executable}\n{_WAIT}\n")
     path.chmod(0o755)
     return path
@@ -187,6 +187,19 @@ def test_program_that_only_names_the_command_is_no_gateway(tmp_path: Path) -> No
         assert pids(command) == []
     with started(write(tmp_path / "other/bin" / COMMAND)):
         assert pids(command) == []
+    with started(sys.executable, "-c", _WAIT, command), started(sys.executable, "-Ic", _WAIT, command):
+        assert pids(command) == []
+    tool = write(tmp_path / "tool.py")
+    with started(sys.executable, tool, command), started(sys.executable, "-X", "dev", tool, "resender"):
+        assert pids(command, tmp_path / "resender") == []
+
+
+def test_options_of_python_hide_nothing(tmp_path: Path) -> None:
+    command = write(tmp_path / "env/bin" / COMMAND)
+    package = write(tmp_path / "resender/__main__.py").parent
+    for words in (["-I", "-W", "error", command], ["-X", "utf8", command], ["-um", "resender"]):
+        with started(sys.executable, *words, cwd=tmp_path) as gateway:
+            assert pids(command, package) == [gateway.pid], words
 
 
 def test_module_that_runs_is_a_gateway_if_it_is_this_one(tmp_path: Path) -> None:

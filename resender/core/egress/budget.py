@@ -4,7 +4,7 @@ Pure: fed with weights, times and headers; it sends nothing and knows no clock. 
 belongs to one egress and one pool and is changed by `Governor` only.
 
 Binance meters in UTC minutes of its own clock, which is known only between two bounds
-(`WindowClock`): a window is taken to begin when it has begun for certain, and what is sent while
+(`ExchangeClock`): a window is taken to begin when it has begun for certain, and what is sent while
 the next one may have begun already counts in both. So whatever the true time is, no minute gets
 more than its limit from here.
 Source: binance-protocol.md, section 5.1: the window is the UTC clock minute (measured).
@@ -14,54 +14,11 @@ from __future__ import annotations
 
 from collections import deque
 
+from resender.core.binance.exchange_clock import DRIFT
+
 MINUTE_MS = 60_000
 # A call sent now is metered when it arrives; opening a connection comes before it.
 TRAVEL_MS = 400.0
-# Clocks run apart by less than this.
-_DRIFT = 200e-6
-# How far a machine's clock is believed before the exchange has told its own.
-_FIRST_DOUBT_MS = 1000.0
-
-
-class WindowClock:
-    """The exchange's clock between two bounds, learned from the `Date` of its answers.
-
-    Units: epoch milliseconds for the exchange, monotonic seconds for us.
-    """
-
-    __slots__ = ("_at_mono", "_high", "_low", "_next_mono")
-
-    def __init__(self, now_ms: float, mono: float) -> None:
-        offset = now_ms - mono * 1000
-        self._low = offset - _FIRST_DOUBT_MS
-        self._high = offset + _FIRST_DOUBT_MS
-        self._at_mono = mono
-        self._next_mono = mono
-
-    def low_ms(self, mono: float) -> float:
-        """Return a time the exchange has reached for certain."""
-        return mono * 1000 + self._low - (mono - self._at_mono) * 1000 * _DRIFT
-
-    def high_ms(self, mono: float) -> float:
-        """Return a time the exchange cannot have passed."""
-        return mono * 1000 + self._high + (mono - self._at_mono) * 1000 * _DRIFT
-
-    def wants(self, mono: float) -> bool:
-        """Tell whether another `Date` is worth reading: once a second is enough."""
-        return mono >= self._next_mono
-
-    def observe(self, date_ms: int, sent_mono: float, mono: float) -> None:
-        """Take the `Date` of an answer (whole seconds), asked for and received at these times."""
-        self._next_mono = mono + 1.0
-        low = self.low_ms(mono) - mono * 1000
-        high = self.high_ms(mono) - mono * 1000
-        # The answer was made between the two times and within the second that `Date` names.
-        new_low = max(low, date_ms - mono * 1000)
-        new_high = min(high, date_ms + 1000 - sent_mono * 1000)
-        if new_low > new_high:
-            # What was believed is wrong (a clock was set): only the new word counts.
-            new_low, new_high = date_ms - mono * 1000, date_ms + 1000 - sent_mono * 1000
-        self._low, self._high, self._at_mono = new_low, new_high, mono
 
 
 class Reservation:
@@ -80,7 +37,7 @@ class Reservation:
 class Budget:
     """Used and reserved weight of one pool at one egress in the current window.
 
-    Units: `low_ms` and `high_ms` epoch milliseconds of the exchange, see `WindowClock`.
+    Units: `low_ms` and `high_ms` epoch milliseconds of the exchange, see `ExchangeClock`.
     """
 
     __slots__ = ("_tail", "limit", "reserved", "used", "window", "window_ms")
@@ -159,7 +116,7 @@ class Budget:
         """Return the time until the next window has begun for certain."""
         self.roll(low_ms)
         # `low_ms` goes a little slower than time.
-        return ((self.window + 1) * self.window_ms - low_ms) / (1 - _DRIFT)
+        return ((self.window + 1) * self.window_ms - low_ms) / (1 - DRIFT)
 
 
 class RollingBudget:

@@ -17,12 +17,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import Market
-from resender.core.egress.budget import Budget, RollingBudget, WindowClock
+from resender.core.egress.budget import Budget, RollingBudget
 from resender.core.egress.client_shares import ClientShares
+from resender.core.egress.own_reads import OwnReads
 from resender.core.egress.spec import EgressSpec, Pins
 from resender.core.egress.state import (
-    POOLS_OF,
     SAPI,
     Closure,
     Egress,
@@ -37,14 +38,11 @@ from resender.core.weights.table import EXTRA_LIMITS, SAPI_UID_POOL, Charge
 from resender.errors import EgressExhausted
 
 # Whose call it is: how much of a pool it may fill.
-ORDER, CLIENT, OWN = 0, 1, 2
-# Own reads leave this part of what the clients may use.
+ORDER, CLIENT, OWN_URGENT, OWN_CALM, PROBE = range(5)
+# Own reads use at most this part of what the clients may use.
 _OWN_PART = 0.95
 _MAX_KEYS = 4096
 _MAX_SAPI_POOLS = 2000
-# How long a way that cannot connect is left alone: growing from the first to the last.
-_ASIDE_FIRST_S = 0.5
-_ASIDE_MAX_S = 30.0
 # So long one call tries a way that was left alone before another one may.
 _TRIAL_S = 5.0
 
@@ -55,19 +53,22 @@ class Governor:
     def __init__(
         self,
         specs: Sequence[EgressSpec],
-        clock: WindowClock,
+        clock: ExchangeClock,
         *,
         limits: Limits | None = None,
         pins: Pins | None = None,
         order_reserve: float = 0.1,
         client_share: float = 1.0,
+        own_share: float = 1.0,
     ) -> None:
         self.clock = clock
         self.egresses = [Egress(spec) for spec in specs]
         self.by_name = {egress.name: egress for egress in self.egresses}
         self._limits = limits or Limits()
         self._pins = pins or Pins()
-        self._parts = (1.0, 1.0 - order_reserve, (1.0 - order_reserve) * _OWN_PART)
+        own_part = (1.0 - order_reserve) * _OWN_PART
+        self._parts = (1.0, 1.0 - order_reserve, own_part, own_part, own_part)
+        self.own = OwnReads(own_share)
         self._by_market = {
             market: [egress for egress in self.egresses if egress.spec.serves(market)] for market in Market
         }
@@ -78,6 +79,11 @@ class Governor:
         # Calls refused here, by reason; read by the metrics.
         self.refused: dict[str, int] = {"weight": 0, "closed": 0, "banned": 0, "share": 0, "orders": 0}
         self.moved = 0
+
+    @property
+    def window_ms(self) -> int:
+        """How long a window of the weight lasts."""
+        return self._limits.window_ms
 
     # --- limits ----------------------------------------------------------------------------
 
@@ -165,16 +171,24 @@ class Governor:
                 best, best_budget, most = egress, budget, left
         if best is None or best_budget is None:
             raise self._refusal(egresses, market, charge, mono, low_ms)
+        is_own = priority in (OWN_URGENT, OWN_CALM)
+        if is_own:
+            self._check_own(market, charge, best_budget, low_ms, is_urgent=priority == OWN_URGENT)
+            self.own.add(pool, charge.weight, best_budget.window)
         if client:
             self._check_share(client, market, charge, best_budget, low_ms)
             self.clients.add(client, pool, charge.weight, best_budget.window)
         if charge.extra is not None:
             self._rolling(best, charge.extra[0]).add(charge.extra[1], mono)
+        # One call tries whether it works again; the others do not wait for the same failure.
         if best.quarantine and market in best.quarantine:
-            # One call tries whether it works again; the others do not wait for the same failure.
             best.quarantine[market].until_mono = mono + _TRIAL_S
+        if best.whole is not None:
+            best.whole.until_mono = mono + _TRIAL_S
         best.calls[market] = best.calls.get(market, 0) + 1
-        return Grant(best, market, charge, best_budget.reserve(charge.weight, low_ms, high_ms), mono)
+        grant = Grant(best, market, charge, best_budget.reserve(charge.weight, low_ms, high_ms), mono)
+        grant.own_window = best_budget.window if is_own else None
+        return grant
 
     def _fits_rolling(self, egress: Egress, charge: Charge, mono: float) -> bool:
         if charge.extra is None:
@@ -216,10 +230,7 @@ class Governor:
 
     def _soonest(self, egresses: Sequence[Egress], market: Market, excluding: Iterable[Egress]) -> Egress:
         left = [egress for egress in egresses if egress not in excluding] or list(egresses)
-        return min(
-            left,
-            key=lambda egress: egress.quarantine[market].until_mono if market in egress.quarantine else 0.0,
-        )
+        return min(left, key=lambda egress: egress.due_mono(market))
 
     # --- refusing --------------------------------------------------------------------------
 
@@ -267,6 +278,18 @@ class Governor:
         wait_s = math.ceil(budget.wait_ms(low_ms) / 1000)
         raise EgressExhausted(limit_text(market, int(allowed)), max(1, wait_s))
 
+    def _check_own(
+        self, market: Market, charge: Charge, budget: Budget, low_ms: float, *, is_urgent: bool
+    ) -> None:
+        """Keep the gateway's own reads within their share of a pool.
+
+        Raises: EgressExhausted.
+        """
+        limit = self.own_limit(market, charge.pool)
+        if not self.own.fits(charge.pool, charge.weight, limit, budget.window, is_urgent=is_urgent):
+            wait_s = math.ceil(budget.wait_ms(low_ms) / 1000)
+            raise EgressExhausted("The gateway's own reads have used their share.", max(1, wait_s))
+
     def _check_orders(self, key: str, charge: Charge, mono: float) -> None:
         """Refuse orders of an account that is over its own limit of orders.
 
@@ -290,6 +313,7 @@ class Governor:
         egress, market = grant.egress, grant.market
         if egress.quarantine:
             egress.quarantine.pop(market, None)
+        egress.whole = None
         if egress.suspect:
             egress.suspect.discard(market)
             egress.down.discard(market)
@@ -323,20 +347,41 @@ class Governor:
         if market in egress.suspect:
             egress.down.add(market)
 
-    def unreachable(self, grant: Grant, mono: float) -> None:
-        """Nothing was sent: give the weight back and leave the way alone for a while."""
+    def give_back(self, grant: Grant) -> None:
+        """Nothing was sent: what was reserved and counted is free again."""
         grant.reservation.budget.release(grant.reservation)
-        if grant.charge.extra is not None:
-            self._rolling(grant.egress, grant.charge.extra[0]).take_back(
-                grant.charge.extra[1], grant.sent_mono
-            )
-        quarantine = grant.egress.quarantine.setdefault(grant.market, Quarantine())
-        if (
-            not quarantine.pause_s or grant.sent_mono >= quarantine.failed_mono
-        ):  # earlier ones tell nothing new
-            quarantine.failed_mono = mono
-            quarantine.pause_s = min(_ASIDE_MAX_S, quarantine.pause_s * 2 or _ASIDE_FIRST_S)
-            quarantine.until_mono = mono + quarantine.pause_s
+        charge = grant.charge
+        if charge.extra is not None:
+            self._rolling(grant.egress, charge.extra[0]).take_back(charge.extra[1], grant.sent_mono)
+        if grant.own_window is not None:
+            self.own.add(charge.pool, -charge.weight, grant.own_window)
+
+    def unreachable(self, grant: Grant, mono: float, *, is_whole: bool = False) -> None:
+        """Nothing was sent: give the weight back and leave the egress alone for a while.
+
+        Shape: `is_whole` tells that the egress itself failed, whatever the host was.
+        """
+        self.give_back(grant)
+        if is_whole:
+            self.note_failed(grant.egress.name, grant.sent_mono, mono)
+        grant.egress.quarantine.setdefault(grant.market, Quarantine()).fail(grant.sent_mono, mono)
+
+    def is_failed(self, name: str, mono: float) -> bool:
+        """Tell whether an egress itself failed lately, whatever the host was."""
+        whole = self.by_name[name].whole
+        return whole is not None and whole.until_mono > mono
+
+    def note_failed(self, name: str, sent_mono: float, mono: float) -> None:
+        """An egress itself failed, for a call or a stream: every market and its streams leave it alone."""
+        egress = self.by_name[name]
+        if len(self.egresses) > 1:
+            if egress.whole is None:
+                egress.whole = Quarantine()
+            egress.whole.fail(sent_mono, mono)
+
+    def note_works(self, name: str) -> None:
+        """Something got through an egress: it works again."""
+        self.by_name[name].whole = None
 
     def fill(self, grant: Grant, mono: float) -> None:
         """What is behind a way has no weight left for such a call; it may still have some for orders."""
@@ -392,54 +437,9 @@ class Governor:
             (self._budget(egress, pool).spent(low_ms) for egress in self._by_market[market]), default=0
         )
 
-    def used_by_all(self, market: Market, pool: str, mono: float) -> int:
-        """Return the used weight of all egresses together."""
-        low_ms = self.clock.low_ms(mono)
-        return sum(self._budget(egress, pool).spent(low_ms) for egress in self._by_market[market])
-
-    def status(self, mono: float) -> list[dict[str, Any]]:
-        """Describe every budget for people.
-
-        Shape: [{"egress","pool","used","reserved","limit","window_s","closed_s","closed_status",
-            "state": ok|closed|banned|set_aside,"problem": ""|"region"|"waf"|"unreachable","markets"}].
-        Units: seconds.
-        """
-        low_ms = self.clock.low_ms(mono)
-        rows: list[dict[str, Any]] = []
-        for egress in self.egresses:
-            markets = [market for market in Market if egress.spec.serves(market)]
-            for pool in sorted(egress.budgets.keys() | egress.closed.keys()):
-                if "#" in pool:  # of one account
-                    continue
-                budget = egress.budgets.get(pool)
-                spent = budget.spent(low_ms) if budget is not None else 0
-                closure = egress.closure(pool, mono)
-                of_pool = [market for market in markets if pool in POOLS_OF[market]]
-                quarantine = [
-                    market
-                    for market in of_pool
-                    if egress.is_quarantined(market, mono) or market in egress.suspect
-                ]
-                problem = next((egress.problems[m] for m in of_pool if m in egress.problems), "")
-                state = "set_aside" if quarantine else "ok"
-                if closure is not None:
-                    state = "banned" if closure.status == 418 else "closed"
-                rows.append(
-                    {
-                        "egress": egress.name,
-                        "pool": pool,
-                        "used": budget.used if budget is not None else 0,
-                        "reserved": spent - budget.used if budget is not None else 0,
-                        "limit": self.limit(pool) if budget is None else budget.limit,
-                        "window_s": self._limits.window_ms / 1000,
-                        "closed_s": math.ceil(closure.until_mono - mono) if closure is not None else 0,
-                        "closed_status": closure.status if closure is not None else 0,
-                        "state": state,
-                        "problem": problem or ("unreachable" if quarantine else ""),
-                        "markets": [market.value for market in of_pool],
-                    }
-                )
-        return rows
+    def own_limit(self, market: Market, pool: str) -> int:
+        """Return the weight of a pool at all egresses of a market together."""
+        return self.limit(pool) * len(self._by_market[market])
 
     def dump(self, mono: float, now_ms: int) -> list[dict[str, Any]]:
         """Write down what is closed, for the next start. Units: epoch milliseconds."""

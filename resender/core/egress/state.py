@@ -57,13 +57,25 @@ class Closure:
     status: int
 
 
+# How long an egress that cannot connect is left alone: growing from the first to the last.
+QUARANTINE_FIRST_S = 0.5
+QUARANTINE_MAX_S = 30.0
+
+
 @dataclass(slots=True)
 class Quarantine:
-    """A way that could not connect: left alone until a time, with a growing pause."""
+    """An egress that could not connect: left alone until a time, with a growing pause."""
 
     until_mono: float = 0.0
     pause_s: float = 0.0
     failed_mono: float = 0.0
+
+    def fail(self, sent_mono: float, mono: float) -> None:
+        """A call sent at a time failed; one sent before the last failure tells nothing new."""
+        if not self.pause_s or sent_mono >= self.failed_mono:
+            self.failed_mono = mono
+            self.pause_s = min(QUARANTINE_MAX_S, self.pause_s * 2 or QUARANTINE_FIRST_S)
+            self.until_mono = mono + self.pause_s
 
 
 @dataclass(slots=True)
@@ -71,8 +83,9 @@ class Egress:
     """The state of one egress.
 
     Shape: `problem` is "region" (451), "waf" (403) or "" and belongs to the market's last answer.
-        `doubts` are the markets whose last call here was sent and got no answer, `dead` those of
-        them that did not answer a ping either.
+        `suspect` are the markets whose last call here was sent and got no answer, `down` those of
+        them that did not answer a ping either. `whole` is set when the egress itself failed (its
+        address, its proxy, the other gateway): it counts for every market and for streams too.
     """
 
     spec: EgressSpec
@@ -82,6 +95,7 @@ class Egress:
     quarantine: dict[Market, Quarantine] = field(default_factory=dict)
     suspect: set[Market] = field(default_factory=set)
     down: set[Market] = field(default_factory=set)
+    whole: Quarantine | None = None
     calls: dict[Market, int] = field(default_factory=dict)
     problems: dict[Market, str] = field(default_factory=dict)
 
@@ -91,7 +105,19 @@ class Egress:
 
     def is_quarantined(self, market: Market, mono: float) -> bool:
         quarantine = self.quarantine.get(market)
-        return (quarantine is not None and quarantine.until_mono > mono) or market in self.down
+        return (
+            (quarantine is not None and quarantine.until_mono > mono)
+            or market in self.down
+            or (self.whole is not None and self.whole.until_mono > mono)
+        )
+
+    def due_mono(self, market: Market) -> float:
+        """Return when it may be tried again, 0 for at once."""
+        quarantine = self.quarantine.get(market)
+        return max(
+            quarantine.until_mono if quarantine is not None else 0.0,
+            self.whole.until_mono if self.whole is not None else 0.0,
+        )
 
     def closure(self, pool: str, mono: float) -> Closure | None:
         """Return what keeps a pool closed now."""
@@ -110,9 +136,12 @@ class Egress:
 
 
 class Grant:
-    """Permission for one call: its way and the weight reserved there."""
+    """Permission for one call: its egress and the weight reserved there.
 
-    __slots__ = ("charge", "egress", "market", "reservation", "sent_mono")
+    Shape: `own_window` is the window in which an own read was counted, None for a client's call.
+    """
+
+    __slots__ = ("charge", "egress", "market", "own_window", "reservation", "sent_mono")
 
     def __init__(
         self, egress: Egress, market: Market, charge: Charge, reservation: Reservation, sent_mono: float
@@ -122,6 +151,7 @@ class Grant:
         self.charge = charge
         self.reservation = reservation
         self.sent_mono = sent_mono
+        self.own_window: int | None = None
 
 
 def limit_text(market: Market, limit: int, window_ms: int = 60_000) -> str:

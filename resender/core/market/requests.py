@@ -15,16 +15,6 @@ from urllib.parse import unquote_to_bytes
 
 from resender.core.binance.markets import INTERVALS, Market
 
-KLINE_PATHS: dict[str, Market] = {
-    "/api/v3/klines": Market.SPOT,
-    "/fapi/v1/klines": Market.UM,
-    "/dapi/v1/klines": Market.CM,
-}
-BOOK_TICKER_PATHS: dict[str, Market] = {
-    "/api/v3/ticker/bookTicker": Market.SPOT,
-    "/fapi/v1/ticker/bookTicker": Market.UM,
-    "/dapi/v1/ticker/bookTicker": Market.CM,
-}
 DEFAULT_LIMIT = 500
 # Source: spot rest-api.md of 2026-07-21; binance-connector-python (um, cm) of 2026-08-21.
 MAX_LIMIT: dict[Market, int] = {Market.SPOT: 1000, Market.UM: 1500, Market.CM: 1500}

@@ -17,31 +17,25 @@ from typing import Any, Protocol
 import aiohttp
 import orjson
 from aiohttp import WSMsgType
-from yarl import URL
 
-from resender import __version__
 from resender.aio import Backoff, Clock
 from resender.core.binance.stream_names import (
     MAX_MESSAGE_ID,
     SHUTDOWN_STREAM,
     Method,
-    Pings,
     Reply,
-    StreamLimits,
-    TokenBucket,
     control_message,
     fitting,
     read_reply,
 )
-from resender.errors import ResenderError
-from resender.upstream.rest import Attempt, RestClient, Timeouts, _attempt, note_unexpected, why_not
-from resender.upstream.tls import make_context
+from resender.core.binance.stream_pacing import Pings, StreamLimits, TokenBucket
+from resender.upstream.streams.session import Socket
 
 logger = logging.getLogger("resender.upstream")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-# The payload is an object, for all-market streams (`!...@arr`) an array.
-OnFrame = Callable[[str, Any], "bool | None"]
+# Name, payload (an object, for all-market streams (`!...@arr`) an array), the message as it came.
+OnFrame = Callable[[str, Any, bytes], "bool | None"]
 
 _LIVE = 0
 _QUEUED = -1  # wanted, SUBSCRIBE not sent yet; a positive state is the id of the SUBSCRIBE sent
@@ -50,14 +44,6 @@ _MAX_WAIT_S = 0.25  # longest sleep of the sender, so that a jump of the clock i
 _MAX_UNSENT_BYTES = 32_768  # below aiohttp's limit of 64 KiB, so sending never waits for the peer
 _MAX_WAITING_PONGS = 4
 _FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-
-
-class StreamBroken(ResenderError):
-    """A stream connection could not be opened; it never reaches a client."""
-
-    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.retry_after_s = retry_after_s
 
 
 @dataclass(slots=True)
@@ -75,67 +61,6 @@ class StreamStats:
     reconnects: int = 0
     rotations: int = 0
     shifted: int = 0
-
-
-@dataclass(slots=True)
-class Socket:
-    """An open WebSocket and the transport below it."""
-
-    ws: aiohttp.ClientWebSocketResponse[Any]
-    transport: asyncio.Transport
-
-
-class StreamSession(RestClient):
-    """Opens WebSockets; the same guarded session as for REST, so nothing is repeated in secret."""
-
-    def __init__(self, base_url: str, connect_timeout_s: float, **options: Any) -> None:
-        if base_url.startswith("wss:") and options.get("ssl_context") is None:
-            options["ssl_context"] = make_context()
-        timeouts = Timeouts(connect_timeout_s, connect_timeout_s, connect_timeout_s)
-        super().__init__(base_url, timeouts, **options)
-
-    async def open(self, target: str, max_message_bytes: int) -> Socket:
-        """Open one WebSocket, once.
-
-        Raises: StreamBroken.
-        """
-        assert self._session is not None, "start() first"
-        base = self._base
-        url = URL.build(scheme=base.scheme, authority=base.raw_authority, path=target, encoded=True)
-        attempt = Attempt(must_be_new=True)
-        _attempt.set(attempt)
-        try:
-            # No compression: one frame is some hundred bytes, inflating it costs more than it saves.
-            # autoping off: a ping must be seen here, and its pong counts into the message rate.
-            ws = await self._session.ws_connect(
-                url,
-                headers={"User-Agent": f"binance-resender/{__version__}"},
-                autoping=False,
-                heartbeat=None,
-                compress=0,
-                decode_text=False,
-                max_msg_size=max_message_bytes,
-                timeout=aiohttp.ClientWSTimeout(ws_receive=None, ws_close=1.0),
-            )
-        except aiohttp.WSServerHandshakeError as error:
-            raise StreamBroken(
-                f"{self.host} answered the handshake{self._through()} with {error.status}",
-                _retry_after_s(error),
-            ) from None
-        except Exception as error:
-            note_unexpected(self.host, error)
-            why = why_not(error, attempt, self._timeouts)
-            raise StreamBroken(f"{self.host}{self._through()}: {why}") from None
-        transport = attempt.protocol.transport if attempt.protocol is not None else None
-        if transport is None:
-            await ws.close()
-            raise StreamBroken(f"{self.host} closed the connection after the handshake{self._through()}")
-        return Socket(ws, transport)
-
-
-def _retry_after_s(error: aiohttp.WSServerHandshakeError) -> float:
-    text = error.headers.get("Retry-After", "") if error.headers else ""
-    return min(3600.0, float(text)) if text.isascii() and text.isdigit() else 0.0
 
 
 class LinkOwner(Protocol):
@@ -336,7 +261,7 @@ class StreamLink:
                 return "a frame's data is no object"
             if is_wanted:
                 try:
-                    is_good = on_frame(name, payload) is not False
+                    is_good = on_frame(name, payload, data) is not False
                 except (ValueError, KeyError, TypeError) as error:
                     stats.bad_frames += 1
                     return f"a frame of {name} cannot be used: {type(error).__name__}"

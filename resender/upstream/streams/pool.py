@@ -17,15 +17,10 @@ from typing import Any, Protocol
 
 from resender.aio import Backoff, Clock, Tasks
 from resender.core.binance.markets import Market
-from resender.core.binance.stream_names import ConnectBudget, StreamLimits, check_stream_name, rotation_age_s
-from resender.upstream.streams.link import (
-    OnFrame,
-    Socket,
-    StreamBroken,
-    StreamLink,
-    StreamSession,
-    StreamStats,
-)
+from resender.core.binance.stream_names import check_stream_name
+from resender.core.binance.stream_pacing import ConnectBudget, StreamLimits, rotation_age_s
+from resender.upstream.streams.link import OnFrame, StreamLink, StreamStats
+from resender.upstream.streams.session import Socket, StreamBroken, StreamSession
 
 __all__ = ["ConnectionInfo", "StreamLimits", "StreamPool", "StreamStats"]
 
@@ -115,8 +110,8 @@ class StreamPool:
 
     Shape: path is "" on spot and cm, "/market" or "/public" on um; `role` tells pools of one path
         apart in names. `on_frame` gets
-        ("btcusdt@kline_1m", {"e": "kline", ...}) for every data frame in order of arrival and
-        returns False or raises ValueError, KeyError or TypeError if the data is unusable;
+        ("btcusdt@kline_1m", {"e": "kline", ...}, b'{"stream":...') for every data frame in order of
+        arrival and returns False or raises ValueError, KeyError or TypeError if the data is unusable;
         `on_live` gets streams that have become subscribed: re-read them by REST before trusting
         them; `on_lost` gets streams no live connection carries any more, at once.
     The callbacks run on the loop and must not block; they may call `want` and `drop`.

@@ -8,7 +8,7 @@ import time
 from aiohttp import WSMsgType
 
 from resender.core.binance.stream_names import control_message
-from resender.upstream.streams.link import StreamBroken, StreamSession
+from resender.upstream.streams.session import StreamBroken, StreamSession
 
 _MAX_FRAME_BYTES = 1 << 22
 

@@ -17,7 +17,7 @@ from tornado.web import HTTPError, stream_request_body
 
 from resender.core.access.whitelist import parse_ip
 from resender.errors import AnswerError, BodyTooLarge, Busy, Denied, Forbidden, StoreError, Unauthorized
-from resender.gateway import Gateway
+from resender.services import Services
 from resender.store import SessionRow, TokenRow, UserRow
 from resender.web.admin.fields import Field, read_flag, read_int, read_object
 from resender.web.admin.origin import SAFE_METHODS, foreign_origin
@@ -48,8 +48,8 @@ class AdminBase(BaseHandler):
 
     body_max: ClassVar[int] = BODY_MAX
 
-    def initialize(self, gateway: Gateway, site: AdminSite) -> None:  # type: ignore[override]
-        super().initialize(gateway)
+    def initialize(self, services: Services, site: AdminSite) -> None:  # type: ignore[override]
+        super().initialize(services)
         self.site = site
         #: The client's address.
         self.ip = ""
@@ -102,7 +102,7 @@ class AdminBase(BaseHandler):
         """Let the request in or raise."""
         self.ip = self.client_ip()
         if not self.site.may_reach(self.ip):
-            self.gateway.note_stranger(self.ip, f"refused {self.ip}: not in ADMIN_WHITELIST")
+            self.services.access.note_stranger(self.ip, f"refused {self.ip}: not in ADMIN_WHITELIST")
             refusal = Forbidden(self.ip)
             refusal.data = {"reason": "admin_whitelist", "ip": self.ip}
             raise refusal
@@ -121,7 +121,7 @@ class AdminBase(BaseHandler):
 
     def _is_behind_proxy(self) -> bool:
         try:
-            return parse_ip(str(self.request.connection.context.remote_ip)) in self.gateway.proxies  # type: ignore[union-attr]
+            return parse_ip(str(self.request.connection.context.remote_ip)) in self.services.access.proxies  # type: ignore[union-attr]
         except ValueError:
             return False
 
@@ -178,7 +178,7 @@ class AdminBase(BaseHandler):
             SESSION_COOKIE,
             secret,
             path=COOKIE_PATH,
-            max_age=self.gateway.config.admin_session_hours * 3600,
+            max_age=self.services.config.admin_session_hours * 3600,
             httponly=True,
             samesite="Strict",
             secure=self.is_tls,
@@ -226,7 +226,7 @@ class AdminBase(BaseHandler):
         self, actor: str, action: str, subject: str, before: Any = None, after: Any = None
     ) -> None:
         """Write a row of the audit table for a named actor."""
-        await self.gateway.store.audit_add(actor, self.ip, action, subject, before, after)
+        await self.services.store.audit_add(actor, self.ip, action, subject, before, after)
 
 
 class AdminOpenHandler(AdminBase):
@@ -266,7 +266,7 @@ class AdminHandler(AdminBase):
         login = await self.find_login(touch="X-Background" not in self.request.headers)
         if login is None:
             if "Authorization" in self.request.headers:
-                self.gateway.note_stranger(self.ip, f"failed log-in from {self.ip}")
+                self.services.access.note_stranger(self.ip, f"failed log-in from {self.ip}")
             self._refuse_stranger()
             return
         self.login = login

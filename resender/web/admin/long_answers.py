@@ -13,8 +13,8 @@ from tornado.iostream import StreamClosedError
 
 from resender.core.binance.markets import Market
 from resender.errors import AnswerError, RouteError, StoreError
-from resender.gateway import Gateway
-from resender.market.cache import CACHED_MARKETS, MarketCache
+from resender.market import CACHED_MARKETS, MarketCache
+from resender.services import Services
 from resender.web.admin.base import AdminHandler
 from resender.web.admin.fields import wrong
 from resender.web.admin.readings import Live
@@ -31,8 +31,8 @@ LOGGED_OUT = "logged out"
 class LiveHandler(AdminHandler):
     """A route that shows or steers what goes on in the gateway."""
 
-    def initialize(self, gateway: Gateway, site: AdminSite, live: Live) -> None:  # type: ignore[override]
-        super().initialize(gateway, site)
+    def initialize(self, services: Services, site: AdminSite, live: Live) -> None:  # type: ignore[override]
+        super().initialize(services, site)
         self.live = live
 
     async def prepare(self) -> None:
@@ -44,10 +44,10 @@ class LiveHandler(AdminHandler):
 
         Raises: RouteError if it is switched off.
         """
-        if self.gateway.cache is None:
+        if self.services.cache is None:
             msg = "The market cache is switched off in the settings of this gateway."
             raise RouteError(msg, {"reason": "cache_off"})
-        return self.gateway.cache
+        return self.services.cache
 
     def query_word(self, name: str, words: Sequence[str]) -> str | None:
         """Read one of some words from the query, None if it is absent.
@@ -74,8 +74,8 @@ class LiveHandler(AdminHandler):
 class LongHandler(LiveHandler):
     """An answer written piece by piece."""
 
-    def initialize(self, gateway: Gateway, site: AdminSite, live: Live) -> None:  # type: ignore[override]
-        super().initialize(gateway, site, live)
+    def initialize(self, services: Services, site: AdminSite, live: Live) -> None:  # type: ignore[override]
+        super().initialize(services, site, live)
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._checked = asyncio.get_running_loop().time()
 
@@ -169,7 +169,7 @@ class EventHandler(LongHandler):
         if not await self.pause(seconds):
             return False
         now = asyncio.get_running_loop().time()
-        if not self.gateway.is_ready:
+        if not self.services.calls.is_open:
             return await self.end(STOPPING)
         if not await self.may_go_on():
             return await self.end(LOGGED_OUT)

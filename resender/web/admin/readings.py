@@ -1,6 +1,6 @@
 """What the live pages share: the readings of the last day, the dashboard's JSON, open streams.
 
-It answers no request and changes nothing in the gateway, it only reads. One `Live` belongs to one
+It answers no request and changes nothing in the services, it only reads. One `Live` belongs to one
 application of admin pages and owns the timeline and what is counted here.
 """
 
@@ -17,11 +17,10 @@ from typing import Any
 import orjson
 
 from resender import __version__
-from resender.core.reachability import UNKNOWN, text_of
 from resender.core.timeline import Reading, Timeline
 from resender.errors import Busy
-from resender.gateway import Gateway
-from resender.market.market_state import MarketState
+from resender.services import Services
+from resender.status import MarketSnapshot
 
 logger = logging.getLogger("resender.admin")
 
@@ -36,8 +35,8 @@ _MAX_CLIENTS = 100
 class Live:
     """Reads the gateway once a second, and as often as somebody looks."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+    def __init__(self, services: Services) -> None:
+        self.services = services
         self.timeline = Timeline()
         self.streams_open = 0
         self.exports_open = 0
@@ -52,7 +51,7 @@ class Live:
         if self._task is None:
             with suppress(RuntimeError):  # no loop runs yet: the first request will start it
                 asyncio.get_running_loop()
-                self._task = self.gateway.tasks.spawn(self._follow(), name="admin-timeline")
+                self._task = self.services.tasks.spawn(self._follow(), name="admin-timeline")
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -67,25 +66,25 @@ class Live:
 
     def take(self) -> None:
         """Take one reading."""
-        clock = self.gateway.clock
+        clock = self.services.clock
         self.timeline.add(clock.now_ms(), clock.mono(), self._read())
 
     def _read(self) -> Reading:
-        gateway = self.gateway
-        tally, cache = gateway.metrics.tally, gateway.cache
+        services = self.services
+        tally, answers = services.metrics.tally, services.status.answers()
         return Reading(
             calls=tally.calls,
             errors=tally.errors,
             sent_bytes=tally.sent_bytes,
             latency=tuple(tally.latency),
-            hits=cache.hits if cache is not None else 0,
-            misses=cache.misses if cache is not None else 0,
-            in_flight=gateway.in_flight,
+            hits=answers.hits,
+            misses=answers.misses,
+            in_flight=services.calls.in_flight,
             memory_bytes=resident_bytes(),
             # Each sapi path has a counter of its own: too many to draw.
             weights={
                 f"{row['egress']}/{row['pool']}": row["used"]
-                for row in gateway.weight_status()
+                for row in services.status.weights()
                 if _is_drawn(row)
             },
         )
@@ -101,13 +100,13 @@ class Live:
         return self._body
 
     def status(self) -> dict[str, Any]:
-        """Build the dashboard's JSON; its shape is in docs/admin-api.md."""
-        gateway = self.gateway
-        cache, stats, window = gateway.cache, gateway.store.stats, self.timeline.window()
+        """Build the dashboard's JSON; its shape is in docs/reference/admin-api.md."""
+        services = self.services
+        status, stats, window = services.status, services.store.stats, self.timeline.window()
         latest = self.timeline.latest
-        lines = list(cache.states.values()) if cache is not None else []
+        answers, markets = status.answers(), status.markets()
         return {
-            "time": gateway.clock.now_ms(),
+            "time": services.clock.now_ms(),
             "version": __version__,
             "uptime_s": int(time.monotonic() - self._begun_mono),
             "memory_bytes": latest.memory_bytes if latest is not None else resident_bytes(),
@@ -116,52 +115,48 @@ class Live:
             "bytes_per_s": window.bytes_per_s,
             "p50_ms": window.p50_ms,
             "p99_ms": window.p99_ms,
-            "in_flight": gateway.in_flight,
+            "in_flight": services.calls.in_flight,
             "hit_rate": window.hit_rate,
-            "hits": cache.hits if cache is not None else 0,
-            "misses": cache.misses if cache is not None else 0,
-            "miss_reasons": dict(cache.miss_reasons.most_common()) if cache is not None else {},
-            "weights": gateway.weight_status(),
+            "hits": answers.hits,
+            "misses": answers.misses,
+            "miss_reasons": dict(answers.reasons),
+            "weights": services.status.weights(),
             "clients": self._clients(),
-            "streams": [_streams(state) for state in lines if state.market in gateway.config.upstreams],
+            "streams": [_streams(each) for each in markets if each.market in services.config.upstreams],
             "series": {
-                "total": sum(len(state.klines) + len(state.tickers) for state in lines),
-                "live": sum(_live_count(state) for state in lines),
+                "total": sum(each.kept for each in markets),
+                "live": sum(each.live for each in markets),
             },
             "upstreams": self._upstreams(),
             "log": {
-                "enabled": gateway.store.log_enabled,
+                "enabled": services.store.log_enabled,
                 "written": stats.log_written,
                 "dropped": stats.log_dropped,
                 "queued": stats.log_queued,
             },
             "database": {"healthy": stats.healthy, "last_error": stats.last_error},
-            "whitelist": gateway.whitelist.size,
-            "refused": gateway.refused.total,
+            "whitelist": services.access.whitelist.size,
+            "refused": services.access.refused.total,
             "streams_open": self.streams_open,
         }
 
     def _clients(self) -> list[dict[str, Any]]:
-        rows = self.gateway.client_status()
+        rows = self.services.status.clients()
         if len(rows) > _MAX_CLIENTS:
             rows = sorted(rows, key=lambda row: row["weight_minute"], reverse=True)[:_MAX_CLIENTS]
         return rows
 
     def _upstreams(self) -> list[dict[str, Any]]:
-        known = self.gateway.upstream_state
-        rows = []
-        for market in self.gateway.config.upstreams:
-            kind, status, time_ms = known.get(market, (UNKNOWN, None, None))
-            rows.append(
-                {
-                    "market": market.value,
-                    "kind": kind,
-                    "status": status or None,
-                    "time": time_ms,
-                    "text": text_of(kind, status),
-                }
-            )
-        return rows
+        return [
+            {
+                "market": each.market.value,
+                "kind": each.kind,
+                "status": each.status or None,
+                "time": each.at_ms,
+                "text": each.text,
+            }
+            for each in self.services.status.upstreams()
+        ]
 
     # --- what is open ----------------------------------------------------------------------
 
@@ -214,18 +209,13 @@ def _is_drawn(row: dict[str, Any]) -> bool:
     return ":" not in row["pool"]
 
 
-def _live_count(state: MarketState) -> int:
-    klines = sum(entry.is_live and entry.series.is_synced for entry in state.klines.values())
-    return klines + sum(entry.is_live and entry.ticker.is_valid for entry in state.tickers.values())
-
-
-def _streams(state: MarketState) -> dict[str, Any]:
-    links = [link for pool in state.pools for link in pool.connections]
+def _streams(market: MarketSnapshot) -> dict[str, Any]:
+    links = market.connections
     frames = [link.last_frame_ms for link in links if link.last_frame_ms is not None]
     return {
-        "market": state.market.value,
+        "market": market.market.value,
         "connections": len(links),
-        "live": sum(link.is_live for link in links),
+        "live": market.live_connections,
         "streams": sum(link.streams for link in links),
         "oldest_age_s": round(max(link.age_s for link in links), 1) if links else None,
         "last_frame_ms": min(frames) if frames else None,

@@ -10,7 +10,9 @@ from typing import Any
 
 from tornado.routing import URLSpec
 
-from resender.gateway import Gateway
+from resender.services import Services
+from resender.web.admin.api.audit import AuditHandler
+from resender.web.admin.api.doctor import DoctorHandler
 from resender.web.admin.api.login import (
     LoginHandler,
     LogoutHandler,
@@ -21,7 +23,12 @@ from resender.web.admin.api.login import (
     TokenHandler,
     TokensHandler,
 )
-from resender.web.admin.api.users import AuditHandler, UserHandler, UsersHandler
+from resender.web.admin.api.logs import LogExportHandler, LogHandler, LogRowHandler, LogsHandler
+from resender.web.admin.api.preload import EstimateHandler, PreloadHandler, PreloadsHandler
+from resender.web.admin.api.series import BackfillHandler, KlineEventsHandler, KlinesHandler, SeriesHandler
+from resender.web.admin.api.settings import SettingsHandler
+from resender.web.admin.api.status import HistoryHandler, StatusEventsHandler, StatusHandler
+from resender.web.admin.api.users import UserHandler, UsersHandler
 from resender.web.admin.api.whitelist import (
     RefusedHandler,
     WhitelistBulkHandler,
@@ -30,7 +37,6 @@ from resender.web.admin.api.whitelist import (
     WhitelistHandler,
     WhitelistImportHandler,
 )
-from resender.web.admin.live_routes import live_routes
 from resender.web.admin.pages.pages import (
     PAGES,
     HomeHandler,
@@ -39,15 +45,17 @@ from resender.web.admin.pages.pages import (
     UnknownPageHandler,
 )
 from resender.web.admin.pages.static import StaticHandler, VendorHandler
+from resender.web.admin.readings import Live
 from resender.web.admin.shared import AdminSite
 
 _ID = "([0-9]{1,15})"
+_ROW_ID = "([0-9]{1,19})"
 API = "/admin/api/"
 
 
-def admin_routes(gateway: Gateway) -> list[URLSpec]:
+def admin_routes(services: Services) -> list[URLSpec]:
     """Build the routes of one application."""
-    common: dict[str, Any] = {"gateway": gateway, "site": AdminSite(gateway)}
+    common: dict[str, Any] = {"services": services, "site": AdminSite(services)}
     api = {
         "login": LoginHandler,
         "logout": LogoutHandler,
@@ -67,6 +75,27 @@ def admin_routes(gateway: Gateway) -> list[URLSpec]:
         "whitelist/export": WhitelistExportHandler,
         "refused": RefusedHandler,
     }
+    # These read what goes on: readings for the charts are taken from now on.
+    live = Live(services)
+    live.start()
+    live_api = {
+        "status": StatusHandler,
+        "events": StatusEventsHandler,
+        "history": HistoryHandler,
+        "series": SeriesHandler,
+        "klines": KlinesHandler,
+        "klines/events": KlineEventsHandler,
+        "preload": PreloadsHandler,
+        "preload/estimate": EstimateHandler,
+        f"preload/{_ROW_ID}": PreloadHandler,
+        "backfill": BackfillHandler,
+        "log": LogHandler,
+        "logs": LogsHandler,
+        "logs/export": LogExportHandler,
+        f"logs/{_ROW_ID}": LogRowHandler,
+        "doctor": DoctorHandler,
+        "settings": SettingsHandler,
+    }
     return [
         URLSpec("/admin/?", HomeHandler, common),
         URLSpec("/admin/login", LoginPageHandler, common),
@@ -74,6 +103,6 @@ def admin_routes(gateway: Gateway) -> list[URLSpec]:
         URLSpec("/admin/static/([0-9a-f]{12})/(.+)", StaticHandler, common),
         URLSpec("/admin/vendor/([^/]+)/([^/]+)", VendorHandler, common),
         *(URLSpec(API + path, handler, common) for path, handler in api.items()),
-        *live_routes(common),
+        *(URLSpec(API + path, handler, common | {"live": live}) for path, handler in live_api.items()),
         URLSpec("/admin/.*", UnknownPageHandler, common),
     ]

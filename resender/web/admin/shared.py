@@ -13,8 +13,8 @@ from tornado.template import Loader
 
 from resender.core.access.login_throttle import NoteBudget, address_key
 from resender.core.access.whitelist import Whitelist
-from resender.gateway import Gateway
 from resender.places import STATIC
+from resender.services import Services
 from resender.web.admin.assets import Assets
 from resender.web.admin.catalogues import load_catalogues
 from resender.web.admin.password_check import PasswordCheck
@@ -35,16 +35,16 @@ class _Entry:
 class AdminSite:
     """Shared by all handlers of one application."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        config = gateway.config
-        self.gateway = gateway
+    def __init__(self, services: Services) -> None:
+        config = services.config
+        self.services = services
         self.logins = Logins(
-            gateway.store,
-            gateway.clock,
+            services.store,
+            services.clock,
             idle_ms=config.admin_idle_minutes * 60_000,
             longest_ms=config.admin_session_hours * 3_600_000,
         )
-        self.passwords = PasswordCheck(gateway.store, gateway.clock)
+        self.passwords = PasswordCheck(services.store, services.clock)
         self.assets = Assets(STATIC)
         self.templates = Loader(str(STATIC / "templates"))
         self.catalogues = load_catalogues(STATIC / "i18n")
@@ -66,7 +66,7 @@ class AdminSite:
 
         Not each of them, whatever names are tried: whoever hammers would fill the audit.
         """
-        key, now_mono = address_key(ip), self.gateway.clock.mono()
+        key, now_mono = address_key(ip), self.services.clock.mono()
         last = self._refusals.get(key)
         if last is not None and now_mono - last < _REFUSAL_S:
             return False

@@ -16,17 +16,14 @@ from tornado.iostream import StreamClosedError
 
 from resender.core.binance.headers import Pairs, headers_down
 from resender.core.binance.routing import Route
-from resender.core.market.costs import POOLS
 from resender.core.sharing import Key
+from resender.core.weights.table import POOL_OF
 from resender.errors import AnswerError
-from resender.gateway import Gateway
-from resender.upstream.rest import REPEATABLE, RestResponse
-from resender.upstream.shared_answers import SharedAnswer
-from resender.web.client.cached import AGE_HEADER, CACHE_HEADER
+from resender.services import Services
+from resender.upstream import REPEATABLE, RestResponse, SharedAnswer
+from resender.web.answers import AGE_HEADER, CACHE_HEADER, EGRESS_HEADER, WireHeaders
 from resender.web.connection import ClientConnection
-from resender.web.wire import WireHeaders
 
-EGRESS_HEADER = "X-Resender-Egress"
 _USED_WEIGHT = frozenset({"x-mbx-used-weight", "x-mbx-used-weight-1m"})
 _NO_BODY_STATUS = frozenset({204, 304})
 _LINGER_OFF = struct.pack("ii", 1, 0)
@@ -39,8 +36,8 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
     version: str
     headers: httputil.HTTPHeaders
 
-    def __init__(self, gateway: Gateway, connection: ClientConnection) -> None:
-        self.gateway = gateway
+    def __init__(self, services: Services, connection: ClientConnection) -> None:
+        self.services = services
         self.connection = connection
         self.route: Route | None = None
         self.task: asyncio.Task[Any] | None = None
@@ -107,7 +104,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         if self.is_gone:
             return 0, None
         if broken is not None:
-            self.gateway.metrics.bodies_broken.inc()
+            self.services.metrics.bodies_broken.inc()
             await self._break(written, reset=ends_with_connection)
             return sent, broken.msg
         if ends_with_connection:
@@ -143,20 +140,16 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         return True
 
     def _note(self, response: RestResponse | SharedAnswer, pairs: Pairs) -> None:
-        """Tell the cache what the weight is now, and the client how its answer came about."""
-        gateway, route = self.gateway, self.route
+        """Tell the client how its answer came about, and the weight as it is now."""
+        services, route = self.services, self.route
         assert route is not None
         kind = response.kind
-        if response.is_metered:
-            gateway.note_weight(route.market)
-        elif kind == "shared" and gateway.cache is not None:
+        if kind == "shared":
             # What was used when the answer was made is long past.
-            now = gateway.cache.used_weight.get(POOLS.get(route.market, ""))
+            now = services.dispatch.egress.used_weight.get(POOL_OF[route.market])
             for index, (name, _) in enumerate(pairs):
                 if now is not None and name.lower() in _USED_WEIGHT:
                     pairs[index] = (name, now)
-        if response.status in (418, 429) and gateway.cache is not None:
-            gateway.pause_own_reads(route.market)
         if kind:
             pairs.append((CACHE_HEADER, kind))
             if kind == "shared":
@@ -185,5 +178,5 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         task = self.task
         if self.method not in REPEATABLE or task is None:
             return
-        if not self.gateway.shared_answers.stays_for_others(self.share_key, task):
+        if not self.services.dispatch.shared_answers.stays_for_others(self.share_key, task):
             task.cancel()

@@ -31,21 +31,13 @@ from resender.errors import (
     MethodNotAllowed,
     UpstreamLost,
 )
-from resender.gateway import Gateway
-from resender.market.cache import Hit, Outcome
+from resender.market import Hit, Outcome
+from resender.services import Services
 from resender.store import LogRecord
-from resender.upstream.egress import Call
-from resender.upstream.rest import REPEATABLE, RestResponse
-from resender.upstream.shared_answers import SharedAnswer
+from resender.upstream import REPEATABLE, Call, RestResponse, SharedAnswer
 from resender.web.answers import client_ip, write_error
-from resender.web.client.cached import (
-    LOCAL_PREFIX,
-    accepts_gzip,
-    answer_local,
-    ask_cache,
-    is_cached_path,
-    write_hit,
-)
+from resender.web.client.cached import accepts_gzip, ask_cache, is_cached_path, write_hit
+from resender.web.client.local import LOCAL_PREFIX, answer_local
 from resender.web.client.relay import AnswerRelay
 from resender.web.connection import ClientConnection
 
@@ -78,19 +70,19 @@ class RequestDelegate(AnswerRelay):
 
     def __init__(
         self,
-        gateway: Gateway,
+        services: Services,
         application: httputil.HTTPServerConnectionDelegate,
         server_connection: object,
         connection: ClientConnection,
     ) -> None:
-        super().__init__(gateway, connection)
+        super().__init__(services, connection)
         self.application = application
         self.server_connection = server_connection
         self.inner: httputil.HTTPMessageDelegate | None = None
         self.error: AnswerError | None = None
         self.body = b""
         self.size = 0
-        self.limit = gateway.config.max_body_bytes
+        self.limit = services.config.max_body_bytes
         self.ip = ""
         self.target = ""
         self.entry_id: int | None = None
@@ -149,26 +141,26 @@ class RequestDelegate(AnswerRelay):
         if self.inner is not None:
             self.inner.finish()
             return
-        gateway = self.gateway
+        services = self.services
         if self.error is None:
             try:
                 target = self._final_target()
-                if not gateway.is_ready:
+                if not services.calls.is_open:
                     raise Busy("The gateway is stopping; nothing was sent.")
-                if gateway.in_flight >= gateway.config.max_in_flight:
+                if services.calls.in_flight >= services.config.max_in_flight:
                     raise Busy("Too many calls are in flight in this gateway; nothing was sent.")
             except AnswerError as error:
                 self.error = error
         if self.error is not None:
-            self._refuse(self.error, close=not gateway.is_ready)
+            self._refuse(self.error, close=not services.calls.is_open)
             return
         self.started = time.monotonic()
         if self._answer_from_cache():
             return
-        gateway.in_flight += 1
+        services.calls.in_flight += 1
         self.connection.set_close_callback(self._client_gone)
         work = self._serve_local(self.target) if self.is_local else self._forward(target)
-        self.task = gateway.calls.spawn(work, name="call-forward")
+        self.task = services.calls.tasks.spawn(work, name="call-forward")
 
     def on_connection_close(self) -> None:
         # The client left while it was still sending: nothing has been forwarded yet.
@@ -179,9 +171,9 @@ class RequestDelegate(AnswerRelay):
 
     def _admit(self, headers: httputil.HTTPHeaders) -> None:
         """Decide by the headers alone whether and where the call may go."""
-        gateway = self.gateway
-        self.ip = client_ip(gateway, self.connection, headers)
-        self.entry_id = gateway.whitelist.match(self.ip)
+        services = self.services
+        self.ip = client_ip(services, self.connection, headers)
+        self.entry_id = services.access.whitelist.match(self.ip)
         if self.entry_id is None:
             raise Forbidden(self.ip)
         self.is_local = self.target.startswith(LOCAL_PREFIX)
@@ -226,12 +218,12 @@ class RequestDelegate(AnswerRelay):
 
     def _refuse(self, error: AnswerError, *, close: bool = False) -> None:
         """Answer by ourselves."""
-        metrics = self.gateway.metrics
+        metrics = self.services.metrics
         metrics.count_answer(error.name)
         metrics.tally.note_refused()
         if isinstance(error, Forbidden):
-            self.gateway.refused.note(self.ip, path_only(self.target), self.gateway.clock.now_ms())
-            self.gateway.note_stranger(self.ip, f"refused {self.ip}: not in the whitelist")
+            self.services.access.refused.note(self.ip, path_only(self.target), self.services.clock.now_ms())
+            self.services.access.note_stranger(self.ip, f"refused {self.ip}: not in the whitelist")
         sent = 0
         if not self.connection.stream.closed():
             sent = write_error(self.connection, error, close=close)
@@ -241,10 +233,10 @@ class RequestDelegate(AnswerRelay):
 
     def _answer_from_cache(self) -> bool:
         """Answer out of memory if that can be done at once; remember why not otherwise."""
-        route, cache = self.route, self.gateway.cache
+        route, cache = self.route, self.services.cache
         if cache is None or route is None or not is_cached_path(route.path):
             return False
-        if route.market not in self.gateway.egress.markets:
+        if route.market not in self.services.dispatch.egress.markets:
             return False
         if self.method != "GET":
             self.miss = "method"
@@ -261,13 +253,19 @@ class RequestDelegate(AnswerRelay):
         return False
 
     def _write_hit(self, hit: Hit, extra: Pairs | None = None) -> None:
-        cache = self.gateway.cache
         sent = 0
         if not self.is_gone and not self.connection.stream.closed():
             market = self.route.market if self.route is not None else None
-            sent = write_hit(self.connection, market, cache, hit, version=self.version, extra=extra)
+            sent = write_hit(
+                self.connection,
+                market,
+                self.services.dispatch.egress.used_weight,
+                hit,
+                version=self.version,
+                extra=extra,
+            )
         duration_ms = (time.monotonic() - self.started) * 1000
-        self.gateway.metrics.count_hit(duration_ms, sent)
+        self.services.metrics.count_hit(duration_ms, sent)
         self._log(200, None, duration_ms, sent, None)
 
     async def _settle(self) -> bool:
@@ -286,10 +284,10 @@ class RequestDelegate(AnswerRelay):
     async def _serve_local(self, target: str) -> None:
         path, _, query = target.partition("?")
         try:
-            hit, extra = await answer_local(self.gateway, path, query, packed=accepts_gzip(self.headers))
+            hit, extra = await answer_local(self.services, path, query, packed=accepts_gzip(self.headers))
             self._write_hit(hit, extra)
         except AnswerError as error:
-            self.gateway.metrics.tally.note_refused()
+            self.services.metrics.tally.note_refused()
             sent = self._answer(error)
             self._log(error.answer.status, None, 0.0, sent, error.msg)
         except asyncio.CancelledError:
@@ -298,12 +296,12 @@ class RequestDelegate(AnswerRelay):
             logger.exception("%s failed", path_only(target))
             self._answer(InternalError())
         finally:
-            self.gateway.in_flight -= 1
+            self.services.calls.in_flight -= 1
 
     # --- forwarding ------------------------------------------------------------------------
 
     async def _forward(self, target: str) -> None:
-        gateway, route = self.gateway, self.route
+        services, route = self.services, self.route
         assert route is not None
         started = time.monotonic()
         response: RestResponse | SharedAnswer | None = None
@@ -334,13 +332,13 @@ class RequestDelegate(AnswerRelay):
             else:
                 sent = self._answer(bug)
         finally:
-            gateway.in_flight -= 1
+            services.calls.in_flight -= 1
             if response is not None:
                 response.close()
             duration_s = time.monotonic() - started
             upstream_status = response.status if response is not None else None
             if self.is_gone:
-                gateway.metrics.clients_gone.inc()
+                services.metrics.clients_gone.inc()
                 problem = problem or "client gone"
                 if self.method not in REPEATABLE:
                     end = upstream_status or status
@@ -350,7 +348,7 @@ class RequestDelegate(AnswerRelay):
                         f"was finished all the same: status {end}" if end else "was cut off: outcome unknown",
                     )  # fmt: skip
             if not was_hit:
-                gateway.metrics.count_request(route.market, self.method, status, duration_s, sent)
+                services.metrics.count_request(route.market, self.method, status, duration_s, sent)
                 self._log(status, upstream_status, duration_s * 1000, sent, problem)
 
     async def _send(self, route: Route, target: str) -> RestResponse | SharedAnswer:
@@ -358,7 +356,7 @@ class RequestDelegate(AnswerRelay):
 
         Raises: AnswerError.
         """
-        up = headers_up(self.headers.get_all(), self.gateway.user_agent)
+        up = headers_up(self.headers.get_all(), self.services.user_agent)
         key = self.headers.get("X-Mbx-Apikey")
         if key is None and has_signature(target, self.body):
             key = ""
@@ -366,7 +364,7 @@ class RequestDelegate(AnswerRelay):
         if self.method == "GET" and key is None and not self.body:
             self.share_key, is_fresh = share_key(route.market, target, up)
         call = Call(route.market, self.method, target, up, self.body, key, self.ip)
-        return await self.gateway.send(call, self.share_key, is_fresh=is_fresh)
+        return await self.services.dispatch.send(call, self.share_key, is_fresh=is_fresh)
 
     def _cut_off(self, route: Route) -> tuple[int, int, str]:
         """The gateway stops and can wait no longer; a client left without a word might repeat the call."""
@@ -378,7 +376,7 @@ class RequestDelegate(AnswerRelay):
         return error.answer.status, self._answer(error, close=True), "gateway stopped"
 
     def _answer(self, error: AnswerError, *, close: bool = False) -> int:
-        self.gateway.metrics.count_answer(error.name)
+        self.services.metrics.count_answer(error.name)
         if self.is_gone or self.connection.stream.closed():
             return 0
         return write_error(self.connection, error, close=close)
@@ -387,8 +385,8 @@ class RequestDelegate(AnswerRelay):
         self, status: int, upstream_status: int | None, duration_ms: float, sent: int, error: str | None
     ) -> None:
         """Put a row into the request log, if that is on, and count the caller."""
-        store = self.gateway.store
-        now_ms = self.gateway.clock.now_ms()
+        store = self.services.store
+        now_ms = self.services.clock.now_ms()
         if self.entry_id is not None:
             store.note_seen(self.entry_id, now_ms)
         if store.log_enabled:

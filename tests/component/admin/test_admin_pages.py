@@ -220,7 +220,7 @@ async def test_text_from_outside_never_becomes_markup(admin: Running, root: Brow
     await root.post("whitelist", {"address": "10.0.0.1", "note": HOSTILE}, 201)
     await root.post("tokens", {"name": HOSTILE}, 201)
     await root.send("POST", "login", {"username": HOSTILE, "password": "x"}, ("User-Agent", HOSTILE))
-    admin.gateway.refused.note("10.9.9.9", f"/{HOSTILE}", 1)
+    admin.gateway.access.refused.note("10.9.9.9", f"/{HOSTILE}", 1)
     # The API gives it back as it is, as JSON that no browser takes for a page ...
     for path in ("logs", "whitelist", "tokens", "audit", "refused"):
         reply = await root.send("GET", path)

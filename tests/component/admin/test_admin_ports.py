@@ -94,7 +94,7 @@ async def test_own_port_has_the_admin_pages_and_the_gateways_port_has_none(
 ) -> None:
     config = make_config(tmp_path, upstream.url, **BASE, admin_port=18765)
     async with running(config) as run:
-        server = make_admin_server(run.gateway)
+        server = make_admin_server(run.gateway.services)
         sockets = bind("127.0.0.1", 0)
         server.add_sockets(sockets)
         port = sockets[0].getsockname()[1]

@@ -58,11 +58,11 @@ def handler(spec: URLSpec) -> type[BaseHandler]:
 
 
 def admin_specs(run: Running) -> list[URLSpec]:
-    return [spec for spec in specs(make_app(run.gateway)) if pattern(spec).startswith("/admin")]
+    return [spec for spec in specs(make_app(run.gateway.services)) if pattern(spec).startswith("/admin")]
 
 
 async def test_every_route_is_public_by_name_or_for_clients_or_for_who_has_logged_in(admin: Running) -> None:
-    for app in (make_app(admin.gateway), make_admin_app(admin.gateway)):
+    for app in (make_app(admin.gateway.services), make_admin_app(admin.gateway.services)):
         for spec in specs(app):
             path, kind = pattern(spec), handler(spec)
             bases = (PublicHandler, ClientHandler, AdminOpenHandler, AdminHandler)
@@ -79,7 +79,7 @@ async def test_every_route_is_public_by_name_or_for_clients_or_for_who_has_logge
 
 
 async def test_own_port_has_all_admin_routes_and_no_others(admin: Running) -> None:
-    own = {pattern(spec) for spec in specs(make_admin_app(admin.gateway))}
+    own = {pattern(spec) for spec in specs(make_admin_app(admin.gateway.services))}
     assert own == {pattern(spec) for spec in admin_specs(admin)} | {"/"}
 
 

@@ -94,8 +94,8 @@ async def test_several_entries_are_switched_and_removed_at_once(admin: Running, 
     assert await root.post(bulk, {"action": "disable", "ids": [*ids[:55], 999_999]}) == {"changed": 55}
     assert await root.post(bulk, {"action": "disable", "ids": ids}) == {"changed": 5}
     assert await root.post(bulk, {"action": "enable", "ids": ids[:2]}) == {"changed": 2}
-    assert admin.gateway.whitelist.match("10.0.0.1") is not None
-    assert admin.gateway.whitelist.match("10.0.0.2") is None
+    assert admin.gateway.access.whitelist.match("10.0.0.1") is not None
+    assert admin.gateway.access.whitelist.match("10.0.0.2") is None
     assert await root.post(bulk, {"action": "delete", "ids": ids}) == {"changed": 60}
     assert len((await root.get("whitelist"))["items"]) == 1
     removed = (await root.get("audit?action=whitelist.remove"))["items"]
@@ -129,7 +129,7 @@ async def test_import_adds_and_updates_all_lines_or_none(admin: Running, root: B
         "10.0.0.1": ("a", False),
         "10.0.0.0/8": ("", True),
     }
-    assert admin.gateway.whitelist.match("10.9.9.9") == items["10.0.0.0/8"]["id"]
+    assert admin.gateway.access.whitelist.match("10.9.9.9") == items["10.0.0.0/8"]["id"]
     again = await root.post("whitelist/import", {"text": text})
     assert again == {"added": 0, "updated": 0, "unchanged": 3, "errors": [], "errors_total": 0}
     # A list without notes leaves those there are.

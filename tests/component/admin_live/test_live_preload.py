@@ -7,7 +7,7 @@ import pytest
 
 from resender.core.binance.markets import Market
 from tests.component.admin_live.live_support import log_in
-from tests.component.cache_support import bench
+from tests.component.cache_support import bench, series_of, tickers_of
 from tests.support.client import call
 from tests.support.running import make_config, running, wait_until
 
@@ -23,8 +23,8 @@ async def test_rule_is_added_changed_and_removed_and_each_is_written_down(tmp_pa
         item = made.json()
         assert (item["market"], item["symbols"], item["what"]) == ("um", "BTCUSDT,*USDT", "1m,bookTicker")
         assert item["source"] == "page"
-        await wait_until(lambda: len(one.cache.states[Market.UM].klines) == 5)
-        assert len(one.cache.states[Market.UM].tickers) == 5
+        await wait_until(lambda: len(series_of(one.cache.states[Market.UM])) == 5)
+        assert len(tickers_of(one.cache.states[Market.UM])) == 5
         listed = (await me.json("preload"))["items"]
         assert [(row["id"], row["matches"], row["series"]) for row in listed] == [(item["id"], 5, 10)]
 
@@ -39,10 +39,10 @@ async def test_rule_is_added_changed_and_removed_and_each_is_written_down(tmp_pa
             "ETHUSDT",
             item["id"],
         )
-        await wait_until(lambda: set(one.cache.states[Market.UM].klines) == {("ETHUSDT", "5m")})
+        await wait_until(lambda: set(series_of(one.cache.states[Market.UM])) == {("ETHUSDT", "5m")})
 
         assert (await me.send("DELETE", path)).json() == {}
-        await wait_until(lambda: not one.cache.states[Market.UM].klines)
+        await wait_until(lambda: not series_of(one.cache.states[Market.UM]))
         assert (await me.send("DELETE", path)).status == 404
         assert (await me.send("PUT", path, RULE)).status == 404
         for action in ("preload.add", "preload.change", "preload.remove"):
@@ -106,7 +106,7 @@ async def test_estimate_reads_the_symbols_first_and_saves_nothing(tmp_path: Path
         assert found["weight"] > 0
         assert found["memory_bytes"] > 5 * 60 * 100
         assert sorted(found["sample"]) == sorted(one.cache.states[Market.UM].symbols.tradable)
-        assert not one.cache.states[Market.UM].klines
+        assert not series_of(one.cache.states[Market.UM])
         assert (await me.json("preload"))["items"] == []
         assert await me.audit("preload.add") == []
 
@@ -114,7 +114,7 @@ async def test_estimate_reads_the_symbols_first_and_saves_nothing(tmp_path: Path
         assert (nothing.json()["symbols"], nothing.json()["weight"], nothing.json()["sample"]) == (0, 0, [])
 
         await me.send("POST", "preload", RULE)
-        await wait_until(lambda: len(one.cache.states[Market.UM].klines) == 5)
+        await wait_until(lambda: len(series_of(one.cache.states[Market.UM])) == 5)
         again = (await me.send("POST", "preload/estimate", RULE)).json()
         assert (again["held"], again["weight"], again["minutes"]) == (10, 0, 0)
         assert again["memory_bytes"] == found["memory_bytes"]

@@ -11,7 +11,7 @@ from resender.core.market.candles import Candle
 from resender.core.market.klines import KlineSeries
 from resender.web.admin.api.series import newest_rows, rows_from
 from tests.component.admin_live.live_support import log_in
-from tests.component.cache_support import bench, kline_target, small_exchange
+from tests.component.cache_support import bench, kline_target, series_of, small_exchange
 from tests.support.running import make_config, running
 
 pytestmark = pytest.mark.component
@@ -134,7 +134,7 @@ async def test_chart_of_what_is_not_held_is_404(tmp_path: Path) -> None:
             ):
                 reply = await me.get(f"{path}?{query}")
                 assert (reply.status, reply.json()["code"]) == (400, -4)
-        assert not one.cache.states[Market.SPOT].klines, "looking starts nothing"
+        assert not series_of(one.cache.states[Market.SPOT]), "looking starts nothing"
 
 
 async def test_chart_ends_when_its_series_is_dropped(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_chart_ends_when_its_series_is_dropped(tmp_path: Path) -> None:
         line = one.cache.states[Market.SPOT]
         async with me.stream("klines/events?market=spot&symbol=BTCUSDT&interval=1m") as stream:
             await stream.until("kline")
-            line.remove(line.klines["BTCUSDT", "1m"])
+            line.remove(series_of(line)["BTCUSDT", "1m"])
             assert await stream.until("end") == {"reason": "dropped"}
 
 

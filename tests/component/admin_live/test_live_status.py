@@ -47,7 +47,7 @@ async def test_unreachable_upstream_and_refused_strangers_are_told(tmp_path: Pat
             assert (await call(run.port, "GET", "/api/v3/ping")).status == 403
         status = await me.json("status")
         assert status["refused"] == 3
-        assert run.gateway.refused.items()[0].address == "127.0.0.1"
+        assert run.gateway.access.refused.items()[0].address == "127.0.0.1"
         await run.gateway.store.whitelist_add("127.0.0.1")
         assert (await call(run.port, "GET", "/fapi/v1/ping")).status == 502
         await asyncio.sleep(0.9)
@@ -114,7 +114,7 @@ async def test_events_end_when_the_gateway_stops(tmp_path: Path) -> None:
             stream = await manager.__aenter__()
             await stream.until("status")
             streams.append((manager, stream))
-        run.gateway.is_ready = False
+        run.gateway.calls.is_open = False
         assert await streams[0][1].until("end") == {"reason": "stopping"}
     for manager, stream in streams:
         await stream.rest()
@@ -128,7 +128,7 @@ async def test_stop_is_not_held_up_by_a_client_that_reads_nothing(tmp_path: Path
         async with me.stream("events"):
             await asyncio.sleep(0.1)
             begun = loop.time()
-            run.gateway.is_ready = True
+            run.gateway.calls.is_open = True
             await run.gateway.drain()
     assert loop.time() - begun < 3
 

@@ -180,7 +180,7 @@ class Lab:
     def row(self, egress: str, pool: str) -> dict[str, Any]:
         """Return one row of the gateway's own account."""
         return next(
-            row for row in self.gateway.weight_status() if (row["egress"], row["pool"]) == (egress, pool)
+            row for row in self.gateway.status.weights() if (row["egress"], row["pool"]) == (egress, pool)
         )
 
     def assert_no_offence(self) -> None:

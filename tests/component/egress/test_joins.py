@@ -239,7 +239,7 @@ async def test_clients_that_leave_in_mid_body_take_nothing_from_the_others(
             if index not in gone:
                 assert await each.rest() == PART * 20
         assert len(upstream.requests) == 1
-        await wait_until(lambda: not run.gateway.in_flight)
+        await wait_until(lambda: not run.gateway.calls.in_flight)
 
 
 async def test_when_all_have_left_the_call_is_ended(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ async def test_when_all_have_left_the_call_is_ended(tmp_path: Path) -> None:
         clients = [await (await Half(1 << 16).ask(run, DEPTH)).begin() for _ in range(3)]
         for each in clients:
             await each.leave()
-        await wait_until(lambda: not run.gateway.in_flight)
+        await wait_until(lambda: not run.gateway.calls.in_flight)
         # Nobody joins what was given up.
         go_on.set()
         late = await Half(1 << 16).ask(run, DEPTH)
@@ -280,10 +280,10 @@ async def test_when_all_have_left_before_the_answer_the_call_is_ended(tmp_path: 
         begun = time.monotonic()
         await first.leave()
         await others[0].leave()
-        assert one.gateway.in_flight == 3
+        assert one.gateway.calls.in_flight == 3
         await others[1].leave()
         await others[2].leave()
-        await wait_until(lambda: not one.gateway.in_flight)
+        await wait_until(lambda: not one.gateway.calls.in_flight)
         assert time.monotonic() - begun < 2.0
 
 
@@ -294,7 +294,7 @@ async def test_a_lonely_first_that_leaves_ends_its_call(tmp_path: Path) -> None:
         await wait_until(lambda: one.sandbox.count("GET", "/api/v3/depth"))
         begun = time.monotonic()
         await first.leave()
-        await wait_until(lambda: not one.gateway.in_flight)
+        await wait_until(lambda: not one.gateway.calls.in_flight)
         assert time.monotonic() - begun < 1.0
         assert one.row("127.0.0.2", "spot")["reserved"] == 0
 

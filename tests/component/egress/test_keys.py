@@ -106,7 +106,7 @@ async def test_no_part_of_a_key_is_written_or_shown(tmp_path: Path, logged: Capt
         one.sandbox.ban(WAYS[0], "spot", 50)
         for key in KEYS[:4]:
             await client.signed("POST", "/api/v3/order", ORDER, key=key)
-        shown = [logged.text, str(one.gateway.weight_status()), str(one.gateway.client_status())]
+        shown = [logged.text, str(one.gateway.status.weights()), str(one.gateway.status.clients())]
         for page in ("/metrics", "/", "/healthz", "/local/status"):
             shown.append((await one.get(page)).body.decode())
         await asyncio.sleep(0.3)

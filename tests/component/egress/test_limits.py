@@ -54,7 +54,7 @@ async def test_a_greedy_client_takes_its_share_and_leaves_the_rest(tmp_path: Pat
             reply = await modest.get(f"/api/v3/aggTrades?symbol=BTCUSDT&limit={number + 300}")
             taken += 4 if reply.status == 200 else 0
         assert taken == 240
-        rows = {row["ip"]: row for row in one.gateway.client_status()}
+        rows = {row["ip"]: row for row in one.gateway.status.clients()}
         assert rows[GREEDY]["refused"] > 50
         assert rows[MODEST]["refused"] == 0
         assert rows[MODEST]["weight_minute"] == 240

@@ -86,7 +86,7 @@ async def test_line_that_ends_in_the_middle_of_a_body_never_looks_complete(
                 number += 1
                 assert (await call(run.port, *order(method, number))).status == 200
         assert set(arrivals(server).values()) == {1}
-        assert run.gateway.in_flight == 0
+        assert run.gateway.calls.in_flight == 0
 
 
 @pytest.mark.parametrize("end", End, ids=str)
@@ -142,7 +142,7 @@ async def test_kept_line_that_ended_meanwhile_costs_no_read_and_sends_no_order_t
                 assert_lost(reply, method)
             assert arrived[number] <= (2 if method == "GET" else 1), number
             assert arrived[number] >= (reply.status == 200), number
-        assert run.gateway.in_flight == 0
+        assert run.gateway.calls.in_flight == 0
 
 
 @pytest.mark.parametrize("end", End, ids=str)
@@ -170,7 +170,7 @@ async def test_kept_line_that_ends_under_a_call_loses_an_order_and_repeats_a_rea
                 assert arrivals(server)[number] == 1
             number += 1
             assert (await call(run.port, *order("POST", number))).status == 200
-        assert run.gateway.in_flight == 0
+        assert run.gateway.calls.in_flight == 0
 
 
 @pytest.mark.parametrize("end", End, ids=str)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from resender.upstream.rest import RestClient, Timeouts
+from resender.upstream.connector import Timeouts
+from resender.upstream.rest import RestClient
 from tests.support.authority import AUTHORITY, client_context
 
 pytestmark = pytest.mark.component

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from resender.core.binance.markets import Market
-from resender.core.binance.stream_names import StreamLimits
+from resender.core.binance.stream_pacing import StreamLimits
 from resender.sandbox import Sandbox
 from tests.component.cache_support import (
     MARKETS,
@@ -24,6 +24,7 @@ from tests.component.cache_support import (
     Bench,
     gateway_on,
     kline_target,
+    series_of,
     side_by_side,
     small_exchange,
 )
@@ -78,7 +79,7 @@ class Lines:
         return kline_target(market, SYMBOL[market], "1m")
 
     def is_live(self, market: Market) -> bool:
-        entry = self.bench.cache.states[market].klines.get((SYMBOL[market], "1m"))
+        entry = series_of(self.bench.cache.states[market]).get((SYMBOL[market], "1m"))
         return entry is not None and entry.state == "live"
 
 

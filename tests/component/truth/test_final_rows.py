@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from resender.core.binance.markets import Market
+from resender.market import Klines
 from resender.sandbox import Sandbox, SandboxConfig
 from tests.component.cache_support import (
     KLINES,
@@ -27,6 +28,7 @@ from tests.component.cache_support import (
     kline_problem,
     kline_target,
     open_of,
+    series_of,
     side_by_side,
     split_rows,
 )
@@ -157,7 +159,7 @@ class Closes:
         """List the rows held as closed that are not the final ones."""
         wrong = []
         for market, symbol in self.keys:
-            series = self.one.cache.states[market].klines[symbol, "1m"].series
+            series = series_of(self.one.cache.states[market])[symbol, "1m"].series
             rows = split_rows(b"[" + series.closed_rows()[0] + b"]")
             truth = split_rows(self.one.store(market).kline_bytes(symbol, "1m", limit=len(rows) + 3))
             final = {open_of(row): row for row in truth}
@@ -182,7 +184,7 @@ async def through_a_close(folder: Path, lag_ms: int, finals: str, count: int, **
         await until_ms(one, end + 10_000)
         assert not closes.wrong_rows()
         await closes.assert_all_right_now(closed)
-        assert not any(one.cache.states[market].corrected for market in MARKETS)
+        assert not any(one.cache.states[market].kind(Klines).corrected for market in MARKETS)
         assert not any(one.cache.states[market].mutes for market in MARKETS)
 
 
@@ -217,9 +219,9 @@ async def test_late_final_event_corrects_what_rest_has_settled_too_early(tmp_pat
         assert closes.wrong_rows()
         await until_ms(one, end + 4500)
         assert not closes.wrong_rows()
-        assert one.cache.states[Market.UM].corrected > 0
+        assert one.cache.states[Market.UM].kind(Klines).corrected > 0
         told = await metric(one, "resender_candles_corrected_total", Market.UM)
-        assert told == one.cache.states[Market.UM].corrected
+        assert told == one.cache.states[Market.UM].kind(Klines).corrected
         await closes.assert_all_right_now(end - MINUTE_MS)
 
 
@@ -290,7 +292,7 @@ async def test_candles_restored_from_disk_are_final_ones(tmp_path: Path, after_m
             await closes.poll_until(max(end + 5000, one.clock() + 3000), end - MINUTE_MS)
             closes.assert_right()
             lines = [one.cache.states[market] for market in MARKETS]
-            assert sum(len(entry.series) > 4 for line in lines for entry in line.klines.values()) > 20
+            assert sum(len(entry.series) > 4 for line in lines for entry in series_of(line).values()) > 20
             assert one.cache._files.restored >= 25
             await until_ms(one, end + 8000)
             assert not closes.wrong_rows()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from resender.core.binance.markets import Market
+from resender.market import BookTickers, Klines
 from resender.market import market_state as market_line
 from resender.sandbox import Sandbox
 from resender.sandbox.faults import Faults
@@ -106,7 +107,7 @@ def mutes_of(one: Bench, market: Market) -> int:
 def speaks_again(watched: Watched, key: tuple[Market, str], since: float) -> bool:
     """Tell whether a series has had an own event on a connection opened since."""
     line, entry = watched.one.cache.states[key[0]], watched.entry(*key)
-    pool = line.ticker_pool if key[1].endswith(TICKER) else line.kline_pool
+    pool = line.kind(BookTickers).feed.pool if key[1].endswith(TICKER) else line.kind(Klines).feed.pool
     link = pool._slot_of[entry.stream].link
     return link is not None and link.age_s() < time.monotonic() - since and line.proof(entry)[1] == "event"
 
@@ -335,12 +336,12 @@ async def test_mute_witness_of_a_market_is_subscribed_again(tmp_path: Path) -> N
         watch = watched.watch
         lines = [one.cache.states[market] for market in MARKETS]
         await watch.ready()
-        await wait_until(lambda: all(line.witness.is_current for line in lines))
+        await wait_until(lambda: all(line.kind(Klines).witness.is_current for line in lines))
         async with watch.polling(PAUSE_S):
             for market in MARKETS:
                 assert one.sandbox.faults.mute(market, WITNESS) == 1
-            await wait_until(lambda: not any(line.witness.is_current for line in lines), 6)
-            await wait_until(lambda: all(line.witness.is_current for line in lines), 20)
+            await wait_until(lambda: not any(line.kind(Klines).witness.is_current for line in lines), 6)
+            await wait_until(lambda: all(line.kind(Klines).witness.is_current for line in lines), 20)
         assert not watch.misses
 
 
@@ -354,7 +355,7 @@ async def test_without_a_witness_quiet_series_are_proven_by_few_reads(tmp_path: 
             if trouble == "mute":
                 one.sandbox.faults.mute(market, WITNESS, everywhere=True)
             else:
-                line._witness_pool.path = "/nowhere"
+                line.kind(Klines).witness_feed.pool.path = "/nowhere"
             # One that is traded, so that the connection is known to bring something.
             watch.klines(market, SYMBOL[market], "1m")
             silent[market] = silent_symbols(one, market, 25_000)[:4]
@@ -371,7 +372,7 @@ async def test_without_a_witness_quiet_series_are_proven_by_few_reads(tmp_path: 
         proofs = {told["proof"] for (_, symbol, _), told in status.items() if symbol.startswith("Q")}
         assert proofs == {"rest"}
         for market in MARKETS:
-            assert not one.cache.states[market].witness.is_current
+            assert not one.cache.states[market].kind(Klines).witness.is_current
             # One read for each quiet time and series, twice as long on spot.
             quiet_s = 6 if market is Market.SPOT else 3
             reads = len(one.own_calls(KLINES[market], mark))

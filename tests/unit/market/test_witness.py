@@ -121,7 +121,8 @@ def test_it_is_subscribed_once() -> None:
         def __init__(self) -> None:
             self.wanted: list[list[str]] = []
 
-        def want(self, names: list[str]) -> None:
+        def subscribe(self, names: list[str], listener: object) -> None:
+            assert listener is trades.witness
             self.wanted.append(names)
 
     pool, trades = Pool(), Trades()

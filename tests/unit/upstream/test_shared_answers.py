@@ -19,7 +19,6 @@ class Made:
         self.reason = "OK"
         self.headers = ((b"content-type", b"application/json"),)
         self.egress = "default"
-        self.is_metered = False
         self.pieces: asyncio.Queue[bytes | AnswerError] = asyncio.Queue()
         self.is_closed = False
         self.is_over = False

@@ -31,7 +31,7 @@ class DoctorHandler(LongHandler):
             kind = "text/event-stream; charset=utf-8" if as_events else "application/x-ndjson"
             self.set_header("Content-Type", kind)
             self.set_header("X-Accel-Buffering", "no")
-            task = self.gateway.tasks.spawn(self._examine(as_events), name="doctor-run")
+            task = self.services.tasks.spawn(self._examine(as_events), name="doctor-run")
             await asyncio.wait({task, self.gone}, return_when=asyncio.FIRST_COMPLETED)
             if task.done() and not task.cancelled() and task.exception() is None:
                 return
@@ -46,7 +46,7 @@ class DoctorHandler(LongHandler):
         # An empty line is no line to either reader, but it shows at once that the run has begun.
         if not await self.push(b"\n"):
             return
-        found = examine(self.gateway.config, ssl_context=self.gateway.ssl_context)
+        found = examine(self.services.config, ssl_context=self.services.ssl_context)
         async with aclosing(found) as results:  # type: ignore[type-var]
             async for result in results:
                 if not await self.push(frame % orjson.dumps(shown(result))):

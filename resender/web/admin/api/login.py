@@ -75,13 +75,13 @@ class LoginHandler(AdminOpenHandler):
                 username, body["password"], self.ip, self.get_cookie(MARK_COOKIE)
             )
         except TooManyLogins:
-            self.gateway.note_stranger(self.ip, f"failed log-in from {self.ip}")
+            self.services.access.note_stranger(self.ip, f"failed log-in from {self.ip}")
             if self.site.is_first_refusal(self.ip):
                 await self._note_failure("login.throttled", username)
             raise
         session = None if user is None else await self._begin(user)
         if user is None or session is None:
-            self.gateway.note_stranger(self.ip, f"failed log-in from {self.ip}")
+            self.services.access.note_stranger(self.ip, f"failed log-in from {self.ip}")
             await self._note_failure("login.failed", username)
             raise Unauthorized("The user name or the password is wrong.")
         self.send({"username": user.username, "must_change": user.must_change})
@@ -91,7 +91,7 @@ class LoginHandler(AdminOpenHandler):
 
         A name that nobody has is left out: it may be a password typed into the wrong field.
         """
-        unwritten = self.site.notes[action].take(self.gateway.clock.mono())
+        unwritten = self.site.notes[action].take(self.services.clock.mono())
         if unwritten is None:
             return
         after = {"left_out": unwritten} if unwritten else None
@@ -101,11 +101,11 @@ class LoginHandler(AdminOpenHandler):
             subject = _UNKNOWN if user is None else user.username
             repository.audit_add("", self.ip, action, subject, None, after)
 
-        await self.gateway.store.write(work)
+        await self.services.store.write(work)
 
     async def _begin(self, user: UserRow) -> SessionRow | None:
-        secret, now_ms = new_secret(), self.gateway.clock.now_ms()
-        config = self.gateway.config
+        secret, now_ms = new_secret(), self.services.clock.now_ms()
+        config = self.services.config
         agent = self.request.headers.get("User-Agent", "")
         idle_before = now_ms - config.admin_idle_minutes * 60_000
         created_before = now_ms - config.admin_session_hours * 3_600_000
@@ -125,7 +125,7 @@ class LoginHandler(AdminOpenHandler):
                 return row
 
         try:
-            row = await self.gateway.store.write(work)
+            row = await self.services.store.write(work)
         except UnknownUser:  # disabled, removed or given another password just now
             return None
         self.site.logins.forget()
@@ -140,7 +140,7 @@ class _LoginsHandler(AdminHandler):
     async def change(self, work: Callable[[Repository], T]) -> T:
         """Change sessions or tokens; `work` writes the row of the audit in the same transaction."""
         try:
-            return await self.gateway.store.write(work)
+            return await self.services.store.write(work)
         finally:
             self.site.logins.forget()
 
@@ -176,7 +176,7 @@ class MeHandler(AdminHandler):
                 "session_id": None if self.session is None else self.session.id,
                 "scope": self.login.scope,
                 "version": __version__,
-                "time": self.gateway.clock.now_ms(),
+                "time": self.services.clock.now_ms(),
             }
         )
 
@@ -214,7 +214,7 @@ class PasswordHandler(AdminHandler):
                 return changed
 
         try:
-            changed = await self.gateway.store.write(work)
+            changed = await self.services.store.write(work)
         except UnknownSession:  # ended, or the password changed, by somebody else just now
             raise Unauthorized from None
         finally:
@@ -228,8 +228,8 @@ class SessionsHandler(_LoginsHandler):
     """`GET /admin/api/sessions`: one's own; `DELETE`: log out everywhere else."""
 
     async def get(self) -> None:
-        rows = await self.gateway.store.session_list(self.user.id)
-        now_ms, config = self.gateway.clock.now_ms(), self.gateway.config
+        rows = await self.services.store.session_list(self.user.id)
+        now_ms, config = self.services.clock.now_ms(), self.services.config
         idle_ms, longest_ms = config.admin_idle_minutes * 60_000, config.admin_session_hours * 3_600_000
         live = [r for r in rows if now_ms - r.last_seen_ms < idle_ms and now_ms - r.created_ms < longest_ms]
         self.send({"items": [self._shown(row) for row in live]})
@@ -285,7 +285,7 @@ class TokensHandler(AdminHandler):
     login_only_writes = True
 
     async def get(self) -> None:
-        rows = await self.gateway.store.token_list(self.user.id)
+        rows = await self.services.store.token_list(self.user.id)
         self.send({"items": [shown_token(row) for row in rows]})
 
     async def post(self) -> None:
@@ -300,7 +300,7 @@ class TokensHandler(AdminHandler):
         if not name:
             raise wrong("name", "Give the token a name, to know later what it is for.", reason="missing")
         expires_ms = body["expires"]
-        if expires_ms is not None and expires_ms <= self.gateway.clock.now_ms():
+        if expires_ms is not None and expires_ms <= self.services.clock.now_ms():
             msg = "The token would have expired already; this is epoch milliseconds."
             raise wrong("expires", msg, reason="expired")
         token = TOKEN_PREFIX + new_secret()
@@ -312,7 +312,7 @@ class TokensHandler(AdminHandler):
                 return row
 
         try:
-            row = await self.gateway.store.write(work)
+            row = await self.services.store.write(work)
         except UnknownUser:
             raise Unauthorized from None
         except TooManyTokens as error:

@@ -72,11 +72,11 @@ class LogHandler(LiveHandler):
             if after != before:
                 repository.audit_add(self.login.actor, self.ip, "log.change", "request log", before, after)
 
-        await self.gateway.store.log_change(work)
+        await self.services.store.log_change(work)
         self.send(await self._state())
 
     def _limits(self, repository: Repository) -> dict[str, Any]:
-        config, (days, rows) = self.gateway.config, repository.log_retention()
+        config, (days, rows) = self.services.config, repository.log_retention()
         return {
             "enabled": repository.log_enabled(),
             "retention_days": config.log_retention_days if days is None else days,
@@ -84,7 +84,7 @@ class LogHandler(LiveHandler):
         }
 
     async def _state(self) -> dict[str, Any]:
-        store, config = self.gateway.store, self.gateway.config
+        store, config = self.services.store, self.services.config
         kept, stats = store.log_retention(), store.stats
         return {
             "enabled": store.log_enabled,
@@ -150,7 +150,9 @@ class LogsHandler(FilterMixin):
     async def get(self) -> None:
         limit = self.query_int("limit", PAGE, 1, PAGE_MAX) or PAGE
         try:
-            page = await self.gateway.store.log_page(self.filters(), self.query_text("before") or None, limit)
+            page = await self.services.store.log_page(
+                self.filters(), self.query_text("before") or None, limit
+            )
         except ValueError as error:
             raise wrong("before", str(error), reason="page_gone") from None
         self.send({"items": [_item(row) for row in page.rows], "next": page.next_before})
@@ -160,7 +162,7 @@ class LogsHandler(FilterMixin):
         wanted = {} if older_than is None else {"older_than": older_than}
         removed: int | None = None
         try:
-            removed = await self.gateway.store.log_clear(older_than)
+            removed = await self.services.store.log_clear(older_than)
         finally:
             # What went before it failed is gone; nobody knows how much that was.
             await self.audit("log.clear", "request log", None, {"removed": removed, **wanted})
@@ -188,7 +190,7 @@ class LogRowHandler(LiveHandler):
 
     async def get(self, row_id: str) -> None:
         number = int(row_id) if len(row_id) < 20 else _ID_MAX
-        row = await self.gateway.store.log_get(min(number, _ID_MAX))
+        row = await self.services.store.log_get(min(number, _ID_MAX))
         if row is None:
             raise RouteError(f"The request log has no row {row_id[:20]}.")
         self.send(_item(row))
@@ -258,13 +260,13 @@ class LogExportHandler(FilterMixin, LongHandler):
     _calls = 0
 
     async def get(self) -> None:
-        filters, store = self.filters(), self.gateway.store
+        filters, store = self.filters(), self.services.store
         loop = asyncio.get_running_loop()
         with self.live.export():
             # The first rows before the headers: trouble with the database is an answer then.
             begun, size = loop.time(), EXPORT_ROWS
             page = await store.log_page(filters, None, size, size)
-            moment = utc_text(self.gateway.clock.now_ms())[:19].replace(":", "").replace("-", "")
+            moment = utc_text(self.services.clock.now_ms())[:19].replace(":", "").replace("-", "")
             self.send_file(f"requests-{moment}.csv", "text/csv; charset=utf-8")
             if not await self.push(",".join(_COLUMNS).encode() + b"\r\n"):
                 return
@@ -274,7 +276,7 @@ class LogExportHandler(FilterMixin, LongHandler):
                     return
                 if page.next_before is None:
                     return
-                if not self.gateway.is_ready or not await self.may_go_on():
+                if not self.services.calls.is_open or not await self.may_go_on():
                     self.break_off()
                     return
                 size = min(_READ_ROWS_MAX, size * 2) if read_s > _LONG_READ_S else EXPORT_ROWS
@@ -297,7 +299,7 @@ class LogExportHandler(FilterMixin, LongHandler):
 
     def _rest_s(self, worked_s: float) -> float:
         """Tell how long to pause after so much work."""
-        calls = self.gateway.metrics.tally.calls
+        calls = self.services.metrics.tally.calls
         is_busy = calls != self._calls
         self._calls = calls
         rest_s = min(_EXPORT_PAUSE_MAX_S, worked_s * (1 / EXPORT_DUTY - 1))

@@ -11,11 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 from resender.core.binance.markets import Market
-from resender.core.market.costs import POOLS
 from resender.core.market.preload import BadRule, PreloadRule, matches, parse_preload, parse_rule
 from resender.core.market.preload_cost import estimate
 from resender.errors import Conflict, NotReady, RouteError
-from resender.market.cache import MarketCache
+from resender.market import MarketCache
 from resender.store import DuplicateRule, PreloadRow, Repository, UnknownRule
 from resender.web.admin.fields import Field, wrong
 from resender.web.admin.long_answers import LiveHandler
@@ -71,7 +70,7 @@ class _PreloadBase(LiveHandler):
 
     def _tradable(self) -> dict[Market, list[str]]:
         """Return the symbols of the markets that have told them."""
-        lines = self.gateway.cache.states if self.gateway.cache is not None else {}
+        lines = self.services.cache.states if self.services.cache is not None else {}
         return {m: list(state.symbols.tradable) for m, state in lines.items() if state.symbols.is_loaded}
 
 
@@ -108,8 +107,8 @@ class PreloadsHandler(_PreloadBase):
     """`GET` and `POST /admin/api/preload`."""
 
     async def get(self) -> None:
-        rows = await self.gateway.store.preload_list()
-        self.send({"items": await self.shown([*parse_preload(self.gateway.config.preload), *rows])})
+        rows = await self.services.store.preload_list()
+        self.send({"items": await self.shown([*parse_preload(self.services.config.preload), *rows])})
 
     async def post(self) -> None:
         rule = self.read_rule()
@@ -120,7 +119,7 @@ class PreloadsHandler(_PreloadBase):
             return row
 
         try:
-            row = await self.gateway.store.preload_change(work)
+            row = await self.services.store.preload_change(work)
         except DuplicateRule as error:
             raise _is_there(error) from None
         self.send(await self.shown_one(row), 201)
@@ -141,7 +140,7 @@ class PreloadHandler(_PreloadBase):
             return row
 
         try:
-            row = await self.gateway.store.preload_change(work)
+            row = await self.services.store.preload_change(work)
         except DuplicateRule as error:
             raise _is_there(error) from None
         except UnknownRule:
@@ -158,7 +157,7 @@ class PreloadHandler(_PreloadBase):
             self.audit_in(repository, "remove", before, None)
 
         try:
-            await self.gateway.store.preload_change(work)
+            await self.services.store.preload_change(work)
         except UnknownRule:
             raise _is_gone(row_id) from None
         self.send({})
@@ -177,20 +176,20 @@ class EstimateHandler(_PreloadBase):
 
     async def post(self) -> None:
         rule, cache = self.read_rule(), self.cache()
-        if rule.market not in self.gateway.config.upstreams:
+        if rule.market not in self.services.config.upstreams:
             msg = f"The market {rule.market} is switched off in the settings of this gateway."
             raise wrong("market", msg, reason="market_off")
         tradable = await _symbols(cache, rule.market)
-        state, share = cache.states[rule.market], cache.shares[POOLS[rule.market]]
+        state, status = cache.states[rule.market], self.services.status
         found = await asyncio.to_thread(matches, rule, tradable)
         cost = estimate(
             rule,
             found,
-            held={(symbol, what) for _, symbol, what in (entry.key for entry in state.entries())},
+            held={(kept.symbol, kept.what) for kept in state.entries()},
             depth=cache.options.depth,
-            weight_limit=share.limit,
-            weight_share=share.share,
-            streams_per_connection=self.gateway.config.streams_per_connection,
+            weight_limit=status.own_limit(rule.market),
+            weight_share=status.own_share,
+            streams_per_connection=self.services.config.streams_per_connection,
         )
         self.send({**asdict(cost), "sample": found[:_SAMPLE]})
 

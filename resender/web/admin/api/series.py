@@ -13,12 +13,10 @@ from typing import Any
 import orjson
 
 from resender.core.binance.markets import INTERVALS, Market
-from resender.core.market.costs import POOLS, cheapest_piece, kline_weight
 from resender.core.market.klines import KlineSeries
 from resender.errors import RouteError
-from resender.market.cache import MarketCache
-from resender.market.market_state import MarketState
-from resender.market.series import BOOK_TICKER, KeptKlines, KeptTicker
+from resender.market import BOOK_TICKER, Kept, KeptKlines, Klines
+from resender.status import BackfillSnapshot, SeriesSnapshot
 from resender.web.admin.fields import wrong
 from resender.web.admin.long_answers import EventHandler, LiveHandler
 
@@ -35,14 +33,14 @@ _MOST_ROWS = 100
 # Thousands of series take some milliseconds: calls get their turn in between.
 _YIELD_EVERY = 500
 
-Found = tuple[tuple[int, str, int], KeptKlines | KeptTicker, MarketState]
+Found = tuple[tuple[int, str, int], Any, Kept]
 
 
 class SeriesHandler(LiveHandler):
     """`GET /admin/api/series`."""
 
     async def get(self) -> None:
-        cache = self.cache()
+        self.cache()  # or there is nothing to list
         market = self.query_cached_market()
         symbol = self.query_text("symbol").upper()
         what = self.query_word("interval", _WHAT)
@@ -51,25 +49,23 @@ class SeriesHandler(LiveHandler):
         limit = self.query_int("limit", PAGE, 1, PAGE_MAX) or PAGE
         states: Counter[str] = Counter()
         found: list[Found] = []
-        for state in cache.states.values():
-            if market not in (None, state.market):
+        status = self.services.status
+        for index, (state, kept) in enumerate(status.kept(market, what), 1):
+            if not index % _YIELD_EVERY:
+                await asyncio.sleep(0)
+            if symbol and symbol not in kept.symbol:
                 continue
-            for index, entry in enumerate(_entries(state, what), 1):
-                if not index % _YIELD_EVERY:
-                    await asyncio.sleep(0)
-                if symbol and symbol not in entry.symbol:
-                    continue
-                is_in = entry.state
-                states[is_in] += 1
-                if wanted_state in (None, is_in):
-                    key = (_MARKETS[state.market], entry.symbol, _ORDER[entry.key[2]])
-                    found.append((key, entry, state))
+            is_in = kept.state
+            states[is_in] += 1
+            if wanted_state in (None, is_in):
+                key = (_MARKETS[kept.market], kept.symbol, _ORDER[kept.what])
+                found.append((key, state, kept))
         later = [each for each in found if after is None or each[0] > after]
         page = nsmallest(limit + 1, later, key=lambda each: each[0])
-        following = page[limit - 1][1].key if len(page) > limit else None
+        following = page[limit - 1][2].key if len(page) > limit else None
         self.send(
             {
-                "items": [_item(entry, state) for _, entry, state in page[:limit]],
+                "items": [_item(status.series(state, kept)) for _, state, kept in page[:limit]],
                 "next": " ".join((following[0].value, *following[1:])) if following is not None else None,
                 "total": len(found),
                 "states": dict(states),
@@ -86,32 +82,23 @@ class SeriesHandler(LiveHandler):
         return markets[parts[0]], parts[1], _ORDER[parts[2]]
 
 
-def _entries(state: MarketState, what: str | None) -> list[KeptKlines | KeptTicker]:
-    klines = state.klines.values() if what != BOOK_TICKER else ()
-    tickers = state.tickers.values() if what in (None, BOOK_TICKER) else ()
-    return [*(entry for entry in klines if what in (None, entry.interval)), *tickers]
-
-
-def _item(entry: KeptKlines | KeptTicker, state: MarketState) -> dict[str, Any]:
-    mono = state.mono()
-    age_ms, proof = state.proof(entry)
-    series = entry.series if isinstance(entry, KeptKlines) else None
+def _item(each: SeriesSnapshot) -> dict[str, Any]:
     return {
-        "market": entry.market.value,
-        "symbol": entry.symbol,
-        "interval": entry.key[2],
-        "state": entry.state,
-        "age_ms": age_ms,
-        "proof": proof,
-        "mutes": entry.mutes,
-        "rows": len(series) if series is not None else int(entry.state == "live"),
-        "depth": series.depth if series is not None else 1,
-        "last_open": series.last_open if series is not None else None,
-        "hits": entry.hits,
-        "misses": entry.misses.total(),
-        "miss_reasons": dict(entry.misses),
-        "preload": entry.is_preload,
-        "idle_s": round(max(0.0, mono - entry.used_mono), 1),
+        "market": each.market.value,
+        "symbol": each.symbol,
+        "interval": each.what,
+        "state": each.state,
+        "age_ms": each.age_ms,
+        "proof": each.proof,
+        "mutes": each.mutes,
+        "rows": each.rows,
+        "depth": each.depth,
+        "last_open": each.last_open,
+        "hits": each.hits,
+        "misses": sum(each.misses.values()),
+        "miss_reasons": each.misses,
+        "preload": each.is_preload,
+        "idle_s": round(each.idle_s, 1),
     }
 
 
@@ -150,7 +137,7 @@ class _SeriesBase(LiveHandler):
         interval = self.query_word("interval", INTERVALS[market])
         if not symbol or interval is None:
             raise wrong("symbol" if not symbol else "interval", "Give `symbol` and `interval`.")
-        entry = cache.states[market].klines.get((symbol, interval))
+        entry: KeptKlines | None = cache.kind(Klines, market).kept.get((symbol, interval))
         if entry is None:
             raise RouteError(f"{market} {symbol[:50]} {interval} is not held.")
         return entry
@@ -162,7 +149,7 @@ class KlinesHandler(_SeriesBase):
     def get(self) -> None:
         entry = self.entry()
         limit = self.query_int("limit", 500, 1, CHART_MAX) or 500
-        entry.used_mono = self.gateway.clock.mono()
+        entry.used_mono = self.services.clock.mono()
         self.set_header("Content-Type", "application/json")
         self.finish(newest_rows(entry.series, limit))
 
@@ -180,7 +167,7 @@ class KlineEventsHandler(_SeriesBase, EventHandler):
             sent: dict[int, bytes] = {}
             start = entry.series.last_open or 0
             while True:
-                entry.used_mono = self.gateway.clock.mono()
+                entry.used_mono = self.services.clock.mono()
                 if entry.state != state:
                     state = entry.state
                     if not await self.event("state", orjson.dumps({"state": state})):
@@ -212,41 +199,17 @@ class BackfillHandler(LiveHandler):
     """`GET /admin/api/backfill`."""
 
     def get(self) -> None:
-        cache = self.gateway.cache
-        self.send(
-            {"items": [_progress(cache, pool) for pool in cache.backfills] if cache is not None else []}
-        )
+        self.send({"items": [_progress(each) for each in self.services.status.backfills()]})
 
 
-def _progress(cache: MarketCache, pool: str) -> dict[str, Any]:
-    """Tell how far the series of one weight pool are filled."""
-    share, rows_read = cache.shares[pool], cache.backfills[pool].rows_read
-    total = queued = missing = weight = 0
-    for state in cache.states.values():
-        if POOLS[state.market] != pool:
-            continue
-        total += len(state.klines)
-        piece = cheapest_piece(state.market, 1 << 30)
-        price = kline_weight(state.market, piece)
-        for entry in state.klines.values():
-            if entry.series.is_synced and entry.is_filled:
-                continue
-            queued += 1
-            lacks = 0 if entry.is_filled else max(0, entry.series.depth - len(entry.series))
-            missing += lacks
-            weight += max(1, -(-lacks // piece)) * price
-    per_minute = max(1.0, share.limit * share.share * 0.9)
+def _progress(each: BackfillSnapshot) -> dict[str, Any]:
     return {
-        "pool": pool,
-        "total": total,
-        "filled": total - queued,
-        "queued": queued,
-        "rows_read": rows_read,
-        "rows_wanted": rows_read + missing,
-        "minutes": round(weight / per_minute, 1),
-        "paused_s": round(max(0.0, share.closed_until_mono - cache.states[_first(cache, pool)].mono()), 1),
+        "pool": each.pool,
+        "total": each.total,
+        "filled": each.total - each.queued,
+        "queued": each.queued,
+        "rows_read": each.rows_read,
+        "rows_wanted": each.rows_read + each.rows_missing,
+        "minutes": round(each.minutes, 1),
+        "paused_s": round(each.paused_s, 1),
     }
-
-
-def _first(cache: MarketCache, pool: str) -> Market:
-    return next(market for market in cache.states if POOLS[market] == pool)

@@ -15,7 +15,7 @@ class SettingsHandler(LiveHandler):
     """`GET /admin/api/settings`."""
 
     def get(self) -> None:
-        self.send({"items": settings(self.gateway.config)})
+        self.send({"items": settings(self.services.config)})
 
 
 def settings(config: Config) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The users page's API, and the audit.
+"""The users page's API.
 
 Accounts and their rules (the last one stays, names are unique) are the store's.
 """
@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from resender.errors import Conflict, RouteError
 from resender.passwords import generate_password
-from resender.store import AuditRow, DuplicateUser, LastUser, Repository, UnknownUser, UserRow
+from resender.store import DuplicateUser, LastUser, Repository, UnknownUser, UserRow
 from resender.web.admin.api.login import accept_password
 from resender.web.admin.base import AdminHandler
 from resender.web.admin.fields import ABSENT, Field, wrong
@@ -56,7 +54,7 @@ class UsersHandler(_PeopleHandler):
     """`GET` and `POST /admin/api/users`."""
 
     async def get(self) -> None:
-        rows = await self.gateway.store.user_list()
+        rows = await self.services.store.user_list()
         self.send({"items": [self.shown(row) for row in rows]})
 
     async def post(self) -> None:
@@ -64,7 +62,7 @@ class UsersHandler(_PeopleHandler):
             {"username": Field(str, longest=200), "password": Field(str, None, nullable=True, longest=1000)}
         )
         username = body["username"].strip()
-        present = await self.gateway.store.user_get(username)
+        present = await self.services.store.user_get(username)
         if present is not None:
             raise _is_taken(DuplicateUser(present))
         password_hash, made_up = await self.new_password(body["password"], username)
@@ -77,7 +75,7 @@ class UsersHandler(_PeopleHandler):
                 return row
 
         try:
-            row = await self.gateway.store.write(work)
+            row = await self.services.store.write(work)
         except DuplicateUser as error:
             raise _is_taken(error) from None
         except ValueError as error:
@@ -97,7 +95,7 @@ class UserHandler(_PeopleHandler):
                 "password": Field(str, ABSENT, nullable=True, longest=1000),
             }
         )
-        before = await self.gateway.store.user_get(user_id)
+        before = await self.services.store.user_get(user_id)
         if before is None:
             raise RouteError(f"There is no user {user_id}.")
         new_hash: str | None = None
@@ -145,48 +143,10 @@ class UserHandler(_PeopleHandler):
 
     async def _change(self, work: Any, user_id: int) -> Any:
         try:
-            return await self.gateway.store.write(work)
+            return await self.services.store.write(work)
         except UnknownUser:
             raise RouteError(f"There is no user {user_id}.") from None
         except LastUser as error:
             raise Conflict(str(error), {"reason": "last_user", "name": error.username}) from None
         finally:
             self.site.logins.forget()
-
-
-class AuditHandler(AdminHandler):
-    """`GET /admin/api/audit`: newest first."""
-
-    async def get(self) -> None:
-        limit = self.query_int("limit", 100, 1, 1000) or 100
-        rows = await self.gateway.store.audit_list(
-            before_id=self.query_int("before", None, 0, 2**53),
-            limit=limit,
-            actor=self.query_text("actor") or None,
-            action=self.query_text("action") or None,
-        )
-        # A full page may be the last one; the next is empty then.
-        following = rows[-1].id if len(rows) == limit else None
-        self.send({"items": [_shown_audit(row) for row in rows], "next": following})
-
-
-def _shown_audit(row: AuditRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "time": row.time_ms,
-        "actor": row.actor,
-        "ip": row.ip,
-        "action": row.action,
-        "subject": row.subject,
-        "before": _values(row.before),
-        "after": _values(row.after),
-    }
-
-
-def _values(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:  # somebody's own row
-        return {"text": text}

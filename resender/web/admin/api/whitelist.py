@@ -62,7 +62,7 @@ class _EntriesHandler(AdminHandler):
             RouteError for an entry that is gone.
         """
         try:
-            return await self.gateway.store.whitelist_change(work)
+            return await self.services.store.whitelist_change(work)
         except DuplicateEntry as error:
             found = {"id": error.entry.id, "address": error.entry.address}
             raise Conflict(str(error), {"field": "address", "reason": "entry_exists", **found}) from None
@@ -99,7 +99,7 @@ class WhitelistHandler(_EntriesHandler):
     """`GET` and `POST /admin/api/whitelist`."""
 
     async def get(self) -> None:
-        entries = await self.gateway.store.whitelist_list()
+        entries = await self.services.store.whitelist_list()
         self.send({"items": [shown_entry(entry) for entry in entries], "your_address": self.ip})
 
     async def post(self) -> None:
@@ -195,7 +195,7 @@ class WhitelistImportHandler(_EntriesHandler):
         def work(repository: Repository) -> dict[str, Any]:
             return self._apply(repository, wishes, is_dry=is_dry)
 
-        counts = await (self.gateway.store.run(work) if is_dry else self.change(work))
+        counts = await (self.services.store.run(work) if is_dry else self.change(work))
         shown = [asdict(error) for error in errors[:_ERRORS_MAX]]
         self.send({**counts, "errors": shown, "errors_total": len(errors)})
 
@@ -230,7 +230,7 @@ class WhitelistExportHandler(_EntriesHandler):
     """`GET /admin/api/whitelist/export`: CSV."""
 
     async def get(self) -> None:
-        entries = await self.gateway.store.whitelist_list()
+        entries = await self.services.store.whitelist_list()
         text = write_whitelist((entry.address, entry.note, entry.enabled) for entry in entries)
         self.send_file("whitelist.csv", "text/csv; charset=utf-8")
         # With its mark a spreadsheet knows that it is UTF-8.
@@ -243,7 +243,9 @@ class RefusedHandler(AdminHandler):
     def get(self) -> None:
         # Who has been allowed since is not waiting any more.
         rows = [
-            row for row in self.gateway.refused.items() if self.gateway.whitelist.match(row.address) is None
+            row
+            for row in self.services.access.refused.items()
+            if self.services.access.whitelist.match(row.address) is None
         ]
         self.send(
             {
@@ -261,7 +263,7 @@ class RefusedHandler(AdminHandler):
         )
 
     async def delete(self) -> None:
-        count = len(self.gateway.refused)
+        count = len(self.services.access.refused)
         await self.audit("refused.clear", "", {"addresses": count})
-        self.gateway.refused.clear()
+        self.services.access.refused.clear()
         self.send({"removed": count})

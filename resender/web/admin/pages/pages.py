@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from tornado.web import HTTPError
 
 from resender import __version__
-from resender.gateway import Gateway
+from resender.services import Services
 from resender.store import UserRow
 from resender.web.admin.base import AdminBase, AdminHandler, AdminOpenHandler
 from resender.web.admin.shared import AdminSite
@@ -83,8 +83,8 @@ class PageHandler(AdminHandler):
 
     is_page = True
 
-    def initialize(self, gateway: Gateway, site: AdminSite, page: str) -> None:  # type: ignore[override]
-        super().initialize(gateway, site)
+    def initialize(self, services: Services, site: AdminSite, page: str) -> None:  # type: ignore[override]
+        super().initialize(services, site)
         self.page = page
 
     async def admit(self) -> None:

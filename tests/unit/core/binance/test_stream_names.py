@@ -11,19 +11,21 @@ from hypothesis import strategies as st
 
 from resender.core.binance.markets import SPOT_INTERVALS
 from resender.core.binance.stream_names import (
-    CONNECT_WINDOW_S,
-    VENUE_LIFE_S,
-    ConnectBudget,
-    Pings,
     Reply,
-    StreamLimits,
-    TokenBucket,
     book_ticker_stream,
     check_stream_name,
     control_message,
     fitting,
     kline_stream,
     read_reply,
+)
+from resender.core.binance.stream_pacing import (
+    CONNECT_WINDOW_S,
+    VENUE_LIFE_S,
+    ConnectBudget,
+    Pings,
+    StreamLimits,
+    TokenBucket,
     rotation_age_s,
 )
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import Market
-from resender.core.egress.budget import Budget, RollingBudget, WindowClock
-from resender.core.egress.governor import CLIENT, ORDER, OWN, Governor
+from resender.core.egress.budget import Budget, RollingBudget
+from resender.core.egress.governor import CLIENT, ORDER, OWN_URGENT, Governor
 from resender.core.egress.spec import EgressSpec
 from resender.core.egress.state import Grant, Limits
 from resender.core.weights.rules import Charge
@@ -42,7 +43,7 @@ def test_bounds_hold_the_truth_as_long_as_dates_are_true(
     def truth(mono: float) -> float:
         return START_MS + offset_ms + mono * 1000 * (1 + drift)
 
-    clock = WindowClock(START_MS, 0.0)
+    clock = ExchangeClock.guess(START_MS, 0.0)
     mono = 0.0
     for pause_s, there_s, back_s in dates:
         mono += pause_s
@@ -51,33 +52,33 @@ def test_bounds_hold_the_truth_as_long_as_dates_are_true(
         mono = made + back_s
         assert clock.low_ms(mono) <= truth(mono) + 1e-3
         assert clock.high_ms(mono) >= truth(mono) - 1e-3
-        clock.observe(int(truth(made) // 1000 * 1000), sent, mono)
+        clock.observe_date(int(truth(made) // 1000 * 1000), sent, mono)
         for later in (0.0, 10.0, 600.0):
             assert clock.low_ms(mono + later) <= truth(mono + later) + 1e-3
             assert clock.high_ms(mono + later) >= truth(mono + later) - 1e-3
 
 
 def test_bounds_close_in_on_the_truth() -> None:
-    clock = WindowClock(START_MS, 0.0)
+    clock = ExchangeClock.guess(START_MS, 0.0)
     for step in range(60):
         mono = step * 1.017
         made = mono + 0.1
-        clock.observe(int((START_MS + 300.0 + made * 1000) // 1000 * 1000), mono, mono + 0.2)
+        clock.observe_date(int((START_MS + 300.0 + made * 1000) // 1000 * 1000), mono, mono + 0.2)
     assert clock.high_ms(62.0) - clock.low_ms(62.0) < 300
 
 
 def test_a_machine_whose_clock_is_wrong_by_hours_learns_the_time_from_the_first_date() -> None:
-    clock = WindowClock(START_MS, 0.0)
-    clock.observe(int(START_MS) + 7_200_000, 0.0, 0.2)
+    clock = ExchangeClock.guess(START_MS, 0.0)
+    clock.observe_date(int(START_MS) + 7_200_000, 0.0, 0.2)
     assert START_MS + 7_200_000 <= clock.low_ms(0.2) <= clock.high_ms(0.2) <= START_MS + 7_201_300
 
 
 def test_one_date_a_second_is_enough() -> None:
-    clock = WindowClock(START_MS, 0.0)
-    assert clock.wants(0.0)
-    clock.observe(int(START_MS), 0.0, 0.1)
-    assert not clock.wants(1.0)
-    assert clock.wants(1.1)
+    clock = ExchangeClock.guess(START_MS, 0.0)
+    assert clock.wants_date(0.0)
+    clock.observe_date(int(START_MS), 0.0, 0.1)
+    assert not clock.wants_date(1.0)
+    assert clock.wants_date(1.1)
 
 
 # -- one budget -----------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ call_plans = st.lists(
         ),
         st.sampled_from([1, 2, 5, 20, 25, 40]),
         st.sampled_from([Market.SPOT, Market.SPOT, Market.UM, Market.CM]),
-        st.sampled_from([ORDER, CLIENT, OWN]),
+        st.sampled_from([ORDER, CLIENT, OWN_URGENT]),
         st.one_of(st.none(), st.sampled_from(["key-one", "key-two"])),
         # On its way there and back; many are quick, as on connections that are kept.
         st.one_of(st.floats(0.001, 0.05), st.floats(0.001, 4.0)),
@@ -282,7 +283,7 @@ def test_no_window_and_pool_ever_gets_more_than_its_limit(
     exchange = Exchange(offset_ms, drift)
     governor = Governor(
         [EgressSpec(name, "address", address=f"127.0.0.{n}") for n, name in ((2, "a"), (3, "b"))],
-        WindowClock(START_MS, 0.0),
+        ExchangeClock.guess(START_MS, 0.0),
         limits=Limits(spot=100, futures=60),
         order_reserve=0.2,
     )
@@ -334,8 +335,8 @@ def test_no_window_and_pool_ever_gets_more_than_its_limit(
             if end == "lost":
                 governor.unanswered(grant, mono)
                 continue
-            if governor.clock.wants(mono):
-                governor.clock.observe(date, grant.sent_mono, mono)
+            if governor.clock.wants_date(mono):
+                governor.clock.observe_date(date, grant.sent_mono, mono)
             governor.answered(grant, 200, reported_weight if end == "answer" else None, mono)
     assert all(1 <= wait_s <= 63 for wait_s in waits)
     for (_, pool, _), used in exchange.meter.items():
@@ -348,7 +349,10 @@ def test_no_window_and_pool_ever_gets_more_than_its_limit(
 def test_everything_can_be_used_within_a_window() -> None:
     """Safety alone is easy: a gateway that sends nothing never goes over a limit."""
     governor = Governor(
-        [EgressSpec("a", "default")], WindowClock(START_MS, 0.0), limits=Limits(spot=100), order_reserve=0.1
+        [EgressSpec("a", "default")],
+        ExchangeClock.guess(START_MS, 0.0),
+        limits=Limits(spot=100),
+        order_reserve=0.1,
     )
     sent = 0
     ends = []
@@ -365,9 +369,11 @@ def test_everything_can_be_used_within_a_window() -> None:
     assert min(ends) > 60
 
 
-@pytest.mark.parametrize(("priority", "most"), [(OWN, 85), (CLIENT, 90), (ORDER, 100)])
+@pytest.mark.parametrize(("priority", "most"), [(OWN_URGENT, 85), (CLIENT, 90), (ORDER, 100)])
 def test_the_reserve_of_orders_is_touched_by_nothing_else(priority: int, most: int) -> None:
-    governor = Governor([EgressSpec("a", "default")], WindowClock(START_MS, 0.0), limits=Limits(spot=100))
+    governor = Governor(
+        [EgressSpec("a", "default")], ExchangeClock.guess(START_MS, 0.0), limits=Limits(spot=100)
+    )
     charge = Charge(1, "spot", None, priority == ORDER)
     sent = 0
     with pytest.raises(EgressExhausted):

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import Market
-from resender.core.egress.budget import WindowClock
-from resender.core.egress.governor import OWN, Governor
+from resender.core.egress.governor import OWN_URGENT, Governor
+from resender.core.egress.report import weight_rows
 from resender.core.egress.spec import EgressSpec, parse_egress, parse_pins
 from resender.core.egress.state import Grant, Limits, limit_text
 from resender.core.weights.rules import Charge
@@ -28,7 +29,7 @@ LIMITS = Limits(spot=1000, futures=600, options=100)
 def governor(egress: str = "127.0.0.2,127.0.0.3,127.0.0.4", **options: Any) -> Governor:
     pins = parse_pins(options.pop("pins", "").split(",")) if options.get("pins") else None
     values: dict[str, Any] = {"limits": LIMITS, **options}
-    return Governor(parse_egress(egress.split(",")), WindowClock(START_MS, 0.0), pins=pins, **values)
+    return Governor(parse_egress(egress.split(",")), ExchangeClock.guess(START_MS, 0.0), pins=pins, **values)
 
 
 def get(one: Governor, target: str, mono: float = 5.0, market: Market = SPOT, **options: Any) -> Grant:
@@ -141,7 +142,7 @@ def test_unsigned_calls_avoid_a_way_that_lost_a_call_until_it_answers() -> None:
     other = next(each for each in (get(one, TRADES) for _ in range(9)) if each.egress is grant.egress)
     assert one.lost(grant, 6.0)
     assert not one.lost(other, 6.0)  # known by now
-    assert {row["state"] for row in one.status(6.0) if row["egress"] == bad} == {"set_aside"}
+    assert {row["state"] for row in weight_rows(one, 6.0) if row["egress"] == bad} == {"set_aside"}
     assert bad not in {get(one, TRADES, 100.0).egress.name for _ in range(9)}
     home = [
         key for key in KEYS if one._order_for(SPOT, key, hashlib.sha256(key.encode()).digest())[0].name == bad
@@ -165,7 +166,7 @@ def test_keys_leave_a_way_that_does_not_answer_pings_either_and_come_home() -> N
         SPOT,
         Charge(1, "spot"),
         500.0,
-        priority=OWN,
+        priority=OWN_URGENT,
         excluding=[egress for egress in one.egresses if egress is not home],
     )
     assert ping.egress is home
@@ -349,7 +350,7 @@ def test_own_reads_come_last() -> None:
     one = governor("127.0.0.2")
     with pytest.raises(EgressExhausted):
         while True:
-            one.admit(SPOT, Charge(1, "spot"), 5.0, priority=OWN)
+            one.admit(SPOT, Charge(1, "spot"), 5.0, priority=OWN_URGENT)
     assert one.used(SPOT, "spot", 5.0) == 855
     get(one, TRADES)
 
@@ -380,7 +381,7 @@ def test_a_greedy_client_gets_its_share_and_no_more() -> None:
     with pytest.raises(EgressExhausted) as caught:
         while True:
             get(one, TRADES, client="10.0.0.1")
-    assert one.used_by_all(SPOT, "spot", 5.0) == 750
+    assert sum(egress.budgets["spot"].spent(one.clock.low_ms(5.0)) for egress in one.egresses) == 750
     assert caught.value.retry_after_s == 57
     get(one, TRADES, client="10.0.0.2")
     get(one, "/api/v3/order", method="POST", key="k", client="10.0.0.1")
@@ -462,7 +463,7 @@ def test_status_tells_closed_banned_set_aside_and_problems() -> None:
     grant = get(one, TRADES)
     one.answered(grant, 451, 25, 5.0)
     one.close_pool(one.egresses[1], "futures", 418, 65.0)
-    rows = {(row["egress"], row["pool"]): row for row in one.status(5.0)}
+    rows = {(row["egress"], row["pool"]): row for row in weight_rows(one, 5.0)}
     spot = rows[grant.egress.name, "spot"]
     assert (spot["state"], spot["problem"], spot["used"], spot["limit"]) == ("ok", "region", 25, 1000)
     banned = rows["127.0.0.3", "futures"]
@@ -471,12 +472,12 @@ def test_status_tells_closed_banned_set_aside_and_problems() -> None:
     one.answered(
         get(one, TRADES, excluding=[w for w in one.egresses if w is not grant.egress]), 403, None, 5.0
     )
-    assert {row["problem"] for row in one.status(5.0) if row["pool"] == "spot"} == {"waf", ""}
+    assert {row["problem"] for row in weight_rows(one, 5.0) if row["pool"] == "spot"} == {"waf", ""}
     one.answered(
         get(one, TRADES, excluding=[w for w in one.egresses if w is not grant.egress]), 200, None, 5.0
     )
     one.unreachable(get(one, TRADES, excluding=[w for w in one.egresses if w is not grant.egress]), 5.0)
-    spot = {(row["egress"], row["pool"]): row for row in one.status(5.0)}[grant.egress.name, "spot"]
+    spot = {(row["egress"], row["pool"]): row for row in weight_rows(one, 5.0)}[grant.egress.name, "spot"]
     assert (spot["state"], spot["problem"]) == ("set_aside", "unreachable")
 
 
@@ -489,7 +490,7 @@ def test_no_key_and_nothing_made_of_it_is_shown() -> None:
         get(one, "/sapi/v1/convert/getQuote", method="POST", key=key)
         one.pause_orders(key, "spot", 50.0)
     one.close_pool(one.egresses[0], "spot", 418, 100.0)
-    shown = json.dumps([one.status(5.0), one.dump(5.0, 0), one.clients.status(0), list(one.refused)])
+    shown = json.dumps([weight_rows(one, 5.0), one.dump(5.0, 0), one.clients.status(0), list(one.refused)])
     for key in KEYS[:3]:
         assert key[:8] not in shown
         assert hashlib.sha256(key.encode()).hexdigest()[:8] not in shown
@@ -502,4 +503,4 @@ def test_specs_hide_their_passwords() -> None:
 
 
 def governor_of(spec: EgressSpec) -> Governor:
-    return Governor([spec], WindowClock(START_MS, 0.0))
+    return Governor([spec], ExchangeClock.guess(START_MS, 0.0))

@@ -14,8 +14,9 @@ from aiohttp import WSMessage, WSMsgType
 
 from resender.aio import Clock, Tasks
 from resender.core.binance.markets import Market
-from resender.upstream.streams.link import Socket, StreamLimits, StreamSession
+from resender.upstream.streams.link import StreamLimits
 from resender.upstream.streams.pool import StreamPool
+from resender.upstream.streams.session import Socket, StreamSession
 from tests.support.running import wait_until
 
 BTC = "btcusdt@bookTicker"
@@ -105,7 +106,7 @@ class World:
             "wss://unused",
             "/public",
             LIMITS,
-            on_frame=lambda name, data: self.frames.append(data),
+            on_frame=lambda name, data, raw: self.frames.append(data),
             on_live=lambda names: self.told.append(("live", names)),
             on_lost=lambda names: self.told.append(("lost", names)),
             tasks=self.tasks,

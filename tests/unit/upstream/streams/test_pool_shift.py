@@ -12,8 +12,9 @@ from aiohttp import WSMsgType
 
 from resender.aio import Clock, Tasks
 from resender.core.binance.markets import Market
-from resender.upstream.streams.link import StreamBroken, StreamLimits
+from resender.upstream.streams.link import StreamLimits
 from resender.upstream.streams.pool import StreamPool
+from resender.upstream.streams.session import StreamBroken
 from tests.support.running import wait_until
 from tests.unit.upstream.streams.test_link import FakeSession, FakeWs
 
@@ -41,7 +42,7 @@ class World:
             "wss://unused",
             "",
             limits,
-            on_frame=lambda name, data: None,
+            on_frame=lambda name, data, raw: None,
             on_live=lambda names: self.told.append(("live", sorted(names))),
             on_lost=lambda names: self.told.append(("lost", sorted(names))),
             tasks=self.tasks,

@@ -9,8 +9,8 @@ import pytest
 from tornado.httputil import HTTPHeaders
 
 from resender.core.binance.headers import Pairs
+from resender.web.answers import WireHeaders
 from resender.web.client.relay import AnswerRelay
-from resender.web.wire import WireHeaders
 
 PLAIN: Pairs = [("x-mbx-used-weight-1m", "7"), ("Content-Length", "2")]
 

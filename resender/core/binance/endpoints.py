@@ -1,0 +1,28 @@
+"""The REST paths the gateway itself knows the meaning of, each named once."""
+
+from __future__ import annotations
+
+from resender.core.binance.markets import Market
+
+KLINES: dict[Market, str] = {
+    Market.SPOT: "/api/v3/klines",
+    Market.UM: "/fapi/v1/klines",
+    Market.CM: "/dapi/v1/klines",
+}
+BOOK_TICKERS: dict[Market, str] = {
+    Market.SPOT: "/api/v3/ticker/bookTicker",
+    Market.UM: "/fapi/v1/ticker/bookTicker",
+    Market.CM: "/dapi/v1/ticker/bookTicker",
+}
+EXCHANGE_INFO: dict[Market, str] = {
+    # Without permission sets and halted symbols the answer is a fraction of its size.
+    Market.SPOT: "/api/v3/exchangeInfo?showPermissionSets=false&symbolStatus=TRADING",
+    Market.UM: "/fapi/v1/exchangeInfo",
+    Market.CM: "/dapi/v1/exchangeInfo",
+}
+# The cheapest that tells the weight limit, for each pool that has one.
+LIMITS: dict[str, tuple[tuple[Market, str], ...]] = {
+    "spot": ((Market.SPOT, "/api/v3/exchangeInfo?symbol=BTCUSDT"),),
+    "futures": ((Market.UM, "/fapi/v1/exchangeInfo"), (Market.CM, "/dapi/v1/exchangeInfo")),
+    "options": ((Market.OPTIONS, "/eapi/v1/exchangeInfo"),),
+}

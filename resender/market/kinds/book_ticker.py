@@ -1,0 +1,223 @@
+"""Book tickers: best prices out of the stream, first values and quiet ones by REST.
+
+A stream pushes nothing at subscription, a quiet symbol nothing for minutes; one read of all symbols
+serves all who lack a value. See `kinds/base.py` for what drives this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from resender.aio import Backoff
+from resender.core.binance.endpoints import BOOK_TICKERS
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import book_ticker_stream
+from resender.core.market.book_ticker import BookTicker
+from resender.core.market.requests import BookTickerRequest, Miss, parse_book_ticker
+from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Tools
+from resender.market.reader import ReadFailed
+from resender.market.series import BOOK_TICKER, KeptTicker
+from resender.market.witness import TickerWitness
+
+logger = logging.getLogger("resender.market")
+
+_SETTLE_TIMEOUT_S = 3.0
+_REREAD_S = 1.0
+_AHEAD = 0.6  # a ticker so near to its quiet limit is compared before it is due
+_BATCH_S = 0.2  # streams come alive in batches; most of them bring their own first value at once
+
+
+class BookTickers(Kind[KeptTicker]):
+    """The book tickers of one market."""
+
+    name = BOOK_TICKER
+    stream = "bookTicker"
+    parse = staticmethod(parse_book_ticker)
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._seeding: asyncio.Task[None] | None = None
+        self.witness = TickerWitness(
+            self.market.value,
+            lambda: list(self.kept.values()),
+            self.read,
+            self._mute,
+            quiet_s=self.options.quiet_s,
+            clock=self.clock,
+            tasks=self.tasks,
+        )
+
+    @classmethod
+    def words(cls, market: Market) -> frozenset[str]:
+        return frozenset({BOOK_TICKER})
+
+    def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptTicker:
+        stream = book_ticker_stream(symbol)
+        return KeptTicker(self.market, symbol, stream, now_mono, is_preload, ticker=BookTicker(self.market))
+
+    @property
+    def witness_reads(self) -> int:
+        return self.witness.reads
+
+    # --- the four calls --------------------------------------------------------------------
+
+    def event(self, kept: KeptTicker, data: Any) -> bool | None:
+        if data["s"] != kept.symbol:
+            raise ValueError("a book ticker of another symbol")
+        if kept.ticker.apply(data) or data["u"] == kept.ticker.update_id:
+            kept.event_mono = self.clock.mono()
+            kept.unheard_mono = None
+            kept.is_mute = False
+        return None
+
+    def settled_live(self) -> None:
+        if self._seeding is None and any(e.is_live and not e.ticker.is_valid for e in self.kept.values()):
+            self._seeding = self.tasks.spawn(self._seed_all(), name=f"ticker-seed:{self.market}")
+
+    def lose(self, kept: KeptTicker) -> None:
+        kept.ticker.lose()
+        kept.epoch += 1
+        kept.unheard_mono = None
+
+    def proof(self, kept: KeptTicker) -> tuple[int | None, str]:
+        if not kept.is_live or not kept.ticker.is_valid:
+            return None, ""
+        kind = "event" if kept.event_mono >= kept.seeded_mono else "rest"
+        return int((self.clock.mono() - kept.proof_mono) * 1000), kind
+
+    # --- reads -----------------------------------------------------------------------------
+
+    async def read(self, wanted: Sequence[KeptTicker]) -> tuple[float, dict[str, dict[str, Any]]]:
+        """Read the rows of some tickers, all symbols at once if that is cheaper.
+
+        Shape: when the read was sent (monotonic seconds), rows by symbol; of two symbols the first only.
+        Raises: ReadFailed, also if there is no weight for it now.
+        """
+        target = BOOK_TICKERS[self.market]
+        if len(wanted) <= 2:
+            target += f"?symbol={quote(wanted[0].symbol, safe='')}"
+        sent_mono = self.clock.mono()
+        body = await self.reader.get(target)
+        try:
+            rows = orjson.loads(body)
+            return sent_mono, {row["symbol"]: row for row in (rows if isinstance(rows, list) else [rows])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ReadFailed(f"a bookTicker answer of a wrong shape ({error})") from None
+
+    async def _seed(self, wanted: Sequence[KeptTicker]) -> int:
+        """Read values; return how many were set.
+
+        A read from before a loss of the stream, or older than what the stream said, sets nothing.
+        Raises: ReadFailed.
+        """
+        if len(wanted) <= 2:
+            wanted = wanted[:1]
+        epochs = {kept.symbol: kept.epoch for kept in wanted if kept.is_live}
+        sent_mono, by_symbol = await self.read(wanted)
+        done = 0
+        try:
+            for kept in wanted:
+                row = by_symbol.get(kept.symbol)
+                if row is None or epochs.get(kept.symbol) != kept.epoch or kept.is_dropped:
+                    continue
+                kept.seeded_mono = sent_mono
+                # Before the stream has spoken at all a newer read replaces an older one.
+                done += kept.ticker.seed(row, replace=not self.feed.is_proven(kept.stream))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ReadFailed(f"a bookTicker answer of a wrong shape ({error})") from None
+        return done
+
+    async def _seed_all(self) -> None:
+        """Read the tickers that have no value yet, until none is left."""
+        backoff = Backoff(first_s=1.0, cap_s=30.0)
+        try:
+            await asyncio.sleep(_BATCH_S)
+            while missing := [e for e in self.kept.values() if e.is_live and not e.ticker.is_valid]:
+                try:
+                    done = await self._seed(missing)
+                    backoff.reset()
+                except ReadFailed as error:
+                    logger.warning("%s: book tickers cannot be read: %s", self.market, error)
+                    done = 0
+                if not done:
+                    await asyncio.sleep(backoff.next_s())
+        finally:
+            self._seeding = None
+
+    async def _seed_one(self, kept: KeptTicker) -> None:
+        with suppress(ReadFailed):
+            await self._seed([kept])
+
+    # --- answers ---------------------------------------------------------------------------
+
+    def answer(self, request: BookTickerRequest, *, packed: bool) -> Outcome:
+        """Answer a call for one symbol or a list."""
+        wanted = []
+        now = self.clock.mono()
+        for symbol in request.symbols:
+            kept = self.kept.get((symbol, BOOK_TICKER))
+            if kept is None:
+                # All of the list start, so that the next call finds all of it.
+                lacking = [each for each in request.symbols if (each, BOOK_TICKER) not in self.kept]
+                reasons = [self.desk.begin(self.market, each, BOOK_TICKER) for each in lacking]
+                return self.desk.miss(None, reasons[0])
+            kept.used_mono = now
+            wanted.append(kept)
+        lack = self._lack(wanted)
+        if lack is None:
+            if now - min(kept.proof_mono for kept in wanted) > self.options.quiet_s * _AHEAD:
+                # Before it is due, so that nobody has to wait for it; one read serves all for a while.
+                self.witness.verify(not_within_s=self.options.quiet_s * _AHEAD)
+            return self._hit(wanted, request)
+        if lack.reason == "stream quiet" or (lack.can_settle and len(wanted) == 1):
+            return self._settle(wanted, request, lack)
+        return self.desk.miss(wanted[0], lack.reason)
+
+    def _lack(self, wanted: list[KeptTicker]) -> Lack | None:
+        mono = self.clock.mono()
+        for kept in wanted:
+            if self.is_held_up(kept):
+                return Lack("stream not live")
+            if not kept.ticker.is_valid:
+                return Lack("not read yet", can_settle=True)
+            if kept.is_mute:
+                return Lack("stream mute")
+        # Judged last: a list settles only if nothing else is the matter.
+        for kept in wanted:
+            if kept.unheard_mono is not None or mono - kept.proof_mono > self.options.quiet_s:
+                return Lack("stream quiet", can_settle=True)
+        return None
+
+    def _hit(self, wanted: list[KeptTicker], request: BookTickerRequest) -> Hit:
+        proof_mono = min(kept.proof_mono for kept in wanted)
+        if request.is_list:
+            body = b"[" + b",".join(kept.ticker.object() for kept in wanted) + b"]"
+        else:
+            body = wanted[0].ticker.body()
+        for kept in wanted[1:]:
+            kept.hits += 1
+        self.desk.count_hit(wanted[0])
+        return Hit(body, None, max(0, int((self.clock.mono() - proof_mono) * 1000)))
+
+    async def _settle(self, wanted: list[KeptTicker], request: BookTickerRequest, lack: Lack) -> Hit | Miss:
+        """Read the value anew: the stream has not shown yet that it works, or is quiet."""
+        kept, mono = wanted[0], self.clock.mono()
+        reading: asyncio.Task[None] | None
+        if lack.reason == "stream quiet":
+            reading = self.witness.verify()
+        else:
+            if kept.read is None or (kept.read.done() and mono - kept.read_mono >= _REREAD_S):
+                kept.read_mono = mono
+                kept.read = self.tasks.spawn(self._seed_one(kept), name=f"ticker-settle:{kept.symbol}")
+            reading = kept.read
+        if reading is not None:
+            await asyncio.wait({reading}, timeout=_SETTLE_TIMEOUT_S)
+        still = self._lack(wanted)
+        return self._hit(wanted, request) if still is None else self.desk.miss(kept, still.reason)

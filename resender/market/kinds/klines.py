@@ -1,0 +1,346 @@
+"""Klines: rows out of the stream, proven by events, a witness or REST.
+
+What a candle needs to be final is `core/market/klines.py`, how fresh a series is `freshness.py`; older
+rows are `backfill.py`'s. Here an answer is made or settled. See `kinds/base.py` for what drives this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from resender.aio import Backoff, end_tasks
+from resender.core.binance.markets import INTERVALS, Market
+from resender.core.binance.stream_names import MINI_TICKERS, kline_stream
+from resender.core.market.candles import parse_event
+from resender.core.market.klines import KlineSeries, Span
+from resender.core.market.requests import KlineRequest, Miss, parse_klines
+from resender.market.bodies import Bodies, worth_packing
+from resender.market.freshness import (
+    brings,
+    kline_proof,
+    note_event,
+    note_traded,
+    push_ms,
+    settle_quiet,
+    was_silent,
+)
+from resender.market.kinds.base import Feed, Hit, Kind, Lack, Outcome, Tools, settle_task
+from resender.market.kline_reads import kline_target, read_klines
+from resender.market.reader import ReadFailed
+from resender.market.series import KeptKlines
+from resender.market.witness import TradeWitness
+
+logger = logging.getLogger("resender.market")
+
+_SETTLE_LIMIT = 3
+_SETTLE_TIMEOUT_S = 3.0
+_SETTLE_AT_ONCE = 32
+_MAX_EARLY_MS = 1000
+_NEW_CANDLE = frozenset({"gap", "no new candle seen"})  # only a read made after the close can tell
+_REREAD_S = 1.0
+_RETRY_S = 0.2
+_WITNESS = "witness"  # the role of its feed: a connection of its own
+_WITNESS_SILENCE_S = 10.0
+_WITNESS_MAX_S = 600.0
+# COIN-M answers with the latest rows of at most 200 days.
+# Source: binance-connector-python (cm) of 2026-08-21, market_data_api.py.
+_CM_WINDOW_MS = 200 * 86_400_000
+
+
+class Klines(Kind[KeptKlines]):
+    """The kline series of one market."""
+
+    name = "klines"
+    stream = "kline"
+    parse = staticmethod(parse_klines)
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        # Rows a late final event has corrected, and how often its witness was mute.
+        self.corrected = 0
+        self.mutes = 0
+        self._bodies = Bodies()
+        self._of_symbol: dict[str, list[KeptKlines]] = {}
+        self._event_mono = self.clock.mono()
+        # A whole market may need settling at the same moment: not all on connections of their own.
+        self._settle_slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
+        self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
+        self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS)
+        self._watch: asyncio.Task[None] | None = None
+        self.on_created: Callable[[KeptKlines], None] = lambda kept: None
+
+    def start(self) -> None:
+        self._event_mono = self.clock.mono()
+        self._watch = self.tasks.spawn(self._watch_witness(), name=f"witness-watch:{self.market}")
+
+    async def stop(self) -> None:
+        if self._watch is not None:
+            await end_tasks([self._watch])
+
+    # --- what is kept ----------------------------------------------------------------------
+
+    @classmethod
+    def words(cls, market: Market) -> frozenset[str]:
+        return frozenset(INTERVALS.get(market, ()))
+
+    def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptKlines:
+        series = KlineSeries(what, self.options.depth, self.options.final_after_ms)
+        stream = kline_stream(symbol, what)
+        return KeptKlines(self.market, symbol, stream, now_mono, is_preload, interval=what, series=series)
+
+    def begin(self, kept: KeptKlines) -> None:
+        self._of_symbol.setdefault(kept.symbol, []).append(kept)
+        self.witness.start(self.witness_feed)
+        self.on_created(kept)
+
+    def end(self, kept: KeptKlines) -> None:
+        of_symbol = self._of_symbol[kept.symbol]
+        of_symbol.remove(kept)
+        if not of_symbol:
+            del self._of_symbol[kept.symbol]
+
+    @property
+    def witness_feeds(self) -> tuple[Feed, ...]:
+        return (self.witness_feed,)
+
+    @property
+    def heard_mono(self) -> float:
+        """When any event or array of the witness came last, at first the start."""
+        return max(self._event_mono, self.witness.heard_mono)
+
+    # --- the four calls --------------------------------------------------------------------
+
+    def event(self, kept: KeptKlines, data: Any) -> bool | None:
+        symbol, interval, candle = parse_event(data)
+        if symbol != kept.symbol or interval != kept.interval:
+            raise ValueError("a kline of another series")
+        event_ms = data["E"]
+        if candle.open_time > event_ms:
+            raise ValueError("a kline from the future")
+        server = self.facts.server
+        self._event_mono = mono = self.clock.mono()
+        if not server.observe(event_ms, mono) and server.is_set:
+            # Either this event or our idea of the time is wrong: neither is built upon.
+            self.facts.doubt_time()
+            kept.series.is_synced = False
+            self.desk.fill(self.market)
+            return None
+        series = kept.series
+        if series.is_current(candle):
+            note_event(kept, event_ms, data["k"]["c"])
+            kept.is_mute = False
+        elif kept.unheard_ms and brings(candle, kept.unheard):
+            kept.unheard_ms = 0  # late, but what REST knew has come
+            kept.is_mute = False
+        corrected = series.corrected
+        if series.apply_event(candle):
+            if series.corrected != corrected:
+                self.corrected += 1
+                logger.warning(
+                    "%s %s %s: a late final event corrects the candle of %d that REST had settled",
+                    *kept.key, candle.open_time,
+                )  # fmt: skip
+            if kept.waiters:
+                kept.wake()
+        return None
+
+    def live(self, kept: KeptKlines) -> None:
+        kept.not_before_mono = 0.0
+        kept.live_ms = self.facts.now_ms() if self.facts.server.is_set else 0
+
+    def settled_live(self) -> None:
+        self.desk.fill(self.market)
+
+    def lose(self, kept: KeptKlines) -> None:
+        kept.series.lose()
+        kept.unheard_ms = kept.doubt_ms = kept.event_ms = 0
+
+    def proof(self, kept: KeptKlines) -> tuple[int | None, str]:
+        server = self.facts.server
+        if not kept.is_live or not kept.series.is_synced or not server.is_set:
+            return None, ""
+        now_ms = server.now_ms(self.clock.mono())
+        proof, _ = kline_proof(kept, self.witness, now_ms, self.options.quiet_s)
+        return max(0, now_ms - proof.at_ms), proof.kind
+
+    # --- the witness -----------------------------------------------------------------------
+
+    def _on_traded(self, symbol: str, event_ms: int, price: str) -> None:
+        for kept in self._of_symbol.get(symbol, ()):
+            note_traded(kept, event_ms, price)
+
+    async def _watch_witness(self) -> None:
+        """The witness' own stream may fall mute like any other: then it is moved, too."""
+        await self.witness_feed.start()
+        backoff = Backoff(_WITNESS_SILENCE_S, _WITNESS_MAX_S)
+        while True:
+            await asyncio.sleep(backoff.next_s())
+            if self.witness.silent_s() < _WITNESS_SILENCE_S:
+                backoff.reset()
+            elif self.witness_feed.proof_mono(MINI_TICKERS) is not None:
+                self.mutes += 1
+                logger.warning("%s: %s brings nothing; it is subscribed again", self.market, MINI_TICKERS)
+                self.witness_feed.shift(MINI_TICKERS, self.options.quiet_s)
+
+    # --- answers ---------------------------------------------------------------------------
+
+    def answer(self, request: KlineRequest, *, packed: bool) -> Outcome:
+        """Answer a kline call, perhaps after a short wait at a candle's end."""
+        kept = self.kept.get((request.symbol, request.interval))
+        if kept is None:
+            return self.desk.miss(None, self.desk.begin(self.market, request.symbol, request.interval))
+        kept.used_mono = self.clock.mono()
+        found = self._try(kept, request, packed)
+        if isinstance(found, Hit):
+            self.desk.count_hit(kept)
+            return found
+        if found.can_settle:
+            return self._settle(kept, request, packed)
+        return self.desk.miss(kept, found.reason)
+
+    def _try(self, kept: KeptKlines, request: KlineRequest, packed: bool) -> Hit | Lack:
+        mono, server, series = self.clock.mono(), self.facts.server, kept.series
+        if self.is_held_up(kept):
+            return Lack("stream not live")
+        if kept.is_mute:
+            return Lack("stream mute")
+        if not server.is_set:
+            return Lack("starting")
+        now_ms = server.now_ms(mono)
+        if series.unsettled_close < now_ms:
+            settle_quiet(kept, self.witness)
+        need = series.check(now_ms, server.latest_ms(mono), push_ms(kept.market, kept.interval))
+        if need is not None:
+            return Lack(need.reason, can_settle=need.can_settle, may_come=need.may_come)
+        quiet_s = self.options.quiet_s
+        is_proven = self.witness.is_current or self.feed.is_proven(kept.stream)
+        if not is_proven and now_ms - series.read_ms > _REREAD_S * 1000:
+            # Neither it nor its witness has said anything: only REST proves, for a short while.
+            return Lack("stream not proven", can_settle=mono - self.heard_mono <= quiet_s)
+        proof, unproven = kline_proof(kept, self.witness, now_ms, quiet_s)
+        if unproven is not None:
+            if unproven.is_mute:
+                self._mute(kept)
+            return Lack(unproven.reason, can_settle=unproven.can_settle and not unproven.is_mute)
+        span = self._select(kept, request, now_ms)
+        if span is None:
+            return Lack("range not held")
+        age_ms = max(0, now_ms - proof.at_ms)
+        packed = packed and worth_packing(series.closed.size(span.first, span.last))
+        body = self._bodies.get(kept.identity, series, span, packed=packed)
+        return Hit(b"", body, age_ms) if packed else Hit(body, None, age_ms)
+
+    def _select(self, kept: KeptKlines, request: KlineRequest, now_ms: int) -> Span | None:
+        """Choose rows by the market's own rule for times."""
+        series, start, end, limit = kept.series, request.start_ms, request.end_ms, request.limit
+        if start is None and end is None:
+            return series.latest(limit)
+        if start is not None and start > now_ms:
+            return None
+        if request.market is Market.CM:
+            if start is not None and end is not None and end - start > _CM_WINDOW_MS:
+                return None
+            upper = end if end is not None else (start or 0) + _CM_WINDOW_MS
+            lower = start if start is not None else upper - _CM_WINDOW_MS
+            return series.latest_until(lower, upper, limit)
+        if start is None:
+            return series.latest_until(None, end or 0, limit)
+        return series.first_from(start, end, limit)
+
+    async def _settle(self, kept: KeptKlines, request: KlineRequest, packed: bool) -> Hit | Miss:
+        """Wait a moment for the event, then make one read for all who wait."""
+        loop = asyncio.get_running_loop()
+        # The wait counts from the close: long after it no event is on its way any more.
+        since_ms = self.facts.now_ms() - kept.series.unsettled_close
+        longest_ms = self.options.settle_wait_ms
+        deadline = loop.time() + min(longest_ms, longest_ms - since_ms) / 1000
+        while True:
+            found = self._try(kept, request, packed)
+            if isinstance(found, Hit):
+                self.desk.count_hit(kept)
+                return found
+            if not found.can_settle:
+                return self.desk.miss(kept, found.reason)
+            left_s = deadline - loop.time()
+            if not found.may_come or left_s <= 0:
+                break
+            waiter = loop.create_future()
+            kept.waiters.append(waiter)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(waiter, left_s)
+        early_ms = kept.series.unsettled_close + 1 - self.facts.now_ms()
+        if found.reason == "not settled":
+            # A read made so soon after the close proves nothing about the closed candle.
+            if early_ms + kept.series.final_after_ms > 0:
+                return self.desk.miss(kept, found.reason)
+        elif found.reason in _NEW_CANDLE and 0 < early_ms < _MAX_EARLY_MS:
+            await asyncio.sleep(early_ms / 1000)
+        read = self._read_soon(kept)
+        if read is not None:
+            # One client that leaves must not take the read away from the others.
+            await asyncio.wait({read}, timeout=_SETTLE_TIMEOUT_S)
+        found = self._try(kept, request, packed)
+        if isinstance(found, Hit):
+            self.desk.count_hit(kept)
+            return found
+        return self.desk.miss(kept, found.reason)
+
+    # --- reads -----------------------------------------------------------------------------
+
+    def _read_soon(self, kept: KeptKlines) -> asyncio.Task[None] | None:
+        """Return the one read under way, or begin one; None if none may be made now."""
+        if (reading := settle_task(kept)) is not None:
+            return reading
+        mono, series = self.clock.mono(), kept.series
+        # Once the exchange was asked after the close, asking again at once tells nothing new.
+        knows = (
+            kept.read_failed
+            or series.read_ms > series.unsettled_close
+            or self.facts.now_ms() < series.unsettled_close
+        )
+        if mono - kept.read_mono < (_REREAD_S if knows else _RETRY_S):
+            return None
+        target = kline_target(kept, _SETTLE_LIMIT)
+        try:
+            permit = self.reader.admit(target, is_urgent=True)
+        except ReadFailed:
+            return None
+        kept.read_mono = mono
+        kept.read = self.tasks.spawn(
+            self._read(kept, target, permit), name=f"kline-settle:{kept.symbol}@{kept.interval}"
+        )
+        return kept.read
+
+    async def _read(self, kept: KeptKlines, target: str, permit: Any) -> None:
+        async with self._settle_slots:
+            await self._read_now(kept, target, permit)
+
+    async def _read_now(self, kept: KeptKlines, target: str, permit: Any) -> None:
+        series = kept.series
+        epoch, made_ms = series.epoch, self.facts.now_ms()
+        if not kept.is_live:
+            self.reader.give_back(permit)
+            return
+        kept.read_failed = True
+        try:
+            candles = await read_klines(self.reader, kept, target, made_ms, permit)
+            kept.read_failed = False
+        except ReadFailed as error:
+            logger.info("%s %s %s cannot be settled: %s", *kept.key, error)
+            return
+        if kept.series is not series or kept.is_dropped:
+            return
+        news = series.news(candles) if epoch == series.epoch else None
+        if news is not None and was_silent(kept, made_ms):
+            kept.unheard_ms = kept.unheard_ms or made_ms  # if the stream stays silent, it is mute
+            kept.unheard = news
+            kept.is_uncovered |= self.witness.is_current and not kept.named_ms
+        if not series.apply_read(candles, made_ms, epoch=epoch, is_whole=len(candles) < _SETTLE_LIMIT):
+            # More than three candles behind: the backfill reads as many as it takes.
+            series.is_synced = False
+            self.desk.fill(self.market)
+        kept.wake()

@@ -1,0 +1,35 @@
+"""Reads of kline rows by REST, and which candles they are."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from resender.core.binance.endpoints import KLINES
+from resender.core.market.candles import Candle, parse_rows
+from resender.market.reader import Reader, ReadFailed
+from resender.market.series import KeptKlines
+
+
+def kline_target(kept: KeptKlines, limit: int, end_ms: int | None = None) -> str:
+    """Return the target that reads the latest rows of a series, or the latest up to a time."""
+    symbol = quote(kept.symbol, safe="")
+    target = f"{KLINES[kept.market]}?symbol={symbol}&interval={kept.interval}&limit={limit}"
+    return target if end_ms is None else f"{target}&endTime={end_ms}"
+
+
+async def read_klines(
+    reader: Reader, kept: KeptKlines, target: str, made_ms: int, permit: Any = None
+) -> list[Candle]:
+    """Read rows of a series.
+
+    Units: `made_ms` a time before which the exchange cannot have made the answer.
+    Raises: ReadFailed.
+    """
+    body = await reader.get(target, permit)
+    try:
+        return parse_rows(orjson.loads(body), kept.interval, orjson.dumps, made_ms=made_ms)
+    except ValueError as error:
+        raise ReadFailed(str(error)) from None

@@ -1,0 +1,301 @@
+"""One picture of the gateway: frozen snapshots of its services, made once for all who show them.
+
+`/local/status`, `/metrics`, the dashboard, the pages of series and the systemd line read these and
+nothing behind them. A `Status` changes nothing; it belongs to one gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from resender.access import Access
+from resender.aio import Clock
+from resender.core.binance.markets import Market
+from resender.core.egress.own_reads import CALM_PART
+from resender.core.egress.report import weight_rows
+from resender.core.market.costs import POOLS, cheapest_piece, kline_weight
+from resender.core.reachability import UNKNOWN, UNREACHABLE, text_of
+from resender.market.cache import MarketCache
+from resender.market.kinds import Klines
+from resender.market.market_state import MarketState
+from resender.market.series import Kept, KeptKlines
+from resender.store import Store
+from resender.upstream.dispatch import Dispatch
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSnapshot:
+    """One kept series or ticker.
+
+    Shape: `age_ms` is None while nothing proves it; `proof` is event, rest, witness or "".
+    Units: `age_ms` milliseconds, `last_open` epoch milliseconds, `idle_s` seconds since it was asked for.
+    """
+
+    market: Market
+    symbol: str
+    what: str
+    state: str
+    age_ms: int | None
+    proof: str
+    mutes: int
+    rows: int
+    depth: int
+    last_open: int | None
+    hits: int
+    misses: dict[str, int]
+    is_preload: bool
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSnapshot:
+    """One market of the cache: what is kept, counted, and its stream connections."""
+
+    market: Market
+    kept: int
+    live: int
+    mutes: int
+    corrected: int
+    witness_reads: int
+    connections: tuple[Any, ...]
+
+    @property
+    def live_connections(self) -> int:
+        return sum(link.is_live for link in self.connections)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillSnapshot:
+    """How far the series of one weight pool are filled.
+
+    Units: `minutes` until all is read at the pace the own reads have, `paused_s` seconds.
+    """
+
+    pool: str
+    limit: int
+    total: int
+    queued: int
+    rows_read: int
+    rows_missing: int
+    minutes: float
+    paused_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSnapshot:
+    """How a market answered last. Units: `at_ms` epoch milliseconds of the machine."""
+
+    market: Market
+    kind: str
+    status: int | None
+    at_ms: int | None
+
+    @property
+    def text(self) -> str:
+        return text_of(self.kind, self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCounts:
+    """What the cache was asked for, since the start."""
+
+    hits: int = 0
+    misses: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()
+
+
+class Status:
+    """Makes the snapshots."""
+
+    def __init__(
+        self, *, access: Access, dispatch: Dispatch, cache: MarketCache | None, store: Store, clock: Clock
+    ) -> None:
+        self._access = access
+        self._dispatch = dispatch
+        self._governor = dispatch.egress.governor
+        self._cache = cache
+        self._store = store
+        self._clock = clock
+
+    # --- the cache -------------------------------------------------------------------------
+
+    def answers(self) -> AnswerCounts:
+        cache = self._cache
+        if cache is None:
+            return AnswerCounts()
+        return AnswerCounts(cache.hits, cache.misses, tuple(cache.miss_reasons.most_common()))
+
+    def kept(
+        self, market: Market | None = None, what: str | None = None
+    ) -> Iterator[tuple[MarketState, Kept]]:
+        """Yield what is kept, not yet put into a snapshot: of thousands a page shows a few."""
+        for state in self._states():
+            if market in (None, state.market):
+                for kept in state.entries():
+                    if what in (None, kept.what):
+                        yield state, kept
+
+    def series(self, state: MarketState, kept: Kept) -> SeriesSnapshot:
+        age_ms, proof = state.proof(kept)
+        return SeriesSnapshot(
+            market=kept.market,
+            symbol=kept.symbol,
+            what=kept.what,
+            state=kept.state,
+            age_ms=age_ms,
+            proof=proof,
+            mutes=kept.mutes,
+            rows=kept.rows,
+            depth=kept.series.depth if isinstance(kept, KeptKlines) else 1,
+            last_open=kept.last_open,
+            hits=kept.hits,
+            misses=dict(kept.misses),
+            is_preload=kept.is_preload,
+            idle_s=max(0.0, self._clock.mono() - kept.used_mono),
+        )
+
+    def markets(self) -> list[MarketSnapshot]:
+        found = []
+        for state in self._states():
+            states = [kept.state for kept in state.entries()]
+            found.append(
+                MarketSnapshot(
+                    market=state.market,
+                    kept=len(states),
+                    live=sum(each in ("live", "filling") for each in states),
+                    mutes=state.mutes,
+                    corrected=state.kind(Klines).corrected,
+                    witness_reads=sum(kind.witness_reads for kind in state.kinds),
+                    connections=tuple(link for feed in state.feeds for link in feed.connections),
+                )
+            )
+        return found
+
+    def backfills(self) -> list[BackfillSnapshot]:
+        return [self._backfill(self._cache, pool) for pool in self._cache.backfills] if self._cache else []
+
+    def _backfill(self, cache: MarketCache, pool: str) -> BackfillSnapshot:
+        total = queued = missing = weight = 0
+        markets = [market for market in cache.states if POOLS[market] == pool]
+        for market in markets:
+            piece = cheapest_piece(market, 1 << 30)
+            price = kline_weight(market, piece)
+            for kept in cache.states[market].kind(Klines).kept.values():
+                total += 1
+                if kept.series.is_synced and kept.is_filled:
+                    continue
+                queued += 1
+                lacks = 0 if kept.is_filled else max(0, kept.series.depth - len(kept.series))
+                missing += lacks
+                weight += max(1, -(-lacks // piece)) * price
+        limit = self.own_limit(markets[0])
+        return BackfillSnapshot(
+            pool=pool,
+            limit=limit,
+            total=total,
+            queued=queued,
+            rows_read=cache.backfills[pool].rows_read,
+            rows_missing=missing,
+            minutes=weight / max(1.0, limit * self.own_share * CALM_PART),
+            paused_s=max(0.0, self._governor.closed_s(markets[0], pool, self._clock.mono())),
+        )
+
+    def own_limit(self, market: Market) -> int:
+        """Return the weight a minute of a market's pool at all its egresses together."""
+        return self._governor.own_limit(market, POOLS[market])
+
+    @property
+    def own_share(self) -> float:
+        """The part of it that own reads may use."""
+        return self._governor.own.share
+
+    def _states(self) -> Iterator[MarketState]:
+        if self._cache is not None:
+            yield from self._cache.states.values()
+
+    # --- upstreams and weight --------------------------------------------------------------
+
+    def upstreams(self) -> list[UpstreamSnapshot]:
+        """Tell how each market that is switched on answered last."""
+        found = []
+        for market in self._dispatch.egress.upstreams:
+            last = self._dispatch.last_answers.get(market)
+            if last is None:
+                found.append(UpstreamSnapshot(market, UNKNOWN, None, None))
+            else:
+                found.append(UpstreamSnapshot(market, last.kind, last.status, last.at_ms))
+        return found
+
+    def weights(self) -> list[dict[str, Any]]:
+        """Describe the weight of every pool at every egress, see `weight_rows`."""
+        return weight_rows(self._governor, self._clock.mono())
+
+    def clients(self) -> list[dict[str, Any]]:
+        """List what each client has used, see `ClientShares.status`."""
+        governor = self._governor
+        window = int(governor.clock.low_ms(self._clock.mono()) // governor.window_ms)
+        return governor.clients.status(window)
+
+    # --- for people and programs -----------------------------------------------------------
+
+    def in_words(self) -> str:
+        """Say in a few words how the gateway is doing."""
+        words = [f"{self._access.whitelist.size} whitelist entries"]
+        if self._cache is not None:
+            markets = self.markets()
+            live, kept = sum(each.live for each in markets), sum(each.kept for each in markets)
+            words.append(f"{live} of {kept} series live")
+        bad = sorted(each.market.value for each in self.upstreams() if each.kind == UNREACHABLE)
+        if bad:
+            words.append(f"cannot reach: {', '.join(bad)}")
+        return ", ".join(words)
+
+    def local(self) -> dict[str, Any]:
+        """Build the answer of `/local/status`.
+
+        Shape: {"series":[{"market","symbol","interval","state","last_open","age_ms","proof",
+            "mutes","rows","hits","misses"}],"connections":[{"market","streams","age_s","last_frame_ms",
+            "reconnects"}],"backfill":[{"pool","limit","rows_read","queued"}],"weights": as `weight_rows`}.
+        """
+        return {
+            "series": [
+                {
+                    "market": each.market.value,
+                    "symbol": each.symbol,
+                    "interval": each.what,
+                    "state": each.state,
+                    "last_open": each.last_open,
+                    "age_ms": each.age_ms,
+                    "proof": each.proof,
+                    "mutes": each.mutes,
+                    "rows": each.rows,
+                    "hits": each.hits,
+                    "misses": each.misses,
+                    "preload": each.is_preload,
+                }
+                for each in (self.series(state, kept) for state, kept in self.kept())
+            ],
+            "connections": [
+                {
+                    "market": market.market.value,
+                    "streams": link.streams,
+                    "age_s": round(link.age_s, 1),
+                    "last_frame_ms": link.last_frame_ms,
+                    "reconnects": link.reconnects,
+                }
+                for market in self.markets()
+                for link in market.connections
+            ],
+            "backfill": [
+                {
+                    "pool": each.pool,
+                    "limit": each.limit,
+                    "rows_read": each.rows_read,
+                    "queued": each.queued,
+                }
+                for each in self.backfills()
+            ],
+            "weights": self.weights(),
+        }

@@ -1,0 +1,219 @@
+"""All upstream streams of the gateway, each opened once for any number of listeners.
+
+A `Feed` is the streams of one market and URL path on one `StreamPool`; a listener subscribes to
+names and gets every frame as it came and parsed. What a frame means is the listener's. `Feeds` owns
+every pool; it starts a feed with its first user and stops all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from resender.aio import Clock, Tasks
+from resender.core.binance.markets import STREAM_PATHS, Market
+from resender.core.binance.stream_pacing import StreamLimits
+from resender.core.egress.spec import EgressSpec
+from resender.upstream.streams.pool import ConnectionInfo, Opens, StreamPool
+from resender.upstream.streams.spread import Health, SpreadSessions
+
+# The streams of the cache's second source have a connection of their own: it must not fall silent
+# together with what it vouches for.
+WITNESS = "witness"
+
+
+class Listener(Protocol):
+    """Who subscribes to streams; called on the loop, must not block.
+
+    Shape: `on_frame` gets the stream's name, the payload as parsed and the whole message as it came; it
+        returns False or raises ValueError, KeyError or TypeError if the data is unusable. `on_live`
+        names streams that have become subscribed, `on_lost` those no connection carries any more.
+    """
+
+    def on_frame(self, name: str, data: Any, raw: bytes) -> bool | None: ...
+    def on_live(self, names: list[str]) -> None: ...
+    def on_lost(self, names: list[str]) -> None: ...
+
+
+class Feed:
+    """The streams of one market and path, with counted listeners."""
+
+    def __init__(self, make_pool: Callable[[Feed], StreamPool]) -> None:
+        self._listeners: dict[str, tuple[Listener, ...]] = {}
+        self.pool = make_pool(self)
+        self._is_started = False
+
+    async def start(self) -> None:
+        """Open connections for what is wanted; later calls do nothing."""
+        if not self._is_started:
+            self._is_started = True
+            await self.pool.start()
+
+    async def stop(self) -> None:
+        await self.pool.stop()
+
+    def subscribe(self, names: Iterable[str], listener: Listener) -> None:
+        """Let a listener have these streams; what is live already is told to it soon.
+
+        Raises: ValueError for a name that cannot be one; then none is taken.
+        """
+        fresh = [name for name in dict.fromkeys(names) if listener not in self._listeners.get(name, ())]
+        self.pool.want(fresh)
+        there = [name for name in fresh if name in self._listeners and self.pool.proof_mono(name) is not None]
+        for name in fresh:
+            self._listeners[name] = (*self._listeners.get(name, ()), listener)
+        if there:
+            asyncio.get_running_loop().call_soon(self._tell_late, there, listener)
+
+    def _tell_late(self, names: list[str], listener: Listener) -> None:
+        still = [
+            name
+            for name in names
+            if listener in self._listeners.get(name, ()) and self.pool.proof_mono(name) is not None
+        ]
+        if still:
+            listener.on_live(still)
+
+    def unsubscribe(self, names: Iterable[str], listener: Listener) -> None:
+        """A listener wants these no longer; the last one takes the stream with it."""
+        unwanted = []
+        for name in names:
+            left = tuple(each for each in self._listeners.get(name, ()) if each is not listener)
+            if left:
+                self._listeners[name] = left
+            elif self._listeners.pop(name, None) is not None:
+                unwanted.append(name)
+        self.pool.drop(unwanted)
+
+    def shift(self, name: str, mute_s: float) -> None:
+        """Carry a stream on another connection, see `StreamPool.shift`."""
+        self.pool.shift(name, mute_s)
+
+    def proof_mono(self, name: str) -> float | None:
+        """Return when the stream's connection last gave a sign of life, see `StreamPool.proof_mono`."""
+        return self.pool.proof_mono(name)
+
+    def is_proven(self, name: str) -> bool:
+        """Tell whether its connection has brought anything, see `StreamPool.is_proven`."""
+        return self.pool.is_proven(name)
+
+    @property
+    def connections(self) -> list[ConnectionInfo]:
+        return self.pool.connections
+
+    # --- what the pool says ----------------------------------------------------------------
+
+    def on_frame(self, name: str, data: Any, raw: bytes) -> bool | None:
+        listeners = self._listeners.get(name, ())
+        if len(listeners) == 1:
+            return listeners[0].on_frame(name, data, raw)
+        # One that cannot use a frame must not keep it from the others.
+        verdict: bool | None = None
+        failure: Exception | None = None
+        for listener in listeners:
+            try:
+                if listener.on_frame(name, data, raw) is False:
+                    verdict = False
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return verdict
+
+    def on_live(self, names: list[str]) -> None:
+        self._tell(names, lambda listener, mine: listener.on_live(mine))
+
+    def on_lost(self, names: list[str]) -> None:
+        self._tell(names, lambda listener, mine: listener.on_lost(mine))
+
+    def _tell(self, names: list[str], tell: Callable[[Listener, list[str]], None]) -> None:
+        by_listener: dict[int, tuple[Listener, list[str]]] = {}
+        for name in names:
+            for listener in self._listeners.get(name, ()):
+                by_listener.setdefault(id(listener), (listener, []))[1].append(name)
+        failure: Exception | None = None
+        for listener, mine in by_listener.values():
+            try:
+                tell(listener, mine)
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+class Feeds:
+    """Every feed of the gateway.
+
+    Shape: `urls` are the stream hosts by market; `silence_s` and `streams_per_connection` as in
+        `StreamLimits`; `health` is what is known of the egresses.
+    """
+
+    def __init__(
+        self,
+        egresses: Sequence[EgressSpec],
+        urls: Mapping[Market, str],
+        *,
+        silence_s: float,
+        streams_per_connection: int,
+        clock: Clock,
+        tasks: Tasks,
+        ssl_context: ssl.SSLContext,
+        health: Health | None = None,
+    ) -> None:
+        self._egresses = egresses
+        self._urls = urls
+        self._silence_s = silence_s
+        self._streams_per_connection = streams_per_connection
+        self._clock = clock
+        self._tasks = tasks
+        self._ssl_context = ssl_context
+        self._health = health
+        self._feeds: dict[tuple[Market, str, str], Feed] = {}
+
+    def feed(self, market: Market, what: str, role: str = "") -> Feed:
+        """Return the feed that carries a kind of stream (`kline`, `bookTicker`, `miniTicker`).
+
+        Shape: feeds of another `role` have connections of their own.
+        """
+        key = (market, STREAM_PATHS[market][what], role)
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = Feed(lambda feed: self._make_pool(*key, feed))
+        return feed
+
+    async def stop(self) -> None:
+        for feed in self._feeds.values():
+            await feed.stop()
+
+    def _make_pool(self, market: Market, path: str, role: str, feed: Feed) -> StreamPool:
+        # Spot allows 5 messages a second, pings and pongs included, futures 10.
+        # Source: web-socket-streams.md of 2026-07-21; um and cm general info.
+        limits = StreamLimits(
+            streams_per_connection=self._streams_per_connection,
+            messages_per_s=3.0 if market is Market.SPOT else 6.0,
+            # 300 in 5 minutes for an address; the witness' own connection and, on USD-M, two
+            # pools share it.
+            connects_per_5_min=30 if role == WITNESS else 110 if market is Market.UM else 220,
+            silence_s=self._silence_s,
+            ping_every_s=min(3.0, self._silence_s * 0.45),
+        )
+        url = self._urls[market]
+
+        def make_session() -> Opens:
+            return SpreadSessions(
+                self._egresses,
+                url,
+                limits.connect_timeout_s,
+                market=market,
+                ssl_context=self._ssl_context,
+                clock=self._clock,
+                health=self._health,
+            )
+
+        return StreamPool(
+            market, url, path, limits,
+            on_frame=feed.on_frame, on_live=feed.on_live, on_lost=feed.on_lost,
+            tasks=self._tasks, clock=self._clock, role=role, session_factory=make_session,
+        )  # fmt: skip

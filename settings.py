@@ -1,98 +1,127 @@
 """Your settings. Change a value here, or override it by the environment as RESENDER_<NAME>.
 
 An empty value means the default or, for lists, none. A name or value that is wrong stops the
-start with one clear line. The README explains every setting; restart after a change.
+start with one clear line. docs/reference/settings.md explains every setting; restart after a change.
+Names that end in _S are seconds, _MS milliseconds, _MINUTES minutes, _HOURS hours, _DAYS days, _BYTES bytes.
+The comments are those of resender/config.py: `make docs-tables` writes them, your values stay.
 """
 
 # --- Where the gateway listens and keeps its data ---------------------------------------------
 
-# Address to listen on: "0.0.0.0" all IPv4 addresses, "::" IPv6 too, "127.0.0.1" this machine only.
+# Address to listen on. `::` = IPv6 and IPv4, `127.0.0.1` = this machine only.
 HOST = "0.0.0.0"
 
-# Port to listen on.
+# Port to listen on. `0` = the system chooses one.
 PORT = 8000
 
-# Folder of the database; a relative path starts beside run.py.
+# Folder of the database and of the saved candles. A relative path starts beside `run.py`.
 DATA_DIR = "data"
 
-# Database; empty = SQLite in DATA_DIR. Also "postgresql://user:password@host/name" or "mysql://...".
+# Database; empty = SQLite in `DATA_DIR`.
+# Example: "postgresql://user:password@host/name"
 DATABASE_URL = ""
 
 # --- Who may call ------------------------------------------------------------------------------
 
-# Addresses and networks put into the whitelist when the database is created, never again.
+# Addresses and networks put into the whitelist when the database is created, never again. Later:
+# `run.py whitelist`.
 # Example: ["203.0.113.5", "198.51.100.0/24", "2001:db8::/32"]
 WHITELIST = []
 
-# Reverse proxies in front of the gateway whose X-Forwarded-For or X-Real-IP is believed.
-# Leave it empty unless there is one: whoever is listed here can name any client address.
+# Reverse proxies whose `X-Forwarded-For` or `X-Real-IP` is believed; nobody else's is.
 TRUSTED_PROXIES = []
 
 # --- Admin pages (/admin) ----------------------------------------------------------------------
 
-# Serve the admin pages; False = none at all.
+# Serve the admin pages under `/admin`; `false` = none at all.
 ADMIN_ENABLED = True
 
-# A port of their own for the admin pages, on ADMIN_HOST; 0 = the same port as the gateway.
+# A port of their own for the admin pages; then `/admin` exists only there. `0` = the same port.
 ADMIN_PORT = 0
+
+# Address the admin pages listen on when they have a port of their own.
 ADMIN_HOST = "127.0.0.1"
 
 # Addresses and networks that may reach the admin pages; empty = any.
 ADMIN_WHITELIST = []
 
-# First password of the admin account "root", used once; empty = a random one is made and printed.
+# First password of the admin account root, used once; a weak one is refused at the start. Empty = a
+# random one is made and printed to the console.
 ADMIN_PASSWORD = ""
 
-# A log-in not used for so many minutes has to be repeated ...
+# A log-in not used for so long has to be repeated.
 ADMIN_IDLE_MINUTES = 720
 
-# ... and after so many hours in any case.
+# A log-in has to be repeated after so long in any case.
 ADMIN_SESSION_HOURS = 168
 
 # --- Binance -----------------------------------------------------------------------------------
 
-# REST base URLs, without a path. "off" = this market is not served.
-UPSTREAM_API = "https://api.binance.com"  # spot and sapi
-UPSTREAM_FAPI = "https://fapi.binance.com"  # USD-M futures
-UPSTREAM_DAPI = "https://dapi.binance.com"  # COIN-M futures
-UPSTREAM_EAPI = "https://eapi.binance.com"  # options
-UPSTREAM_PAPI = "https://papi.binance.com"  # portfolio margin
+# REST base URL of spot and sapi. `off` = not served.
+UPSTREAM_API = "https://api.binance.com"
 
-# WebSocket base URLs of market data, without a path.
+# REST base URL of USD-M futures. `off` = not served.
+UPSTREAM_FAPI = "https://fapi.binance.com"
+
+# REST base URL of COIN-M futures. `off` = not served.
+UPSTREAM_DAPI = "https://dapi.binance.com"
+
+# REST base URL of options. `off` = not served.
+UPSTREAM_EAPI = "https://eapi.binance.com"
+
+# REST base URL of portfolio margin. `off` = not served.
+UPSTREAM_PAPI = "https://papi.binance.com"
+
+# WebSocket base URL of spot market data, without a path. Belongs to `UPSTREAM_API`: change both.
 STREAM_SPOT = "wss://stream.binance.com:9443"
-STREAM_UM = "wss://fstream.binance.com"  # /market, /public and /private are added
+
+# WebSocket base URL of USD-M market data; `/market` and `/public` are added. Belongs to
+# `UPSTREAM_FAPI`.
+STREAM_UM = "wss://fstream.binance.com"
+
+# WebSocket base URL of COIN-M market data. Belongs to `UPSTREAM_DAPI`.
 STREAM_CM = "wss://dstream.binance.com"
 
-# Base URL of the spot WebSocket API, without a path.
+# Base URL of the spot WebSocket API. Reserved; no effect yet.
 WS_API_SPOT = "wss://ws-api.binance.com:443"
 
 # --- Egresses (several IPs) and weight -----------------------------------------------------------
 
-# Egresses to Binance; empty = the machine's default route. Local addresses, proxies or another
-# Binance Resender: ["203.0.113.5", "hk=socks5://user:pw@host:1080;markets=um+cm", "resender://host:8000"]
+# Egresses to Binance; empty = the machine's default route.
+# Example: ["203.0.113.5", "hk=socks5://user:pw@host:1080;markets=um+cm", "resender://host:8000"]
 EGRESS = []
 
-# API keys bound to one egress: "<first 8 or more characters of the key>=<name>" or "sha256:<hex>=<name>".
+# API keys bound to one egress: `<first 8 or more characters of the key>=<name>` or `sha256:<hex of
+# the key>=<name>`.
+# Example: ["abcdEFGH12=hk"]
 EGRESS_PINS = []
 
 # Share of each pool's weight that only order calls may use.
 ORDER_WEIGHT_RESERVE = 0.1
 
-# Largest share of a pool's weight a minute for one client address; 1 = no limit.
+# Largest share of a pool's weight a minute for one client address; `1` = no limit.
 CLIENT_WEIGHT_SHARE = 1.0
 
-# Weight a minute and address until exchangeInfo tells the real limit (portfolio margin and sapi
-# have none that could be read; on sapi each path has its own).
+# Spot weight a minute and address until exchangeInfo tells the limit.
 WEIGHT_LIMIT_SPOT = 6000
+
+# Weight a minute and address of USD-M and COIN-M, which share one pool, until exchangeInfo tells
+# the limit.
 WEIGHT_LIMIT_FUTURES = 2400
+
+# Options weight a minute and address until exchangeInfo tells the limit.
 WEIGHT_LIMIT_OPTIONS = 400
+
+# Portfolio margin weight a minute and address; no exchangeInfo tells it.
 WEIGHT_LIMIT_PM = 6000
+
+# Weight a minute and address of each single sapi path.
 WEIGHT_LIMIT_SAPI = 12_000
 
-# How long (milliseconds) an unsigned public GET's answer serves equal calls; 0 = off.
+# How long an unsigned public GET's answer serves equal calls. `0` = off.
 GET_MEMORY_MS = 0
 
-# How long (seconds) an exchangeInfo answer serves equal calls; 0 = off.
+# How long an exchangeInfo answer serves equal calls. `0` = off.
 EXCHANGE_INFO_MEMORY_S = 60
 
 # --- Limits and waits (seconds) ----------------------------------------------------------------
@@ -100,10 +129,11 @@ EXCHANGE_INFO_MEMORY_S = 60
 # Longest wait for DNS, TCP and TLS of a new connection to Binance.
 CONNECT_TIMEOUT_S = 5
 
-# Longest silence of Binance while an answer is awaited or read. Binance itself gives up after 10.
+# Longest silence of Binance while an answer is awaited or read. Binance itself gives up after 10 s.
+# Also the longest time a client may take to send its body.
 READ_TIMEOUT_S = 20
 
-# Longest time of one call, from its start to the last byte handed to the client.
+# Longest time of one call, from its start to the last byte handed over.
 TOTAL_TIMEOUT_S = 120
 
 # How long an idle connection to Binance is kept for the next call.
@@ -112,13 +142,13 @@ KEEPALIVE_S = 55
 # How long the addresses of a host are remembered.
 DNS_CACHE_S = 300
 
-# How long an idle connection of a client is kept, as is announced to it; it is closed some seconds later.
+# How long an idle connection of a client is kept, as is announced to it; it is closed 10 s later.
 CLIENT_IDLE_S = 330
 
-# Calls under way at once; one more is answered 503 at once.
+# Calls under way at once; one more is answered 503.
 MAX_IN_FLIGHT = 1000
 
-# Largest request body in bytes; a larger one is answered 413.
+# Largest request body; a larger one is answered 413.
 MAX_BODY_BYTES = 1_048_576
 
 # How long calls in flight may take to end when the gateway is stopped.
@@ -126,61 +156,60 @@ SHUTDOWN_S = 10
 
 # --- Market cache ------------------------------------------------------------------------------
 
-# Answer klines and bookTicker from live streams; False = always forward.
+# Answer klines and bookTicker from memory. `false` = always forward.
 CACHE_ENABLED = True
 
-# Series kept ready from the start: market, symbols or globs, intervals and bookTicker.
+# Series kept ready from the start, such as `um:*USDT@1m,bookTicker`.
 # Example: "spot:BTCUSDT,ETHUSDT@1m,1h,bookTicker;um:*USDT@1m"
 PRELOAD = ""
 
 # Candles kept of each series.
 KLINE_DEPTH = 1500
 
-# Series and tickers kept because somebody asked for them; beyond it calls are just forwarded.
+# Series of all markets kept because somebody asked; beyond it calls are forwarded.
 MAX_ON_DEMAND_SERIES = 300
 
-# A series nobody asked for in so many minutes is dropped, unless a rule wants it.
+# A series nobody asked for in so long is dropped, unless a rule wants it.
 STREAM_IDLE_MINUTES = 30
 
-# How long (milliseconds) a call waits for a candle's final event before one read settles it.
+# How long a call at a candle's end waits for the closing event before a REST read settles it.
 SETTLE_WAIT_MS = 250
 
-# How often (seconds) the list of symbols is read again.
+# How often the list of symbols is read again.
 SYMBOL_REFRESH_S = 60
 
-# Share of a pool's weight a minute that the gateway's own reads may use.
+# Share of the weight per minute that the gateway's own reads may use.
 BACKFILL_WEIGHT_SHARE = 0.5
 
-# Streams carried by one connection; Binance allows 1024, fewer are safer.
+# Streams carried by one connection. Binance allows 1024.
 STREAMS_PER_CONNECTION = 200
 
-# A stream connection from which nothing came for so many seconds is dead.
+# A stream connection from which nothing came for so long is dead.
 STREAM_SILENCE_S = 10
 
-# A series without an event of its own for so many seconds (a spot candle twice as many) is answered
-# only if a second source says that nothing was missed.
+# A series without an event of its own for so long (a spot candle: twice as long) is answered only
+# if a second source says that nothing was missed.
 STREAM_QUIET_S = 10
 
-# A row read by REST is final if the read was made so long (milliseconds) after the candle's close.
+# A row read by REST is final if the read was made so long after the candle's close.
 REST_FINAL_AFTER_MS = 1500
 
-# How often (seconds) closed candles are saved for a warm restart.
+# How often closed candles are saved for a warm restart.
 CANDLE_SAVE_S = 300
 
 # --- Logs --------------------------------------------------------------------------------------
 
-# Detail of the process log on standard error: DEBUG, INFO, WARNING or ERROR.
+# Detail of the process log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
 LOG_LEVEL = "INFO"
 
-# Form of the process log: "text", or "json" with one object a line.
+# Form of the process log: text, or json with one object a line.
 LOG_FORMAT = "text"
 
-# The request log in the database is off until `python run.py log on`. Its rows go when they are
-# older than this many days ...
+# Rows of the request log older than this are removed.
 LOG_RETENTION_DAYS = 30
 
-# ... or when there are more than this many.
+# Rows the request log keeps; the oldest go.
 LOG_MAX_ROWS = 1_000_000
 
-# Rows that may wait for the database; more are dropped and counted.
+# Log rows that may wait for the database; more are dropped and counted.
 LOG_QUEUE_SIZE = 10_000

@@ -9,115 +9,34 @@ from __future__ import annotations
 
 import os
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from resender.core.access.whitelist import normalise_address
+from resender.config_values import (
+    OFF,
+    Parser,
+    base_url,
+    integer_between,
+    one_of,
+    read_addresses,
+    read_egress,
+    read_flag,
+    read_fraction,
+    read_pins,
+    read_preload,
+    read_text,
+    seconds_between,
+    share_between,
+)
 from resender.core.binance.markets import BY_MARKET, MARKETS, STREAM_HOSTS, WS_API_SPOT, Market
 from resender.core.egress.spec import EgressSpec, Pins, parse_egress, parse_pins
-from resender.core.market.preload import parse_preload
 from resender.core.redact import MASK, redact
 from resender.errors import ConfigError
 from resender.places import IS_INSTALLED, home, is_foreign
 
 ENVIRONMENT_PREFIX = "RESENDER_"
-OFF = "off"
-
-Parser = Callable[[Any], Any]
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a text")
-    return value.strip()
-
-
-def _choice(*words: str) -> Parser:
-    known = {word.lower(): word for word in words}
-
-    def parse(value: Any) -> str:
-        text = _text(value).lower()
-        if text not in known:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return known[text]
-
-    return parse
-
-
-def _integer(low: int, high: int) -> Parser:
-    def parse(value: Any) -> int:
-        if isinstance(value, (bool, float)):
-            raise ValueError("must be a whole number")
-        try:
-            number = int(str(value).strip().replace("_", ""))
-        except ValueError:
-            raise ValueError("must be a whole number") from None
-        if not low <= number <= high:
-            raise ValueError(f"must lie between {low} and {high}")
-        return number
-
-    return parse
-
-
-def _seconds(low: float, high: float) -> Parser:
-    def parse(value: Any) -> float:
-        try:
-            number = float("x" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
-            raise ValueError("must be a number of seconds") from None
-        if not low <= number <= high:
-            raise ValueError(f"must lie between {low:g} and {high:g} seconds")
-        return number
-
-    return parse
-
-
-def _url(*schemes: str, can_be_off: bool = False) -> Parser:
-    def parse(value: Any) -> str:
-        text = _text(value)
-        if can_be_off and text.lower() == OFF:
-            return OFF
-        hint = f"must be a base URL such as {schemes[-1]}://host or {schemes[-1]}://host:port"
-        try:
-            parts = urlsplit(text)
-            port = parts.port
-        except ValueError:
-            raise ValueError(hint) from None
-        plain = not (parts.query or parts.fragment or parts.username or parts.password)
-        if parts.scheme not in schemes or not parts.hostname or not plain or parts.path not in ("", "/"):
-            raise ValueError(hint)
-        if any(c.isspace() or ord(c) > 0x7E for c in text) or port == 0:
-            raise ValueError(hint)
-        return f"{parts.scheme}://{parts.netloc}"
-
-    return parse
-
-
-def _items(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) for v in value):
-        raise ValueError("must be a list of texts, or one text with commas")
-    return tuple(item.strip() for item in value if item.strip())
-
-
-def _egress(value: Any) -> tuple[str, ...]:
-    items = _items(value)
-    parse_egress(items)
-    return items
-
-
-def _pins(value: Any) -> tuple[str, ...]:
-    items = _items(value)
-    parse_pins(items)
-    return items
-
-
-def _addresses(value: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(normalise_address(item) for item in _items(value)))
 
 
 def setting(default: Any, parse: Parser, help: str, *, secret: bool = False) -> Any:
@@ -125,48 +44,10 @@ def setting(default: Any, parse: Parser, help: str, *, secret: bool = False) -> 
     return field(default=default, metadata={"parse": parse, "help": help, "secret": secret})
 
 
-def _fraction(value: Any) -> float:
-    try:
-        number = float("x" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
-        raise ValueError("must be a fraction such as 0.5") from None
-    if not 0 < number <= 1:
-        raise ValueError("must be a fraction above 0 and at most 1")
-    return number
-
-
-def _share(low: float, high: float) -> Parser:
-    def parse(value: Any) -> float:
-        try:
-            number = float("x" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
-            raise ValueError("must be a fraction such as 0.1") from None
-        if not low <= number <= high:
-            raise ValueError(f"must be a fraction from {low:g} to {high:g}")
-        return number
-
-    return parse
-
-
-def _flag(value: Any) -> bool:
-    text = str(value).strip().lower()
-    if text in ("1", "true", "yes", "on"):
-        return True
-    if text in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("must be true or false")
-
-
-def _preload(value: Any) -> str:
-    text = _text(value)
-    parse_preload(text)
-    return text
-
-
 def _upstream(market: Market, what: str) -> Any:
     default = BY_MARKET[market].rest_default
     return setting(
-        default, _url("http", "https", can_be_off=True), f"REST base URL of {what}; `off` = not served."
+        default, base_url("http", "https", can_be_off=True), f"REST base URL of {what}. `off` = not served."
     )
 
 
@@ -177,15 +58,19 @@ class Config:
     Units: names ending in `_s` are seconds, `_bytes` bytes, `_days` days.
     """
 
-    host: str = setting("0.0.0.0", _text, "Address the gateway listens on.")
-    port: int = setting(8000, _integer(0, 65535), "Port the gateway listens on; 0 = the system chooses.")
+    host: str = setting(
+        "0.0.0.0", read_text, "Address to listen on. `::` = IPv6 and IPv4, `127.0.0.1` = this machine only."
+    )
+    port: int = setting(8000, integer_between(0, 65535), "Port to listen on. `0` = the system chooses one.")
     data_dir: str = setting(
-        "data", _text, "Folder of the database; relative to run.py or, installed, to the current folder."
+        "data",
+        read_text,
+        "Folder of the database and of the saved candles. A relative path starts beside `run.py`.",
     )
     database_url: str = setting(
         "",
-        _text,
-        "Database as sqlite:///, postgresql:// or mysql:// URL; empty = resender.db in DATA_DIR.",
+        read_text,
+        "Database; empty = SQLite in `DATA_DIR`.",
         secret=True,
     )
     upstream_api: str = _upstream(Market.SPOT, "spot and sapi")
@@ -194,169 +79,213 @@ class Config:
     upstream_eapi: str = _upstream(Market.OPTIONS, "options")
     upstream_papi: str = _upstream(Market.PM, "portfolio margin")
     stream_spot: str = setting(
-        STREAM_HOSTS[Market.SPOT], _url("ws", "wss"), "WebSocket base URL of spot market data, without path."
+        STREAM_HOSTS[Market.SPOT],
+        base_url("ws", "wss"),
+        "WebSocket base URL of spot market data, without a path. Belongs to `UPSTREAM_API`: change both.",
     )
     stream_um: str = setting(
         STREAM_HOSTS[Market.UM],
-        _url("ws", "wss"),
-        "WebSocket base URL of USD-M market data; /market, /public and /private are added.",
+        base_url("ws", "wss"),
+        "WebSocket base URL of USD-M market data; `/market` and `/public` are added. Belongs to "
+        "`UPSTREAM_FAPI`.",
     )
     stream_cm: str = setting(
-        STREAM_HOSTS[Market.CM], _url("ws", "wss"), "WebSocket base URL of COIN-M market data, without path."
+        STREAM_HOSTS[Market.CM],
+        base_url("ws", "wss"),
+        "WebSocket base URL of COIN-M market data. Belongs to `UPSTREAM_DAPI`.",
     )
     ws_api_spot: str = setting(
-        WS_API_SPOT, _url("ws", "wss"), "Base URL of the spot WebSocket API, without path."
+        WS_API_SPOT, base_url("ws", "wss"), "Base URL of the spot WebSocket API. Reserved; no effect yet."
     )
     whitelist: tuple[str, ...] = setting(
         (),
-        _addresses,
-        "Addresses and networks put into the whitelist when the database is created, never again.",
+        read_addresses,
+        "Addresses and networks put into the whitelist when the database is created, never again. "
+        "Later: `run.py whitelist`.",
     )
     trusted_proxies: tuple[str, ...] = setting(
-        (), _addresses, "Reverse proxies whose X-Forwarded-For or X-Real-IP is believed; nobody else's is."
+        (),
+        read_addresses,
+        "Reverse proxies whose `X-Forwarded-For` or `X-Real-IP` is believed; nobody else's is.",
     )
-    admin_enabled: bool = setting(True, _flag, "Serve the admin pages under /admin; false = none at all.")
+    admin_enabled: bool = setting(
+        True, read_flag, "Serve the admin pages under `/admin`; `false` = none at all."
+    )
     admin_port: int = setting(
-        0, _integer(0, 65535), "Port of its own for the admin pages; 0 = the same port as the gateway."
+        0,
+        integer_between(0, 65535),
+        "A port of their own for the admin pages; then `/admin` exists only there. `0` = the same port.",
     )
     admin_host: str = setting(
-        "127.0.0.1", _text, "Address the admin pages listen on when they have a port of their own."
+        "127.0.0.1", read_text, "Address the admin pages listen on when they have a port of their own."
     )
     admin_whitelist: tuple[str, ...] = setting(
-        (), _addresses, "Addresses and networks that may reach the admin pages; empty = any."
+        (), read_addresses, "Addresses and networks that may reach the admin pages; empty = any."
     )
     admin_password: str = setting(
         "",
-        _text,
-        "First password of the admin account `root`, used once; empty = a random one is printed.",
+        read_text,
+        "First password of the admin account root, used once; a weak one is refused at the start. "
+        "Empty = a random one is made and printed to the console.",
         secret=True,
     )
     admin_idle_minutes: int = setting(
-        720, _integer(1, 525_600), "A log-in not used for so long has to be repeated."
+        720, integer_between(1, 525_600), "A log-in not used for so long has to be repeated."
     )
     admin_session_hours: int = setting(
-        168, _integer(1, 87_600), "A log-in has to be repeated after so long in any case."
+        168, integer_between(1, 87_600), "A log-in has to be repeated after so long in any case."
     )
     egress: tuple[str, ...] = setting(
-        (), _egress, "Egresses to Binance; empty = the machine's default route.", secret=True
+        (), read_egress, "Egresses to Binance; empty = the machine's default route.", secret=True
     )
     egress_pins: tuple[str, ...] = setting(
         (),
-        _pins,
-        "API keys bound to an egress: `<first 8+ characters>=<name>` or `sha256:<hex>=<name>`.",
+        read_pins,
+        "API keys bound to one egress: `<first 8 or more characters of the key>=<name>` or "
+        "`sha256:<hex of the key>=<name>`.",
         secret=True,
     )
     order_weight_reserve: float = setting(
-        0.1, _share(0.0, 0.9), "Share of each pool's weight that only order calls may use."
+        0.1, share_between(0.0, 0.9), "Share of each pool's weight that only order calls may use."
     )
     client_weight_share: float = setting(
-        1.0, _fraction, "Largest share of a pool's weight a minute for one client address; 1 = no limit."
+        1.0,
+        read_fraction,
+        "Largest share of a pool's weight a minute for one client address; `1` = no limit.",
     )
     weight_limit_spot: int = setting(
-        6000, _integer(1, 10_000_000), "Spot weight a minute and address until exchangeInfo tells it."
+        6000,
+        integer_between(1, 10_000_000),
+        "Spot weight a minute and address until exchangeInfo tells the limit.",
     )
     weight_limit_futures: int = setting(
         2400,
-        _integer(1, 10_000_000),
-        "Weight a minute of USD-M and COIN-M together until exchangeInfo tells it.",
+        integer_between(1, 10_000_000),
+        "Weight a minute and address of USD-M and COIN-M, which share one pool, until "
+        "exchangeInfo tells the limit.",
     )
     weight_limit_options: int = setting(
-        400, _integer(1, 10_000_000), "Options weight a minute and address until exchangeInfo tells it."
+        400,
+        integer_between(1, 10_000_000),
+        "Options weight a minute and address until exchangeInfo tells the limit.",
     )
     weight_limit_pm: int = setting(
-        6000, _integer(1, 10_000_000), "Portfolio margin weight a minute and address."
+        6000,
+        integer_between(1, 10_000_000),
+        "Portfolio margin weight a minute and address; no exchangeInfo tells it.",
     )
     weight_limit_sapi: int = setting(
-        12_000, _integer(1, 10_000_000), "Weight a minute and address of each single sapi path."
+        12_000, integer_between(1, 10_000_000), "Weight a minute and address of each single sapi path."
     )
     get_memory_ms: int = setting(
-        0, _integer(0, 60_000), "How long an unsigned public GET's answer serves equal calls; 0 = off."
+        0,
+        integer_between(0, 60_000),
+        "How long an unsigned public GET's answer serves equal calls. `0` = off.",
     )
     exchange_info_memory_s: float = setting(
-        60.0, _seconds(0, 3600), "How long an exchangeInfo answer serves equal calls; 0 = off."
+        60.0, seconds_between(0, 3600), "How long an exchangeInfo answer serves equal calls. `0` = off."
     )
     connect_timeout_s: float = setting(
-        5.0, _seconds(0.05, 300), "Longest wait for DNS, TCP and TLS of a new upstream connection."
+        5.0, seconds_between(0.05, 300), "Longest wait for DNS, TCP and TLS of a new connection to Binance."
     )
     read_timeout_s: float = setting(
-        20.0, _seconds(0.05, 3600), "Longest silence of the upstream while an answer is awaited or read."
+        20.0,
+        seconds_between(0.05, 3600),
+        "Longest silence of Binance while an answer is awaited or read. Binance itself gives up "
+        "after 10 s. Also the longest time a client may take to send its body.",
     )
     total_timeout_s: float = setting(
-        120.0, _seconds(0.05, 86400), "Longest time of one call, from start to last byte handed over."
+        120.0,
+        seconds_between(0.05, 86400),
+        "Longest time of one call, from its start to the last byte handed over.",
     )
     keepalive_s: float = setting(
-        55.0, _seconds(0, 3600), "How long an idle upstream connection is kept for the next call."
+        55.0, seconds_between(0, 3600), "How long an idle connection to Binance is kept for the next call."
     )
-    dns_cache_s: float = setting(300.0, _seconds(0, 86400), "How long a host's addresses are remembered.")
+    dns_cache_s: float = setting(
+        300.0, seconds_between(0, 86400), "How long the addresses of a host are remembered."
+    )
     client_idle_s: float = setting(
-        330.0, _seconds(1, 86400), "How long a client's idle connection is kept, as is announced to it."
+        330.0,
+        seconds_between(1, 86400),
+        "How long an idle connection of a client is kept, as is announced to it; it is closed 10 s later.",
     )
     max_in_flight: int = setting(
-        1000, _integer(1, 1_000_000), "Calls under way at once; one more is answered 503."
+        1000, integer_between(1, 1_000_000), "Calls under way at once; one more is answered 503."
     )
     max_body_bytes: int = setting(
-        1 << 20, _integer(0, 1 << 30), "Largest request body accepted; a larger one is answered 413."
+        1 << 20, integer_between(0, 1 << 30), "Largest request body; a larger one is answered 413."
     )
     shutdown_s: float = setting(
-        10.0, _seconds(0, 600), "How long calls in flight may take to end at shutdown."
+        10.0, seconds_between(0, 600), "How long calls in flight may take to end when the gateway is stopped."
     )
     cache_enabled: bool = setting(
-        True, _flag, "Answer klines and bookTicker from live streams; false = always forward."
+        True, read_flag, "Answer klines and bookTicker from memory. `false` = always forward."
     )
     preload: str = setting(
         "",
-        _preload,
-        "Series kept ready from the start, as in `spot:BTCUSDT,ETHUSDT@1m,bookTicker;um:*USDT@1m`.",
+        read_preload,
+        "Series kept ready from the start, such as `um:*USDT@1m,bookTicker`.",
     )
-    kline_depth: int = setting(1500, _integer(10, 20_000), "Candles kept of each series.")
+    kline_depth: int = setting(1500, integer_between(10, 20_000), "Candles kept of each series.")
     max_on_demand_series: int = setting(
         300,
-        _integer(0, 100_000),
-        "Series and tickers kept because somebody asked; beyond it calls are forwarded.",
+        integer_between(0, 100_000),
+        "Series of all markets kept because somebody asked; beyond it calls are forwarded.",
     )
     stream_idle_minutes: int = setting(
-        30, _integer(1, 1_000_000), "A series nobody asked for in so long is dropped, unless a rule wants it."
+        30,
+        integer_between(1, 1_000_000),
+        "A series nobody asked for in so long is dropped, unless a rule wants it.",
     )
     settle_wait_ms: int = setting(
-        250, _integer(0, 5000), "How long a call waits for a candle's final event before one read settles it."
+        250,
+        integer_between(0, 5000),
+        "How long a call at a candle's end waits for the closing event before a REST read settles it.",
     )
     symbol_refresh_s: float = setting(
-        60.0, _seconds(1, 86400), "How often the list of symbols is read again."
+        60.0, seconds_between(1, 86400), "How often the list of symbols is read again."
     )
     backfill_weight_share: float = setting(
-        0.5, _fraction, "Share of a pool's weight a minute that the gateway's own reads may use."
+        0.5, read_fraction, "Share of the weight per minute that the gateway's own reads may use."
     )
-    streams_per_connection: int = setting(200, _integer(1, 1024), "Streams carried by one connection.")
+    streams_per_connection: int = setting(
+        200, integer_between(1, 1024), "Streams carried by one connection. Binance allows 1024."
+    )
     stream_silence_s: float = setting(
-        10.0, _seconds(1, 300), "A stream connection from which nothing came for so long is dead."
+        10.0, seconds_between(1, 300), "A stream connection from which nothing came for so long is dead."
     )
     stream_quiet_s: float = setting(
         10.0,
-        _seconds(1, 300),
-        "A series without an own event for so long (a spot candle twice as long) is answered only if a "
-        "second source says that nothing was missed.",
+        seconds_between(1, 300),
+        "A series without an event of its own for so long (a spot candle: twice as long) is "
+        "answered only if a second source says that nothing was missed.",
     )
     rest_final_after_ms: int = setting(
         1500,
-        _integer(0, 60_000),
-        "A REST row is final if the read was made so long after the candle's close.",
+        integer_between(0, 60_000),
+        "A row read by REST is final if the read was made so long after the candle's close.",
     )
     candle_save_s: float = setting(
-        300.0, _seconds(1, 86400), "How often closed candles are saved for a warm restart."
+        300.0, seconds_between(1, 86400), "How often closed candles are saved for a warm restart."
     )
     log_format: str = setting(
-        "text", _choice("text", "json"), "Form of the process log: text, or json with one object a line."
+        "text", one_of("text", "json"), "Form of the process log: text, or json with one object a line."
     )
     log_level: str = setting(
-        "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Detail of the process log on standard error."
+        "INFO",
+        one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+        "Detail of the process log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`.",
     )
-    log_retention_days: int = setting(30, _integer(1, 36500), "Rows of the request log older than this go.")
+    log_retention_days: int = setting(
+        30, integer_between(1, 36500), "Rows of the request log older than this are removed."
+    )
     log_max_rows: int = setting(
-        1_000_000, _integer(1, 1_000_000_000), "Rows the request log keeps; the oldest go."
+        1_000_000, integer_between(1, 1_000_000_000), "Rows the request log keeps; the oldest go."
     )
     log_queue_size: int = setting(
         10_000,
-        _integer(1, 10_000_000),
+        integer_between(1, 10_000_000),
         "Log rows that may wait for the database; more are dropped and counted.",
     )
 

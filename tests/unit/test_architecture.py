@@ -15,6 +15,7 @@ LAYERS = {
     "core": "A",
     "errors": "A",
     "places": "A",
+    "config_values": "AB",
     "config": "B",
     "aio": "B",
     "metrics": "B",

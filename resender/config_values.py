@@ -1,0 +1,148 @@
+"""How the value of a setting is read: from Python in settings.py or from text in the environment.
+
+Pure: each function takes a value and returns it as `Config` holds it, or raises ValueError with words
+for people. It knows no setting by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from resender.core.access.whitelist import normalise_address
+from resender.core.egress.spec import parse_egress, parse_pins
+from resender.core.market.preload import parse_preload
+
+OFF = "off"
+
+Parser = Callable[[Any], Any]
+
+
+def read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value.strip()
+
+
+def one_of(*words: str) -> Parser:
+    known = {word.lower(): word for word in words}
+
+    def parse(value: Any) -> str:
+        text = read_text(value).lower()
+        if text not in known:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return known[text]
+
+    return parse
+
+
+def integer_between(low: int, high: int) -> Parser:
+    def parse(value: Any) -> int:
+        if isinstance(value, (bool, float)):
+            raise ValueError("must be a whole number")
+        try:
+            number = int(str(value).strip().replace("_", ""))
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not low <= number <= high:
+            raise ValueError(f"must lie between {low} and {high}")
+        return number
+
+    return parse
+
+
+def seconds_between(low: float, high: float) -> Parser:
+    def parse(value: Any) -> float:
+        try:
+            number = float("x" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            raise ValueError("must be a number of seconds") from None
+        if not low <= number <= high:
+            raise ValueError(f"must lie between {low:g} and {high:g} seconds")
+        return number
+
+    return parse
+
+
+def base_url(*schemes: str, can_be_off: bool = False) -> Parser:
+    def parse(value: Any) -> str:
+        text = read_text(value)
+        if can_be_off and text.lower() == OFF:
+            return OFF
+        hint = f"must be a base URL such as {schemes[-1]}://host or {schemes[-1]}://host:port"
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ValueError(hint) from None
+        plain = not (parts.query or parts.fragment or parts.username or parts.password)
+        if parts.scheme not in schemes or not parts.hostname or not plain or parts.path not in ("", "/"):
+            raise ValueError(hint)
+        if any(c.isspace() or ord(c) > 0x7E for c in text) or port == 0:
+            raise ValueError(hint)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    return parse
+
+
+def read_items(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) for v in value):
+        raise ValueError("must be a list of texts, or one text with commas")
+    return tuple(item.strip() for item in value if item.strip())
+
+
+def read_egress(value: Any) -> tuple[str, ...]:
+    items = read_items(value)
+    parse_egress(items)
+    return items
+
+
+def read_pins(value: Any) -> tuple[str, ...]:
+    items = read_items(value)
+    parse_pins(items)
+    return items
+
+
+def read_addresses(value: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(normalise_address(item) for item in read_items(value)))
+
+
+def read_fraction(value: Any) -> float:
+    try:
+        number = float("x" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a fraction such as 0.5") from None
+    if not 0 < number <= 1:
+        raise ValueError("must be a fraction above 0 and at most 1")
+    return number
+
+
+def share_between(low: float, high: float) -> Parser:
+    def parse(value: Any) -> float:
+        try:
+            number = float("x" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            raise ValueError("must be a fraction such as 0.1") from None
+        if not low <= number <= high:
+            raise ValueError(f"must be a fraction from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def read_flag(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def read_preload(value: Any) -> str:
+    text = read_text(value)
+    parse_preload(text)
+    return text

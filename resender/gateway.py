@@ -23,7 +23,7 @@ from resender.core.market.preload import PreloadRule, parse_preload
 from resender.gauges import add_readers
 from resender.market.cache import CacheOptions, MarketCache
 from resender.market.candle_files import CandleFiles
-from resender.market.candle_saving import WarmFiles
+from resender.market.candle_saving import CandleSaving
 from resender.metrics import Metrics
 from resender.services import Services
 from resender.status import Status
@@ -171,7 +171,7 @@ class Gateway:
             feeds=self.feeds,
             clock=self.clock,
             tasks=self.tasks,
-            files=WarmFiles(files, save_every_s=config.candle_save_s, clock=self.clock, tasks=self.tasks),
+            files=CandleSaving(files, save_every_s=config.candle_save_s, clock=self.clock, tasks=self.tasks),
             on_limit=self.weight_limits.note,
         )
 

@@ -20,7 +20,7 @@ from resender.core.market.klines import FINAL_AFTER_MS
 from resender.core.market.preload import PreloadRule, wanted
 from resender.core.market.requests import Miss
 from resender.market.backfill import Backfill
-from resender.market.candle_saving import WarmFiles
+from resender.market.candle_saving import CandleSaving
 from resender.market.kinds import KINDS, PATHS, Klines
 from resender.market.kinds.base import Feeds, Hit, Kind, KindOptions, Outcome
 from resender.market.market_state import MarketState
@@ -60,7 +60,7 @@ class MarketCache:
         feeds: Feeds,
         clock: Clock,
         tasks: Tasks,
-        files: WarmFiles | None = None,
+        files: CandleSaving | None = None,
         on_limit: Callable[[Market, int], None] = lambda market, limit: None,
     ) -> None:
         self.options = options
@@ -92,6 +92,7 @@ class MarketCache:
             )
             for market in CACHED_MARKETS
         }
+        self._at = {path: self.states[market].kind(kind) for path, (kind, market) in PATHS.items()}
         self.backfills: dict[str, Backfill] = {
             pool: Backfill(
                 pool,
@@ -171,10 +172,13 @@ class MarketCache:
 
     # --- answers ---------------------------------------------------------------------------
 
+    def at(self, path: str) -> Kind[Any]:
+        """Return what answers one of the cached paths."""
+        return self._at[path]
+
     def answer(self, path: str, request: Any, *, packed: bool) -> Outcome:
         """Answer a call on one of the cached paths, as its kind has read it."""
-        kind, market = PATHS[path]
-        return self.kind(kind, market).answer(request, packed=packed)
+        return self._at[path].answer(request, packed=packed)
 
     def kind(self, kind: type[Kind[Any]], market: Market) -> Kind[Any]:
         """Return one kind of one market."""

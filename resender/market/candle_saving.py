@@ -22,7 +22,7 @@ _CHUNK = 50
 _KEEP_S = 7 * 86_400.0
 
 
-class WarmFiles:
+class CandleSaving:
     """Saves and restores the series of a cache."""
 
     def __init__(self, files: CandleFiles, *, save_every_s: float, clock: Clock, tasks: Tasks) -> None:

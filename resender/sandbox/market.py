@@ -73,7 +73,6 @@ class MarketStore:
         self._extra_updates: dict[str, int] = {}
         self._burst_ms: dict[str, int] = {}
         self._frozen: dict[str, int] = {}
-        self._now_hint = now_ms
         wanted = {
             Market.SPOT: config.spot_symbols, Market.UM: config.um_symbols, Market.CM: config.cm_symbols
         }.get(market)  # fmt: skip
@@ -308,10 +307,6 @@ class MarketStore:
         self._extra_updates[symbol] = self._extra_updates.get(symbol, 0) + 1
         self._burst_ms[symbol] = now_ms
         return self.book_ticker(symbol, now_ms)
-
-    def freeze(self, symbol: str, now_ms: int) -> None:
-        """Stop a book ticker from changing, on REST as well."""
-        self._frozen.setdefault(symbol, now_ms)
 
     def thaw(self, symbol: str, now_ms: int) -> None:
         """Let a book ticker change again; its update id goes on growing."""

@@ -62,7 +62,6 @@ class Store(AdminCalls, LogCalls):
     ) -> None:
         self._initial = tuple(normalise_address(address) for address in initial_whitelist)
         self._set_retention = (log_retention_days, log_max_rows)
-        self._flush_s = flush_s
         self._now_ms = now_ms
         self._call_timeout_s = call_timeout_s
         self._stop_timeout_s = stop_timeout_s

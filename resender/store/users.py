@@ -162,10 +162,6 @@ class UserTable(Tables):
         values = {"last_login_ms": now_ms, "last_login_ip": storable(self.database, ip[:64])}
         model.update(**values).where(model.id == user_id).execute()
 
-    def users_revision(self) -> int:
-        """Read the number that changes with every change of an account."""
-        return int(self.state_get(_REVISION) or 0)
-
     def _users(self) -> Any:
         return self.models.user.select(*self._user_columns())
 

@@ -33,7 +33,7 @@ class EgressFault(aiohttp.ClientError):
     """A connection could not be made for a reason in the egress; nothing was sent.
 
     Shape: `reason` is for people and holds no secret; `is_whole` tells that nothing can leave
-        through this way now, whatever the host is.
+        through this egress now, whatever the host is.
     """
 
     def __init__(self, reason: str, *, is_whole: bool = True) -> None:
@@ -151,7 +151,7 @@ class EgressRoute:
 
     Shape: `name` is shown in texts, empty for the machine's own route; `connector` makes the
         connection pool; `prefix` is put before every target; `is_gateway` tells that the host
-        is another gateway, so that its being out of reach is a fault of the way.
+        is another gateway, so that its being out of reach is a fault of the egress.
     """
 
     name: str = ""

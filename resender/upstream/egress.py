@@ -189,13 +189,17 @@ class EgressPool:
     async def send(self, call: Call, grant: Grant | None = None) -> RestResponse:
         """Send a call to its market's host through one egress, see `RestClient.send`.
 
-        Shape: `grant` is what `admit` gave for this call, if it was asked before.
-        A call that could not be sent at all is tried on another way, if its API key allows one;
+        Shape: `grant` is what `admit` gave for this call, if it was asked before; a pool that
+            has been closed since is not sent into.
+        A call that could not be sent at all is tried on another egress, if its API key allows one;
         whatever may have left is never sent again.
         Raises: RouteError if the market is switched off; EgressExhausted if it may not leave now.
         """
         market, governor = call.market, self.governor
         tried: list[Egress] = []
+        if grant is not None and not governor.is_good(grant, self._clock.mono()):
+            governor.give_back(grant)
+            grant = None
         while True:
             if grant is None:
                 grant = self.admit(call, tried)
@@ -212,7 +216,7 @@ class EgressPool:
                 grant = None
 
     async def _send_through(self, grant: Grant, call: Call) -> RestResponse:
-        """Send a call through the way it was granted and learn from what comes of it.
+        """Send a call through the egress it was granted and learn from what comes of it.
 
         Raises: AnswerError if nothing does.
         """
@@ -240,7 +244,7 @@ class EgressPool:
         return response
 
     async def _ping(self, egress: Egress, market: Market) -> None:
-        """Try a way that lost a call, until it answers; no client's call is risked for that."""
+        """Try an egress that lost a call, until it answers; no client's call is risked for that."""
         governor = self.governor
         pauses = Backoff(_PING_FIRST_S, _PING_MAX_S)
         headers = [("User-Agent", f"binance-resender/{__version__}"), ("Accept-Encoding", "identity")]

@@ -64,7 +64,7 @@ class RestResponse:
         "_client", "_content", "_method", "_pending", "_response", "egress", "headers", "reason",
         "status",
     )  # fmt: skip
-    # Not shared with anybody, see `flights.Reading`.
+    # Not shared with anybody, see `SharedAnswer`.
     kind = ""
     age_ms = 0
 

@@ -1,7 +1,7 @@
 """Equal calls under way are one call; a finished answer may serve equal calls for a moment.
 
 It does not decide which calls may be joined (`core/sharing.py` does) and sends nothing itself.
-`Flights` owns the answers that several clients read and the short memory, on the event loop only.
+`SharedAnswers` owns the answers that several clients read and the short memory, on the event loop only.
 
 Whoever needs the next piece of a body reads it for all: a slow client holds up nobody, and one
 that leaves does not take the answer away from the others.

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.support import PASSWORD, PATIENCE_MS, Admin, Visit, open_browser
-from tests.e2e.conftest import Start, starter
-from tests.e2e.support import GatewayProcess, SandboxThread
+from tests.support.browser import PASSWORD, PATIENCE_MS, Admin, Visit, open_browser
+from tests.support.processes import GatewayProcess, SandboxThread, Start, starter
 
 expect.set_options(timeout=PATIENCE_MS)
 Visitor = Callable[..., Visit]

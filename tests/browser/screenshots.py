@@ -19,10 +19,17 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-from tests.browser.filling import fill
-from tests.browser.support import NARROW, PAGES, PASSWORD, WIDE, Admin, Visit, open_browser
-from tests.e2e.conftest import starter
-from tests.e2e.support import GatewayProcess, SandboxThread
+from tests.support.browser import (
+    NARROW,
+    PAGES,
+    PASSWORD,
+    WIDE,
+    Admin,
+    Visit,
+    open_browser,
+)
+from tests.support.browser_filling import fill
+from tests.support.processes import GatewayProcess, SandboxThread, starter
 
 FOLDER = Path(__file__).resolve().parent / "screenshots"
 LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}

@@ -11,10 +11,9 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.filling import MARKUP, fill
-from tests.browser.support import NARROW, PAGES, PASSWORD, USER, Admin
-from tests.e2e.conftest import Start
-from tests.e2e.support import ROOT, GatewayProcess, SandboxThread, until
+from tests.support.browser import NARROW, PAGES, PASSWORD, USER, Admin
+from tests.support.browser_filling import MARKUP, fill
+from tests.support.processes import ROOT, GatewayProcess, SandboxThread, Start, until
 
 pytestmark = pytest.mark.browser
 EVERY_PAGE = pytest.mark.parametrize("name", PAGES)

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.support import USER, Visit, settle
-from tests.e2e.conftest import Start
-from tests.e2e.support import PATIENCE_S, ROOT, GatewayProcess, environment, until
+from tests.support.browser import USER, Visit, settle
+from tests.support.processes import PATIENCE_S, ROOT, GatewayProcess, Start, environment, until
 
 pytestmark = pytest.mark.browser
 NEW_PASSWORD = "correct horse battery"

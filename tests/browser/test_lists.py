@@ -10,9 +10,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.support import PASSWORD, Admin, settle
-from tests.e2e.conftest import Start
-from tests.e2e.support import GatewayProcess, until
+from tests.support.browser import PASSWORD, Admin, settle
+from tests.support.processes import GatewayProcess, Start, until
 
 pytestmark = pytest.mark.browser
 CHECKED_ROWS = 230

@@ -9,9 +9,8 @@ from playwright.sync_api import Page, expect
 
 from resender.sandbox import Fault
 from tests.browser.conftest import Visitor
-from tests.browser.support import PASSWORD, Admin, settle
-from tests.e2e.conftest import Start
-from tests.e2e.support import GatewayProcess, SandboxThread, until
+from tests.support.browser import PASSWORD, Admin, settle
+from tests.support.processes import GatewayProcess, SandboxThread, Start, until
 
 pytestmark = pytest.mark.browser
 SETTINGS = {

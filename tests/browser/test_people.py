@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.support import PASSWORD, USER, Admin
-from tests.e2e.support import GatewayProcess
+from tests.support.browser import PASSWORD, USER, Admin
+from tests.support.processes import GatewayProcess
 
 pytestmark = pytest.mark.browser
 

@@ -12,14 +12,8 @@ import orjson
 import pytest
 
 from resender.core.binance.markets import Market
-from tests.component.cache_support import MARKETS as CACHED_MARKETS
-from tests.component.cache_support import (
-    SYMBOL,
-    TICKERS,
-    bench,
-    kline_target,
-    small_exchange,
-)
+from tests.support.cache_bench import MARKETS as CACHED_MARKETS
+from tests.support.cache_bench import SYMBOL, TICKERS, bench, kline_target, small_exchange
 from tests.support.client import Reply, call
 from tests.support.running import Running, make_config, running, wait_until
 from tests.support.upstream import Peer, RawUpstream, Request, response

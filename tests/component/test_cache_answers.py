@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from resender.core.binance.markets import Market
 from resender.sandbox import API_KEY, API_SECRET, Sandbox, sign
-from tests.component.cache_support import (
+from tests.support.authority import client_context
+from tests.support.cache_bench import (
     KLINES,
     MARKETS,
     PREFIX,
@@ -25,10 +26,8 @@ from tests.component.cache_support import (
     gateway_on,
     kline_target,
     small_exchange,
-    split_rows,
-    ticker_body,
 )
-from tests.support.authority import client_context
+from tests.support.cache_judge import split_rows, ticker_body
 from tests.support.client import call
 from tests.support.running import wait_until
 

@@ -13,22 +13,21 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.sandbox import Fault, Sandbox
 from resender.sandbox.faults import StreamFaults
-from tests.component.cache_support import (
+from tests.support.cache_bench import (
     KLINES,
     MARKETS,
     SYMBOL,
     Bench,
-    Distance,
     ExchangeClock,
-    Watch,
     bench,
     gateway_on,
     kline_target,
-    open_of,
     side_by_side,
     small_exchange,
-    split_rows,
 )
+from tests.support.cache_judge import open_of, split_rows
+from tests.support.cache_watch import Watch
+from tests.support.relays import Distance
 from tests.support.running import wait_until
 
 pytestmark = [pytest.mark.component, pytest.mark.alone]

@@ -18,22 +18,22 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.market import Klines
 from resender.sandbox import Fault, Sandbox
-from tests.component.cache_support import (
+from tests.support.cache_bench import (
     LOCAL_SERVICES,
     MARKETS,
     SYMBOL,
     TICKERS,
     Bench,
     ExchangeClock,
-    Watch,
     bench,
     gateway_on,
     kline_target,
     side_by_side,
     small_exchange,
     subscribed,
-    ticker_body,
 )
+from tests.support.cache_judge import ticker_body
+from tests.support.cache_watch import Watch
 from tests.support.running import wait_until
 
 pytestmark = [pytest.mark.component, pytest.mark.alone]

@@ -15,21 +15,20 @@ import pytest_asyncio
 
 from resender.core.binance.markets import Market
 from resender.sandbox import Fault
-from tests.component.cache_support import (
+from tests.support.cache_bench import (
     KLINES,
     MARKETS,
     SYMBOL,
     TICKERS,
     Bench,
     ExchangeClock,
-    Timed,
     bench,
     gateway_on,
     kline_target,
     small_exchange,
-    ticker_body,
     tickers_of,
 )
+from tests.support.cache_judge import Timed, ticker_body
 from tests.support.client import call
 from tests.support.running import make_config, running, wait_until
 from tests.support.upstream import RawUpstream

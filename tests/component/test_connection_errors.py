@@ -15,7 +15,7 @@ from tests.support.admin import PASSWORD, Browser
 from tests.support.client import build, call
 from tests.support.kept import Shape, assert_promise, is_announced_kept, kept
 from tests.support.running import Running, make_config, running, wait_until
-from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, response
+from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, reset, response
 
 pytestmark = pytest.mark.component
 
@@ -78,10 +78,6 @@ def told(status: str, *headers: tuple[str, str]) -> Prepare:
         assert (await call(run.port, "GET", "/api/v3/time")).status == int(status[:3])
 
     return prepare
-
-
-async def reset(request: Request, peer: Peer) -> None:
-    peer.reset()
 
 
 async def silence(request: Request, peer: Peer) -> None:

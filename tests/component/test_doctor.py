@@ -9,7 +9,7 @@ import pytest
 from resender.core.binance.markets import MARKETS, Market
 from resender.doctor import Examination, examine, table
 from tests.support.running import make_config
-from tests.support.upstream import Peer, RawUpstream, Request, response
+from tests.support.upstream import RawUpstream, answering
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("trusted")]
 
@@ -18,20 +18,6 @@ async def examine_all(tmp_path: Path, url: str, **settings: object) -> list[Exam
     # Without the cache no streams are wanted; they have tests of their own.
     config = make_config(tmp_path, url, **{"cache_enabled": False, **settings})
     return [result async for result in examine(config)]
-
-
-def answering(status: str = "200 OK", body: bytes = b"{}", server_ms: int | None = None, **headers: str):
-    async def answer(request: Request, peer: Peer) -> None:
-        import time
-
-        down = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-        if request.target.endswith(b"/time"):
-            now_ms = server_ms if server_ms is not None else int(time.time() * 1000)
-            await peer.send(response(b'{"serverTime":%d}' % now_ms, headers=down))
-        else:
-            await peer.send(response(body, status, down))
-
-    return answer
 
 
 async def test_healthy_upstreams_are_ok_in_turn(tmp_path: Path, upstream: RawUpstream) -> None:

@@ -9,12 +9,11 @@ import pytest
 
 from resender.core.binance.markets import Market
 from resender.doctor import Examination, examine, table
-from tests.component.egress_support import PASSWORD, PROXIES, make_proxy
-from tests.component.test_doctor import answering
 from tests.support.authority import AUTHORITY
+from tests.support.egress_ways import PASSWORD, PROXIES, make_proxy
 from tests.support.proxies import Proxy
 from tests.support.running import make_config, running
-from tests.support.upstream import RawUpstream
+from tests.support.upstream import RawUpstream, answering
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("trusted")]
 

@@ -13,9 +13,9 @@ from resender.core.binance.markets import Market
 from resender.doctor import Examination, examine, table
 from resender.sandbox import Sandbox
 from resender.sandbox.faults import Faults
-from tests.component.admin_live.live_support import log_in
-from tests.component.cache_support import gateway_config, small_exchange
 from tests.support.authority import client_context
+from tests.support.cache_bench import gateway_config, small_exchange
+from tests.support.person import log_in
 from tests.support.proxies import Proxy
 from tests.support.running import running
 from tests.support.upstream import RawUpstream

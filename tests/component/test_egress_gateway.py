@@ -13,7 +13,8 @@ import pytest
 from resender.core.binance.markets import MARKETS, Market
 from resender.core.egress.spec import EgressSpec
 from resender.upstream.connector import EgressUnusable
-from tests.component.egress_support import (
+from tests.support.client import call
+from tests.support.egress_ways import (
     EVERY,
     PASSWORD,
     PROXIES,
@@ -23,16 +24,11 @@ from tests.component.egress_support import (
     get,
     make_proxy,
 )
-from tests.support.client import call
 from tests.support.proxies import Proxy
 from tests.support.running import Running, make_config, running, wait_until
-from tests.support.upstream import Peer, RawUpstream, Request, response
+from tests.support.upstream import Peer, RawUpstream, Request, reset, response
 
 pytestmark = pytest.mark.component
-
-
-async def reset(request: Request, peer: Peer) -> None:
-    peer.reset()
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ from resender.core.egress.spec import EgressSpec
 from resender.errors import UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from resender.upstream.connector import EgressUnusable, Timeouts
 from resender.upstream.tls import make_context
-from tests.component.egress_support import (
+from tests.support.authority import AUTHORITY, Authority
+from tests.support.egress_ways import (
     EVERY,
     PASSWORD,
     PROXIES,
@@ -25,20 +26,15 @@ from tests.component.egress_support import (
     get,
     make_proxy,
 )
-from tests.support.authority import AUTHORITY, Authority
 from tests.support.proxies import Proxy
 from tests.support.running import wait_until
-from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, response
+from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, reset, response
 
 pytestmark = pytest.mark.component
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE"]
 TRADING = ["POST", "PUT", "DELETE"]
 TARGET = "/api/v3/order?symbol=%2C~%7E'&a=b%20c+d&signature=A%2fb"
-
-
-async def reset(request: Request, peer: Peer) -> None:
-    peer.reset()
 
 
 @pytest.mark.parametrize("kind", EVERY)

@@ -24,11 +24,18 @@ from resender.upstream.streams.pool import StreamLimits, StreamPool
 from resender.upstream.streams.session import Socket, StreamBroken
 from resender.upstream.streams.spread import SpreadSessions, make_stream_session
 from resender.upstream.tls import make_context
-from tests.component.egress_support import BAD_PASSWORD, PROXIES, TUNNELS, address, egress_of, make_proxy
-from tests.component.test_streams import BTC, ETH, QUICK, Seen, Venue
 from tests.support.authority import AUTHORITY, Authority, client_context
+from tests.support.egress_ways import (
+    BAD_PASSWORD,
+    PROXIES,
+    TUNNELS,
+    address,
+    egress_of,
+    make_proxy,
+)
 from tests.support.proxies import Proxy
 from tests.support.running import wait_until
+from tests.support.venue import BTC, ETH, QUICK, Seen, Venue
 
 pytestmark = pytest.mark.component
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.admin import MovedClock
 from tests.support.client import call
 from tests.support.running import Captured, Running, make_config, running
-from tests.support.upstream import Peer, RawUpstream, Request, answer_ok
+from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, reset
 
 pytestmark = pytest.mark.component
 
@@ -42,10 +42,6 @@ async def gateway(upstream: RawUpstream, tmp_path: Path, clock: MovedClock) -> A
     config = make_config(tmp_path, upstream.url, cache_enabled=False, read_timeout_s=0.2)
     async with running(config, clock=clock.clock) as run:
         yield run
-
-
-async def reset(request: Request, peer: Peer) -> None:
-    peer.reset()
 
 
 async def silence(request: Request, peer: Peer) -> None:

@@ -12,16 +12,12 @@ import pytest
 from resender.upstream.rest import RestResponse
 from tests.support.client import build, call, exchange, parse
 from tests.support.running import Captured, Running, make_config, running, wait_until
-from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, response
+from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, reset, response
 
 pytestmark = pytest.mark.component
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE"]
 TRADING = ["POST", "PUT", "DELETE"]
-
-
-async def reset(request: Request, peer: Peer) -> None:
-    peer.reset()
 
 
 async def close(request: Request, peer: Peer) -> None:

@@ -16,7 +16,8 @@ from aiohttp import WSMsgType
 from resender.aio import Backoff
 from resender.upstream.streams import pool as stream_pool
 from resender.upstream.streams.pool import StreamLimits
-from tests.component.test_streams import (
+from tests.support.running import wait_until
+from tests.support.venue import (
     BTC,
     ETH,
     QUICK,
@@ -27,7 +28,6 @@ from tests.component.test_streams import (
     make_pool,
     pool_on,
 )
-from tests.support.running import wait_until
 
 pytestmark = pytest.mark.component
 

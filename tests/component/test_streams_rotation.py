@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.component.test_streams import (
+from tests.support.running import wait_until
+from tests.support.venue import (
     BTC,
     ETH,
     QUICK,
@@ -20,7 +21,6 @@ from tests.component.test_streams import (
     acknowledge,
     pool_on,
 )
-from tests.support.running import wait_until
 
 pytestmark = pytest.mark.component
 

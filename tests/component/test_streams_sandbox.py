@@ -17,9 +17,9 @@ from resender.core.binance.markets import STREAM_PATHS, Market
 from resender.core.binance.stream_names import book_ticker_stream, kline_stream
 from resender.sandbox import Sandbox, SandboxConfig
 from resender.upstream.streams.pool import StreamLimits
-from tests.component.test_streams import Seen, pool_on
 from tests.support.authority import connector
 from tests.support.running import wait_until
+from tests.support.venue import Seen, pool_on
 
 pytestmark = pytest.mark.component
 

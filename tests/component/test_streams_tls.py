@@ -11,9 +11,9 @@ from resender.core.binance.markets import Market
 from resender.upstream.streams.pool import StreamPool
 from resender.upstream.streams.session import StreamSession
 from resender.upstream.tls import make_context
-from tests.component.test_streams import BTC, QUICK, Seen, Venue
 from tests.support.authority import AUTHORITY, Authority
 from tests.support.running import wait_until
+from tests.support.venue import BTC, QUICK, Seen, Venue
 
 pytestmark = pytest.mark.component
 

@@ -9,15 +9,12 @@ Whatever a test leaves running is stopped, and checked for tracebacks and secret
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from resender.sandbox import Call
-from tests.e2e.support import GatewayProcess, SandboxThread, signatures
-
-Start = Callable[..., GatewayProcess]
+from tests.support.processes import SandboxThread, Start, starter
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +36,3 @@ def start_bare(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def start_for_module(exchange: SandboxThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     yield from starter(tmp_path_factory.mktemp("gateway"), exchange)
-
-
-def starter(folder: Path, exchange: SandboxThread | None = None) -> Iterator[Start]:
-    """Yield the function that starts a gateway; all share a folder and its database."""
-    started: list[GatewayProcess] = []
-    upstreams: Mapping[str, str] = exchange.settings() if exchange is not None else {}
-
-    def begin(*arguments: str, **settings: object) -> GatewayProcess:
-        program = GatewayProcess(folder, *arguments, **{**upstreams, **settings})
-        started.append(program)
-        return program
-
-    yield begin
-    running = [program for program in started if program.process.poll() is None]
-    calls: Sequence[Call] = exchange.calls() if exchange is not None else ()
-    try:
-        for program in running:
-            program.stop(secrets=signatures(calls))
-    finally:
-        for program in running:
-            program.kill()

@@ -8,10 +8,10 @@ import pytest
 
 from resender.core.binance.markets import Market
 from resender.sandbox import Fault
-from tests.e2e.conftest import Start
-from tests.e2e.support import (
+from tests.support.processes import (
     GatewayProcess,
     SandboxThread,
+    Start,
     assert_faithful,
     assert_klines,
     assert_one_order,

@@ -12,8 +12,15 @@ import pytest
 
 from resender.core.binance.markets import Market
 from resender.sandbox import Fault
-from tests.e2e.conftest import Start
-from tests.e2e.support import KEY_HEADER, GatewayProcess, Program, SandboxThread, signed, until
+from tests.support.processes import (
+    KEY_HEADER,
+    GatewayProcess,
+    Program,
+    SandboxThread,
+    Start,
+    signed,
+    until,
+)
 
 pytestmark = pytest.mark.e2e
 

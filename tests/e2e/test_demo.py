@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Start
-from tests.e2e.service_support import told_password
-from tests.e2e.support import GatewayProcess, Program, until
+from tests.support.processes import GatewayProcess, Program, Start, until
+from tests.support.service import told_password
 
 pytestmark = pytest.mark.e2e
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from resender import __version__
-from tests.e2e.support import PATIENCE_S, ROOT, call, environment, until
+from tests.support.processes import PATIENCE_S, ROOT, call, environment, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -16,20 +16,20 @@ from pathlib import Path
 import pytest
 
 from resender.sandbox import API_KEY, API_SECRET, Fault
-from tests.e2e.conftest import Start
-from tests.e2e.support import (
+from tests.support.client import build, parse
+from tests.support.client import exchange as raw_exchange
+from tests.support.processes import (
     KEY_HEADER,
     PATIENCE_S,
     STRANGER,
     Program,
     SandboxThread,
+    Start,
     assert_no_secrets,
     signatures,
     signed,
     until,
 )
-from tests.support.client import build, parse
-from tests.support.client import exchange as raw_exchange
 from tests.support.running import wait_until
 from tests.support.upstream import Peer, RawUpstream, Request, response
 

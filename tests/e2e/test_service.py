@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.service_support import Service, ServiceProgram, Systemd, customised
-from tests.e2e.support import Program, call, until
+from tests.support.processes import Program, call, until
+from tests.support.service import Service, ServiceProgram, Systemd, customised
 
 pytestmark = pytest.mark.e2e
 

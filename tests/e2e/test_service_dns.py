@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.service_support import Service, customised
-from tests.e2e.support import until
+from tests.support.processes import until
+from tests.support.service import Service, customised
 
 pytestmark = pytest.mark.e2e
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Start
-from tests.e2e.service_support import ServiceProgram, customised
-from tests.e2e.support import Program, assert_no_secrets
+from tests.support.processes import Program, Start, assert_no_secrets
+from tests.support.service import ServiceProgram, customised
 
 pytestmark = pytest.mark.e2e
 

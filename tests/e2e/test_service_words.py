@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Start
-from tests.e2e.service_support import Service
-from tests.e2e.support import GatewayProcess, Program
+from tests.support.processes import GatewayProcess, Program, Start
+from tests.support.service import Service
 
 pytestmark = pytest.mark.e2e
 

@@ -32,17 +32,9 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.sandbox import Fault, Sandbox, SandboxConfig
 from resender.sandbox.market import MarketStore
-from tests.component.cache_support import (
-    MARKETS,
-    TICKERS,
-    Connection,
-    Timed,
-    kline_problem,
-    kline_target,
-    small_exchange,
-    ticker_problem,
-)
-from tests.e2e.support import GatewayProcess, SandboxThread
+from tests.support.cache_bench import MARKETS, TICKERS, Connection, kline_target, small_exchange
+from tests.support.cache_judge import Timed, kline_problem, ticker_problem
+from tests.support.processes import GatewayProcess, SandboxThread
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))

@@ -8,9 +8,8 @@ import socket
 import pytest
 
 from resender.sandbox import Fault
-from tests.e2e.conftest import Start
-from tests.e2e.support import PATIENCE_S, SandboxThread, until
 from tests.support.client import build, parse
+from tests.support.processes import PATIENCE_S, SandboxThread, Start, until
 
 pytestmark = pytest.mark.e2e
 

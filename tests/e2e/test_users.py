@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.e2e.conftest import Start
+from tests.support.processes import Start
 
 pytestmark = pytest.mark.e2e
 

@@ -119,3 +119,18 @@ async def call(
     request = build(method, target, headers, body, version=version)
     raw = await exchange(port, request, timeout_s=timeout_s, context=context)
     return parse(raw, is_head=method == "HEAD")
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Reply:
+    """Read one answer of a connection that is kept; it has a Content-Length or is chunked."""
+    raw = await reader.readuntil(b"\r\n\r\n")
+    reply = parse(raw)
+    if reply.header("transfer-encoding") == "chunked":
+        body = b""
+        while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
+            body += await reader.readexactly(size)
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+    else:
+        body = await reader.readexactly(int(reply.header("content-length") or 0))
+    return Reply(raw + body, reply.status, reply.headers, body, True)

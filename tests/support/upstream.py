@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -86,6 +87,26 @@ def response(
 
 async def answer_ok(request: Request, peer: Peer) -> None:
     await peer.send(response(b"" if request.method == "HEAD" else b'{"ok":true}'))
+
+
+async def reset(request: Request, peer: Peer) -> None:
+    peer.reset()
+
+
+def answering(
+    status: str = "200 OK", body: bytes = b"{}", server_ms: int | None = None, **headers: str
+) -> Answer:
+    """Build an answer that tells the time where it is asked for, and the same everywhere else."""
+
+    async def answer(request: Request, peer: Peer) -> None:
+        down = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        if request.target.endswith(b"/time"):
+            now_ms = server_ms if server_ms is not None else int(time.time() * 1000)
+            await peer.send(response(b'{"serverTime":%d}' % now_ms, headers=down))
+        else:
+            await peer.send(response(body, status, down))
+
+    return answer
 
 
 @dataclass

@@ -7,7 +7,7 @@ Binance meters in UTC minutes of its own clock, which is known only between two 
 (`ExchangeClock`): a window is taken to begin when it has begun for certain, and what is sent while
 the next one may have begun already counts in both. So whatever the true time is, no minute gets
 more than its limit from here.
-Source: binance-protocol.md, section 5.1: the window is the UTC clock minute (measured).
+Source: docs/dev/binance-protocol.md, "Weights and limits": the window is the UTC clock minute (measured).
 """
 
 from __future__ import annotations

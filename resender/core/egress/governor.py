@@ -1,11 +1,11 @@
 """Which egress takes a call, and whether it may leave at all.
 
 Pure: `Governor` is told calls, answers and times, and says where to send or why not. It opens
-nothing and knows no clock. It owns the budgets, the closed pools and the ways set aside; one
+nothing and knows no clock. It owns the budgets, the closed pools and the egresses set aside; one
 `Governor` belongs to one gateway and is used on the event loop only.
 
-Rules: an unsigned call goes to the way with most weight left; a call with an API key sticks to
-one way, by its pin or by its key. Nothing is sent into a pool that is closed after a 429 or 418.
+Rules: an unsigned call goes to the egress with most weight left; a call with an API key sticks to
+one egress, by its pin or by its key. Nothing is sent into a pool that is closed after a 429 or 418.
 A call that does not fit is refused here, before anything left. Order calls have a reserve of
 their own; the gateway's own reads come last.
 """
@@ -43,7 +43,7 @@ ORDER, CLIENT, OWN_URGENT, OWN_CALM, PROBE = range(5)
 _OWN_PART = 0.95
 _MAX_KEYS = 4096
 _MAX_SAPI_POOLS = 2000
-# So long one call tries a way that was left alone before another one may.
+# So long one call tries an egress that was left alone before another one may.
 _TRIAL_S = 5.0
 
 
@@ -132,10 +132,10 @@ class Governor:
         priority: int = CLIENT,
         excluding: Iterable[Egress] = (),
     ) -> Grant:
-        """Choose a way for a call and reserve its weight there.
+        """Choose an egress for a call and reserve its weight there.
 
         Shape: `key` is the API key the call carries; `client` the client's address, empty for own
-            reads; `but` are ways that have failed this call already.
+            reads; `excluding` are egresses that have failed this call already.
         Raises: EgressExhausted, with nothing reserved.
         """
         low_ms, high_ms = self.clock.low_ms(mono), self.clock.high_ms(mono)
@@ -198,7 +198,7 @@ class Governor:
         return rolling.spent(mono) + weight <= rolling.limit
 
     def _sticky(self, market: Market, key: str, mono: float, excluding: Iterable[Egress]) -> Egress:
-        """Return the one way of an API key; another one only while that cannot connect at all."""
+        """Return the one egress of an API key; another one only while that cannot connect at all."""
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
         egresses = self._key_egresses.get((market, digest))
         if egresses is None:
@@ -217,11 +217,11 @@ class Governor:
             pinned = self.by_name.get(self._pins.find(key) or "")
             if pinned is not None and pinned.spec.serves(market):
                 return [pinned]
-        # By the names alone: the same key has the same way after a restart or a new entry.
+        # By the names alone: the same key has the same egress after a restart or a new entry.
         return sorted(egresses, key=lambda egress: hashlib.sha256(digest + egress.name.encode()).digest())
 
     def may_move(self, market: Market, key: str | None, excluding: Sequence[Egress]) -> bool:
-        """Tell whether a call that was not sent may try a way it has not tried yet."""
+        """Tell whether a call that was not sent may try an egress it has not tried yet."""
         egresses: Sequence[Egress] = self._by_market[market]
         if key is not None:
             digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
@@ -330,7 +330,7 @@ class Governor:
         grant.reservation.budget.settle(grant.reservation, None, low_ms, high_ms)
 
     def lost(self, grant: Grant, mono: float) -> bool:
-        """A call was sent and its connection failed or stayed silent: the way may be dead.
+        """A call was sent and its connection failed or stayed silent: the egress may be dead.
 
         Unsigned calls avoid it until one has been answered; keys stay, as theirs may be bound to
         it, until a ping has failed as well (`died`). Return whether that is new.
@@ -343,9 +343,13 @@ class Governor:
         return True
 
     def died(self, egress: Egress, market: Market) -> None:
-        """A ping on a way in doubt got no answer: it is left alone until one does."""
+        """A ping on an egress in doubt got no answer: it is left alone until one does."""
         if market in egress.suspect:
             egress.down.add(market)
+
+    def is_good(self, grant: Grant, mono: float) -> bool:
+        """Tell whether a call may still leave by its grant: its pool has not been closed meanwhile."""
+        return grant.egress.closure(grant.charge.pool, mono) is None
 
     def give_back(self, grant: Grant) -> None:
         """Nothing was sent: what was reserved and counted is free again."""
@@ -384,7 +388,7 @@ class Governor:
         self.by_name[name].whole = None
 
     def fill(self, grant: Grant, mono: float) -> None:
-        """What is behind a way has no weight left for such a call; it may still have some for orders."""
+        """What is behind an egress has no weight left for such a call; it may still have some for orders."""
         if not grant.charge.is_order:
             budget = grant.reservation.budget
             budget.roll(self.clock.low_ms(mono))
@@ -431,7 +435,7 @@ class Governor:
         return min((c.until_mono - mono if c is not None else 0.0 for c in closures), default=0.0)
 
     def used(self, market: Market, pool: str, mono: float) -> int:
-        """Return the used weight at the way the next unsigned call would take."""
+        """Return the used weight at the egress the next unsigned call would take."""
         low_ms = self.clock.low_ms(mono)
         return min(
             (self._budget(egress, pool).spent(low_ms) for egress in self._by_market[market]), default=0
@@ -458,7 +462,7 @@ class Governor:
     def load(self, rows: Iterable[Mapping[str, Any]], mono: float, now_ms: int) -> int:
         """Take over what was closed when the last process ended; return how many still are.
 
-        A row that cannot be read is left out; one whose way is gone does not matter any more.
+        A row that cannot be read is left out; one whose egress is gone does not matter any more.
         """
         count = 0
         for row in rows:

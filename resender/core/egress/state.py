@@ -157,7 +157,7 @@ class Grant:
 def limit_text(market: Market, limit: int, window_ms: int = 60_000) -> str:
     """Say in Binance's words that the weight is used up, or the calls of a longer window.
 
-    Source: spot errors.md of 2026-07-21 and binance-protocol.md, section 5.4.
+    Source: spot errors.md of 2026-07-21 and docs/dev/binance-protocol.md, "Weights and limits".
     """
     minutes = max(1, round(window_ms / 60_000))
     if market is Market.SPOT:

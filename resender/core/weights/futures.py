@@ -3,7 +3,7 @@
 Shape: as in `spot.py`, with whole paths.
 Source: the official SDKs binance-sdk-derivatives-trading-usds-futures 18.1.0 and -coin-futures
     14.1.0 (2026-10), Binance's CM-UM integration notice of 2026-06-10 (one budget of 2400 a
-    minute and IP for both hosts), ccxt 4.5.90 for paths the SDKs leave out, the protocol notes.
+    minute and IP for both hosts), ccxt 4.5.90 for paths the SDKs leave out, docs/dev/binance-protocol.md.
     Where they differ the higher figure stands.
 """
 

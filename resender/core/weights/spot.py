@@ -3,7 +3,7 @@
 Shape: a line is a method, a path under `ROOT`, a weight (see `weight_rules.build`) and words:
     `public` (unsigned, the same answer for everybody), `order` (places, changes or cancels).
 Source: Binance's rest-api.md of 2026-07-21 and the official SDK binance-sdk-spot 13.3.0
-    (2026-10), compared with ccxt 4.5.90 and the protocol notes. All is metered by IP, 6000 a
+    (2026-10), compared with ccxt 4.5.90 and docs/dev/binance-protocol.md. All is metered by IP, 6000 a
     minute, together with the spot WebSocket API.
 """
 

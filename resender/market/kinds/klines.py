@@ -304,33 +304,27 @@ class Klines(Kind[KeptKlines]):
         )
         if mono - kept.read_mono < (_REREAD_S if knows else _RETRY_S):
             return None
-        target = kline_target(kept, _SETTLE_LIMIT)
-        try:
-            permit = self.reader.admit(target, is_urgent=True)
-        except ReadFailed:
-            return None
         kept.read_mono = mono
-        kept.read = self.tasks.spawn(
-            self._read(kept, target, permit), name=f"kline-settle:{kept.symbol}@{kept.interval}"
-        )
+        kept.read = self.tasks.spawn(self._read(kept), name=f"kline-settle:{kept.symbol}@{kept.interval}")
         return kept.read
 
-    async def _read(self, kept: KeptKlines, target: str, permit: Any) -> None:
+    async def _read(self, kept: KeptKlines) -> None:
         async with self._settle_slots:
-            await self._read_now(kept, target, permit)
+            await self._read_now(kept)
 
-    async def _read_now(self, kept: KeptKlines, target: str, permit: Any) -> None:
+    async def _read_now(self, kept: KeptKlines) -> None:
         series = kept.series
         epoch, made_ms = series.epoch, self.facts.now_ms()
         if not kept.is_live:
-            self.reader.give_back(permit)
             return
         kept.read_failed = True
         try:
-            candles = await read_klines(self.reader, kept, target, made_ms, permit)
+            # Weight is reserved only now: those who wait for a place must not hold it.
+            candles = await read_klines(self.reader, kept, kline_target(kept, _SETTLE_LIMIT), made_ms)
             kept.read_failed = False
         except ReadFailed as error:
-            logger.info("%s %s %s cannot be settled: %s", *kept.key, error)
+            if not error.retry_after_s:
+                logger.info("%s %s %s cannot be settled: %s", *kept.key, error)
             return
         if kept.series is not series or kept.is_dropped:
             return

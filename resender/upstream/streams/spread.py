@@ -53,7 +53,7 @@ def make_stream_session(
 class _StreamEgress:
     """One egress and what is known of it.
 
-    Units: monotonic seconds. `due` is when a way that failed may be tried again, `closed_until`
+    Units: monotonic seconds. `due` is when an egress that failed may be tried again, `closed_until`
         when the venue wants to hear of it again.
     """
 
@@ -84,10 +84,10 @@ class _StreamEgress:
 
 
 class SpreadSessions:
-    """Opens each WebSocket on the egress with the fewest; a way that fails is set aside for a while.
+    """Opens each WebSocket on the egress with the fewest; an egress that fails is set aside for a while.
 
-    It serves as the session of a `StreamPool`. Every `open` tries each usable way at most once
-    and then, of those set aside, the one due soonest. A way is also set aside when its connection
+    It serves as the session of a `StreamPool`. Every `open` tries each usable egress at most once
+    and then, of those set aside, the one due soonest. An egress is also set aside when its connection
     ended soon. One the venue has told to wait (`Retry-After`) is left alone until then.
     """
 
@@ -134,10 +134,10 @@ class SpreadSessions:
         return {egress.spec.name: egress.load(now) - egress.opening for egress in self._egresses}
 
     async def open(self, target: str, max_message_bytes: int) -> Socket:
-        """Open one WebSocket on one of the ways.
+        """Open one WebSocket on one of the egresses.
 
-        Raises: StreamBroken with the reason of the last way tried; `retry_after_s` only if all
-            ways have been told to wait.
+        Raises: StreamBroken with the reason of the last egress tried; `retry_after_s` only if all
+            egresses have been told to wait.
         """
         if not self._egresses:
             raise StreamBroken(

@@ -65,12 +65,12 @@ def ask_cache(cache: MarketCache, route: Route, headers: httputil.HTTPHeaders) -
     if reason is not None:
         cache.count_miss(reason)
         return Miss(reason)
-    kind, market = PATHS[route.path]
-    request = _parse(kind.parse, market, route.target.partition("?")[2])
+    kind = cache.at(route.path)
+    request = _parse(kind.parse, kind.market, route.target.partition("?")[2])
     if isinstance(request, Miss):
         cache.count_miss(request.reason)
         return request
-    return cache.answer(route.path, request, packed=accepts_gzip(headers))
+    return kind.answer(request, packed=accepts_gzip(headers))
 
 
 class DateText:

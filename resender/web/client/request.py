@@ -322,7 +322,7 @@ class RequestDelegate(AnswerRelay):
             if self.is_gone:
                 problem = "client gone"
             else:
-                status, sent, problem = self._cut_off(route)
+                status, sent, problem = self._cut_off()
         except Exception:
             logger.exception("%s %s failed", self.method, path_only(route.path))
             bug = InternalError()
@@ -366,7 +366,7 @@ class RequestDelegate(AnswerRelay):
         call = Call(route.market, self.method, target, up, self.body, key, self.ip)
         return await self.services.dispatch.send(call, self.share_key, is_fresh=is_fresh)
 
-    def _cut_off(self, route: Route) -> tuple[int, int, str]:
+    def _cut_off(self) -> tuple[int, int, str]:
         """The gateway stops and can wait no longer; a client left without a word might repeat the call."""
         if self.has_begun:
             self.connection.close()

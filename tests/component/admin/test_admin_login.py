@@ -353,3 +353,12 @@ async def test_no_secret_of_a_log_in_reaches_the_log_or_the_database(admin: Runn
     for secret in secrets:
         assert secret not in captured.text
         assert secret not in dump
+
+
+async def test_password_typed_as_the_user_name_is_nowhere_in_the_audit(admin: Running, root: Browser) -> None:
+    stranger = Browser(admin.port)
+    await stranger.send("POST", "login", {"username": "my secret pass", "password": ""})
+    await stranger.send("POST", "login", {"username": "ROOT", "password": "x"})
+    rows = (await root.get("audit"))["items"]
+    assert [row["subject"] for row in rows] == ["root", "(unknown user)", "root"]
+    assert "my secret pass" not in repr(rows)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
+from resender.errors import StoreError
+from resender.store import Repository
 from tests.support.admin import PASSWORD, Browser, assert_error
 from tests.support.running import Running
 
@@ -200,3 +205,57 @@ async def test_change_and_its_audit_row_are_one_transaction(
     assert len((await root.get("whitelist"))["items"]) == 1
     assert len((await root.get("users"))["items"]) == 1
     assert len((await root.get("sessions"))["items"]) == 1
+
+
+async def test_no_change_without_its_row_of_the_audit(
+    admin: Running, root: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = root.again()
+    await other.log_in()
+    token = (await root.post("tokens", {"name": "t"}, 201))["id"]
+    session = (await other.get("me"))["session_id"]
+    rule = {"market": "um", "symbols": "BTCUSDT", "what": "1m"}
+    rule_id = (await root.post("preload", rule, 201))["id"]
+
+    async def state() -> list[Any]:
+        names = ("sessions", "tokens", "preload", "log", "whitelist", "users", "refused")
+        found = [await root.get(name) for name in names]
+        for row in found[0]["items"]:
+            row.pop("last_seen")
+        return found
+
+    before = await state()
+
+    def broken(*_: object, **__: object) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "audit_add", broken)
+        for method, path, body in (
+            ("POST", "logout", None),
+            ("DELETE", "sessions", None),
+            ("DELETE", f"sessions/{session}", None),
+            ("DELETE", f"tokens/{token}", None),
+            ("POST", "preload", {**rule, "what": "1h"}),
+            ("PUT", f"preload/{rule_id}", {**rule, "what": "1d"}),
+            ("DELETE", f"preload/{rule_id}", None),
+            ("PUT", "log", {"enabled": True, "max_rows": 5}),
+            ("POST", "password", {"old": PASSWORD, "new": "another good one 7"}),
+            ("DELETE", "refused", None),
+        ):
+            assert_error(await root.send(method, path, body), 503, -8)
+        assert (await other.send("POST", "logout")).status == 503
+    assert await state() == before
+    assert (await other.send("GET", "me")).status == 200
+
+
+async def test_of_two_who_remove_each_other_at_once_one_stays(admin: Running, root: Browser) -> None:
+    made = await root.post("users", {"username": "second", "password": "a good one 1234"}, 201)
+    second = root.again()
+    assert (await second.log_in("second", "a good one 1234")).status == 200
+    me = next(row["id"] for row in (await root.get("users"))["items"] if row["username"] == "root")
+    replies = await asyncio.gather(
+        root.send("DELETE", f"users/{made['id']}"), second.send("DELETE", f"users/{me}")
+    )
+    assert 200 in {reply.status for reply in replies}
+    assert len(await admin.gateway.store.user_list()) == 1

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from resender.errors import StoreError
+from resender.store import Repository
 from tests.support.admin import PASSWORD, Browser, MovedClock, assert_error
 from tests.support.running import Running, make_config, running
 from tests.support.upstream import RawUpstream
@@ -305,3 +307,40 @@ async def test_database_out_of_order_is_a_503_and_logs_nobody_out(
     assert_error(reply, 503, -8)
     assert "disk" not in reply.body.decode()
     assert await status(root) == 200
+
+
+async def test_full_disk_keeps_nobody_from_reading(
+    admin: Running, root: Browser, moved: MovedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = (await root.post("tokens", {"name": "t"}, 201))["token"]
+
+    def broken(*_: object, **__: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Repository, "session_touch", broken)
+    monkeypatch.setattr(Repository, "token_touch", broken)
+    moved.move(120)
+    assert (await root.send("GET", "whitelist")).status == 200
+    bearer = ("Authorization", f"Bearer {token}")
+    assert (await root.again().send("GET", "whitelist", None, bearer)).status == 200
+
+
+async def test_who_was_put_out_by_another_process_changes_nothing_any_more(
+    admin: Running, root: Browser
+) -> None:
+    token = (await root.post("tokens", {"name": "t", "scope": "write"}, 201))["token"]
+    bearer = root.again()
+    bearer.headers = (("Authorization", f"Bearer {token}"),)
+    await root.post("users", {"username": "second", "password": "a good one 1234"}, 201)
+    for browser in (root, bearer):
+        assert (await browser.send("GET", "whitelist")).status == 200
+
+    def elsewhere(repository: Repository) -> None:
+        user = repository.user_get("root")
+        assert user is not None
+        repository.user_update(user.id, enabled=False)
+
+    # As the command line does, past this process's memory of log-ins.
+    await admin.gateway.store.run(elsewhere)
+    for browser in (root, bearer):
+        assert_error(await browser.send("POST", "whitelist", {"address": "10.0.0.1"}), 401, -11)

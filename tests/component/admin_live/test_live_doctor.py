@@ -8,9 +8,9 @@ import pytest
 
 from resender.config import SETTINGS
 from resender.sandbox import Sandbox
-from tests.component.admin_live.live_support import log_in
-from tests.component.cache_support import gateway_config, small_exchange
+from tests.support.cache_bench import gateway_config, small_exchange
 from tests.support.client import call
+from tests.support.person import log_in
 from tests.support.running import make_config, running
 from tests.support.upstream import Peer, RawUpstream, Request
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from resender.web.admin.api import logs
-from tests.component.admin_live.live_support import Person, log_in
-from tests.component.admin_live.test_live_logs import fill, record
 from tests.support.client import call
+from tests.support.log_rows import fill, record
+from tests.support.person import Person, log_in
 from tests.support.running import make_config, running
 
 pytestmark = pytest.mark.component

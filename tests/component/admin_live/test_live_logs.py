@@ -9,36 +9,12 @@ from typing import Any
 import pytest
 
 from resender.errors import StoreError
-from resender.gateway import Gateway
-from resender.store import LogRecord
-from tests.component.admin_live.live_support import log_in
 from tests.support.client import call
+from tests.support.log_rows import T0, fill, record
+from tests.support.person import log_in
 from tests.support.running import make_config, running
 
 pytestmark = pytest.mark.component
-T0 = 1_767_225_600_000
-
-
-def record(number: int, **changes: Any) -> LogRecord:
-    values: dict[str, Any] = {
-        "time_ms": T0 + number,
-        "ip": f"203.0.113.{number % 3}",
-        "method": "GET",
-        "market": ("spot", "um", "")[number % 3],
-        "path": f"/api/v3/{'order' if number % 5 == 0 else 'klines'}",
-        "status": 200 if number % 10 else 403,
-        "upstream_status": 200 if number % 10 else None,
-        "duration_ms": number / 8,
-        "bytes": number,
-        "error": None if number % 10 else "Forbidden",
-    }
-    return LogRecord(**(values | changes))
-
-
-async def fill(gateway: Gateway, records: list[LogRecord]) -> None:
-    for start in range(0, len(records), 5000):
-        part = records[start : start + 5000]
-        await gateway.store.run(lambda repository, part=part: repository.log_write(part))
 
 
 async def test_log_is_switched_and_its_limits_are_set_and_that_is_written_down(tmp_path: Path) -> None:
@@ -256,3 +232,16 @@ async def test_export_leaves_the_loop_free(tmp_path: Path) -> None:
     lags.sort()
     # Generous, as the machine is shared; what is typical is measured in bench/.
     assert lags[len(lags) * 9 // 10] < 0.02
+
+
+async def test_export_ends_when_the_log_in_ends(tmp_path: Path) -> None:
+    async with running(make_config(tmp_path, log_retention_days=36500)) as run:
+        me = await log_in(run.gateway, run.port)
+        await log_in(run.gateway, run.port, "another")
+        await fill(run.gateway, [record(number) for number in range(60_000)])
+        async with me.stream("logs/export") as stream:
+            assert await stream.chunk()
+            await run.gateway.store.user_update(me.user_id, enabled=False)
+            body = await stream.rest(20)
+            assert not stream.is_whole
+            assert body.count(b"\r\n") < 60_000

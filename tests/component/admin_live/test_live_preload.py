@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from resender.core.binance.markets import Market
-from tests.component.admin_live.live_support import log_in
-from tests.component.cache_support import bench, series_of, tickers_of
+from tests.support.cache_bench import bench, series_of, tickers_of
 from tests.support.client import call
+from tests.support.person import log_in
 from tests.support.running import make_config, running, wait_until
 
 pytestmark = pytest.mark.component

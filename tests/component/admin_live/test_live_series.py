@@ -10,8 +10,8 @@ from resender.core.binance.markets import Market
 from resender.core.market.candles import Candle
 from resender.core.market.klines import KlineSeries
 from resender.web.admin.api.series import newest_rows, rows_from
-from tests.component.admin_live.live_support import log_in
-from tests.component.cache_support import bench, kline_target, series_of, small_exchange
+from tests.support.cache_bench import bench, kline_target, series_of, small_exchange
+from tests.support.person import log_in
 from tests.support.running import make_config, running
 
 pytestmark = pytest.mark.component

@@ -12,7 +12,7 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.core.weights.table import charge
 from resender.sandbox import Fault, Sandbox
-from tests.component.egress.support import (
+from tests.support.egress_lab import (
     KEYS,
     LIMIT_ORDER,
     Client,

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from resender.sandbox import Fault, Sandbox
-from tests.component.egress.support import (
+from tests.support.client import Reply
+from tests.support.egress_lab import (
     EGRESS,
     KEYS,
     LIMIT_ORDER,
@@ -26,7 +27,6 @@ from tests.component.egress.support import (
     gateway_on,
     repeat_until,
 )
-from tests.support.client import Reply
 from tests.support.proxies import Proxy
 
 pytestmark = pytest.mark.component

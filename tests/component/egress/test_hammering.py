@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.egress.support import (
+from tests.support.client import Reply
+from tests.support.egress_lab import (
     KEYS,
     LIMIT_ORDER,
     WAYS,
@@ -25,7 +26,6 @@ from tests.component.egress.support import (
     is_refused_here,
     lab,
 )
-from tests.support.client import Reply
 
 pytestmark = pytest.mark.component
 

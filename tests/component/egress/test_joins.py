@@ -13,8 +13,15 @@ from typing import Any
 import pytest
 
 from resender.sandbox import Fault
-from tests.component.egress.support import KEYS, Lab, code_of, exchange_config, is_refused_here, lab
 from tests.support.client import Reply, build
+from tests.support.egress_lab import (
+    KEYS,
+    Lab,
+    code_of,
+    exchange_config,
+    is_refused_here,
+    lab,
+)
 from tests.support.running import Running, make_config, running, wait_until
 from tests.support.upstream import Peer, RawUpstream, Request, response
 

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.egress.support import KEYS, LIMIT_ORDER, WAYS, Lab, egress_of, exchange_config, lab
+from tests.support.egress_lab import (
+    KEYS,
+    LIMIT_ORDER,
+    WAYS,
+    Lab,
+    egress_of,
+    exchange_config,
+    lab,
+)
 from tests.support.running import Captured
 
 pytestmark = pytest.mark.component

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resender.sandbox import Fault, Sandbox
-from tests.component.egress.support import (
+from tests.support.egress_lab import (
     KEYS,
     LIMIT_ORDER,
     egress_of,

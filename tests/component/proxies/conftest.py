@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.proxies.reverse import CLIENT, ReverseProxy, reverse_proxy
 from tests.support.admin import PASSWORD
+from tests.support.reverse_proxies import CLIENT, ReverseProxy, reverse_proxy
 from tests.support.running import Running, make_config, running
 from tests.support.upstream import RawUpstream
 

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from resender.config import Config
-from tests.component.proxies.reverse import (
+from tests.support.admin import PASSWORD
+from tests.support.client import Reply
+from tests.support.kept import NoAnswer
+from tests.support.reverse_proxies import (
     CLIENT,
     DEPLOY,
     STRANGER,
@@ -22,9 +25,6 @@ from tests.component.proxies.reverse import (
     find_program,
     reverse_proxy,
 )
-from tests.support.admin import PASSWORD
-from tests.support.client import Reply
-from tests.support.kept import NoAnswer
 from tests.support.running import Running
 from tests.support.upstream import Peer, RawUpstream, Request, answer_ok, response
 
@@ -285,7 +285,7 @@ async def test_connection_that_was_idle_longer_than_the_proxy_keeps_it_costs_no_
     assert shipped.count("keepalive_timeout 60s;") == 1
     # Its 60 s would take too long for a test.
     (folder / "nginx.conf").write_text(shipped.replace("keepalive_timeout 60s;", "keepalive_timeout 1s;"))
-    monkeypatch.setattr("tests.component.proxies.reverse.DEPLOY", folder)
+    monkeypatch.setattr("tests.support.reverse_proxies.DEPLOY", folder)
     async with reverse_proxy("nginx", tmp_path / "front", behind.port) as front:
         for pause_s in (0.0, 0.2, 1.3, 0.9, 1.0, 1.1):
             await asyncio.sleep(pause_s)

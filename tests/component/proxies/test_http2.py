@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.proxies.reverse import CLIENT, ReverseProxy, find_program
 from tests.support.authority import ca_file
+from tests.support.reverse_proxies import CLIENT, ReverseProxy, find_program
 from tests.support.upstream import Peer, RawUpstream, Request, response
 
 pytestmark = pytest.mark.component

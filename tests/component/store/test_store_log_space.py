@@ -13,7 +13,7 @@ import peewee
 import pytest
 
 from resender.store import LogRecord, Store, open_repository
-from tests.component.admin_live.live_support import log_in
+from tests.support.person import log_in
 from tests.support.running import make_config, running
 
 pytestmark = pytest.mark.component

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from tests.component.tls.breaker import HandshakeBreaker
-from tests.component.tls.tls_support import VERSIONS, closing, server_context
+from tests.support.handshake_breaker import HandshakeBreaker
+from tests.support.tls_calls import VERSIONS, closing, server_context
 from tests.support.upstream import RawUpstream
 
 

@@ -19,11 +19,11 @@ from cryptography.x509.oid import NameOID
 from resender.doctor import Examination, examine, table
 from resender.sandbox.authority import Certificate
 from resender.upstream.tls import make_context
-from tests.component.tls.breaker import PLAIN_TEXT
-from tests.component.tls.tls_support import Orders, closing, server_context
 from tests.support.authority import AUTHORITY, Authority, client_context
 from tests.support.client import call
+from tests.support.handshake_breaker import PLAIN_TEXT
 from tests.support.running import make_config, running
+from tests.support.tls_calls import Orders, closing, server_context
 from tests.support.upstream import Peer, RawUpstream, Request, response
 
 pytestmark = pytest.mark.component

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.component.egress_support import make_proxy
-from tests.component.tls.breaker import Fault, HandshakeBreaker, Harm, Phase
-from tests.component.tls.tls_support import Orders, assert_words, server_context
 from tests.support.client import Reply
+from tests.support.egress_ways import make_proxy
+from tests.support.handshake_breaker import Fault, HandshakeBreaker, Harm, Phase
+from tests.support.relays import TlsFront
 from tests.support.running import Running, make_config, running
+from tests.support.tls_calls import Orders, assert_words, server_context
 from tests.support.upstream import RawUpstream
 
 pytestmark = [
@@ -28,56 +28,6 @@ KINDS = ["address", "http", "socks5 login", "resender"]
 # How long somebody silent is waited for.
 SHORT_S = 0.8
 MIXED = ("GET", "POST", "DELETE", "PUT")
-
-
-class TlsFront:
-    """What stands before another gateway: it ends TLS and passes the rest on."""
-
-    def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self._target = port
-        self._context = context
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self.port = 0
-
-    async def __aenter__(self) -> TlsFront:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context, backlog=500)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
-        for task in set(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        up_writer: asyncio.StreamWriter | None = None
-        try:
-            with suppress(OSError, asyncio.CancelledError):
-                up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
-                pumps = [asyncio.ensure_future(_pump(reader, up_writer))]
-                pumps.append(asyncio.ensure_future(_pump(up_reader, writer)))
-                try:
-                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for pump in pumps:
-                        pump.cancel()
-                    await asyncio.gather(*pumps, return_exceptions=True)
-        finally:
-            for side in (writer, up_writer):
-                if side is not None:
-                    side.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
 
 
 @dataclass

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.component.tls.breaker import Fault, HandshakeBreaker, Harm, Phase
-from tests.component.tls.tls_support import Orders, assert_words
+from tests.support.handshake_breaker import Fault, HandshakeBreaker, Harm, Phase
 from tests.support.running import Captured, Running, make_config, running
+from tests.support.tls_calls import Orders, assert_words
 from tests.support.upstream import RawUpstream, answer_ok
 
 pytestmark = pytest.mark.component

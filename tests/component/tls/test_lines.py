@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.tls.line_server import End, Line, LineServer, answer_ok
-from tests.component.tls.tls_support import assert_words, call_watched, server_context
 from tests.support.client import Reply, call
+from tests.support.line_server import End, Line, LineServer, answer_ok
 from tests.support.running import make_config, running
+from tests.support.tls_calls import assert_words, call_watched, server_context
 from tests.support.upstream import Request, response
 
 pytestmark = [

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.tls.breaker import Fault, HandshakeBreaker, Harm, Phase
-from tests.component.tls.tls_support import Orders, assert_words
-from tests.e2e.support import GatewayProcess
+from tests.support.handshake_breaker import Fault, HandshakeBreaker, Harm, Phase
+from tests.support.processes import GatewayProcess
+from tests.support.tls_calls import Orders, assert_words
 from tests.support.upstream import RawUpstream
 
 pytestmark = [pytest.mark.component, pytest.mark.asyncio(loop_factories=["uvloop"])]

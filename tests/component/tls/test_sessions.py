@@ -11,10 +11,10 @@ import pytest
 
 from resender.core.binance.markets import Market
 from resender.upstream.tls import resumed
-from tests.component.tls.tls_support import Orders, closing, server_context
 from tests.support.authority import client_context
 from tests.support.client import call
 from tests.support.running import make_config, running
+from tests.support.tls_calls import Orders, closing, server_context
 from tests.support.upstream import RawUpstream
 
 pytestmark = pytest.mark.component

@@ -18,7 +18,7 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_pacing import StreamLimits
 from resender.sandbox import Sandbox
-from tests.component.cache_support import (
+from tests.support.cache_bench import (
     MARKETS,
     SYMBOL,
     Bench,
@@ -28,7 +28,7 @@ from tests.component.cache_support import (
     side_by_side,
     small_exchange,
 )
-from tests.component.tls.breaker import Fault, HandshakeBreaker, Harm, Phase
+from tests.support.handshake_breaker import Fault, HandshakeBreaker, Harm, Phase
 from tests.support.running import wait_until
 
 pytestmark = [

@@ -18,21 +18,18 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.market import Klines
 from resender.sandbox import Sandbox, SandboxConfig
-from tests.component.cache_support import (
+from tests.support.cache_bench import (
     KLINES,
     Bench,
     ExchangeClock,
-    Timed,
     bench,
     gateway_on,
-    kline_problem,
     kline_target,
-    open_of,
     series_of,
     side_by_side,
-    split_rows,
 )
-from tests.component.truth.truth_support import MINUTE_MS, metric, next_close, until_ms
+from tests.support.cache_judge import Timed, kline_problem, open_of, split_rows
+from tests.support.cache_watch import MINUTE_MS, metric, next_close, until_ms
 from tests.support.running import wait_until
 
 pytestmark = [pytest.mark.component, pytest.mark.waits]

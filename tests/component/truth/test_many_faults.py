@@ -12,13 +12,9 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.market import market_state as market_line
 from resender.sandbox import Sandbox
-from tests.component.cache_support import MARKETS, SLACK_MS, SYMBOL, ExchangeClock, bench
-from tests.component.truth.truth_support import (
-    AgedWatch,
-    conclude_mutes_quickly,
-    quiet_exchange,
-    quiet_names,
-)
+from tests.support.cache_bench import MARKETS, SYMBOL, ExchangeClock, bench
+from tests.support.cache_judge import SLACK_MS
+from tests.support.cache_watch import AgedWatch, conclude_mutes_quickly, quiet_exchange, quiet_names
 
 pytestmark = [pytest.mark.component, pytest.mark.waits]
 

@@ -19,7 +19,7 @@ from resender.market import BookTickers, Klines
 from resender.market import market_state as market_line
 from resender.sandbox import Sandbox
 from resender.sandbox.faults import Faults
-from tests.component.cache_support import (
+from tests.support.cache_bench import (
     KLINES,
     MARKETS,
     SYMBOL,
@@ -30,7 +30,7 @@ from tests.component.cache_support import (
     gateway_on,
     small_exchange,
 )
-from tests.component.truth.truth_support import (
+from tests.support.cache_watch import (
     MINUTE_MS,
     AgedWatch,
     Subscriptions,

@@ -11,22 +11,19 @@ import pytest
 
 from resender.core.binance.markets import Market
 from resender.sandbox import Outage, Sandbox, SandboxConfig
-from tests.component.cache_support import (
+from tests.support.cache_bench import (
     KLINES,
     MARKETS,
     SYMBOL,
     Bench,
     ExchangeClock,
-    Watch,
     bench,
-    close_of,
     gateway_on,
     kline_target,
-    open_of,
     small_exchange,
-    split_rows,
 )
-from tests.component.truth.truth_support import MINUTE_MS, next_close, status_of, until_ms
+from tests.support.cache_judge import close_of, open_of, split_rows
+from tests.support.cache_watch import MINUTE_MS, Watch, next_close, status_of, until_ms
 from tests.support.running import wait_until
 
 pytestmark = [pytest.mark.component, pytest.mark.waits]

@@ -13,10 +13,9 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.sandbox import Fault
 from resender.sandbox.market import BookTicker, MarketStore
-from tests.component.cache_support import (
+from tests.support.cache_bench import (
     KLINES,
     MARKETS,
-    SLACK_MS,
     SYMBOL,
     TICKERS,
     Bench,
@@ -24,7 +23,8 @@ from tests.component.cache_support import (
     bench,
     small_exchange,
 )
-from tests.component.truth.truth_support import (
+from tests.support.cache_judge import SLACK_MS
+from tests.support.cache_watch import (
     AgedWatch,
     entries,
     metric,

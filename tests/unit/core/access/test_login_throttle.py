@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resender.core.access.login_throttle import LoginThrottle, address_key
+from resender.core.access.login_throttle import LoginThrottle, NoteBudget, address_key
 
 
 def fail(throttle: LoginThrottle, ip: str, account: str, now: float, times: int) -> None:
@@ -125,3 +125,25 @@ def test_nobody_ever_waits_longer_than_a_minute_after_his_own_last_try(
     assert 0 <= wait <= 60
     if wait:
         assert throttle.begin("10.0.0.1", "root", now + wait) == 0
+
+
+def test_nobody_is_pushed_out_of_the_line_by_a_network_full_of_addresses() -> None:
+    throttle = LoginThrottle()
+    for number in range(10):
+        throttle.begin(f"198.51.100.{number}", "root", 0.0)
+    wait_s = throttle.begin("192.0.2.7", "root", 1.0)
+    assert 0 < wait_s <= 60
+    # A tunnel broker gives anybody 65,536 networks of 64 bits.
+    for number in range(20_000):
+        throttle.begin(f"2001:db8:77:{number:x}::1", "root", 2.0)
+    assert throttle.begin("192.0.2.7", "root", 1.0 + wait_s) == 0
+    assert throttle.size < 30_000
+
+
+def test_budget_of_notes_fills_again_slowly_and_counts_what_it_left_out() -> None:
+    budget = NoteBudget(at_once=2, every_s=10)
+    assert [budget.take(0.0) for _ in range(4)] == [0, 0, None, None]
+    assert budget.take(9.0) is None
+    assert budget.take(10.5) == 3
+    assert budget.take(11.0) is None
+    assert [budget.take(1000.0) for _ in range(3)] == [1, 0, None]

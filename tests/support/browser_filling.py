@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 
 from resender.sandbox import Fault
-from tests.browser.support import Admin
-from tests.e2e.support import KEY_HEADER, GatewayProcess, SandboxThread, signed, until
+from tests.support.browser import Admin
+from tests.support.processes import KEY_HEADER, GatewayProcess, SandboxThread, signed, until
 
 MARKUP = "<img src=x onerror=\"console.error('script ran')\"><script>console.error('script ran')</script>"
 NOTES = [

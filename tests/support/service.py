@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tests.e2e.support import GatewayProcess, Program, until
+from tests.support.processes import GatewayProcess, Program, until
 
 
 class Systemd:

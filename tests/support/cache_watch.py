@@ -1,14 +1,16 @@
-"""What the tests of the cache's truth share: watches that note ages, what the gateway tells of itself, counters."""
+"""Watches that poll the cache and judge every hit, and what a gateway tells of itself meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -16,12 +18,106 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.market import freshness
 from resender.sandbox import SandboxConfig
-from tests.component.cache_support import MARKETS, SYMBOL, Bench, Timed, Watch, small_exchange
+from tests.support.cache_bench import MARKETS, SYMBOL, TICKERS, Bench, kline_target, small_exchange
+from tests.support.cache_judge import SLACK_MS, Timed, kline_problem, ticker_problem
 from tests.support.client import call
 
 MINUTE_MS = 60_000
 # The tests do not wait as long for a silent stream as the program does.
 MUTE_MS = 2500
+
+
+@dataclass
+class Watch:
+    """Polls targets without a pause and judges every hit at once."""
+
+    one: Bench
+    slack_ms: int = SLACK_MS
+    hits: int = 0
+    misses: dict[str, int] = field(default_factory=dict)
+    errors: int = 0
+    problems: list[str] = field(default_factory=list)
+    last_hit: dict[str, float] = field(default_factory=dict)
+    # When the loop all share was held up, and for how long: nothing could be pushed or read then.
+    _held_up: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=1000))
+    _jobs: list[tuple[str, Callable[[Timed], str | None]]] = field(default_factory=list)
+
+    def klines(self, market: Market, symbol: str, interval: str, limit: int = 5) -> str:
+        store, push_ms = self.one.store(market), self.one.sandbox.config.push_ms(market.value, interval)
+
+        def judge(timed: Timed) -> str | None:
+            return kline_problem(store, symbol, interval, limit, timed, push_ms, self._slack())
+
+        target = kline_target(market, symbol, interval, limit)
+        self._jobs.append((target, judge))
+        return target
+
+    def ticker(self, market: Market, symbol: str) -> str:
+        store, hz = self.one.store(market), self.one.sandbox.config.book_ticker_hz
+
+        def judge(timed: Timed) -> str | None:
+            return ticker_problem(store, symbol, timed, hz, self._slack())
+
+        target = f"{TICKERS[market]}?symbol={quote(symbol)}"
+        self._jobs.append((target, judge))
+        return target
+
+    def _slack(self) -> int:
+        limit = time.monotonic() - 3.0
+        return self.slack_ms + max((lag for when, lag in self._held_up if when > limit), default=0)
+
+    async def _feel_the_loop(self) -> None:
+        while True:
+            begun = time.monotonic()
+            await asyncio.sleep(0.01)
+            now = time.monotonic()
+            if (lag_ms := int((now - begun - 0.01) * 1000)) > 20:
+                self._held_up.append((now, lag_ms))
+
+    async def ready(self) -> None:
+        for target, _ in self._jobs:
+            await self.one.until_hit(target)
+
+    async def _poll(self, target: str, judge: Callable[[Timed], str | None], pause_s: float) -> None:
+        while True:
+            timed = await self.one.get(target)
+            if timed.is_hit:
+                self.hits += 1
+                self.last_hit[target] = time.monotonic()
+                if (problem := judge(timed)) is not None:
+                    self.problems.append(problem)
+            else:
+                self.misses[timed.cache] = self.misses.get(timed.cache, 0) + 1
+                self.errors += timed.status != 200
+            await asyncio.sleep(pause_s)
+
+    @asynccontextmanager
+    async def polling(self, pause_s: float = 0.015) -> AsyncIterator[Watch]:
+        """Poll while the block runs; afterwards no hit may have been wrong."""
+        tasks = [asyncio.create_task(self._poll(target, judge, pause_s)) for target, judge in self._jobs]
+        tasks.append(asyncio.create_task(self._feel_the_loop()))
+        try:
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+        failed = [each for each in done if isinstance(each, Exception)]
+        assert not failed, failed
+        assert not self.problems, f"{len(self.problems)} of {self.hits} hits are wrong\n{self.problems[0]}"
+
+    @property
+    def targets(self) -> list[str]:
+        return [target for target, _ in self._jobs]
+
+    async def until_all_hit(self, timeout_s: float = 12.0, targets: list[str] | None = None) -> float:
+        """Wait until every target (of some) has been hit after now; return the seconds it took."""
+        begun = time.monotonic()
+        wanted = self.targets if targets is None else targets
+        while not all(self.last_hit.get(target, 0.0) > begun for target in wanted):
+            assert time.monotonic() < begun + timeout_s, f"not all hit again: {self.misses}"
+            await asyncio.sleep(0.02)
+        return time.monotonic() - begun
 
 
 def conclude_mutes_quickly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.e2e.support import PATIENCE_S, Answer, GatewayProcess, call
+from tests.support.processes import PATIENCE_S, Answer, GatewayProcess, call
 
 USER, PASSWORD = "root", "a calm long secret"
 # Longer than anything takes on a loaded machine; a limit, never what a test waits for.

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -28,7 +28,7 @@ from resender.sandbox import API_KEY, API_SECRET, Call, Sandbox, SandboxConfig, 
 from tests.support.authority import ca_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CLIENTS = Path(__file__).resolve().parent / "clients"
+CLIENTS = ROOT / "tests" / "e2e" / "clients"
 T = TypeVar("T")
 
 # Long enough for a loaded machine; it is a limit, never what a test waits for.
@@ -238,6 +238,30 @@ class GatewayProcess(Program):
         """Assert that nothing went wrong unseen and no secret was written down anywhere."""
         self.check_healthy()
         assert_no_secrets(self.folder, [API_KEY, API_SECRET, "BrowserCookie0123", *secrets])
+
+
+Start = Callable[..., GatewayProcess]
+
+
+def starter(folder: Path, exchange: SandboxThread | None = None) -> Iterator[Start]:
+    """Yield the function that starts a gateway; all share a folder and its database."""
+    started: list[GatewayProcess] = []
+    upstreams: Mapping[str, str] = exchange.settings() if exchange is not None else {}
+
+    def begin(*arguments: str, **settings: object) -> GatewayProcess:
+        program = GatewayProcess(folder, *arguments, **{**upstreams, **settings})
+        started.append(program)
+        return program
+
+    yield begin
+    running = [program for program in started if program.process.poll() is None]
+    calls: Sequence[Call] = exchange.calls() if exchange is not None else ()
+    try:
+        for program in running:
+            program.stop(secrets=signatures(calls))
+    finally:
+        for program in running:
+            program.kill()
 
 
 class Answer:

@@ -25,7 +25,7 @@ from tests.support.client import Reply, build
 from tests.support.kept import Kept, NoAnswer, is_announced_kept
 from tests.support.ports import free_port
 
-DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 NAME = "localhost"
 #: Whom the proxy lets in and the gateway whitelists; and somebody else.
 CLIENT, STRANGER = "127.0.0.9", "127.0.0.8"

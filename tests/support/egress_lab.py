@@ -20,7 +20,7 @@ import orjson
 from resender.aio import Clock
 from resender.gateway import Gateway
 from resender.sandbox import API_KEY, API_SECRET, Sandbox, SandboxConfig, sign
-from tests.support.client import Reply, build, parse
+from tests.support.client import Reply, build, read_answer
 from tests.support.running import Running, make_config, running
 
 WAYS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
@@ -53,7 +53,7 @@ class Client:
             headers = (("User-Agent", "client/1"), *headers)
         try:
             writer.write(build(method, target, headers, body, close=False))
-            return await self._read(reader)
+            return await read_answer(reader)
         except BaseException:
             await self.close()
             raise
@@ -71,20 +71,6 @@ class Client:
             form = (*headers, ("Content-Type", "application/x-www-form-urlencoded"))
             return await self.call(method, path, form, query.encode())
         return await self.call(method, f"{path}?{query}", headers)
-
-    @staticmethod
-    async def _read(reader: asyncio.StreamReader) -> Reply:
-        raw = await reader.readuntil(b"\r\n\r\n")
-        reply = parse(raw)
-        if reply.header("transfer-encoding") == "chunked":
-            body = b""
-            while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
-                body += await reader.readexactly(size)
-                await reader.readexactly(2)
-            await reader.readexactly(2)
-        else:
-            body = await reader.readexactly(int(reply.header("content-length") or 0))
-        return Reply(raw + body, reply.status, reply.headers, body, True)
 
     async def close(self) -> None:
         if self._streams is not None:

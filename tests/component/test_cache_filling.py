@@ -14,7 +14,6 @@ from resender.core.binance.markets import Market
 from resender.core.market.preload import parse_rule
 from resender.market import cache as cache_module
 from resender.market.candle_files import SUFFIX, CandleFiles
-from resender.market.market_state import MarketState
 from resender.sandbox import Fault, Gap, Sandbox
 from resender.sandbox import intervals as iv
 from resender.store import open_repository
@@ -345,14 +344,11 @@ async def test_most_wanted_series_are_filled_first(tmp_path: Path) -> None:
         # Asked for once each: more calls would use up the weight both they and the own reads need.
         for symbol, interval in ((wanted, "1h"), ("BTCUSDT", "4h")):
             await one.get(kline_target(Market.UM, symbol, interval))
-            await wait_until(lambda symbol=symbol, interval=interval: is_live(line, symbol, interval), 12)
+            await wait_until(
+                lambda symbol=symbol, interval=interval: is_live(one, Market.UM, symbol, interval), 12
+            )
             assert (await one.klines(Market.UM, symbol, interval)).is_hit
         assert one.cache.backfills["futures"].queued() > 0
-
-
-def is_live(line: MarketState, symbol: str, interval: str) -> bool:
-    kept = series_of(line).get((symbol, interval))
-    return kept is not None and kept.state == "live"
 
 
 @pytest.mark.parametrize("status", [429, 418])

@@ -181,7 +181,7 @@ class MarketState:
 
     def proof(self, kept: Kept) -> tuple[int | None, str]:
         """Tell how old the last proof of something kept is and of which kind, see `Kind.proof`."""
-        return self._by_stream[kept.stream][0].proof(kept)
+        return self._kind_of[kept.what].proof(kept)
 
     # --- what the streams say --------------------------------------------------------------
 

@@ -43,7 +43,13 @@ class EgressFault(aiohttp.ClientError):
 
 
 class EgressUnusable(UpstreamUnreachable):
-    """The egress itself failed: its address, its proxy or the other gateway. Nothing was sent."""
+    """The egress itself failed: its address, its proxy or the other gateway. Nothing was sent.
+
+    Shape: `is_certain` tells that the egress said so; a proxy that is silent may be waiting for this
+        one host, and another gateway that is silent for its own upstream.
+    """
+
+    is_certain = True
 
 
 @dataclass(slots=True)

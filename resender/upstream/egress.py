@@ -225,7 +225,8 @@ class EgressPool:
         try:
             response = await client.send(call.method, call.target, call.headers, call.body)
         except UpstreamUnreachable as error:
-            governor.unreachable(grant, self._clock.mono(), is_whole=isinstance(error, EgressUnusable))
+            is_whole = isinstance(error, EgressUnusable) and error.is_certain
+            governor.unreachable(grant, self._clock.mono(), is_whole=is_whole)
             raise
         except (UpstreamLost, UpstreamTimeout):
             if governor.lost(grant, self._clock.mono()):

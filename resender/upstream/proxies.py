@@ -72,7 +72,7 @@ class ProxyConnector(Connector, aiohttp_socks.ProxyConnector):
 async def open_tunnel(spec: EgressSpec, host: str, port: int) -> socket.socket:
     """Connect to a proxy and have it connect to a host; the caller limits the time.
 
-    Raises: WayFault in words that hold no secret.
+    Raises: EgressFault in words that hold no secret.
     """
     try:
         if spec.scheme == "http":

@@ -2,7 +2,7 @@
 
 It does not choose the host or the egress, knows no client and no whitelist, and changes nothing
 in what passes. A `RestClient` owns one pooled session; its owner starts and closes it. The ways
-out (`WayOut`) are made by `egresses.py`.
+out (`EgressRoute`) are made by `egresses.py`.
 """
 
 from __future__ import annotations
@@ -251,13 +251,18 @@ class RestClient:
         note_unexpected(self.host, error)
         logger.debug("%s %s: %s", method, self.host, redact(f"{type(error).__name__}: {error}"))
         if not attempt.connected:
-            is_whole = self._egress.is_gateway or bool(attempt.waits_for)
-            if isinstance(error, EgressFault):
-                is_whole = error.is_whole
-            return (EgressUnusable if is_whole else UpstreamUnreachable)(
+            text = (
                 f"The upstream {self.host} cannot be reached{self._through()}: "
                 f"{why_not(error, attempt, self._timeouts)}."
             )
+            is_whole = self._egress.is_gateway or bool(attempt.waits_for)
+            if isinstance(error, EgressFault):
+                is_whole = error.is_whole
+            if not is_whole:
+                return UpstreamUnreachable(text)
+            unusable = EgressUnusable(text)
+            unusable.is_certain = not isinstance(error, asyncio.TimeoutError)
+            return unusable
         if isinstance(error, asyncio.TimeoutError):
             return UpstreamTimeout(self.unknown(method, "did not answer in time"))
         if isinstance(error, aiohttp.ClientResponseError):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resender.core.binance.markets import Market
-from resender.core.market.preload import parse_rule
+from resender.core.market.preload import parse_preload, parse_rule
 from resender.market import cache as cache_module
 from resender.market.candle_files import SUFFIX, CandleFiles
 from resender.sandbox import Fault, Gap, Sandbox
@@ -337,7 +337,10 @@ async def test_share_of_the_weight_is_kept_and_filling_goes_on_in_the_next_minut
 
 async def test_most_wanted_series_are_filled_first(tmp_path: Path) -> None:
     exchange = small_exchange(ExchangeClock.before_close(FAR), um_symbols=60, weight_limits={"futures": 120})
-    async with bench(tmp_path, exchange, preload="um:*@1h", kline_depth=499) as one:
+    async with bench(tmp_path, exchange, kline_depth=499) as one:
+        # So slow that the share of the weight is not used up before anybody has asked.
+        one.sandbox.faults.add(Fault("delay", match="/klines", host="fapi", times=None, seconds=0.2))
+        one.cache.set_rules(parse_preload("um:*@1h"))
         line = one.cache.states[Market.UM]
         await wait_until(lambda: any(e.state == "live" for e in line.entries()))
         wanted = [e.symbol for e in line.entries() if e.state != "live"][-1]

@@ -82,7 +82,7 @@ class Budget:
     ) -> None:
         """The call was answered, or it may have arrived: its weight is used.
 
-        Shape: `told` is the used weight the answer's header named, None if there was none.
+        Shape: `reported_weight` is the used weight the answer's header named, None if there was none.
         """
         if not reservation.is_open:
             return

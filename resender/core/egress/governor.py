@@ -170,7 +170,7 @@ class Governor:
             if left > most and left >= 0 and self._fits_rolling(egress, charge, mono):
                 best, best_budget, most = egress, budget, left
         if best is None or best_budget is None:
-            raise self._refusal(egresses, market, charge, mono, low_ms)
+            raise self._refusal(egresses, market, charge, mono, low_ms, is_client=priority <= CLIENT)
         is_own = priority in (OWN_URGENT, OWN_CALM)
         if is_own:
             self._check_own(market, charge, best_budget, low_ms, is_urgent=priority == OWN_URGENT)
@@ -235,7 +235,14 @@ class Governor:
     # --- refusing --------------------------------------------------------------------------
 
     def _refusal(
-        self, egresses: Sequence[Egress], market: Market, charge: Charge, mono: float, low_ms: float
+        self,
+        egresses: Sequence[Egress],
+        market: Market,
+        charge: Charge,
+        mono: float,
+        low_ms: float,
+        *,
+        is_client: bool,
     ) -> EgressExhausted:
         pool = charge.pool
         closures = [egress.closure(pool, mono) for egress in egresses]
@@ -245,12 +252,12 @@ class Governor:
             soonest = min(found, key=lambda closure: closure.until_mono)
             wait_s = math.ceil(soonest.until_mono - mono)
             is_ban = all(closure.status == 418 for closure in found)
-            self.refused["banned" if is_ban else "closed"] += 1
+            self.refused["banned" if is_ban else "closed"] += is_client
             if is_ban:
                 until_ms = int(low_ms + (soonest.until_mono - mono) * 1000)
                 return EgressExhausted(ban_text(market, until_ms), max(1, wait_s), is_ban=True)
             return EgressExhausted(limit_text(market, limit), max(1, wait_s))
-        self.refused["weight"] += 1
+        self.refused["weight"] += is_client
         wait_ms = self._budget(egresses[0], pool).wait_ms(low_ms)
         if charge.extra is not None and not any(
             self._fits_rolling(egress, charge, mono) for egress in egresses

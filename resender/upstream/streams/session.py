@@ -86,7 +86,8 @@ class StreamSession(RestClient):
         except Exception as error:
             note_unexpected(self.host, error)
             why = why_not(error, attempt, self._timeouts)
-            is_whole = error.is_whole if isinstance(error, EgressFault) else bool(attempt.waits_for)
+            # A proxy that is silent may be waiting for this one host.
+            is_whole = isinstance(error, EgressFault) and error.is_whole
             raise StreamBroken(f"{self.host}{self._through()}: {why}", is_whole=is_whole) from None
         transport = attempt.protocol.transport if attempt.protocol is not None else None
         if transport is None:

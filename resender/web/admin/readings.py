@@ -1,6 +1,6 @@
 """What the live pages share: the readings of the last day, the dashboard's JSON, open streams.
 
-It answers no request and changes nothing in the services, it only reads. One `Live` belongs to one
+It answers no request and changes nothing in the gateway, it only reads. One `Live` belongs to one
 application of admin pages and owns the timeline and what is counted here.
 """
 

@@ -1,6 +1,6 @@
 """Hands out the files of the pages, to be kept by browsers for good: the URL changes with them.
 
-They tell nothing about this services, so nobody has to be logged in. The files are `Assets`.
+They tell nothing about this gateway, so nobody has to be logged in. The files are `Assets`.
 """
 
 from __future__ import annotations

@@ -49,6 +49,11 @@ class _Plan:
     permit: Any
 
 
+def _is_urgent(kept: KeptKlines) -> bool:
+    """Tell what comes first: what was live before, and what a client asked for, before the rules' first rows."""
+    return not kept.series.is_synced and (kept.series.last_final is not None or not kept.is_preload)
+
+
 class Backfill:
     """The queue of one pool."""
 
@@ -105,7 +110,7 @@ class Backfill:
         """Choose the most wanted series that lacks something and whose read fits the weight."""
         now_mono = self._clock.mono()
         best: KeptKlines | None = None
-        best_rank: tuple[int, int] = (-1, -1)
+        best_rank = (-1, -1, -1)
         wait_s = _MAX_PAUSE_S
         for entry in self._entries():
             if entry.is_reading or not entry.is_live or (entry.series.is_synced and entry.is_filled):
@@ -113,7 +118,8 @@ class Backfill:
             if entry.not_before_mono > now_mono:
                 wait_s = min(wait_s, entry.not_before_mono - now_mono)
                 continue
-            rank = (0 if entry.series.is_synced else 1, entry.hits + entry.misses.total())
+            wanted = entry.hits + entry.misses.total()
+            rank = (int(not entry.series.is_synced), int(_is_urgent(entry)), wanted)
             if rank > best_rank:
                 best, best_rank = entry, rank
         if best is None:
@@ -127,10 +133,8 @@ class Backfill:
             return None, None, 0.0
         end_ms = first - 1 if series.is_synced and first is not None else None
         target = kline_target(best, limit, end_ms)
-        # What was live before, or what a client asked for, comes before the rules' first rows.
-        is_urgent = not series.is_synced and (series.last_final is not None or not best.is_preload)
         try:
-            permit = self._readers[best.market].admit(target, is_urgent=is_urgent)
+            permit = self._readers[best.market].admit(target, is_urgent=_is_urgent(best))
         except ReadFailed as error:
             return None, None, min(_MAX_PAUSE_S, max(0.05, error.retry_after_s))
         return best, _Plan(limit, target, now_ms, series.epoch, end_ms, permit), 0.0

@@ -168,8 +168,7 @@ class ExchangeFacts:
     async def _read_time(self) -> None:
         target = BY_MARKET[self.market].time_path
         await self._get(target)  # opens the connection, so that the next one tells the time
-        sent_mono = self._clock.mono()
-        body = await self._get(target)
+        body, sent_mono = await self._get(target)
         mono = self._clock.mono()
         try:
             server_ms = orjson.loads(body)["serverTime"]
@@ -182,7 +181,7 @@ class ExchangeFacts:
         self.server.set(server_ms, sent_mono, mono)
 
     async def _read_symbols(self) -> None:
-        body = await self._get(EXCHANGE_INFO[self.market])
+        body, _ = await self._get(EXCHANGE_INFO[self.market])
         was_loaded = self.symbols.is_loaded
         try:
             changed = self.symbols.load(body)
@@ -196,10 +195,12 @@ class ExchangeFacts:
         if not was_loaded:
             logger.info("%s: %d symbols can be traded", self.market, len(self.symbols.tradable))
 
-    async def _get(self, target: str) -> bytes:
+    async def _get(self, target: str) -> tuple[bytes, float]:
+        """Read one target; return when it was asked for, too (monotonic seconds)."""
         while True:
+            sent_mono = self._clock.mono()
             try:
-                return await self._reader.get(target)
+                return await self._reader.get(target), sent_mono
             except ReadFailed as error:
                 if not error.retry_after_s:
                     raise

@@ -173,7 +173,7 @@ class Governor:
             raise self._refusal(egresses, market, charge, mono, low_ms, is_client=priority <= CLIENT)
         is_own = priority in (OWN_URGENT, OWN_CALM)
         if is_own:
-            self._check_own(market, charge, best_budget, low_ms, is_urgent=priority == OWN_URGENT)
+            self._check_own(market, charge, best_budget, mono, is_urgent=priority == OWN_URGENT)
             self.own.add(pool, charge.weight, best_budget.window)
         if client:
             self._check_share(client, market, charge, best_budget, low_ms)
@@ -286,15 +286,20 @@ class Governor:
         raise EgressExhausted(limit_text(market, int(allowed)), max(1, wait_s))
 
     def _check_own(
-        self, market: Market, charge: Charge, budget: Budget, low_ms: float, *, is_urgent: bool
+        self, market: Market, charge: Charge, budget: Budget, mono: float, *, is_urgent: bool
     ) -> None:
-        """Keep the gateway's own reads within their share of a pool.
+        """Keep the gateway's own reads within their share of a pool at the egresses that can be used.
 
         Raises: EgressExhausted.
         """
-        limit = self.own_limit(market, charge.pool)
+        egresses = self._by_market[market]
+        open_ones = sum(
+            each.closure(charge.pool, mono) is None and not each.is_quarantined(market, mono)
+            for each in egresses
+        )
+        limit = self.limit(charge.pool) * max(1, open_ones)
         if not self.own.fits(charge.pool, charge.weight, limit, budget.window, is_urgent=is_urgent):
-            wait_s = math.ceil(budget.wait_ms(low_ms) / 1000)
+            wait_s = math.ceil(budget.wait_ms(self.clock.low_ms(mono)) / 1000)
             raise EgressExhausted("The gateway's own reads have used their share.", max(1, wait_s))
 
     def _check_orders(self, key: str, charge: Charge, mono: float) -> None:

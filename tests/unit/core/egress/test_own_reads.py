@@ -100,6 +100,13 @@ def test_share_counts_for_all_egresses_together_and_orders_keep_their_reserve() 
     assert not admit(one, 1, 1.0)
 
 
+def test_share_counts_only_what_can_be_used_now() -> None:
+    one = governor(100, 0.5, egress="default,127.0.0.2")
+    one.close_pool(one.egresses[0], "spot", 418, 100.0)
+    assert admit(one, 50, 1.0)
+    assert not admit(one, 1, 1.0), "the clients keep their half of the egress that is left"
+
+
 def test_what_was_not_sent_is_given_back() -> None:
     one = governor(100, 0.5)
     grant = admit(one, 50, 1.0)

@@ -10,6 +10,7 @@ from resender.store.connection import open_database
 from resender.store.repository import Repository, open_repository
 from resender.store.rows import (
     AuditRow,
+    BadNote,
     DuplicateEntry,
     DuplicateRule,
     DuplicateUser,
@@ -33,9 +34,12 @@ from resender.store.rows import (
     WhitelistEntry,
 )
 from resender.store.service import Store
+from resender.store.whitelist import NOTE_MAX
 
 __all__ = [
+    "NOTE_MAX",
     "AuditRow",
+    "BadNote",
     "DuplicateEntry",
     "DuplicateRule",
     "DuplicateUser",

@@ -235,6 +235,14 @@ class DuplicateEntry(ResenderError, ValueError):
         self.entry = entry
 
 
+class BadNote(ResenderError, ValueError):
+    """A note that cannot be kept; `reason` is `note_long` or `note`."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 class UnknownEntry(ResenderError, LookupError):
     """No whitelist entry has this id."""
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import peewee
 
 from resender.core.access.whitelist import normalise_address
-from resender.store.rows import DuplicateEntry, UnknownEntry, WhitelistEntry
+from resender.store.rows import BadNote, DuplicateEntry, UnknownEntry, WhitelistEntry
 from resender.store.tables import Tables, storable, valid_text
 
 T = TypeVar("T")
@@ -230,9 +230,10 @@ class WhitelistTable(Tables):
 
     def _note(self, note: str) -> str:
         if len(note) > NOTE_MAX:
-            raise ValueError(f"The note is too long: {len(note)} characters, at most {NOTE_MAX} are kept.")
+            text = f"The note is too long: {len(note)} characters, at most {NOTE_MAX} are kept."
+            raise BadNote("note_long", text)
         if not valid_text(note):
-            raise ValueError("The note holds characters that are not text (lone surrogates).")
+            raise BadNote("note", "The note holds characters that are not text (lone surrogates).")
         return storable(self.database, note)
 
 

@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 
 from resender.core.access.whitelist_text import Wish, read_whitelist, write_whitelist
 from resender.errors import Conflict, RouteError
-from resender.store import DuplicateEntry, Repository, UnknownEntry, WhitelistEntry
+from resender.store import NOTE_MAX, BadNote, DuplicateEntry, Repository, UnknownEntry, WhitelistEntry
 from resender.web.admin.base import AdminHandler
 from resender.web.admin.fields import Field, wrong
 
 T = TypeVar("T")
-NOTE_MAX = 1000
 _TEXT_MAX = 2_000_000
 _IDS_MAX = 10_000
 # A row of the audit takes so many entries; larger changes get several rows.
@@ -68,10 +67,9 @@ class _EntriesHandler(AdminHandler):
             raise Conflict(str(error), {"field": "address", "reason": "entry_exists", **found}) from None
         except UnknownEntry as error:
             raise RouteError(str(error)) from None
+        except BadNote as error:
+            raise wrong("note", str(error), reason=error.reason) from None
         except ValueError as error:
-            if str(error).startswith("The note"):
-                reason = "note_long" if "too long" in str(error) else "note"
-                raise wrong("note", str(error), reason=reason) from None
             raise wrong("address", str(error), reason="address") from None
 
     def audit_many(

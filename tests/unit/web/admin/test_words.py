@@ -33,7 +33,13 @@ REFUSING = (
     *sorted((ROOT / "resender/web/admin").rglob("*.py")),
     *(
         ROOT / f"resender/{name}.py"
-        for name in ("errors", "passwords", "core/market/preload", "core/access/whitelist_text")
+        for name in (
+            "errors",
+            "passwords",
+            "core/market/preload",
+            "core/access/whitelist_text",
+            "store/whitelist",
+        )
     ),
 )
 
@@ -45,7 +51,7 @@ def refusal_reasons() -> set[str]:
         text = path.read_text("utf-8")
         found |= set(re.findall(r"""\breason = "\w+" if .* else "(\w+)\"""", text))
         found |= set(re.findall(r"""(?:\breason=|"reason": |\breason = )"(\w+)\"""", text))
-        found |= set(re.findall(r"""\b(?:WeakPassword|_Problem)\(\s*"(\w+)\"""", text))
+        found |= set(re.findall(r"""\b(?:WeakPassword|_Problem|BadNote)\(\s*"(\w+)\"""", text))
         found |= set(re.findall(r"""\bBadRule\(\s*"\w+",\s*"(\w+)\"""", text))
         found |= set(re.findall(r"""\bLineError\([^)]*?"(\w+)"\)""", text))
     return found

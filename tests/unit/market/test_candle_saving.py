@@ -1,0 +1,177 @@
+"""Warm restart: which series are saved and when, and what comes back of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from resender.aio import Clock, Tasks
+from resender.core.binance.markets import Market
+from resender.core.market.candles import parse_event, parse_rows
+from resender.core.market.klines import KlineSeries
+from resender.market.candle_files import CandleFiles, SeriesSnapshot
+from resender.market.candle_saving import CandleSaving
+from resender.market.series import KeptKlines
+from tests.support.market_fakes import MINUTE, T0, kline_event, row
+
+
+class Counting(CandleFiles):
+    """Files that count what is saved, and may be on a full disk."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.saved: list[list[str]] = []
+        self.error: OSError | None = None
+
+    def save(self, snapshots: Iterable[SeriesSnapshot]) -> int:
+        snapshots = list(snapshots)
+        if self.error is not None:
+            raise self.error
+        self.saved.append([each.symbol for each in snapshots])
+        return super().save(snapshots)
+
+
+def entry(symbol: str = "BTCUSDT", count: int = 3) -> KeptKlines:
+    kept = KeptKlines(Market.UM, symbol, "s", 0.0, interval="1m", series=KlineSeries("1m", 60))
+    if count:
+        rows = [row(T0 - n * MINUTE, 5) for n in range(count - 1, -1, -1)]
+        candles = parse_rows(rows, "1m", orjson.dumps, made_ms=T0 + 5000)
+        kept.series.apply_read(candles, T0 + 5000, epoch=kept.series.epoch)
+    return kept
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Counting:
+    return Counting(tmp_path / "candles" / "here")
+
+
+def saving(files: CandleFiles, tasks: Tasks | None = None, every_s: float = 300.0) -> CandleSaving:
+    return CandleSaving(files, save_every_s=every_s, clock=Clock(now_ms=lambda: T0), tasks=tasks or Tasks())
+
+
+async def restored(one: CandleSaving, tasks: Tasks, kept: KeptKlines) -> list[KeptKlines]:
+    done: list[KeptKlines] = []
+    one.restore(kept, done.append)
+    assert kept.is_reading, "until then it is not read by REST"
+    await tasks.join(10)
+    return done
+
+
+async def test_closed_rows_come_back_and_the_open_one_does_not(files: Counting) -> None:
+    tasks = Tasks()
+    one, kept = saving(files, tasks), entry()
+    one.start(lambda: [kept])
+    await one.stop()
+    fresh = entry(count=0)
+    assert await restored(one, tasks, fresh) == [fresh]
+    assert fresh.series.closed_rows() == kept.series.closed_rows()
+    assert fresh.series.last_open == T0 - MINUTE
+    assert not fresh.is_reading
+    assert one.restored == 1
+
+
+async def test_what_has_not_changed_is_not_saved_again(files: Counting) -> None:
+    one, kept, other = saving(files), entry(), entry("ETHUSDT")
+    one.start(lambda: [kept, other])
+    await one.save()
+    await one.save()
+    kept.series.apply_event(parse_event(kline_event(T0, T0 + MINUTE + 20, final=True))[2])
+    await one.save()
+    await one.stop()
+    assert files.saved == [["BTCUSDT", "ETHUSDT"], ["BTCUSDT"]]
+
+
+async def test_series_without_a_closed_row_is_not_saved(files: Counting) -> None:
+    one = saving(files)
+    one.start(lambda: [entry(count=0), entry(count=1)])
+    await one.stop()
+    assert files.saved == []
+
+
+async def test_many_series_are_saved_in_parts(files: Counting) -> None:
+    one = saving(files)
+    every = [entry(f"S{number}USDT") for number in range(120)]
+    one.start(lambda: every)
+    await one.stop()
+    assert [len(part) for part in files.saved] == [50, 50, 20]
+
+
+async def test_full_disk_is_logged_and_tried_again(files: Counting, caplog: pytest.LogCaptureFixture) -> None:
+    one, kept = saving(files), entry()
+    one.start(lambda: [kept])
+    files.error = OSError(28, "No space left on device")
+    await one.save()
+    assert [record.getMessage() for record in caplog.records] == [
+        "candles cannot be saved: No space left on device"
+    ]
+    files.error = None
+    await one.stop()
+    assert files.saved == [["BTCUSDT"]]
+
+
+async def test_series_that_was_read_meanwhile_is_left_as_it_is(files: Counting) -> None:
+    tasks = Tasks()
+    one = saving(files, tasks)
+    one.start(lambda: [entry(count=5)])
+    await one.stop()
+    kept = entry(count=2)
+    before = kept.series.closed_rows()
+    assert await restored(one, tasks, kept) == [kept]
+    assert kept.series.closed_rows() == before
+    assert one.restored == 0
+
+
+async def test_file_that_cannot_be_read_leaves_the_series_to_rest(
+    files: Counting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*key: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files, "load_one", broken)
+    tasks = Tasks()
+    one, kept = saving(files, tasks), entry(count=0)
+    assert await restored(one, tasks, kept) == [kept]
+    assert not kept.is_reading
+    assert "cannot be read: Input/output error" in caplog.text
+
+
+async def test_restored_rows_are_not_saved_anew(files: Counting) -> None:
+    tasks = Tasks()
+    one, kept = saving(files, tasks), entry()
+    one.start(lambda: [kept])
+    await one.stop()
+    again, fresh = saving(files, tasks), entry(count=0)
+    again.start(lambda: [fresh])
+    await restored(again, tasks, fresh)
+    await again.stop()
+    assert len(files.saved) == 1
+
+
+async def test_files_no_run_has_saved_for_a_week_go(files: Counting) -> None:
+    old, young = files.folder.parent / "elsewhere" / "old", files.folder.parent / "elsewhere" / "young"
+    old.parent.mkdir(parents=True)
+    for path, days in ((old, 8), (young, 6)):
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - days * 86_400,) * 2)
+    one = saving(files)
+    one.start(list)
+    await one.stop()
+    assert not old.exists()
+    assert young.exists()
+
+
+async def test_series_are_saved_every_few_minutes(files: Counting) -> None:
+    tasks = Tasks()
+    one, kept = saving(files, tasks, every_s=300.0), entry()
+    one.start(lambda: [kept])
+    await asyncio.sleep(299)
+    assert files.saved == []
+    await asyncio.sleep(2)
+    assert files.saved == [["BTCUSDT"]]
+    await one.stop()

@@ -11,7 +11,7 @@ from typing import Any
 from tornado import httputil
 
 from resender.core.binance.headers import Pairs
-from resender.errors import AnswerError, EgressExhausted, MethodNotAllowed, TooManyLogins
+from resender.errors import AnswerError, MethodNotAllowed
 from resender.services import Services
 
 ERROR_HEADER = "X-Resender-Error"
@@ -20,6 +20,14 @@ AGE_HEADER = "X-Resender-Age"
 MISSING_HEADER = "X-Resender-Missing"
 EGRESS_HEADER = "X-Resender-Egress"
 JSON_TYPE = "application/json"
+
+
+def retry_after_s(error: AnswerError) -> int | None:
+    """Return after how many seconds trying again makes sense, None where nobody can tell."""
+    if error.answer.name in ("busy", "not_ready"):
+        return 1
+    wait_s: int | None = getattr(error, "retry_after_s", None)
+    return wait_s
 
 
 def write_error(connection: httputil.HTTPConnection, error: AnswerError, *, close: bool = False) -> int:
@@ -33,10 +41,8 @@ def write_error(connection: httputil.HTTPConnection, error: AnswerError, *, clos
     headers["Content-Length"] = str(len(body))
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = error.allow
-    if answer.name in ("busy", "not_ready"):
-        headers["Retry-After"] = "1"
-    elif isinstance(error, (EgressExhausted, TooManyLogins)):
-        headers["Retry-After"] = str(error.retry_after_s)
+    if (wait_s := retry_after_s(error)) is not None:
+        headers["Retry-After"] = str(wait_s)
     if close:
         headers["Connection"] = "close"
     start = httputil.ResponseStartLine("HTTP/1.1", answer.status, answer.reason)

@@ -12,7 +12,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from resender.errors import ANSWERS, AnswerError, Forbidden, InternalError, error_body
 from resender.services import Services
-from resender.web.answers import ERROR_HEADER, JSON_TYPE, client_ip
+from resender.web.answers import ERROR_HEADER, JSON_TYPE, client_ip, retry_after_s
 
 logger = logging.getLogger("resender.web")
 
@@ -53,8 +53,7 @@ class BaseHandler(RequestHandler):
         self.set_header(ERROR_HEADER, answer.name)
         if answer.name == "method_not_allowed":
             self.set_header("Allow", ", ".join(self.methods()))
-        wait_s = getattr(error, "retry_after_s", 1 if answer.name in ("busy", "not_ready") else None)
-        if wait_s is not None:
+        if (wait_s := retry_after_s(error)) is not None:
             self.set_header("Retry-After", str(wait_s))
         self.finish(error_body(answer.code, error.msg, error.data))
 

@@ -329,7 +329,8 @@ class EgressPool:
         """A 429 or 418 came: close what it speaks of, for as long as it says."""
         governor, status = self.governor, response.status
         mono = self._clock.mono()
-        pause_s = float(retry_after) if retry_after.isdigit() and len(retry_after) < 10 else 0.0
+        is_told = retry_after.isdigit() and len(retry_after) < 10
+        pause_s = min(_MAX_PAUSE_S, float(retry_after)) if is_told else 0.0
         # Closed before anything is awaited: other calls must not slip in meanwhile.
         is_order_limit = status == 429 and grant.charge.is_order
         undo: Callable[[], object] = bool

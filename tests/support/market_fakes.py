@@ -89,7 +89,7 @@ class FakeDoor:
 
     Shape: `answers` maps a path to what answers it, a function of target and parameters that returns
         bytes, something to be written as JSON, a `Fetched` or an error; `refuse` is raised instead of
-        a permit; `held` holds answers back until it is set.
+        a permit, and of an answer to who has none; `held` holds answers back until it is set.
     """
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
@@ -119,6 +119,8 @@ class FakeDoor:
         self.given_back.append(permit)
 
     async def fetch(self, market: Market, target: str, permit: Any = None) -> Fetched:
+        if permit is None and self.refuse is not None:
+            raise self.refuse
         self.targets.append(target)
         await asyncio.sleep(0)
         path, _, query = target.partition("?")

@@ -482,7 +482,7 @@ class Governor:
                 egress = self.by_name[row["egress"]]
                 left_s = (int(row["until_ms"]) - now_ms) / 1000
                 status, pool = int(row["status"]), str(row["pool"])
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 continue
             if left_s > 0:
                 self.close_pool(egress, pool, status, mono + left_s)

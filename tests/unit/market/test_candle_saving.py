@@ -52,7 +52,8 @@ def files(tmp_path: Path) -> Counting:
 
 
 def saving(files: CandleFiles, tasks: Tasks | None = None, every_s: float = 300.0) -> CandleSaving:
-    return CandleSaving(files, save_every_s=every_s, clock=Clock(now_ms=lambda: T0), tasks=tasks or Tasks())
+    owner = Tasks() if tasks is None else tasks  # without a task it is false
+    return CandleSaving(files, save_every_s=every_s, clock=Clock(now_ms=lambda: T0), tasks=owner)
 
 
 async def restored(one: CandleSaving, tasks: Tasks, kept: KeptKlines) -> list[KeptKlines]:

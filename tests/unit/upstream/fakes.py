@@ -10,11 +10,11 @@ from typing import Any, cast
 from resender.aio import Clock
 from resender.core.binance.headers import Pairs
 from resender.core.binance.markets import Market
-from resender.core.egress.spec import parse_egress
+from resender.core.egress.spec import Pins, parse_egress
 from resender.core.egress.state import Limits
 from resender.errors import AnswerError
 from resender.upstream.connector import Timeouts
-from resender.upstream.egress import EgressOptions, EgressPool, Pins
+from resender.upstream.egress import EgressOptions, EgressPool
 
 MINUTE_MS = 60_000
 START_MS = 1_790_000_000_000 // MINUTE_MS * MINUTE_MS + 2000

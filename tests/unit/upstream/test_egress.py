@@ -237,7 +237,9 @@ async def test_429_without_a_time_closes_to_the_end_of_the_minute() -> None:
 @pytest.mark.parametrize("pack", [lambda body: body, gzip.compress])
 async def test_ban_lasts_until_the_time_its_text_names(pack) -> None:
     world = World("default")
-    text = b'{"code":-1003,"msg":"Way too much request weight used; IP banned until %d."}' % (START_MS + 40_000)
+    text = b'{"code":-1003,"msg":"Way too much request weight used; IP banned until %d."}' % (
+        START_MS + 40_000
+    )
     world.client().answers = [refusal(418, pack(text))]
     await world.pool.send(call())
     assert 39 < world.closed_s() < 42
@@ -251,7 +253,13 @@ async def test_ban_without_a_time_lasts_two_minutes(body: bytes) -> None:
     assert world.closed_s() == 120
 
 
-@pytest.mark.parametrize("wait", ["9999999999", "999999999"])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "9999999999",
+        "999999999",
+    ],
+)
 async def test_no_pause_is_longer_than_four_days(wait: str) -> None:
     world = World("default")
     world.client().answers = [refusal(418, Retry_After=wait)]

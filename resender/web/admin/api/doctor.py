@@ -60,7 +60,7 @@ def shown(result: Examination) -> dict[str, Any]:
     return {
         "market": result.market.value,
         "url": result.url,
-        "egress": getattr(result, "egress", "default"),
+        "egress": result.egress,
         "dns_ms": _rounded(result.dns_ms),
         "tcp_ms": _rounded(result.tcp_ms),
         "tls_ms": _rounded(result.tls_ms),

@@ -37,7 +37,7 @@ class HistoryHandler(LiveHandler):
 
     def get(self) -> None:
         name = self.query_word("range", tuple(RANGES)) or "hour"
-        since_ms = self.query_int("since", 0, 0, 1 << 53) or 0
+        since_ms = self.query_int("since", 0, 0, _TIME_MAX) or 0
         columns = self.live.timeline.tracks[name].columns(self.services.clock.now_ms(), since_ms)
         self.set_header("Content-Type", "application/json")
         self.finish(orjson.dumps({"range": name, **columns}))

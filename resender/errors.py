@@ -217,6 +217,9 @@ class EgressExhausted(AnswerError):
     Shape: `msg` in Binance's wording; `retry_after_s` whole seconds, at least 1.
     """
 
+    # It was one of the gateway's own reads, which may use less than the clients.
+    is_own = False
+
     def __init__(self, msg: str, retry_after_s: int, *, is_ban: bool = False) -> None:
         super().__init__(msg)
         self.name = "banned" if is_ban else "no_weight"

@@ -207,8 +207,8 @@ class Gateway:
             stack.push_async_callback(self.tasks.cancel)
             if self.cache is not None:
                 self.cache.start()
-                stack.push_async_callback(self.feeds.stop)
                 stack.push_async_callback(self.cache.stop)
+                stack.push_async_callback(self.feeds.stop)
             stack.push_async_callback(self.calls.tasks.cancel)
             self._stack = stack.pop_all()
         self.calls.is_open = True

@@ -22,7 +22,7 @@ from resender.core.market.requests import Miss
 from resender.market.backfill import Backfill
 from resender.market.candle_saving import CandleSaving
 from resender.market.kinds import KINDS, PATHS, Klines
-from resender.market.kinds.base import Feeds, Hit, Kind, KindOptions, Outcome
+from resender.market.kinds.base import Feeds, Hit, Kind, KindOptions, Outcome, Shared
 from resender.market.market_state import MarketState
 from resender.market.reader import Door, Reader
 from resender.market.series import Kept, KeptKlines
@@ -77,6 +77,7 @@ class MarketCache:
             quiet_s=options.quiet_s,
             final_after_ms=options.final_after_ms,
         )
+        shared = Shared()
         self.states: dict[Market, MarketState] = {
             market: MarketState(
                 Reader(door, market),
@@ -84,6 +85,7 @@ class MarketCache:
                 of_kinds,
                 feeds=feeds,
                 desk=self,
+                shared=shared,
                 clock=clock,
                 tasks=tasks,
                 refresh_s=options.refresh_s,

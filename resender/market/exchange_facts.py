@@ -205,4 +205,6 @@ class ExchangeFacts:
                 if not error.retry_after_s:
                     raise
                 # A ban is waited out; the clients' calls go on meanwhile.
-                await asyncio.sleep(max(0.2, min(60.0, error.retry_after_s)))
+                wait_s = max(0.2, min(60.0, error.retry_after_s))
+                logger.warning("%s: symbols or time wait %.0f s: %s", self.market, wait_s, error)
+                await asyncio.sleep(wait_s)

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from resender.aio import Clock, Tasks
+from resender.aio import Clock, Tasks, end_tasks
 from resender.core.binance.markets import Market
 from resender.market.exchange_facts import ExchangeFacts, SymbolTable
-from resender.market.kinds.base import Desk, Feed, Feeds, Kind, KindOptions, Tools
+from resender.market.kinds.base import Desk, Feed, Feeds, Kind, KindOptions, Shared, Tools
 from resender.market.reader import Reader
 from resender.market.series import Kept
 
@@ -39,6 +39,7 @@ class MarketState:
         *,
         feeds: Feeds,
         desk: Desk,
+        shared: Shared,
         clock: Clock,
         tasks: Tasks,
         refresh_s: float,
@@ -77,6 +78,7 @@ class MarketState:
                     clock=clock,
                     tasks=tasks,
                     options=options,
+                    shared=shared,
                 )
             )
             for kind in kinds
@@ -105,6 +107,8 @@ class MarketState:
             await kind.feed.start()
 
     async def stop(self) -> None:
+        if self._starting is not None:
+            await end_tasks([self._starting])
         await self.facts.stop()
         for kind in self.kinds:
             await kind.stop()

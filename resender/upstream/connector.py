@@ -33,13 +33,15 @@ class EgressFault(aiohttp.ClientError):
     """A connection could not be made for a reason in the egress; nothing was sent.
 
     Shape: `reason` is for people and holds no secret; `is_whole` tells that nothing can leave
-        through this egress now, whatever the host is.
+        through this egress now, whatever the host is, as far as one can tell; `is_certain` that it
+        said so itself: a proxy may break off because of the one host it was asked for.
     """
 
-    def __init__(self, reason: str, *, is_whole: bool = True) -> None:
+    def __init__(self, reason: str, *, is_whole: bool = True, is_certain: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
         self.is_whole = is_whole
+        self.is_certain = is_whole and is_certain
 
 
 class EgressUnusable(UpstreamUnreachable):

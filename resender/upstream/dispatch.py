@@ -15,11 +15,11 @@ from resender.aio import Clock
 from resender.core.binance.fetched import Fetched
 from resender.core.binance.headers import Pairs
 from resender.core.binance.markets import Market
-from resender.core.egress.governor import OWN_CALM, OWN_URGENT
+from resender.core.egress.governor import CLIENT, OWN_CALM, OWN_URGENT
 from resender.core.egress.state import Grant
 from resender.core.reachability import UNREACHABLE, kind_of
 from resender.core.sharing import Key, memory_s, share_key, worth_remembering
-from resender.errors import AnswerError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
+from resender.errors import AnswerError, EgressExhausted, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from resender.log import Seldom
 from resender.upstream.egress import Call, EgressPool
 from resender.upstream.rest import RestResponse, gunzip
@@ -101,6 +101,9 @@ class Dispatch:
                 use_memory=not is_fresh,
             )
         except AnswerError as error:
+            if isinstance(error, EgressExhausted) and error.is_own and call.priority <= CLIENT:
+                # It had joined a read of the gateway's own, which may use less than it.
+                return await self._send(call, None)
             self._note_failure(market, error)
             raise
         if response.kind != "shared":

@@ -176,15 +176,19 @@ class EgressPool:
         """
         if call.market not in self.markets:
             raise RouteError(f"The market {call.market} is switched off in the settings of this gateway.")
-        return self.governor.admit(
-            call.market,
-            call.cost,
-            self._clock.mono(),
-            key=call.key,
-            client=call.client if not excluding else "",
-            priority=call.priority,
-            excluding=excluding,
-        )
+        try:
+            return self.governor.admit(
+                call.market,
+                call.cost,
+                self._clock.mono(),
+                key=call.key,
+                client=call.client if not excluding else "",
+                priority=call.priority,
+                excluding=excluding,
+            )
+        except EgressExhausted as error:
+            error.is_own = call.priority > CLIENT
+            raise
 
     async def send(self, call: Call, grant: Grant | None = None) -> RestResponse:
         """Send a call to its market's host through one egress, see `RestClient.send`.

@@ -27,6 +27,7 @@ _MAX_ANSWER_BYTES = 65_536
 _NO_LIMIT_S = 86_400.0  # the time-out of the connect phase ends it; python-socks has one of its own
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r\n")
 _BAD_LOGIN = "the proxy wants another user name or password"
+_BROKE_OFF = "the proxy closed the connection in the middle of the handshake"
 _UNREADABLE = "the proxy answers with something that is not {}"
 
 # RFC 1928 section 6. These are about the upstream, not about the proxy.
@@ -83,7 +84,7 @@ async def open_tunnel(spec: EgressSpec, host: str, port: int) -> socket.socket:
     except UnicodeError:
         raise EgressFault("SOCKS carries only ASCII user names, passwords and host names") from None
     except (OSError, EOFError):
-        raise EgressFault("the proxy closed the connection in the middle of the handshake") from None
+        raise EgressFault(_BROKE_OFF, is_certain=False) from None
     except Exception:
         raise EgressFault(_UNREADABLE.format("SOCKS" if spec.scheme != "http" else "HTTP")) from None
 
@@ -121,7 +122,7 @@ def _explain_socks(spec: EgressSpec, error: python_socks.ProxyError) -> EgressFa
     if "no acceptable authentication" in text:
         return EgressFault(_BAD_LOGIN if spec.username else "the proxy wants a user name and password")
     if "closed" in text:
-        return EgressFault("the proxy closed the connection in the middle of the handshake")
+        return EgressFault(_BROKE_OFF, is_certain=False)
     return EgressFault(_UNREADABLE.format("SOCKS"))
 
 

@@ -261,7 +261,8 @@ class RestClient:
             if not is_whole:
                 return UpstreamUnreachable(text)
             unusable = EgressUnusable(text)
-            unusable.is_certain = not isinstance(error, asyncio.TimeoutError)
+            is_silent = isinstance(error, asyncio.TimeoutError)
+            unusable.is_certain = error.is_certain if isinstance(error, EgressFault) else not is_silent
             return unusable
         if isinstance(error, asyncio.TimeoutError):
             return UpstreamTimeout(self.unknown(method, "did not answer in time"))

@@ -23,7 +23,9 @@ from resender.core.binance.markets import BY_MARKET, Market
 from resender.core.market.requests import Miss
 from resender.errors import AnswerError
 from resender.market.exchange_facts import ExchangeFacts
-from resender.market.kinds.base import KindOptions, Tools
+from resender.market.kinds import KINDS
+from resender.market.kinds.base import KindOptions, Shared, Tools
+from resender.market.market_state import MarketState
 from resender.market.reader import Reader
 from resender.market.series import Kept
 
@@ -144,6 +146,8 @@ class FakeDoor:
 
     def _tickers(self, target: str, params: dict[str, str]) -> Any:
         if "symbol" in params:
+            if params["symbol"] not in self.symbols:
+                return Fetched(400, {}, b'{"code":-1121,"msg":"Invalid symbol."}')
             return ticker_row(params["symbol"], self._now_ms())
         return [ticker_row(symbol, self._now_ms()) for symbol in self.symbols]
 
@@ -288,6 +292,22 @@ class World:
             clock=self.clock,
             tasks=self.tasks,
             options=KindOptions(**{"depth": 60, **options}),
+            shared=Shared(),
+        )
+
+    def state(self, on_symbols: Callable[[MarketState], None] = lambda state: None) -> MarketState:
+        """Make the state of the market, with all kinds; nothing is followed yet."""
+        return MarketState(
+            self.reader,
+            KINDS,
+            KindOptions(depth=60),
+            feeds=self.feeds,
+            desk=self.desk,
+            shared=Shared(),
+            clock=self.clock,
+            tasks=self.tasks,
+            refresh_s=60.0,
+            on_symbols=on_symbols,
         )
 
     async def end(self) -> None:

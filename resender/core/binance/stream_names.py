@@ -63,6 +63,17 @@ def kline_stream(symbol: str, interval: str) -> str:
     return _of_symbol(symbol, f"kline_{interval}")
 
 
+def continuous_stream(pair: str, contract: str, interval: str) -> str:
+    """Return the name of a continuous kline stream: "btcusdt_perpetual@continuousKline_1m".
+
+    Raises: ValueError for a pair, contract type or interval that cannot be one.
+    Source: derivatives SDKs of 2026-08-21.
+    """
+    if interval not in SPOT_INTERVALS:
+        raise ValueError(f"{interval[:20]!r} is no interval")
+    return _of_symbol(f"{pair}_{contract}", f"continuousKline_{interval}")
+
+
 def book_ticker_stream(symbol: str) -> str:
     """Return the name of a bookTicker stream: "BTCUSDT" gives "btcusdt@bookTicker".
 

@@ -294,7 +294,9 @@ class Governor:
         """
         egresses = self._by_market[market]
         open_ones = sum(
-            each.closure(charge.pool, mono) is None and not each.is_quarantined(market, mono)
+            each.closure(charge.pool, mono) is None
+            and not each.is_quarantined(market, mono)
+            and market not in each.suspect
             for each in egresses
         )
         limit = self.limit(charge.pool) * max(1, open_ones)
@@ -349,6 +351,7 @@ class Governor:
         """
         self.unanswered(grant, mono)
         egress, market = grant.egress, grant.market
+        egress.whole = None  # it was sent: the egress itself works
         if market in egress.suspect or len(self._by_market[market]) == 1:
             return False
         egress.suspect.add(market)

@@ -50,21 +50,42 @@ def parse_event(data: dict[str, Any]) -> tuple[str, str, Candle]:
     Source: spot web-socket-streams.md of 2026-07-21.
     """
     k = data["k"]
+    if k["s"] != data["s"]:
+        raise ValueError("a kline event that contradicts itself")
+    return k["s"], k["i"], _candle(k, data["E"])
+
+
+def parse_continuous_event(data: dict[str, Any]) -> tuple[str, str, str, Candle]:
+    """Read a continuous kline event; return pair, contract type, interval and candle.
+
+    Shape: as a kline event with "ps" and "ct" in the place of both "s"; the rows of the one contract
+        that trades under that pair and type are the same, text for text.
+    Raises: ValueError, KeyError or TypeError if it is anything else.
+    Source: binance-connector-python (um) of 2026-08-21; recorded frames of September 2026.
+    """
+    pair, contract = data["ps"], data["ct"]
+    if type(pair) is not str or type(contract) is not str:
+        raise ValueError("a continuous kline event without its contract")
+    k = data["k"]
+    return pair, contract, k["i"], _candle(k, data["E"])
+
+
+def _candle(k: dict[str, Any], event_ms: Any) -> Candle:
     texts = (k["o"], k["h"], k["l"], k["c"], k["v"], k["q"], k["V"], k["Q"])
     if not _NUMBERS.fullmatch(",".join(texts)):
         raise ValueError("a kline event with texts that are no numbers")
     t, close, n, x, interval = k["t"], k["T"], k["n"], k["x"], k["i"]
-    if type(data["E"]) is not int:
+    if type(event_ms) is not int:
         raise ValueError("a kline event without its time")
     if type(t) is not int or type(close) is not int or type(n) is not int or type(x) is not bool or n < 0:
         raise ValueError("a kline event with values of a wrong type")
     # A candle may close early or open off the grid, before and after an outage.
-    if not t <= close < next_open(interval, t) or k["s"] != data["s"]:
+    if not t <= close < next_open(interval, t):
         raise ValueError("a kline event that contradicts itself")
     o, h, low, c, v, q, tv, tq = texts
     row = f'[{t},"{o}","{h}","{low}","{c}","{v}",{close},"{q}",{n},"{tv}","{tq}","0"]'
     # A final event from before the close is no last word; a settling read will be.
-    return k["s"], interval, Candle(t, close, row.encode("ascii"), n, x and data["E"] > close, data["E"])
+    return Candle(t, close, row.encode("ascii"), n, x and event_ms > close, event_ms)
 
 
 def parse_rows(rows: Any, interval: str, encode: Any, *, made_ms: int = 0) -> list[Candle]:

@@ -17,9 +17,12 @@ from resender.aio import Clock, Tasks
 from resender.core.binance.markets import Market
 from resender.core.market.klines import FINAL_AFTER_MS
 from resender.core.market.requests import Miss
+from resender.market.bodies import Bodies
 from resender.market.exchange_facts import ExchangeFacts
 from resender.market.reader import Reader
 from resender.market.series import Kept
+
+_SETTLE_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,15 @@ class Desk(Protocol):
     def fill(self, market: Market) -> None: ...
 
 
+class Shared:
+    """What the kinds of all markets share: the bodies in memory, and how many settle at once."""
+
+    def __init__(self) -> None:
+        self.bodies = Bodies()
+        # A whole market may need settling at the same moment: not all on connections of their own.
+        self.settle_slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What a kind works with.
@@ -107,6 +119,7 @@ class Tools:
     clock: Clock
     tasks: Tasks
     options: KindOptions
+    shared: Shared
 
 
 K = TypeVar("K", bound=Kept)

@@ -18,7 +18,7 @@ from resender.core.binance.stream_names import MINI_TICKERS, kline_stream
 from resender.core.market.candles import parse_event
 from resender.core.market.klines import KlineSeries, Span
 from resender.core.market.requests import KlineRequest, Miss, parse_klines
-from resender.market.bodies import Bodies, worth_packing
+from resender.market.bodies import worth_packing
 from resender.market.freshness import (
     brings,
     kline_proof,
@@ -38,7 +38,6 @@ logger = logging.getLogger("resender.market")
 
 _SETTLE_LIMIT = 3
 _SETTLE_TIMEOUT_S = 3.0
-_SETTLE_AT_ONCE = 32
 _MAX_EARLY_MS = 1000
 _NEW_CANDLE = frozenset({"gap", "no new candle seen"})  # only a read made after the close can tell
 _REREAD_S = 1.0
@@ -63,11 +62,10 @@ class Klines(Kind[KeptKlines]):
         # Rows a late final event has corrected, and how often its witness was mute.
         self.corrected = 0
         self.mutes = 0
-        self._bodies = Bodies()
+        self._bodies = tools.shared.bodies
         self._of_symbol: dict[str, list[KeptKlines]] = {}
         self._event_mono = self.clock.mono()
-        # A whole market may need settling at the same moment: not all on connections of their own.
-        self._settle_slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
+        self._settle_slots = tools.shared.settle_slots
         self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
         self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS)
         self._watch: asyncio.Task[None] | None = None
@@ -323,7 +321,9 @@ class Klines(Kind[KeptKlines]):
             candles = await read_klines(self.reader, kept, kline_target(kept, _SETTLE_LIMIT), made_ms)
             kept.read_failed = False
         except ReadFailed as error:
-            if not error.retry_after_s:
+            if error.retry_after_s:
+                kept.read_failed = False  # nothing was asked
+            else:
                 logger.info("%s %s %s cannot be settled: %s", *kept.key, error)
             return
         if kept.series is not series or kept.is_dropped:

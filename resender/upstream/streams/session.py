@@ -87,7 +87,7 @@ class StreamSession(RestClient):
             note_unexpected(self.host, error)
             why = why_not(error, attempt, self._timeouts)
             # A proxy that is silent may be waiting for this one host.
-            is_whole = isinstance(error, EgressFault) and error.is_whole
+            is_whole = isinstance(error, EgressFault) and error.is_certain
             raise StreamBroken(f"{self.host}{self._through()}: {why}", is_whole=is_whole) from None
         transport = attempt.protocol.transport if attempt.protocol is not None else None
         if transport is None:

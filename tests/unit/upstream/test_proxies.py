@@ -23,9 +23,9 @@ async def tunnel(proxy: Proxy, port: int = 1, host: str = "127.0.0.1", **spec: s
 
 async def fault(proxy: Proxy, **spec: str) -> EgressFault:
     """Return why there is no tunnel; no secret may be in it."""
-    async with proxy:
+    async with RawUpstream(tls=False) as upstream, proxy:
         with pytest.raises(EgressFault) as caught:
-            await tunnel(proxy, **spec)
+            await tunnel(proxy, upstream.port, **spec)
     assert SECRET not in str(caught.value)
     return caught.value
 

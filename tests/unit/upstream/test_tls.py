@@ -96,13 +96,19 @@ def test_session_whose_handshake_never_ends_is_offered_no_more(monkeypatch: pyte
     assert one.session_of(HOST) is TICKET
 
 
-def test_session_openssl_does_not_take_costs_no_connection() -> None:
-    one = context()
-    remember(one, Established(TICKET))  # no session of OpenSSL at all
-    with pytest.raises(TypeError):
-        ssl.SSLContext.wrap_bio(one, ssl.MemoryBIO(), ssl.MemoryBIO(), False, HOST, TICKET)
-    foreign = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    assert foreign.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=HOST) is not None
+async def test_session_openssl_does_not_take_costs_no_connection() -> None:
+    """A session belongs to the context it was made with; another one refuses it."""
+    used, one = cast(ResumingContext, client_context()), context()
+    async with RawUpstream() as upstream:
+        connector = aiohttp.TCPConnector(ssl=used, force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            async with session.get(f"{upstream.url}/x") as answer:
+                await answer.read()
+    foreign = used.session_of(HOST)
+    assert foreign is not None
+    remember(one, Established(foreign))
+    assert one.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), False, HOST).session is None
+    assert HOST not in one._established
 
 
 async def test_second_connection_to_a_host_resumes_the_first_ones_session() -> None:

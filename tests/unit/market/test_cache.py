@@ -1,0 +1,231 @@
+"""The market cache: what is begun for whom, what rules keep, and what is dropped again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resender.aio import Clock
+from resender.core.binance.endpoints import BOOK_TICKERS, KLINES
+from resender.core.binance.markets import Market
+from resender.core.market.preload import parse_rule
+from resender.core.market.requests import KlineRequest, Miss
+from resender.market import CACHED_MARKETS, BookTickers, CacheOptions, Hit, Klines, MarketCache
+from resender.market.candle_files import CandleFiles
+from resender.market.candle_saving import CandleSaving
+from tests.support.market_fakes import MINUTE, T0, World, kline_event
+
+SPOT, UM, CM = Market.SPOT, Market.UM, Market.CM
+STREAM = "btcusdt@kline_1m"
+
+
+class Cached:
+    """A cache on a made-up exchange that is the same for all markets."""
+
+    def __init__(self, world: World, files: CandleSaving | None = None, **options: Any) -> None:
+        self.world = world
+        values = {"depth": 30, **options}
+        self.limits: list[tuple[Market, int]] = []
+        self.cache = MarketCache(
+            CacheOptions(**values),
+            door=world.door,
+            feeds=world.feeds,
+            clock=world.clock,
+            tasks=world.tasks,
+            files=files,
+            on_limit=lambda *told: self.limits.append(told),
+        )
+        self.cache.start()
+
+    def rules(self, *texts: str) -> None:
+        parts = [text.split(":") for text in texts]
+        self.cache.set_rules([parse_rule(market, symbols, what) for market, symbols, what in parts])
+
+    def kept(self, market: Market = UM) -> list[tuple[str, str]]:
+        return [(kept.symbol, kept.what) for kept in self.cache.states[market].entries()]
+
+    async def ask(self, symbol: str = "BTCUSDT", interval: str = "1m", market: Market = UM) -> Hit | Miss:
+        request = KlineRequest(market, symbol, interval, 5, None, None)
+        found = self.cache.answer(KLINES[market], request, packed=False)
+        return found if isinstance(found, Hit | Miss) else await found
+
+    async def ready(self, market: Market = UM) -> None:
+        self.cache.states[market].start()
+        await self.world.settle()
+
+
+@pytest.fixture
+async def cached(world: World) -> AsyncIterator[Cached]:
+    made = Cached(world)
+    yield made
+    await made.cache.stop()
+
+
+# -- beginning ------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_asked_of_an_exchange_before_something_is_wanted(cached: Cached) -> None:
+    await cached.world.until(600_000)
+    assert cached.world.door.targets == []
+    assert not any(state.is_started for state in cached.cache.states.values())
+
+
+async def test_every_path_has_the_kind_of_its_market(cached: Cached) -> None:
+    for market in CACHED_MARKETS:
+        assert cached.cache.at(KLINES[market]) is cached.cache.kind(Klines, market)
+        assert cached.cache.at(BOOK_TICKERS[market]) is cached.cache.kind(BookTickers, market)
+
+
+async def test_first_call_begins_and_a_later_one_is_answered_from_memory(cached: Cached) -> None:
+    world = cached.world
+    await world.until(30_000)
+    reasons = [str((await cached.ask()).reason)]  # type: ignore[union-attr]
+    await world.settle()
+    reasons.append(str((await cached.ask()).reason))  # type: ignore[union-attr]
+    feed = world.feeds.feed(UM, "kline")
+    feed.live(STREAM)
+    await world.settle()
+    feed.send(STREAM, kline_event(T0, world.now_ms))
+    assert reasons == ["starting", "stream not live"]
+    assert isinstance(await cached.ask(), Hit)
+    assert (cached.cache.hits, cached.cache.misses) == (1, 2)
+    assert cached.cache.miss_reasons == {"starting": 1, "stream not live": 1}
+
+
+async def test_symbol_the_exchange_does_not_trade_is_not_kept(cached: Cached) -> None:
+    await cached.ready()
+    assert await cached.ask("GONEUSDT") == Miss("unknown symbol")
+    assert cached.kept() == []
+
+
+async def test_no_more_series_are_begun_on_demand_than_allowed_in_all_markets(world: World) -> None:
+    cached = Cached(world, max_on_demand=2)
+    await cached.ready(UM)
+    await cached.ready(SPOT)
+    assert await cached.ask("BTCUSDT") == Miss("not held yet")
+    assert await cached.ask("BTCUSDT", market=SPOT) == Miss("not held yet")
+    assert await cached.ask("ETHUSDT") == Miss("too many series")
+    assert await cached.ask("BTCUSDT") == Miss("stream not live"), "one that is kept is no new one"
+    cached.rules("um:ETHUSDT:1m")
+    assert ("ETHUSDT", "1m") in cached.kept(), "rules do not count"
+
+
+async def test_limit_counts_what_was_asked_for_while_the_symbols_are_unknown(world: World) -> None:
+    cached = Cached(world, max_on_demand=2)
+    world.door.held.clear()
+    reasons = [await cached.ask(f"S{number}USDT") for number in range(4)]
+    assert reasons == [Miss("starting")] * 2 + [Miss("too many series")] * 2
+
+
+# -- rules ----------------------------------------------------------------------------------------
+
+
+async def test_rules_keep_what_they_name_once_the_symbols_are_known(cached: Cached) -> None:
+    cached.rules("um:BTCUSDT,ETHUSDT:1m,bookTicker", "um:GONEUSDT:1m")
+    assert cached.kept() == []
+    await cached.world.settle()
+    assert sorted(cached.kept()) == [
+        ("BTCUSDT", "1m"), ("BTCUSDT", "bookTicker"), ("ETHUSDT", "1m"), ("ETHUSDT", "bookTicker"),
+    ]  # fmt: skip
+    assert cached.kept(SPOT) == []
+    assert cached.cache.states[UM].on_demand == 0
+
+
+async def test_rule_for_all_symbols_takes_new_ones_and_lets_go_of_those_that_are_gone(cached: Cached) -> None:
+    cached.rules("um:*:1m")
+    await cached.world.settle()
+    assert len(cached.kept()) == 3
+    cached.world.door.symbols.append("NEWUSDT")
+    cached.world.door.symbols.remove("NKNUSDT")
+    await cached.world.until(65_000)
+    assert sorted(symbol for symbol, _ in cached.kept()) == ["BTCUSDT", "ETHUSDT", "NEWUSDT"]
+
+
+async def test_rule_that_is_taken_back_drops_what_nobody_asked_for(cached: Cached) -> None:
+    cached.rules("um:BTCUSDT,ETHUSDT:1m")
+    await cached.world.settle()
+    await cached.ask("BTCUSDT")
+    cached.rules()
+    assert cached.kept() == [("BTCUSDT", "1m")]
+    assert cached.cache.states[UM].on_demand == 1
+
+
+async def test_weight_limit_an_exchange_tells_is_passed_on(cached: Cached) -> None:
+    await cached.ready(CM)
+    assert cached.limits == [(CM, 2400)]
+
+
+# -- idle -----------------------------------------------------------------------------------------
+
+
+async def test_what_nobody_asks_for_any_more_is_dropped(world: World) -> None:
+    cached = Cached(world, idle_minutes=10)
+    cached.rules("um:ETHUSDT:1m")
+    await cached.ready()
+    await cached.ask("BTCUSDT")
+    await cached.ask("NKNUSDT")
+    for minute in range(1, 13):
+        await world.until(minute * MINUTE)
+        await cached.ask("NKNUSDT")
+    assert sorted(cached.kept()) == [("ETHUSDT", "1m"), ("NKNUSDT", "1m")]
+    assert STREAM not in world.feeds.feed(UM, "kline").listeners
+
+
+async def test_what_a_rule_kept_stays_for_the_idle_time_after_the_rule_is_gone(world: World) -> None:
+    cached = Cached(world, idle_minutes=10)
+    cached.rules("um:BTCUSDT:1m")
+    await cached.ready()
+    await cached.ask("BTCUSDT")
+    await world.until(30 * MINUTE)
+    cached.rules()
+    await world.until(35 * MINUTE)
+    assert cached.kept() == [("BTCUSDT", "1m")]
+    await world.until(41 * MINUTE)
+    assert cached.kept() == []
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+async def test_candles_of_the_last_run_are_there_before_anything_is_read(
+    world: World, tmp_path: Path
+) -> None:
+    await world.until(30_000)
+
+    def files() -> CandleSaving:
+        clock = Clock(now_ms=lambda: world.now_ms)
+        return CandleSaving(
+            CandleFiles(tmp_path / "c" / "x"), save_every_s=300.0, clock=clock, tasks=world.tasks
+        )
+
+    first = Cached(world, files())
+    first.rules("um:BTCUSDT:1m")
+    await world.settle()
+    await asyncio.to_thread(lambda: None)
+    world.feeds.feed(UM, "kline").live(STREAM)
+    await world.until(31_000)
+    await first.cache.stop()
+    del world.door.targets[:]
+    second = Cached(world, files())
+    second.rules("um:BTCUSDT:1m")
+    await world.settle()
+    while second.cache.states[UM].kind(Klines).kept["BTCUSDT", "1m"].is_reading:
+        await asyncio.to_thread(lambda: None)
+    (kept,) = second.cache.states[UM].entries()
+    assert kept.rows >= 29
+    assert world.door.asked(KLINES[UM]) == []
+    world.feeds.feed(UM, "kline").live(STREAM)
+    await world.settle()
+    (target,) = world.door.asked(KLINES[UM])
+    assert int(target.partition("limit=")[2]) < 10, "only what came since is read"
+    await second.cache.stop()
+
+
+async def test_calls_that_go_to_the_exchange_are_counted_by_reason(cached: Cached) -> None:
+    cached.cache.count_miss("limit")
+    cached.cache.miss(None, "limit")
+    assert (cached.cache.misses, cached.cache.miss_reasons["limit"]) == (2, 2)

@@ -1,0 +1,250 @@
+"""One market of the cache: what is kept while it is traded, who gets a frame, and how mute streams are moved."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from resender.core.binance.markets import Market
+from resender.market.kinds import BookTickers, Klines
+from resender.market.market_state import MarketState
+from resender.market.series import Kept
+from tests.support.market_fakes import SYMBOLS, World, kline_event, ticker_event
+
+STREAM, TICKER = "btcusdt@kline_1m", "btcusdt@bookTicker"
+
+
+class State:
+    """A market state that is followed, with its feeds."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.changes = 0
+        self.state = world.state(self._changed)
+        self.klines = world.feeds.feed(Market.UM, "kline")
+        self.tickers = world.feeds.feed(Market.UM, "bookTicker")
+
+    def _changed(self, state: MarketState) -> None:
+        self.changes += 1
+
+    async def begin(self) -> MarketState:
+        self.state.start()
+        await self.world.settle()
+        return self.state
+
+    def kept(self, what: str = "1m", symbol: str = "BTCUSDT") -> Kept:
+        kept = self.state.add(symbol, what)
+        assert kept is not None
+        return kept
+
+
+@pytest.fixture
+async def market(world: World) -> State:
+    made = State(world)
+    await made.begin()
+    return made
+
+
+# -- what is kept ---------------------------------------------------------------------------------
+
+
+async def test_nothing_is_asked_of_the_exchange_before_the_start(world: World) -> None:
+    state = State(world)
+    await world.settle()
+    assert world.door.targets == []
+    assert not state.state.is_started
+
+
+async def test_start_follows_the_symbols_and_opens_the_feeds(market: State) -> None:
+    market.state.start()
+    assert market.state.is_started
+    assert list(market.state.symbols.tradable) == list(SYMBOLS)
+    assert market.changes == 1
+    assert all(feed.is_started for feed in (market.klines, market.tickers))
+
+
+async def test_interval_and_ticker_are_kept_by_their_kinds_and_subscribed(market: State) -> None:
+    market.kept()
+    market.kept("bookTicker")
+    assert list(market.state.kind(Klines).kept) == [("BTCUSDT", "1m")]
+    assert list(market.state.kind(BookTickers).kept) == [("BTCUSDT", "bookTicker")]
+    assert (list(market.klines.listeners), list(market.tickers.listeners)) == ([STREAM], [TICKER])
+    assert len(market.state.entries()) == market.state.on_demand == 2
+
+
+@pytest.mark.parametrize(("symbol", "what"), [("GONEUSDT", "1m"), ("BTCUSDT", "1s"), ("BTCUSDT", "depth")])
+async def test_what_cannot_be_kept_is_not(market: State, symbol: str, what: str) -> None:
+    assert market.state.add(symbol, what) is None
+    assert market.state.entries() == []
+
+
+async def test_what_is_kept_already_is_kept_once(market: State) -> None:
+    first = market.kept()
+    again = market.state.add("BTCUSDT", "1m", is_preload=True)
+    assert again is first
+    assert first.is_preload
+    market.kept()
+    assert first.is_preload, "a call takes nothing from a rule"
+    assert market.state.on_demand == 0
+
+
+async def test_what_is_removed_is_unsubscribed_and_those_who_wait_are_woken(market: State) -> None:
+    kept = market.kept()
+    market.klines.live(STREAM)
+    waiter = market.world.tasks.spawn(_wait(kept), name="waiter")
+    await market.world.settle()
+    market.state.remove(kept)
+    await market.world.settle()
+    assert waiter.done()
+    assert (kept.is_dropped, kept.is_live) == (True, False)
+    assert market.klines.listeners == {}
+    assert market.state.entries() == []
+
+
+async def _wait(kept: Kept) -> None:
+    future = asyncio.get_running_loop().create_future()
+    kept.waiters.append(future)
+    await future
+
+
+async def test_what_was_asked_for_before_the_symbols_were_known_is_begun_with_them(world: World) -> None:
+    state = State(world)
+    state.state.request_later("BTCUSDT", "1m")
+    state.state.request_later("GONEUSDT", "1m")
+    await state.begin()
+    assert [kept.symbol for kept in state.state.entries()] == ["BTCUSDT"]
+    assert state.state.requested == {}
+
+
+async def test_symbol_that_is_not_traded_any_more_is_dropped(market: State) -> None:
+    kept, other = market.kept(), market.kept(symbol="ETHUSDT")
+    market.world.door.symbols.remove("BTCUSDT")
+    await market.world.until(65_000)
+    assert kept.is_dropped
+    assert market.state.entries() == [other]
+    assert market.changes == 2
+
+
+def test_kind_nobody_knows_is_refused() -> None:
+    state = object.__new__(MarketState)
+    state.kinds, state.market = (), Market.UM
+    with pytest.raises(LookupError, match="um has no klines"):
+        state.kind(Klines)
+
+
+# -- frames ---------------------------------------------------------------------------------------
+
+
+async def test_frame_goes_to_the_kind_that_keeps_its_stream(market: State) -> None:
+    candle, ticker = market.kept(), market.kept("bookTicker")
+    market.klines.live()
+    market.tickers.live()
+    now = market.world.now_ms
+    market.klines.send(STREAM, kline_event(now // 60_000 * 60_000, now))
+    market.tickers.send(TICKER, ticker_event(7, at_ms=now))
+    assert market.state.proof(candle) == (None, ""), "an event alone does not join anything"
+    assert market.state.proof(ticker) == (0, "event")
+
+
+async def test_frame_of_a_stream_that_is_kept_no_longer_is_passed_over(market: State) -> None:
+    market.state.remove(market.kept())
+    assert market.state.on_frame(STREAM, {"odd": 1}, b"") is None
+    market.state.on_live([STREAM])
+    market.state.on_lost([STREAM])
+
+
+async def test_streams_that_come_alive_together_have_their_reads_begun_once(market: State) -> None:
+    market.kept()
+    market.kept("5m")
+    fills = market.world.desk.fills
+    market.state.on_live([STREAM, "btcusdt@kline_5m"])
+    assert market.world.desk.fills == fills + 1
+    assert all(kept.is_live for kept in market.state.entries())
+
+
+async def test_lost_stream_is_not_live(market: State) -> None:
+    kept = market.kept()
+    market.klines.live(STREAM)
+    market.klines.lose(STREAM)
+    assert not kept.is_live
+    assert kept.state == "connecting"
+
+
+async def test_every_feed_is_listed_once(market: State) -> None:
+    feeds: list[Any] = market.state.feeds
+    assert feeds == [
+        market.klines,
+        market.world.feeds.feed(Market.UM, "miniTicker", "witness"),
+        market.tickers,
+    ]
+
+
+# -- mute streams ---------------------------------------------------------------------------------
+
+
+async def test_mute_stream_is_moved_at_once_and_then_after_growing_pauses(market: State) -> None:
+    kept, world = market.kept(), market.world
+    market.klines.live(STREAM)
+    moved: list[int] = []
+    begun = world.now_ms
+    for count in range(1, 6):
+        market.state.mute(kept)
+        assert kept.is_mute
+        while len(market.klines.shifted) < count:
+            await asyncio.sleep(1)
+        moved.append((world.now_ms - begun) // 1000)
+        market.klines.live(STREAM)
+        assert not kept.is_mute
+        begun = world.now_ms
+    assert kept.mutes == 5
+    assert market.state.mutes == 5 + market.state.kind(Klines).mutes
+    assert moved[0] <= 1
+    assert moved[1] >= 15
+    assert moved[1:] == sorted(moved[1:])
+
+
+async def test_stream_that_speaks_while_it_waits_to_be_moved_stays(market: State) -> None:
+    kept, world = market.kept(), market.world
+    market.klines.live(STREAM)
+    kept.mutes, kept.moved_mono = 3, world.clock.mono()
+    market.state.mute(kept)
+    await world.until(5000)
+    kept.is_mute = False
+    await world.until(300_000)
+    assert market.klines.shifted == []
+
+
+async def test_stream_dropped_while_it_waits_to_be_moved_is_forgotten(market: State) -> None:
+    kept, world = market.kept(), market.world
+    market.klines.live(STREAM)
+    kept.mutes, kept.moved_mono = 3, world.clock.mono()
+    market.state.mute(kept)
+    market.state.remove(kept)
+    await world.until(300_000)
+    assert market.klines.shifted == []
+
+
+async def test_stream_is_found_mute_once_and_only_while_it_is_live(
+    market: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = market.kept()
+    market.state.mute(kept)
+    assert not kept.is_mute
+    market.klines.live(STREAM)
+    market.state.mute(kept)
+    market.state.mute(kept)
+    assert (kept.mutes, market.state.mutes) == (1, 1)
+    assert len(caplog.records) == 1
+
+
+async def test_mutes_of_long_ago_are_forgotten(market: State) -> None:
+    kept, world = market.kept(), market.world
+    market.klines.live(STREAM)
+    kept.mutes, kept.moved_mono = 7, world.clock.mono()
+    await world.until(1_900_000)
+    market.state.mute(kept)
+    await world.settle()
+    assert kept.mutes == 1
+    assert market.klines.shifted == [STREAM]

@@ -175,6 +175,10 @@ STREAM_IDLE_MINUTES = 30
 # How long a call at a candle's end waits for the closing event before a REST read settles it.
 SETTLE_WAIT_MS = 250
 
+# Which stream USD-M candles come from: continuous (closes all symbols about 0.1 s after the close)
+# where Binance has one for the symbol, or plain for all.
+UM_KLINE_STREAM = "continuous"
+
 # How often the list of symbols is read again.
 SYMBOL_REFRESH_S = 60
 

@@ -243,6 +243,12 @@ class Config:
         integer_between(0, 5000),
         "How long a call at a candle's end waits for the closing event before a REST read settles it.",
     )
+    um_kline_stream: str = setting(
+        "continuous",
+        one_of("continuous", "plain"),
+        "Which stream USD-M candles come from: continuous (closes all symbols about 0.1 s after the close) "
+        "where Binance has one for the symbol, or plain for all.",
+    )
     symbol_refresh_s: float = setting(
         60.0, seconds_between(1, 86400), "How often the list of symbols is read again."
     )

@@ -166,6 +166,7 @@ class Gateway:
                 quiet_s=config.stream_quiet_s,
                 final_after_ms=config.rest_final_after_ms,
                 refresh_s=config.symbol_refresh_s,
+                um_kline_stream=config.um_kline_stream,
             ),
             door=self.dispatch,
             feeds=self.feeds,

@@ -47,6 +47,7 @@ class CacheOptions:
     quiet_s: float = 10.0
     final_after_ms: int = FINAL_AFTER_MS
     refresh_s: float = 60.0
+    um_kline_stream: str = "plain"
 
 
 class MarketCache:
@@ -76,6 +77,7 @@ class MarketCache:
             settle_wait_ms=options.settle_wait_ms,
             quiet_s=options.quiet_s,
             final_after_ms=options.final_after_ms,
+            um_kline_stream=options.um_kline_stream,
         )
         shared = Shared()
         self.states: dict[Market, MarketState] = {

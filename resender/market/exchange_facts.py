@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,8 @@ _RESYNC_PAUSE_S = 5.0
 # A slower answer says too little about what time it is.
 _MAX_TIME_TRIP_S = 1.0
 _FUTURE_MS = 2000  # a time so far beyond the latest possible one is not believed
+# Contract types that have one candle stream for each pair.
+_CONTINUOUS = frozenset({"PERPETUAL", "TRADIFI_PERPETUAL"})
 _SERVER_TIME = re.compile(rb'"serverTime":\d+,?')
 
 
@@ -38,6 +41,8 @@ class SymbolTable:
     def __init__(self, market: Market) -> None:
         self.market = market
         self.tradable: dict[str, None] = {}
+        # Of the symbols that are alone with their pair and contract type: both.
+        self.continuous: dict[str, tuple[str, str]] = {}
         self.weight_limit: int | None = None
         self.is_loaded = False
         self._last = 0
@@ -73,11 +78,31 @@ class SymbolTable:
             raise ValueError(f"an exchangeInfo without {error}") from None
         if limits and isinstance(limits[0], int) and limits[0] > 0:
             self.weight_limit = limits[0]
-        changed = not self.is_loaded or list(found) != list(self.tradable)
+        continuous = self._alone(data["symbols"])
+        changed = (
+            not self.is_loaded or list(found) != list(self.tradable) or continuous != self.continuous
+        )
         self.tradable = found
+        self.continuous = continuous
         self.is_loaded = True
         self._last = fingerprint
         return changed
+
+
+    def _alone(self, rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+        if self.market is not Market.UM:
+            return {}
+        contracts = {
+            row["symbol"]: (row.get("pair"), row.get("contractType"))
+            for row in rows
+            if row["status"] == "TRADING" and row.get("contractType") in _CONTINUOUS
+        }
+        counts = Counter(contracts.values())
+        return {
+            symbol: (pair, contract)
+            for symbol, (pair, contract) in contracts.items()
+            if type(pair) is str and type(contract) is str and counts[pair, contract] == 1
+        }
 
 
 class ExchangeFacts:

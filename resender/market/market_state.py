@@ -75,6 +75,7 @@ class MarketState:
                     reader=reader,
                     desk=desk,
                     mute=self.mute,
+                    restream=self.restream,
                     clock=clock,
                     tasks=tasks,
                     options=options,
@@ -244,4 +245,19 @@ class MarketState:
             return  # it has spoken meanwhile
         kept.moved_mono = self._clock.mono()
         kind, _ = self._by_stream[kept.stream]
-        kind.feed.shift(kept.stream, self._quiet_s)
+        other = kind.other_stream(kept)
+        if other is None:
+            kind.feed.shift(kept.stream, self._quiet_s)
+        else:
+            self.restream(kept, other)
+
+    def restream(self, kept: Kept, name: str) -> None:
+        """Give a series another stream: what it holds is in doubt until that one is live."""
+        kind, _ = self._by_stream.pop(kept.stream)
+        kind.feed.unsubscribe([kept.stream], self)
+        if kept.is_live:
+            kept.is_live = False
+            kind.lose(kept)
+        kept.stream = name
+        self._by_stream[name] = (kind, kept)
+        kind.feed.subscribe([name], self)

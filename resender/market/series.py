@@ -110,6 +110,12 @@ class KeptKlines(Kept):
     # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
     unheard_ms: int = 0
     unheard: Candle | None = None
+    # Pair and contract type if its stream is a continuous one.
+    contract: tuple[str, str] | None = None
+
+    @property
+    def is_continuous(self) -> bool:
+        return self.contract is not None
 
     @property
     def what(self) -> str:

@@ -289,6 +289,7 @@ class World:
             reader=self.reader,
             desk=self.desk,
             mute=self.moved.append,
+            restream=lambda kept, name: setattr(kept, "stream", name),
             clock=self.clock,
             tasks=self.tasks,
             options=KindOptions(**{"depth": 60, **options}),

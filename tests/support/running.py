@@ -33,6 +33,8 @@ def make_config(data_dir: Path, upstream: str = "", **settings: Any) -> Config:
     """Build a config: every upstream is `upstream` unless named, loopback is whitelisted."""
     values: dict[str, Any] = dict.fromkeys(UPSTREAM_SETTINGS, upstream or "https://127.0.0.1:9")
     values |= {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": 0, "WHITELIST": "127.0.0.1"}
+    # Tests name the streams they harm: one name for a symbol, whatever its contract.
+    values["UM_KLINE_STREAM"] = "plain"
     values |= {name.upper(): value for name, value in settings.items()}
     return load_config(values, {})
 

@@ -63,6 +63,7 @@ class KindOptions:
     settle_wait_ms: int = 250
     quiet_s: float = 10.0
     final_after_ms: int = FINAL_AFTER_MS
+    um_kline_stream: str = "plain"
 
 
 class Feed(Protocol):
@@ -106,7 +107,8 @@ class Shared:
 class Tools:
     """What a kind works with.
 
-    Shape: `feed` carries its streams; `mute(kept)` moves the stream of a series to another connection.
+    Shape: `feed` carries its streams; `mute(kept)` moves the stream of a series to another connection,
+        `restream(kept, name)` gives it another stream.
     """
 
     market: Market
@@ -116,6 +118,7 @@ class Tools:
     reader: Reader
     desk: Desk
     mute: Callable[[Kept], None]
+    restream: Callable[[Kept, str], None]
     clock: Clock
     tasks: Tasks
     options: KindOptions
@@ -142,6 +145,7 @@ class Kind(Generic[K]):
         self.clock = tools.clock
         self.tasks = tools.tasks
         self._mute = tools.mute
+        self._restream = tools.restream
         # What is kept, by symbol and the word a preload rule has for it.
         self.kept: dict[tuple[str, str], K] = {}
 
@@ -181,6 +185,10 @@ class Kind(Generic[K]):
 
     def live(self, kept: K) -> None:
         """Its stream has been subscribed: what happened before is not known."""
+
+    def other_stream(self, kept: K) -> str | None:
+        """Return the stream to take in the place of one that is mute, None to move the one it has."""
+        return None
 
     def settled_live(self) -> None:
         """All streams of one message are live: reads may be due."""

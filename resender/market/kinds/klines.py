@@ -14,8 +14,7 @@ from typing import Any
 
 from resender.aio import Backoff, end_tasks
 from resender.core.binance.markets import INTERVALS, Market
-from resender.core.binance.stream_names import MINI_TICKERS, kline_stream
-from resender.core.market.candles import parse_event
+from resender.core.binance.stream_names import MINI_TICKERS
 from resender.core.market.klines import KlineSeries, Span
 from resender.core.market.requests import KlineRequest, Miss, parse_klines
 from resender.market.bodies import worth_packing
@@ -29,6 +28,7 @@ from resender.market.freshness import (
     was_silent,
 )
 from resender.market.kinds.base import Feed, Hit, Kind, Lack, Outcome, Tools, settle_task
+from resender.market.kinds.kline_streams import KlineStreams
 from resender.market.kline_reads import kline_target, read_klines
 from resender.market.reader import ReadFailed
 from resender.market.series import KeptKlines
@@ -42,6 +42,7 @@ _MAX_EARLY_MS = 1000
 _NEW_CANDLE = frozenset({"gap", "no new candle seen"})  # only a read made after the close can tell
 _REREAD_S = 1.0
 _RETRY_S = 0.2
+_REVIEW_S = 5.0
 _WITNESS = "witness"  # the role of its feed: a connection of its own
 _WITNESS_SILENCE_S = 10.0
 _WITNESS_MAX_S = 600.0
@@ -68,16 +69,20 @@ class Klines(Kind[KeptKlines]):
         self._settle_slots = tools.shared.settle_slots
         self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
         self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS)
+        self.streams = KlineStreams(
+            self.market, self.facts.symbols, self.feed, self.options.um_kline_stream
+        )
         self._watch: asyncio.Task[None] | None = None
+        self._review: asyncio.Task[None] | None = None
         self.on_created: Callable[[KeptKlines], None] = lambda kept: None
 
     def start(self) -> None:
         self._event_mono = self.clock.mono()
         self._watch = self.tasks.spawn(self._watch_witness(), name=f"witness-watch:{self.market}")
+        self._review = self.tasks.spawn(self._review_streams(), name=f"kline-streams:{self.market}")
 
     async def stop(self) -> None:
-        if self._watch is not None:
-            await end_tasks([self._watch])
+        await end_tasks([task for task in (self._watch, self._review) if task is not None])
 
     # --- what is kept ----------------------------------------------------------------------
 
@@ -86,9 +91,17 @@ class Klines(Kind[KeptKlines]):
         return frozenset(INTERVALS.get(market, ()))
 
     def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptKlines:
-        series = KlineSeries(what, self.options.depth, self.options.final_after_ms)
-        stream = kline_stream(symbol, what)
-        return KeptKlines(self.market, symbol, stream, now_mono, is_preload, interval=what, series=series)
+        stream, contract = self.streams.choose(symbol, what, now_mono)
+        return KeptKlines(
+            self.market,
+            symbol,
+            stream,
+            now_mono,
+            is_preload,
+            interval=what,
+            series=KlineSeries(what, self.options.depth, self.options.final_after_ms),
+            contract=contract,
+        )
 
     def begin(self, kept: KeptKlines) -> None:
         self._of_symbol.setdefault(kept.symbol, []).append(kept)
@@ -113,9 +126,7 @@ class Klines(Kind[KeptKlines]):
     # --- the four calls --------------------------------------------------------------------
 
     def event(self, kept: KeptKlines, data: Any) -> bool | None:
-        symbol, interval, candle = parse_event(data)
-        if symbol != kept.symbol or interval != kept.interval:
-            raise ValueError("a kline of another series")
+        candle = self.streams.parse(kept, data)
         event_ms = data["E"]
         if candle.open_time > event_ms:
             raise ValueError("a kline from the future")
@@ -127,6 +138,8 @@ class Klines(Kind[KeptKlines]):
             kept.series.is_synced = False
             self.desk.fill(self.market)
             return None
+        if candle.is_final and kept.contract is not None:
+            self.streams.note_own(kept, candle)
         series = kept.series
         if series.is_current(candle):
             note_event(kept, event_ms, data["k"]["c"])
@@ -164,6 +177,26 @@ class Klines(Kind[KeptKlines]):
         now_ms = server.now_ms(self.clock.mono())
         proof, _ = kline_proof(kept, self.witness, now_ms, self.options.quiet_s)
         return max(0, now_ms - proof.at_ms), proof.kind
+
+    # --- its streams -----------------------------------------------------------------------
+
+    def other_stream(self, kept: KeptKlines) -> str | None:
+        if not self.streams.leave(kept, self.clock.mono()):
+            return None
+        stream, kept.contract = self.streams.choose(kept.symbol, kept.interval, self.clock.mono())
+        return stream
+
+    async def _review_streams(self) -> None:
+        """Give series the stream they should have by now, and compare some on both."""
+        while True:
+            await asyncio.sleep(_REVIEW_S)
+            mono = self.clock.mono()
+            for kept in list(self.kept.values()):
+                stream, contract = self.streams.choose(kept.symbol, kept.interval, mono)
+                if stream != kept.stream:
+                    kept.contract = contract
+                    self._restream(kept, stream)
+            self.streams.sample(list(self.kept.values()), mono)
 
     # --- the witness -----------------------------------------------------------------------
 

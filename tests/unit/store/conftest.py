@@ -1,4 +1,8 @@
-"""Helpers for tests that open a SQLite file directly."""
+"""Helpers for tests that open a SQLite file directly.
+
+- `moment`: the time it is for the repository, moved by hand.
+- `repository`: all functions on an empty database.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,21 @@ from pathlib import Path
 import pytest
 
 from resender.store import Repository, open_repository
+
+
+class Moment:
+    """Epoch milliseconds that move only when told."""
+
+    def __init__(self) -> None:
+        self.ms = 1_790_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def moment() -> Moment:
+    return Moment()
 
 
 @pytest.fixture
@@ -21,6 +40,6 @@ def url(path: Path) -> str:
 
 
 @pytest.fixture
-def repository(url: str) -> Iterator[Repository]:
-    with open_repository(url) as opened:
+def repository(url: str, moment: Moment) -> Iterator[Repository]:
+    with open_repository(url, now_ms=moment) as opened:
         yield opened

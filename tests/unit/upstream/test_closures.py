@@ -89,7 +89,19 @@ async def test_what_is_over_or_of_an_egress_that_is_gone_closes_nothing(
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "no json", "{}", "7", "null", '["x", 5]', '[{"egress":"default"}]', '[{"egress":[]}]']
+    "text",
+    [
+        None,
+        "",
+        "no json",
+        "{}",
+        "7",
+        "null",
+        '["x", 5]',
+        '[{"egress":"default"}]',
+        '[{"egress":[]}]',
+        '[{"egress":"default","pool":"spot","status":418,"until_ms":Infinity}]',
+    ],
 )
 async def test_text_that_cannot_be_read_keeps_nobody_from_starting(world: World, text: str | None) -> None:
     world.kept.text = text

@@ -24,9 +24,8 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		echo "$(BIN)/python -m pytest $$*"; \
 		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" || { failed=$$?; [ $$failed -ne 2 ] || exit 2; }; \
 	}; \
-	part -n 3 --dist loadfile -m "not (slow or alone or browser or waits)"; \
-	part -n 4 --dist load -m "waits"; \
-	part -m "slow or alone or browser"; \
+	part -n 6 --dist loadgroup --no-loadscope-reorder -m "not alone"; \
+	part -m "alone"; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 test-fast: .venv/dev  ## Run the tests that need no process, client library or long time

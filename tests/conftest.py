@@ -24,6 +24,23 @@ from tests.support.wanting import in_words, wanted
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# What takes longest begins first, so that nothing long is left for the end.
+_BEGINS = ("tests/component/truth", "tests/e2e", "tests/browser", "tests/component", "tests/unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file together, which share servers; those that only wait are spread one by one."""
+
+    def turn(item: pytest.Item) -> int:
+        path = item.path.relative_to(ROOT).as_posix()
+        return next(number for number, folder in enumerate(_BEGINS) if path.startswith(folder))
+
+    items.sort(key=turn)
+    for item in items:
+        if item.get_closest_marker("waits") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[RawUpstream]:
     async with RawUpstream() as server:

@@ -196,7 +196,7 @@ class MarketCache:
         state.start()
         if state.symbols.is_loaded and symbol not in state.symbols:
             return "unknown symbol"
-        count = sum(each.on_demand for each in self.states.values()) + len(state.requested)
+        count = sum(each.on_demand + len(each.requested) for each in self.states.values())
         if count >= self.options.max_on_demand:
             return "too many series"
         if not state.symbols.is_loaded:

@@ -14,7 +14,7 @@ from tests.support.client import build, parse
 from tests.support.running import Running, make_config, running
 from tests.support.upstream import Peer, RawUpstream, Request, response
 
-pytestmark = [pytest.mark.component, pytest.mark.slow]
+pytestmark = [pytest.mark.component, pytest.mark.slow, pytest.mark.alone]
 
 
 async def echo_number(request: Request, peer: Peer) -> None:

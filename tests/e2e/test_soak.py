@@ -47,6 +47,7 @@ RECOVERY_S = 30.0
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.timeout(SECONDS * 1.5 + 120),
 ]
 

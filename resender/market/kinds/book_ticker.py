@@ -139,9 +139,13 @@ class BookTickers(Kind[KeptTicker]):
         backoff = Backoff(first_s=1.0, cap_s=30.0)
         try:
             await asyncio.sleep(_BATCH_S)
+            turn = 0
             while missing := [e for e in self.kept.values() if e.is_live and not e.ticker.is_valid]:
+                # Of two the first is read: one that has no value must not keep it from the other.
+                turn += 1
+                first = turn % len(missing)
                 try:
-                    done = await self._seed(missing)
+                    done = await self._seed(missing[first:] + missing[:first])
                     backoff.reset()
                 except ReadFailed as error:
                     logger.warning("%s: book tickers cannot be read: %s", self.market, error)

@@ -140,6 +140,7 @@ async def until_cached(one: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("machine_ms", [700, -30_000])
 async def test_ten_hammering_clients_use_what_there_is_and_earn_no_punishment(
     machine_ms: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -23,21 +23,21 @@ def test_rule_comes_back_as_it_was_given(repository: Repository, moment: Moment)
     assert row.created_ms == moment.ms
 
 
-@pytest.mark.parametrize(
-    ("symbols", "is_same"), [("ETHUSDT,BTCUSDT", True), ("BTCUSDT", False), ("*", False)]
-)
-def test_rule_that_says_the_same_is_refused_with_the_row_that_does(
-    repository: Repository, symbols: str, is_same: bool
-) -> None:
+def test_rule_that_says_the_same_is_refused_with_the_row_that_does(repository: Repository) -> None:
     first = repository.preload_add(rule("BTCUSDT,ETHUSDT"))
-    if not is_same:
-        repository.preload_add(rule(symbols))
-        return
     with pytest.raises(DuplicateRule) as caught:
-        repository.preload_add(rule(symbols))
+        repository.preload_add(rule("ETHUSDT,BTCUSDT"))
     assert caught.value.row == first
-    repository.preload_add(rule(symbols, market="spot"))
-    repository.preload_add(rule(symbols, what="5m"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [rule("BTCUSDT"), rule("*"), rule("BTCUSDT,ETHUSDT", what="5m"), rule("BTCUSDT,ETHUSDT", market="spot")],
+)
+def test_rule_that_says_something_else_is_another(repository: Repository, other: PreloadRule) -> None:
+    repository.preload_add(rule("BTCUSDT,ETHUSDT"))
+    repository.preload_add(other)
+    assert len(repository.preload_list()) == 2
 
 
 def test_rule_is_put_in_the_place_of_another(repository: Repository) -> None:

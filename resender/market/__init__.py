@@ -9,19 +9,23 @@ from resender.market.bodies import worth_packing
 from resender.market.cache import CACHED_MARKETS, CacheOptions, MarketCache
 from resender.market.kinds import PATHS, BookTickers, Klines
 from resender.market.kinds.base import Hit, Outcome
+from resender.market.kinds.closes import MAX_WAIT_MS, Closes, wait_for_closes
 from resender.market.series import BOOK_TICKER, Kept, KeptKlines
 
 __all__ = [
     "BOOK_TICKER",
     "CACHED_MARKETS",
+    "MAX_WAIT_MS",
     "PATHS",
     "BookTickers",
     "CacheOptions",
+    "Closes",
     "Hit",
     "Kept",
     "KeptKlines",
     "Klines",
     "MarketCache",
     "Outcome",
+    "wait_for_closes",
     "worth_packing",
 ]

@@ -79,15 +79,12 @@ class SymbolTable:
         if limits and isinstance(limits[0], int) and limits[0] > 0:
             self.weight_limit = limits[0]
         continuous = self._alone(data["symbols"])
-        changed = (
-            not self.is_loaded or list(found) != list(self.tradable) or continuous != self.continuous
-        )
+        changed = not self.is_loaded or list(found) != list(self.tradable) or continuous != self.continuous
         self.tradable = found
         self.continuous = continuous
         self.is_loaded = True
         self._last = fingerprint
         return changed
-
 
     def _alone(self, rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
         if self.market is not Market.UM:

@@ -79,6 +79,37 @@ class Kept:
                     waiter.set_result(None)
 
 
+class FinalWaiter:
+    """One call that waits until some series have reached a close."""
+
+    __slots__ = ("_future", "_missing")
+
+    def __init__(self) -> None:
+        self._missing: set[int] = set()
+        self._future: asyncio.Future[None] | None = None
+
+    async def wait(self, missing: list[KeptKlines], close_ms: dict[str, int], longest_s: float) -> None:
+        """Wait until all of them are there, at most so long."""
+        future = self._future = asyncio.get_running_loop().create_future()
+        self._missing = {id(kept) for kept in missing}
+        entries = [(close_ms.get(kept.symbol, 0), self) for kept in missing]
+        for kept, entry in zip(missing, entries, strict=True):
+            kept.final_waiters.append(entry)
+        try:
+            await asyncio.wait({future}, timeout=longest_s)
+        finally:
+            future.cancel()
+            for kept, entry in zip(missing, entries, strict=True):
+                if entry in kept.final_waiters:
+                    kept.final_waiters.remove(entry)
+
+    def note(self, kept: KeptKlines) -> None:
+        """A series is there."""
+        self._missing.discard(id(kept))
+        if not self._missing and self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+
 @dataclass(slots=True)
 class KeptKlines(Kept):
     """One kline series."""
@@ -110,8 +141,20 @@ class KeptKlines(Kept):
     # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
     unheard_ms: int = 0
     unheard: Candle | None = None
+    # Calls that wait until a candle is final: the end of it (its close time plus one), and who.
+    final_waiters: list[tuple[int, FinalWaiter]] = field(default_factory=list)
     # Pair and contract type if its stream is a continuous one.
     contract: tuple[str, str] | None = None
+
+    def wake(self) -> None:
+        Kept.wake(self)
+        if self.final_waiters:
+            end_ms = self.series.last_close + 1
+            still = [entry for entry in self.final_waiters if entry[0] > end_ms]
+            there = [entry for entry in self.final_waiters if entry[0] <= end_ms]
+            self.final_waiters = still
+            for _, waiter in there:
+                waiter.note(self)
 
     @property
     def is_continuous(self) -> bool:

@@ -19,6 +19,8 @@ CACHE_HEADER = "X-Resender-Cache"
 AGE_HEADER = "X-Resender-Age"
 MISSING_HEADER = "X-Resender-Missing"
 EGRESS_HEADER = "X-Resender-Egress"
+CLOSE_HEADER = "X-Resender-Close"
+PENDING_HEADER = "X-Resender-Pending"
 JSON_TYPE = "application/json"
 
 

@@ -47,13 +47,13 @@ def has_code(path: Path) -> bool:
     """Tell whether a package's own file does more than say what it is and name what it offers."""
     for node in ast.parse(path.read_text("utf-8")).body:
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        is_version = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
-        if not (is_text or is_version or isinstance(node, ast.Import | ast.ImportFrom)):
+        is_name = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("__all__", "__version__")
+        if not (is_text or is_name or isinstance(node, ast.Import | ast.ImportFrom)):
             return True
     return False
 
 
-def test_files() -> list[str]:
+def files_of_tests() -> list[str]:
     return sorted(p.relative_to(TESTS).with_suffix("").as_posix() for p in TESTS.rglob("test_*.py"))
 
 
@@ -76,12 +76,12 @@ def module_of(test: str) -> str | None:
 
 
 def test_every_test_file_is_named_after_a_module_of_the_program() -> None:
-    lost = [test for test in test_files() if test not in OF_THE_WHOLE and module_of(test) is None]
+    lost = [test for test in files_of_tests() if test not in OF_THE_WHOLE and module_of(test) is None]
     assert not lost, f"named after no module of resender/: {lost}"
 
 
 def test_every_module_has_a_test_file_of_its_own() -> None:
-    covered = {module_of(test) for test in test_files()}
+    covered = {module_of(test) for test in files_of_tests()}
     excused = NO_UNIT_TEST.keys() | STILL_WITHOUT.keys()
     bare = sorted(
         module for module in modules() - covered - excused if module.partition("/")[0] != SEEN_FROM_OUTSIDE
@@ -90,7 +90,7 @@ def test_every_module_has_a_test_file_of_its_own() -> None:
 
 
 def test_no_exception_stands_longer_than_it_is_needed() -> None:
-    covered, known = {module_of(test) for test in test_files()}, modules()
+    covered, known = {module_of(test) for test in files_of_tests()}, modules()
     stale = [module for module in NO_UNIT_TEST | STILL_WITHOUT if module not in known or module in covered]
     assert not stale, f"no exceptions any more: {stale}"
     gone = [test for test in OF_THE_WHOLE if not (TESTS / f"{test}.py").is_file()]

@@ -107,6 +107,11 @@ class KlineSeries:
         return self._opens[-1] if self._opens else None
 
     @property
+    def last_close(self) -> int:
+        """Close time of the newest candle proven final, -1 before the first."""
+        return self._last_close
+
+    @property
     def first_open(self) -> int | None:
         if self._opens:
             return self._opens[0]
@@ -446,6 +451,22 @@ class KlineSeries:
             if c.open_time >= start_ms and (end_ms is None or c.open_time <= end_ms)
         ]
         return Span(first, last, tuple(tail[:room] if last == len(self._opens) else ()))
+
+    def closed_span(self, close_ms: int, limit: int, since_ms: int | None = None) -> Span | None:
+        """Choose the latest closed rows up to the one that closes at a time.
+
+        Shape: with `since_ms` none that opened before. None if there are not enough and older ones exist.
+        """
+        last = len(self._opens)
+        if close_ms < self._last_close:
+            last = bisect_right(self._opens, close_ms)
+        first = max(0, last - limit)
+        if since_ms is not None:
+            first = max(first, min(last, bisect_left(self._opens, since_ms)))
+        is_short = last - first < limit and first == 0 and not self.is_whole
+        if is_short and (since_ms is None or not self._opens or since_ms < self._opens[0]):
+            return None
+        return Span(first, last, ())
 
     def latest_until(self, start_ms: int | None, end_ms: int, limit: int) -> Span | None:
         """Choose the latest rows up to a time, None if some of them are not held."""

@@ -69,9 +69,7 @@ class Klines(Kind[KeptKlines]):
         self._settle_slots = tools.shared.settle_slots
         self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
         self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS)
-        self.streams = KlineStreams(
-            self.market, self.facts.symbols, self.feed, self.options.um_kline_stream
-        )
+        self.streams = KlineStreams(self.market, self.facts.symbols, self.feed, self.options.um_kline_stream)
         self._watch: asyncio.Task[None] | None = None
         self._review: asyncio.Task[None] | None = None
         self.on_created: Callable[[KeptKlines], None] = lambda kept: None
@@ -155,7 +153,7 @@ class Klines(Kind[KeptKlines]):
                     "%s %s %s: a late final event corrects the candle of %d that REST had settled",
                     *kept.key, candle.open_time,
                 )  # fmt: skip
-            if kept.waiters:
+            if kept.waiters or (kept.final_waiters and candle.is_final):
                 kept.wake()
         return None
 
@@ -310,7 +308,7 @@ class Klines(Kind[KeptKlines]):
                 return self.desk.miss(kept, found.reason)
         elif found.reason in _NEW_CANDLE and 0 < early_ms < _MAX_EARLY_MS:
             await asyncio.sleep(early_ms / 1000)
-        read = self._read_soon(kept)
+        read = self.read_soon(kept)
         if read is not None:
             # One client that leaves must not take the read away from the others.
             await asyncio.wait({read}, timeout=_SETTLE_TIMEOUT_S)
@@ -322,7 +320,7 @@ class Klines(Kind[KeptKlines]):
 
     # --- reads -----------------------------------------------------------------------------
 
-    def _read_soon(self, kept: KeptKlines) -> asyncio.Task[None] | None:
+    def read_soon(self, kept: KeptKlines) -> asyncio.Task[None] | None:
         """Return the one read under way, or begin one; None if none may be made now."""
         if (reading := settle_task(kept)) is not None:
             return reading

@@ -30,16 +30,19 @@ from resender.errors import BadRequest, NotReady, RouteError
 from resender.market import BOOK_TICKER, BookTickers, Hit, Klines, MarketCache, Outcome, worth_packing
 from resender.services import Services
 from resender.web.answers import MISSING_HEADER
+from resender.web.client.closed import answer_closed, read_body, read_closed
 
 LOCAL_PREFIX = "/local/"
 _LOCAL_MARKETS = {market.value: market for market in INTERVALS}
 _MAX_MISSING_BYTES = 4000
 
 
-async def answer_local(services: Services, path: str, query: str, *, packed: bool) -> tuple[Hit, Pairs]:
+async def answer_local(
+    services: Services, path: str, query: str, *, packed: bool, body: bytes | None = None
+) -> tuple[Hit, Pairs]:
     """Answer `/local/...` from the cache alone; nothing is sent upstream for it.
 
-    Shape: the answer and further headers.
+    Shape: the answer and further headers. `body` is that of a POST, which only klines take.
     Raises: NotReady, BadRequest or RouteError.
     """
     cache = services.cache
@@ -58,8 +61,13 @@ async def answer_local(services: Services, path: str, query: str, *, packed: boo
     params = parse_query(query)
     if isinstance(params, Miss):
         raise BadRequest("A parameter is empty, repeated or malformed.")
+    listed: tuple[str, ...] = ()
+    if body is not None:
+        if params:
+            raise BadRequest("A POST has its parameters in the body, none in the query.")
+        params, listed = read_body(body)
     if what == "klines":
-        return await _local_klines(cache, market, params, packed=packed)
+        return await _local_klines(cache, market, params, listed, packed=packed)
     return await _local_book_ticker(cache, market, params, packed=packed)
 
 
@@ -101,9 +109,10 @@ def _book_ticker(cache: MarketCache, market: Market, symbol: str) -> Outcome:
 
 
 async def _local_klines(
-    cache: MarketCache, market: Market, params: dict[str, str], *, packed: bool
+    cache: MarketCache, market: Market, params: dict[str, str], listed: tuple[str, ...], *, packed: bool
 ) -> tuple[Hit, Pairs]:
     symbol, symbols = params.pop("symbol", None), params.pop("symbols", None)
+    closed = read_closed(params)
     interval, limit_text = params.pop("interval", ""), params.pop("limit", str(DEFAULT_LIMIT))
     _refuse_others(params)
     if interval not in INTERVALS[market]:
@@ -115,10 +124,14 @@ async def _local_klines(
     if limit > most and market is not Market.SPOT:
         raise BadRequest(f"`limit` must be a whole number from 1 to {most}.")
     limit = min(limit, most)
-    if (symbol is None) == (symbols is None):
+    if [symbol is not None, symbols is not None, bool(listed)].count(True) != 1:
         raise BadRequest('Give either `symbol=` or `symbols=all` or `symbols=["A","B"]`.')
     if symbol is not None:
         _check(cache, market, symbol)
+        if closed is not None:
+            return await answer_closed(
+                cache, market, (symbol,), interval, limit, closed, is_single=True, packed=packed
+            )
         found = await _resolve(
             _klines(cache, KlineRequest(market, symbol, interval, limit, None, None), packed=packed)
         )
@@ -129,12 +142,16 @@ async def _local_klines(
     names = (
         tuple(s for s, i in cache.kind(Klines, market).kept if i == interval)
         if is_all
-        else parse_symbol_list(symbols or "")
+        else listed or parse_symbol_list(symbols or "")
     )
     if not names and not is_all:
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
     for name in names:
         _check(cache, market, name)
+    if closed is not None:
+        return await answer_closed(
+            cache, market, names, interval, limit, closed, is_single=False, packed=packed
+        )
     outcomes = await _resolve_all(
         _klines(cache, KlineRequest(market, name, interval, limit, None, None), packed=False)
         for name in names

@@ -178,7 +178,10 @@ class RequestDelegate(AnswerRelay):
             raise Forbidden(self.ip)
         self.is_local = self.target.startswith(LOCAL_PREFIX)
         if self.is_local and self.method != "GET":
-            raise MethodNotAllowed("Local endpoints answer GET only.", "GET")
+            takes_post = self.target.partition("?")[0].endswith("/klines")
+            if self.method != "POST" or not takes_post:
+                text = "Local endpoints answer GET only, klines POST too."
+                raise MethodNotAllowed(text, "GET, POST" if takes_post else "GET")
         if not self.is_local:
             self.route = resolve(self.target)
         if self.method not in METHODS:
@@ -284,7 +287,10 @@ class RequestDelegate(AnswerRelay):
     async def _serve_local(self, target: str) -> None:
         path, _, query = target.partition("?")
         try:
-            hit, extra = await answer_local(self.services, path, query, packed=accepts_gzip(self.headers))
+            posted = self.body if self.method == "POST" else None
+            hit, extra = await answer_local(
+                self.services, path, query, packed=accepts_gzip(self.headers), body=posted
+            )
             self._write_hit(hit, extra)
         except AnswerError as error:
             self.services.metrics.tally.note_refused()

@@ -114,6 +114,23 @@ def test_limit_that_is_none_is_not_believed(limit: Any) -> None:
     assert table.weight_limit is None
 
 
+def test_pair_and_contract_of_symbols_that_are_alone_with_them_are_known_on_usd_m_only() -> None:
+    for market in MARKETS:
+        table = SymbolTable(market)
+        table.load(raw(market, "http_exchange_info"))
+        wanted = {"BTCUSDT": ("BTCUSDT", "PERPETUAL"), "ETHUSDT": ("ETHUSDT", "PERPETUAL")}
+        assert table.continuous == (wanted if market is Market.UM else {})
+
+
+def test_symbol_that_is_alone_with_its_pair_no_longer_is_a_change_of_the_list() -> None:
+    table = SymbolTable(Market.UM)
+    info = wire(Market.UM, "http_exchange_info")
+    table.load(orjson.dumps(info))
+    info["symbols"][0]["pair"] = info["symbols"][1]["pair"]
+    assert table.load(orjson.dumps(info))
+    assert table.continuous == {}
+
+
 # -- followed -------------------------------------------------------------------------------------
 
 

@@ -181,6 +181,20 @@ async def test_every_feed_is_listed_once(market: State) -> None:
     ]
 
 
+async def test_series_that_is_given_another_stream_is_in_doubt_until_that_one_is_live(market: State) -> None:
+    kept, other = market.kept(), "btcusdt_perpetual@continuousKline_1m"
+    market.klines.live(STREAM)
+    market.state.restream(kept, other)
+    assert (kept.stream, kept.is_live) == (other, False)
+    assert list(market.klines.listeners) == [other]
+    market.state.on_live([STREAM])
+    assert not kept.is_live, "the old one says nothing of it any more"
+    market.klines.live(other)
+    assert kept.is_live
+    market.state.remove(kept)
+    assert market.klines.listeners == {}
+
+
 # -- mute streams ---------------------------------------------------------------------------------
 
 

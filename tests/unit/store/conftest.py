@@ -12,16 +12,7 @@ from pathlib import Path
 import pytest
 
 from resender.store import Repository, open_repository
-
-
-class Moment:
-    """Epoch milliseconds that move only when told."""
-
-    def __init__(self) -> None:
-        self.ms = 1_790_000_000_000
-
-    def __call__(self) -> int:
-        return self.ms
+from tests.support.moment import Moment
 
 
 @pytest.fixture

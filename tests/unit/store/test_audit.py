@@ -8,7 +8,7 @@ import pytest
 
 from resender.store import Repository
 from resender.store import audit as audit_table
-from tests.unit.store.conftest import Moment
+from tests.support.moment import Moment
 
 
 def add(repository: Repository, action: str = "login", actor: str = "root") -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from resender.core.market.preload import PreloadRule, parse_rule
 from resender.store import DuplicateRule, Repository, UnknownRule
-from tests.unit.store.conftest import Moment
+from tests.support.moment import Moment
 
 
 def rule(symbols: str = "BTCUSDT", what: str = "1m", market: str = "um") -> PreloadRule:

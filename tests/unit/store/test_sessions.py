@@ -6,7 +6,7 @@ import pytest
 
 from resender.store import Repository, TooManyTokens, UnknownSession, UnknownUser, UserRow
 from resender.store.sessions import SESSIONS_MAX, TOKEN_NAME_MAX, TOKENS_MAX
-from tests.unit.store.conftest import Moment
+from tests.support.moment import Moment
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from resender.store import Repository
 from resender.store.tables import is_id, read_retention, storable, valid_text
-from tests.unit.store.conftest import Moment
+from tests.support.moment import Moment
 
 
 def test_value_is_written_and_written_again(repository: Repository) -> None:

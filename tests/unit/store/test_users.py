@@ -6,7 +6,7 @@ import pytest
 
 from resender.store import DuplicateUser, LastUser, Repository, UnknownUser, UserRow
 from resender.store.users import FIRST_USER, check_username
-from tests.unit.store.conftest import Moment
+from tests.support.moment import Moment
 
 DIGEST = "d" * 64
 

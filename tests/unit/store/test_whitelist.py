@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from resender.store import NOTE_MAX, BadNote, DuplicateEntry, Repository, UnknownEntry
-from tests.unit.store.conftest import Moment
+from tests.support.moment import Moment
 
 
 def addresses(repository: Repository) -> list[str]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,7 +21,6 @@ from resender.aio import Clock, Tasks
 from resender.calls import Calls
 from resender.config import Config
 from resender.core.binance.exchange_clock import ExchangeClock
-from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.core.egress.spec import parse_egress
 from resender.metrics import Metrics
@@ -88,6 +87,43 @@ class FakeStore:
         return method
 
 
+class FakeRepository:
+    """The tables as one change sees them: as `FakeStore`, and `audit` with `audit_add`'s rows."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.audit: list[tuple[Any, ...]] = []
+
+    def transaction(self) -> Any:
+        return nullcontext()
+
+    def audit_add(self, *row: Any) -> None:
+        self.audit.append(row)
+
+    def change(self, work: Any) -> Any:
+        """Do a piece of work, as the store's methods for changes do."""
+        try:
+            return work(self)
+        except Exception as error:
+            return error
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def method(*args: Any, **options: Any) -> Any:
+            self.asked.append((name, args, options))
+            answer = self.answers[name]
+            if callable(answer):
+                answer = answer(*args, **options)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return method
+
+
 class FakeLogins:
     """The log-in of who shows the cookie or token "good"; None for everybody else."""
 
@@ -99,7 +135,9 @@ class FakeLogins:
     def forget(self) -> None:
         self.forgotten += 1
 
-    async def by_session(self, secret: str, ip: str, *, touch: bool = True, fresh: bool = False) -> Login | None:
+    async def by_session(
+        self, secret: str, ip: str, *, touch: bool = True, fresh: bool = False
+    ) -> Login | None:
         self.asked.append((secret, touch, fresh))
         return self.login if secret == "good" else None
 
@@ -213,7 +251,9 @@ class Admin(Browser):
         self.site = shared["site"]
         self.logins = FakeLogins()
         self.site.logins = self.logins
-        self.live = next(cast(Any, route.kwargs)["live"] for route in routes if "live" in (route.kwargs or {}))
+        self.live = next(
+            cast(Any, route.kwargs)["live"] for route in routes if "live" in (route.kwargs or {})
+        )
         self.cookies = {"resender_session": "good"}
 
 
@@ -230,6 +270,3 @@ def token(scope: str) -> Login:
     """Return a log-in by an access token."""
     row = TokenRow(9, USER.id, USER.username, "script", scope, NOW_MS, None, None, None)
     return Login(USER, token=row)
-
-
-MARKETS = tuple(market.value for market in Market)

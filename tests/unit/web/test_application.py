@@ -9,7 +9,7 @@ from resender.web.application import GatewayDelegate, make_admin_app, make_admin
 from resender.web.base import NotFoundHandler
 from resender.web.client.request import RequestDelegate
 from resender.web.connection import IDLE_GRACE_S
-from tests.support.client import call
+from tests.support.client import call, exchange, parse
 from tests.unit.web.serving import FakeConnection, make_services
 
 
@@ -68,8 +68,6 @@ async def test_admin_server_has_a_limit_for_bodies() -> None:
 
 
 async def test_request_that_cannot_be_read_gets_words_on_both_ports() -> None:
-    from tests.support.client import exchange, parse
-
     services = make_services()
     for make in (make_server, make_admin_server):
         server = make(services)

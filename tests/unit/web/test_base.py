@@ -87,7 +87,9 @@ async def test_method_a_route_lacks_is_refused_with_those_it_has() -> None:
     assert BaseHandler.methods() == []
 
 
-async def test_only_a_failure_nobody_meant_is_logged_with_its_origin(caplog: pytest.LogCaptureFixture) -> None:
+async def test_only_a_failure_nobody_meant_is_logged_with_its_origin(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.ERROR, "resender.web"):
         await fail(Conflict("x"))
         await fail(HTTPError(404))

@@ -8,7 +8,14 @@ import hashlib
 from tornado.routing import URLSpec
 
 from resender import __version__
-from resender.web.pages import AdminFrontHandler, FrontHandler, HealthHandler, MetricsHandler, front_page, style_hash
+from resender.web.pages import (
+    AdminFrontHandler,
+    FrontHandler,
+    HealthHandler,
+    MetricsHandler,
+    front_page,
+    style_hash,
+)
 from tests.support.client import Reply, call
 from tests.unit.web.serving import make_services, served
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from resender.core.binance.markets import Market
-from resender.core.market.candles import Candle, close_of, parse_event, parse_rows
+from resender.core.market.candles import Candle, close_of, parse_continuous_event, parse_event, parse_rows
 from tests.support.fixtures import MARKETS, SYMBOL, event, raw, wire
 
 MINUTE = 60_000
@@ -110,6 +110,31 @@ def test_event_that_lacks_something_is_refused(missing: str) -> None:
 
 def test_field_nobody_knows_yet_is_passed_over() -> None:
     assert parse(changed(st=2, k_new=[1])) == parse(changed())
+
+
+# -- continuous events ----------------------------------------------------------------------------
+
+
+def test_continuous_event_is_the_candle_of_the_one_contract_of_its_pair() -> None:
+    pair, contract, interval, candle = parse_continuous_event(event(Market.UM, "ws_continuous_kline_final"))
+    assert (pair, contract, interval) == ("BTCUSDT", "PERPETUAL", "1m")
+    assert candle == parse(event(Market.UM, "ws_kline_final"))
+    assert candle.is_final
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ps": None}, {"ct": 5}, {"E": "1"}, {"k_o": "1e5"}, {"k_n": -1}, {"k_T": 0}, {"k_i": "9m"}]
+)
+def test_continuous_event_that_is_not_sound_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        parse_continuous_event(changed(Market.UM, "ws_continuous_kline", **changes))
+
+
+def test_plain_and_continuous_events_are_not_taken_for_each_other() -> None:
+    with pytest.raises(KeyError):
+        parse_continuous_event(event(Market.UM, "ws_kline"))
+    with pytest.raises(KeyError):
+        parse_event(event(Market.UM, "ws_continuous_kline"))
 
 
 # -- rows -----------------------------------------------------------------------------------------

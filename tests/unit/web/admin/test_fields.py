@@ -1,4 +1,4 @@
-"""Bodies, queries and origins: values in, a value or a refusal out."""
+"""Bodies and queries: values in, a value or a refusal out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from resender.errors import BadRequest
 from resender.web.admin.fields import ABSENT, Field, read_flag, read_int, read_object
-from resender.web.admin.origin import foreign_origin
 
 FIELDS = {
     "name": Field(str, longest=5),
@@ -67,57 +66,3 @@ def test_numbers_and_flags_of_a_query_are_read_or_refused() -> None:
     assert not read_flag("f", "0")
     with pytest.raises(BadRequest):
         read_flag("f", "maybe")
-
-
-@pytest.mark.parametrize(
-    ("origin", "fetch_site", "hosts"),
-    [
-        (None, None, ["a:8000"]),
-        (None, "same-origin", ["a"]),
-        (None, "none", ["a"]),
-        ("http://a:8000", None, ["a:8000"]),
-        ("https://A.example", None, ["a.example"]),
-        ("https://a.example", None, ["a.example:443"]),
-        ("http://a.example:80", None, ["a.example"]),
-        ("http://[::1]:8000", "none", ["[::1]:8000"]),
-        ("https://gw.example", None, ["127.0.0.1:8000", "gw.example"]),
-        # The browser knows better than a proxy that has rewritten Host.
-        ("https://gw.example", "same-origin", ["127.0.0.1:8000"]),
-    ],
-)
-def test_own_origin_passes(origin: str | None, fetch_site: str | None, hosts: list[str]) -> None:
-    assert foreign_origin(origin, fetch_site, hosts) is None
-
-
-@pytest.mark.parametrize(
-    ("origin", "fetch_site", "hosts"),
-    [
-        (None, "cross-site", ["a"]),
-        (None, "same-site", ["a"]),
-        (None, "", ["a"]),
-        (None, "Same-Origin", ["a"]),
-        ("http://a", "cross-site", ["a"]),
-        ("http://b", None, ["a"]),
-        ("http://b", "none", ["a"]),
-        ("null", None, ["a"]),
-        ("", None, ["a"]),
-        ("http://", None, [""]),
-        ("http://a:81", None, ["a"]),
-        ("https://a", None, ["a:80"]),
-        ("http://a.evil", None, ["a"]),
-        ("http://a, http://b", None, ["a"]),
-        ("http://[", None, ["a"]),
-        ("http://a:x", None, ["a"]),
-        ("file://a", None, ["a"]),
-        ("http://a", None, []),
-    ],
-)
-def test_foreign_origin_is_refused_with_a_reason(
-    origin: str | None, fetch_site: str | None, hosts: list[str]
-) -> None:
-    assert foreign_origin(origin, fetch_site, hosts)
-
-
-@given(st.text(max_size=60), st.text(max_size=60))
-def test_no_header_breaks_the_check_of_the_origin(origin: str, host: str) -> None:
-    foreign_origin(origin, None, [host])

@@ -1,6 +1,4 @@
-"""What happens around a close: values that change to the end, REST behind, finals that come late."""
-
-import statistics
+"""What happens around a close: values that change to the end, and REST that trails behind."""
 
 import orjson
 import pytest
@@ -9,7 +7,6 @@ from resender.core.binance.markets import Market
 from resender.sandbox.config import SandboxConfig
 from resender.sandbox.exchange import Exchange
 from resender.sandbox.faults import Faults
-from resender.sandbox.final_delays import final_delay_ms
 
 CLOSE = 1_791_374_460_000  # 2026-10-07 12:01:00 UTC
 MINUTE = 60_000
@@ -107,35 +104,3 @@ def test_the_lag_is_one_markets_and_clearing_goes_back_to_the_configuration():
     faults.clear()
     assert (switches.rest_lag_ms, switches.final_delay) == (500, "spot")
     assert (Faults().stream(Market.UM).rest_lag_ms, Faults().stream(Market.UM).final_delay) == (0, None)
-
-
-# -- late finals -----------------------------------------------------------------------------
-
-
-def delays(profile, seed=1, **forms):
-    forms = FORMS | forms
-    return [final_delay_ms(profile, seed, symbol, CLOSE, **forms) for symbol in map(str, range(4000))]
-
-
-def test_plain_finals_follow_the_measured_distribution():
-    found = delays("plain")
-    assert 440 <= statistics.median(found) <= 490
-    assert 2900 < max(found) <= 3002
-    assert 0.30 < sum(1 for delay in found if delay > 1000) / len(found) < 0.36
-    assert found == delays("plain")
-    assert found != delays("plain", seed=2)
-    one = {final_delay_ms("plain", 1, "BTCUSDT", CLOSE + minute, **FORMS) for minute in range(10)}
-    assert len(one) == 10
-
-
-def test_other_profiles_and_fixed_delays():
-    assert set(delays("continuous")) == {105}
-    assert set(delays(250)) == {250}
-    spot = delays("spot")
-    assert 15 <= min(spot) < 20
-    assert 120 < max(spot) <= 125
-    assert delays("measured") == delays("plain")
-    assert delays("measured", is_continuous=True) == delays("continuous")
-    assert delays("measured", is_spot=True) == spot
-    with pytest.raises(ValueError, match="unknown profile"):
-        delays("plane")

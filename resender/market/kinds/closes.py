@@ -1,0 +1,175 @@
+"""Waiting for a close: rows up to the last candle that is over, as soon as that one is final.
+
+A closed row never changes, so what is answered here needs no fresh stream: it needs the row of the
+candle that has just closed. Whoever waits is woken by that row; REST is read only for those somebody
+waits for, and only when the event is overdue. It keeps nothing; `Klines` owns what is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from resender.core.binance.intervals import INTERVAL_MS, next_open
+from resender.core.binance.markets import Market
+from resender.market.freshness import settle_quiet
+from resender.market.kinds.klines import Klines
+from resender.market.series import FinalWaiter, KeptKlines
+
+# A call so shortly before a close means that close.
+EARLY_MS = 250
+MAX_WAIT_MS = 8000
+# How long after a close the event is awaited before REST is read, where somebody waits.
+# Source: hours of September and October 2026: finals of plain USD-M streams come up to 3,002 ms late.
+_EVENT_MS = 500
+_PLAIN_UM_EVENT_MS = 3200
+_LOOK_S = 0.25
+
+
+@dataclass(slots=True)
+class Closes:
+    """What became of a call that wanted closed rows.
+
+    Shape: `rows` by symbol, JSON arrays without their brackets, of what is settled; `pending` the reason
+        of each that is not. Units: `close_ms` epoch milliseconds of the exchange: the latest close the
+        call was about, 0 if nothing is known.
+    """
+
+    close_ms: int = 0
+    rows: dict[str, bytes] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
+
+
+def boundary_ms(interval: str, anchor_ms: int, now_ms: int) -> int:
+    """Return the latest close that has passed.
+
+    Shape: `anchor_ms` is a time at which a candle of this series opened.
+    """
+    length = INTERVAL_MS[interval]
+    if length:
+        return anchor_ms + (now_ms - anchor_ms) // length * length
+    while (following := next_open(interval, anchor_ms)) <= now_ms:
+        anchor_ms = following
+    return anchor_ms
+
+
+async def wait_for_closes(
+    klines: Klines,
+    symbols: Sequence[str],
+    interval: str,
+    *,
+    limit: int,
+    wait_ms: int = 0,
+    since_ms: int | None = None,
+) -> Closes:
+    """Collect the closed rows of some series, waiting for the last close up to `wait_ms` after it."""
+    call = _Call(klines, interval, limit, since_ms)
+    for symbol in symbols:
+        call.add(symbol)
+    if wait_ms:
+        await call.wait(wait_ms)
+    return call.result()
+
+
+class _Call:
+    """One call: which series it wants, the close each has to reach, and those still missing."""
+
+    def __init__(self, klines: Klines, interval: str, limit: int, since_ms: int | None) -> None:
+        self._klines = klines
+        self._facts = klines.facts
+        self._interval = interval
+        self._limit = limit
+        self._since_ms = since_ms
+        self._wanted: dict[str, KeptKlines] = {}
+        self._close_ms: dict[str, int] = {}
+        self._pending: dict[str, str] = {}
+        self._waiter = FinalWaiter()
+
+    def add(self, symbol: str) -> None:
+        kept = self._klines.kept.get((symbol, self._interval))
+        if kept is None:
+            self._pending[symbol] = self._klines.desk.begin(self._klines.market, symbol, self._interval)
+            kept = self._klines.kept.get((symbol, self._interval))
+            if kept is None:
+                return
+        kept.used_mono = self._klines.clock.mono()
+        self._wanted[symbol] = kept
+
+    def _due_ms(self, kept: KeptKlines, now_ms: int) -> int | None:
+        """Return the close a series has to reach, None if nothing of it is known yet."""
+        last = kept.series.last_close
+        return None if last < 0 else boundary_ms(self._interval, last + 1, now_ms + EARLY_MS)
+
+    async def wait(self, wait_ms: int) -> None:
+        facts, loop = self._facts, asyncio.get_running_loop()
+        begun = loop.time()
+        if not facts.server.is_set:
+            return
+        for symbol, kept in self._wanted.items():
+            due_ms = self._due_ms(kept, facts.now_ms())
+            if due_ms is not None:
+                self._close_ms[symbol] = due_ms
+        latest_ms = max(self._close_ms.values(), default=facts.now_ms())
+        has_read = False
+        while True:
+            now_ms = facts.now_ms()
+            missing = [kept for symbol, kept in self._wanted.items() if not self._is_there(symbol, kept)]
+            left_ms = latest_ms + wait_ms - now_ms
+            is_early = now_ms < latest_ms
+            # What is only being read is waited for as long as a close would be.
+            if (not missing and not is_early) or left_ms <= 0 or loop.time() - begun > MAX_WAIT_MS / 1000:
+                return
+            step_s = min(_LOOK_S, left_ms / 1000)
+            if is_early:
+                step_s = (latest_ms - now_ms) / 1000
+            elif not has_read and now_ms >= latest_ms + self._event_ms():
+                has_read = all(self._settle(kept) for kept in missing)
+            await self._waiter.wait(missing if not is_early else [], self._close_ms, step_s)
+
+    def _is_there(self, symbol: str, kept: KeptKlines) -> bool:
+        due_ms = self._close_ms.get(symbol)
+        if due_ms is None:
+            due_ms = self._due_ms(kept, self._facts.now_ms())
+            if due_ms is None:
+                return False
+            self._close_ms[symbol] = due_ms
+        return kept.series.last_close + 1 >= due_ms
+
+    def _event_ms(self) -> int:
+        """Return how long after a close the event is waited for, and until a read proves anything."""
+        kept = next(iter(self._wanted.values()), None)
+        is_slow = self._klines.market is Market.UM and not (kept is not None and kept.is_continuous)
+        own_ms = _PLAIN_UM_EVENT_MS if is_slow else _EVENT_MS
+        return max(own_ms, self._klines.options.final_after_ms)
+
+    def _settle(self, kept: KeptKlines) -> bool:
+        """Let the witness or one read settle a close that is overdue; return whether that is under way."""
+        settle_quiet(kept, self._klines.witness)
+        kept.wake()
+        if kept.series.last_close + 1 >= self._close_ms.get(kept.symbol, 0):
+            return True
+        return self._klines.read_soon(kept) is not None
+
+    def result(self) -> Closes:
+        found = Closes(pending=dict(self._pending))
+        for symbol, kept in self._wanted.items():
+            now_ms = self._facts.now_ms() if self._facts.server.is_set else 0
+            due_ms = self._close_ms.get(symbol)
+            if due_ms is None:
+                last = kept.series.last_close
+                due_ms = boundary_ms(self._interval, last + 1, now_ms) if last >= 0 and now_ms else None
+            if due_ms is None:
+                found.pending[symbol] = "not read yet" if now_ms else "starting"
+                continue
+            found.close_ms = max(found.close_ms, due_ms)
+            if kept.series.last_close + 1 < due_ms:
+                found.pending[symbol] = "not settled" if kept.is_live else "stream not live"
+                continue
+            span = kept.series.closed_span(due_ms - 1, self._limit, self._since_ms)
+            if span is None:
+                found.pending[symbol] = "range not held"
+                continue
+            found.pending.pop(symbol, None)
+            found.rows[symbol] = kept.series.closed_part(span)[:-1]
+        return found

@@ -1,0 +1,241 @@
+"""Waiting for a close: who is woken by what, when REST is read, and what is told of a series that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+
+from resender.core.binance.markets import Market
+from resender.core.market.candles import parse_rows
+from resender.market.kinds.closes import MAX_WAIT_MS, Closes, boundary_ms, wait_for_closes
+from resender.market.kinds.klines import Klines
+from resender.market.series import KeptKlines
+from tests.support.market_fakes import MINUTE, T0, World, kline_event, row
+
+PATH = "/fapi/v1/klines"
+
+
+class Waiting:
+    """Some series of a kind, filled and live, ten seconds before a close."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.kind = Klines(world.tools("kline"))
+        self.all: dict[str, KeptKlines] = {}
+
+    def add(self, symbol: str) -> KeptKlines:
+        kept = self.kind.make(symbol, "1m", 0.0, is_preload=False)
+        self.all[symbol] = self.kind.kept[symbol, "1m"] = kept
+        self.kind.begin(kept)
+        kept.is_live = True
+        self.kind.live(kept)
+        rows = [row(T0 - n * MINUTE, 60) for n in range(9, 0, -1)] + [row(T0, 50)]
+        made_ms = self.world.now_ms
+        candles = parse_rows(rows, "1m", orjson.dumps, made_ms=made_ms)
+        assert kept.series.apply_read(candles, made_ms, epoch=kept.series.epoch)
+        return kept
+
+    def close(self, symbol: str = "BTCUSDT", open_time: int = T0) -> None:
+        """The closing event of a candle comes."""
+        event = kline_event(open_time, max(self.world.now_ms, open_time + MINUTE + 20), symbol, final=True)
+        self.kind.event(self.all[symbol], event)
+
+    async def ask(self, *symbols: str, limit: int = 2, wait_ms: int = 5000, **options: int) -> Closes:
+        wanted = symbols or tuple(self.all)
+        return await wait_for_closes(self.kind, wanted, "1m", limit=limit, wait_ms=wait_ms, **options)
+
+
+@pytest.fixture
+async def waiting(world: World) -> Waiting:
+    await world.until(50_000)
+    made = Waiting(world)
+    made.add("BTCUSDT")
+    return made
+
+
+def opens(found: Closes, symbol: str = "BTCUSDT") -> list[int]:
+    rows = orjson.loads(b"[" + found.rows[symbol] + b"]")
+    return [(each[0] - T0) // MINUTE for each in rows]
+
+
+# -- which close ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interval", "anchor_ms", "now_ms", "wanted"),
+    [
+        ("1m", T0, T0, T0),
+        ("1m", T0, T0 + MINUTE - 1, T0),
+        ("1m", T0, T0 + MINUTE, T0 + MINUTE),
+        ("1m", T0, T0 + 7 * MINUTE + 5, T0 + 7 * MINUTE),
+        ("1m", T0, T0 - 5, T0 - MINUTE),
+        # 2026-01-01, -02-01 and -03-01 UTC.
+        ("1M", 1_767_225_600_000, 1_772_323_199_999, 1_769_904_000_000),
+        ("1M", 1_767_225_600_000, 1_772_323_200_000, 1_772_323_200_000),
+    ],
+)
+def test_latest_close_that_has_passed_is_found(
+    interval: str, anchor_ms: int, now_ms: int, wanted: int
+) -> None:
+    assert boundary_ms(interval, anchor_ms, now_ms) == wanted
+
+
+# -- what is there --------------------------------------------------------------------------------
+
+
+async def test_rows_up_to_the_last_close_are_told_at_once(waiting: Waiting) -> None:
+    found = await waiting.ask(limit=3)
+    assert opens(found) == [-3, -2, -1]
+    assert (found.close_ms, found.pending) == (T0, {})
+    assert waiting.world.now_ms == T0 + 50_000, "nothing was waited for"
+
+
+async def test_open_candle_is_never_among_them(waiting: Waiting) -> None:
+    assert opens(await waiting.ask(limit=9)) == list(range(-9, 0))
+
+
+async def test_only_rows_since_a_time_are_told(waiting: Waiting) -> None:
+    assert opens(await waiting.ask(limit=100, since_ms=T0 - 2 * MINUTE)) == [-2, -1]
+
+
+async def test_more_rows_than_are_held_are_not_told(waiting: Waiting) -> None:
+    found = await waiting.ask(limit=10)
+    assert (found.rows, found.pending) == ({}, {"BTCUSDT": "range not held"})
+
+
+# -- waiting --------------------------------------------------------------------------------------
+
+
+async def test_call_after_the_close_is_woken_by_the_closing_event(waiting: Waiting) -> None:
+    world = waiting.world
+    await world.until(60_010)
+    asking = asyncio.create_task(waiting.ask())
+    await world.until(60_300)
+    waiting.close()
+    await world.settle()
+    assert asking.done()
+    assert opens(await asking) == [-1, 0]
+    assert world.now_ms == T0 + 60_300
+    assert world.door.targets == []
+
+
+async def test_call_just_before_the_close_means_that_close(waiting: Waiting) -> None:
+    world = waiting.world
+    await world.until(59_800)
+    asking = asyncio.create_task(waiting.ask())
+    await world.until(60_100)
+    assert not asking.done()
+    waiting.close()
+    found = await asking
+    assert found.close_ms == T0 + MINUTE
+    assert opens(found) == [-1, 0]
+
+
+async def test_call_long_before_the_close_does_not_wait_for_it(waiting: Waiting) -> None:
+    await waiting.world.until(59_700)
+    found = await waiting.ask()
+    assert found.close_ms == T0
+
+
+async def test_call_for_several_waits_for_the_last_of_them(waiting: Waiting) -> None:
+    world = waiting.world
+    waiting.add("ETHUSDT")
+    await world.until(60_010)
+    asking = asyncio.create_task(waiting.ask())
+    await world.until(60_100)
+    waiting.close("ETHUSDT")
+    await world.settle()
+    assert not asking.done()
+    await world.until(60_400)
+    waiting.close("BTCUSDT")
+    found = await asking
+    assert {symbol: opens(found, symbol) for symbol in found.rows} == {"BTCUSDT": [-1, 0], "ETHUSDT": [-1, 0]}
+
+
+async def test_without_the_event_rest_is_read_once_for_all_who_wait(waiting: Waiting) -> None:
+    world = waiting.world
+    await world.until(60_010)
+    found = await asyncio.gather(*(waiting.ask(wait_ms=6000) for _ in range(20)))
+    assert {tuple(opens(each)) for each in found} == {(-1, 0)}
+    assert len(world.door.asked(PATH)) == 1
+    assert world.now_ms >= T0 + 63_000, "events of plain USD-M streams may be so late"
+
+
+async def test_nobody_waits_longer_than_wanted_and_is_told_what_is_missing(waiting: Waiting) -> None:
+    world = waiting.world
+    world.door.answers[PATH] = lambda *_: b"<html>"
+    waiting.add("ETHUSDT")
+    await world.until(60_010)
+    asking = asyncio.create_task(waiting.ask(wait_ms=1000))
+    await world.until(60_500)
+    waiting.close("ETHUSDT")
+    found = await asking
+    assert list(found.rows) == ["ETHUSDT"]
+    assert found.pending == {"BTCUSDT": "not settled"}
+    assert world.now_ms <= T0 + 61_010
+
+
+async def test_no_wait_lasts_longer_than_the_longest(waiting: Waiting) -> None:
+    world = waiting.world
+    world.door.answers[PATH] = lambda *_: b"<html>"
+    await world.until(60_010)
+    begun = world.now_ms
+    await waiting.ask(wait_ms=100_000)
+    assert world.now_ms - begun <= MAX_WAIT_MS + 500
+
+
+async def test_client_that_leaves_is_not_waited_for_any_more(waiting: Waiting) -> None:
+    world = waiting.world
+    await world.until(60_010)
+    asking = asyncio.create_task(waiting.ask())
+    await world.settle()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert waiting.all["BTCUSDT"].final_waiters == []
+    waiting.close()
+
+
+# -- what is not there ----------------------------------------------------------------------------
+
+
+async def test_series_nobody_has_asked_for_is_begun_and_told(waiting: Waiting) -> None:
+    found = await waiting.ask("BTCUSDT", "NEWUSDT", wait_ms=0)
+    assert found.pending == {"NEWUSDT": "not held yet"}
+    assert waiting.world.desk.begun == [(Market.UM, "NEWUSDT", "1m")]
+    assert opens(found) == [-2, -1]
+
+
+async def test_series_without_a_row_is_not_read_yet(waiting: Waiting) -> None:
+    kept = waiting.kind.make("NEWUSDT", "1m", 0.0, is_preload=False)
+    waiting.kind.kept["NEWUSDT", "1m"] = kept
+    found = await waiting.ask("NEWUSDT", wait_ms=0)
+    assert (found.pending, found.close_ms) == ({"NEWUSDT": "not read yet"}, 0)
+
+
+async def test_before_the_time_is_known_nothing_is_waited_for(waiting: Waiting) -> None:
+    waiting.kind.facts.server.is_set = False
+    before = waiting.world.now_ms
+    found = await waiting.ask()
+    assert found.pending == {"BTCUSDT": "starting"}
+    assert waiting.world.now_ms == before
+
+
+async def test_lost_stream_is_told_where_a_close_is_missing_and_closed_rows_stay_good(
+    waiting: Waiting,
+) -> None:
+    world = waiting.world
+    kept = waiting.all["BTCUSDT"]
+    kept.is_live = False
+    waiting.kind.lose(kept)
+    assert opens(await waiting.ask(wait_ms=0)) == [-2, -1]
+    await world.until(60_100)
+    found = await waiting.ask(wait_ms=0)
+    assert found.pending == {"BTCUSDT": "stream not live"}
+
+
+async def test_call_counts_as_use_of_the_series(waiting: Waiting) -> None:
+    await waiting.ask(wait_ms=0)
+    assert waiting.all["BTCUSDT"].used_mono == waiting.world.clock.mono()

@@ -1,0 +1,241 @@
+"""The gateway's own paths below /local: what may be asked for, and how many answers become one."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from resender.core.binance.markets import Market
+from resender.core.market.requests import BookTickerRequest, KlineRequest, Miss
+from resender.errors import BadRequest, NotReady, RouteError
+from resender.market import BookTickers, Hit, Klines
+from resender.web.client.local import _resolve_all, answer_local
+from tests.unit.web.serving import make_services
+
+
+class Symbols:
+    is_loaded = True
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in ("BTCUSDT", "ETHUSDT", "币USDT")
+
+
+class FakeCache:
+    """Keeps three series and two tickers of USD-M; `missing` are not ready."""
+
+    def __init__(self) -> None:
+        self.missing: set[str] = set()
+        self.asked: list[Any] = []
+        self.states = {
+            market: SimpleNamespace(symbols=Symbols()) for market in (Market.SPOT, Market.UM, Market.CM)
+        }
+
+    def kind(self, wanted: type, market: Market) -> Any:
+        kept = {
+            Klines: [("BTCUSDT", "1m"), ("ETHUSDT", "1m"), ("BTCUSDT", "1h")],
+            BookTickers: [("BTCUSDT", "bookTicker"), ("ETHUSDT", "bookTicker")],
+        }[wanted]
+        return SimpleNamespace(kept=dict.fromkeys(kept))
+
+    def answer(self, path: str, request: Any, *, packed: bool) -> Any:
+        self.asked.append((path, request, packed))
+        symbol = request.symbol if isinstance(request, KlineRequest) else request.symbols[0]
+        if symbol in self.missing:
+            return Miss("gap")
+        if isinstance(request, KlineRequest):
+            return Hit(json.dumps([[symbol, request.limit]]).encode(), None, len(symbol))
+        return Hit(json.dumps({"symbol": symbol}).encode(), None, 5)
+
+
+@pytest.fixture
+def cache() -> FakeCache:
+    return FakeCache()
+
+
+async def ask(
+    cache: FakeCache | None, path: str, query: str = "", **options: Any
+) -> tuple[Any, dict[str, str], Hit]:
+    """Return the answer as parsed, its further headers, and itself."""
+    services = make_services(cache=cache, **options.pop("settings", {}))
+    hit, extra = await answer_local(services, f"/local/{path}", query, packed=options.get("packed", False))
+    return json.loads(hit.body), dict(extra), hit
+
+
+# --- routes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["um", "um/", "um/depth", "options/klines", "UM/klines", "nowhere/bookTicker", "um/klines/x"]
+)
+async def test_path_that_is_none_is_refused_with_those_there_are(cache: FakeCache, path: str) -> None:
+    with pytest.raises(RouteError, match="Local endpoints are"):
+        await ask(cache, path)
+
+
+async def test_without_a_cache_there_is_only_the_status() -> None:
+    with pytest.raises(RouteError, match="switched off"):
+        await ask(None, "um/klines", "symbol=BTCUSDT&interval=1m")
+    status, extra, _ = await ask(None, "status", "whatever=1")
+    assert status == {"series": [], "connections": [], "backfill": [], "weights": []}
+    assert extra == {}
+
+
+async def test_market_that_is_off_is_refused(cache: FakeCache) -> None:
+    with pytest.raises(RouteError, match="The market um is switched off"):
+        await ask(cache, "um/klines", "symbol=BTCUSDT&interval=1m", settings={"upstream_fapi": "off"})
+
+
+@pytest.mark.parametrize("query", ["symbol=", "symbol", "symbol=A&symbol=B", "symbol=%FF", "a+b=c+d"])
+async def test_malformed_query_is_refused(cache: FakeCache, query: str) -> None:
+    with pytest.raises(BadRequest, match="empty, repeated or malformed"):
+        await ask(cache, "um/bookTicker", query)
+
+
+# --- klines ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("symbol=BTCUSDT", "`interval` must be one of 1m, 3m"),
+        ("symbol=BTCUSDT&interval=1s", "`interval` must be one of"),
+        ("symbol=BTCUSDT&interval=1m&limit=0", "from 1 to 1500"),
+        ("symbol=BTCUSDT&interval=1m&limit=1501", "from 1 to 1500"),
+        ("symbol=BTCUSDT&interval=1m&limit=%D9%A1", "from 1 to 1500"),
+        ("symbol=BTCUSDT&interval=1m&limit=1e3", "from 1 to 1500"),
+        ("interval=1m", "Give either"),
+        ("symbol=BTCUSDT&symbols=all&interval=1m", "Give either"),
+        ("symbols=BTCUSDT&interval=1m", "compact JSON"),
+        ('symbols=["BTCUSDT",%20"ETHUSDT"]&interval=1m', "compact JSON"),
+        ("symbol=XRPUSDT&interval=1m", "'XRPUSDT' cannot be traded on um"),
+        ("symbol=btcusdt&interval=1m", "'btcusdt' cannot be traded on um"),
+        ('symbols=["BTCUSDT","XRPUSDT"]&interval=1m', "'XRPUSDT' cannot be traded"),
+        ("symbol=BTCUSDT&interval=1m&startTime=1", "Unknown parameter 'startTime'"),
+    ],
+)
+async def test_kline_query_that_cannot_be_answered_is_refused_in_words(
+    cache: FakeCache, query: str, words: str
+) -> None:
+    with pytest.raises(BadRequest) as caught:
+        await ask(cache, "um/klines", query)
+    assert words in caught.value.msg
+    assert cache.asked == []
+
+
+async def test_one_symbol_is_answered_as_binance_does(cache: FakeCache) -> None:
+    body, extra, _ = await ask(cache, "um/klines", "symbol=BTCUSDT&interval=1m", packed=True)
+    assert (body, extra) == ([["BTCUSDT", 500]], {})
+    assert cache.asked == [
+        ("/fapi/v1/klines", KlineRequest(Market.UM, "BTCUSDT", "1m", 500, None, None), True)
+    ]
+
+
+async def test_spot_takes_a_limit_above_its_own_for_its_own(cache: FakeCache) -> None:
+    body, _, _ = await ask(cache, "spot/klines", "symbol=BTCUSDT&interval=1s&limit=1500")
+    assert body == [["BTCUSDT", 1000]]
+
+
+async def test_several_symbols_become_an_object(cache: FakeCache) -> None:
+    body, _, hit = await ask(
+        cache, "um/klines", 'symbols=["币USDT","BTCUSDT"]&interval=1m&limit=2'.encode().decode("latin-1")
+    )
+    assert body == {"币USDT": [["币USDT", 2]], "BTCUSDT": [["BTCUSDT", 2]]}
+    assert list(body) == ["币USDT", "BTCUSDT"]
+    assert hit.age_ms == len("BTCUSDT"), "the oldest part"
+
+
+async def test_all_are_those_kept_with_the_interval_and_what_is_not_ready_is_named(cache: FakeCache) -> None:
+    cache.missing = {"ETHUSDT"}
+    body, extra, _ = await ask(cache, "um/klines", "symbols=all&interval=1m")
+    assert list(body) == ["BTCUSDT"]
+    assert extra == {"X-Resender-Missing": "ETHUSDT"}
+    body, extra, _ = await ask(cache, "um/klines", "symbols=all&interval=5m")
+    assert (body, extra) == ({}, {})
+
+
+async def test_named_symbol_that_is_not_ready_refuses_the_whole_call(cache: FakeCache) -> None:
+    cache.missing = {"ETHUSDT"}
+    with pytest.raises(NotReady, match="Not ready: ETHUSDT"):
+        await ask(cache, "um/klines", 'symbols=["BTCUSDT","ETHUSDT"]&interval=1m')
+    with pytest.raises(NotReady, match="ETHUSDT 1m is not ready: gap"):
+        await ask(cache, "um/klines", "symbol=ETHUSDT&interval=1m")
+
+
+# --- book tickers ---------------------------------------------------------------------------------
+
+
+async def test_book_tickers_become_an_array_and_all_is_the_default(cache: FakeCache) -> None:
+    for query in ("", "symbols=all"):
+        body, extra, _ = await ask(cache, "um/bookTicker", query)
+        assert body == [{"symbol": "BTCUSDT"}, {"symbol": "ETHUSDT"}]
+        assert extra == {}
+    assert cache.asked[0] == (
+        "/fapi/v1/ticker/bookTicker",
+        BookTickerRequest(Market.UM, ("BTCUSDT",), False),
+        False,
+    )
+    body, _, _ = await ask(cache, "um/bookTicker", "symbol=BTCUSDT")
+    assert body == {"symbol": "BTCUSDT"}
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("symbol=BTCUSDT&symbols=all", "either `symbol` or `symbols`"),
+        ("interval=1m", "Unknown parameter 'interval'"),
+        ("symbols=[]", "compact JSON"),
+        ("symbol=XRPUSDT", "cannot be traded"),
+    ],
+)
+async def test_book_ticker_query_that_cannot_be_answered_is_refused(
+    cache: FakeCache, query: str, words: str
+) -> None:
+    with pytest.raises(BadRequest) as caught:
+        await ask(cache, "um/bookTicker", query)
+    assert words in caught.value.msg
+
+
+# --- many -----------------------------------------------------------------------------------------
+
+
+async def test_large_answer_is_packed_for_who_takes_that(
+    cache: FakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = json.dumps([["1.0"] * 10_000]).encode()
+    monkeypatch.setattr(cache, "answer", lambda path, request, packed: Hit(big, None, 0))
+    body, _, hit = await ask(cache, "um/klines", "symbols=all&interval=1m", packed=True)
+    assert hit.packed is not None
+    assert json.loads(gzip.decompress(hit.packed)) == body
+    assert (await ask(cache, "um/klines", "symbols=all&interval=1m"))[2].packed is None
+
+
+async def test_names_of_what_is_missing_stay_a_header(
+    cache: FakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [(f"{number}币USDT", "1m") for number in range(1000)]
+    monkeypatch.setattr(cache, "kind", lambda wanted, market: SimpleNamespace(kept=dict.fromkeys(names)))
+    monkeypatch.setattr(Symbols, "is_loaded", False)
+    monkeypatch.setattr(cache, "answer", lambda path, request, packed: Miss("gap"))
+    _, extra, _ = await ask(cache, "um/klines", "symbols=all&interval=1m")
+    text = extra["X-Resender-Missing"]
+    assert text.isascii()
+    assert len(text) <= 4010
+    assert text.startswith("0\\u5e01USDT,1\\u5e01USDT,")
+    assert text.endswith("USDT,...")
+
+
+async def test_part_that_was_there_at_once_ages_by_the_wait_for_the_slowest() -> None:
+    async def slow() -> Hit:
+        await asyncio.sleep(0.05)
+        return Hit(b"[]", None, 3)
+
+    quick, late = await _resolve_all([Hit(b"[]", None, 10), slow()])
+    assert isinstance(quick, Hit)
+    assert isinstance(late, Hit)
+    assert quick.age_ms >= 10 + 40
+    assert late.age_ms < quick.age_ms

@@ -1,0 +1,285 @@
+"""One client's call before it is sent: who is admitted, what is refused, and when the answer to that comes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+from tornado.httputil import HTTPHeaders, RequestStartLine
+
+from resender.core.market.requests import Miss
+from resender.errors import Forbidden
+from resender.market import Hit
+from resender.web.client.request import RequestDelegate, _declared_length, has_page
+from tests.unit.web.client.test_cached import FakeCache
+from tests.unit.web.serving import FakeConnection, make_services
+
+KLINES = "/api/v3/klines?symbol=BTCUSDT&interval=1m"
+
+
+class Inner:
+    """The Tornado application's part of a request."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.calls: list[str] = []
+
+    def start_request(self, server: object, connection: object) -> Inner:
+        return self
+
+    def headers_received(self, start: Any, headers: Any) -> None:
+        self.calls.append("headers")
+
+    def data_received(self, chunk: bytes) -> None:
+        self.data += chunk
+
+    def finish(self) -> None:
+        self.calls.append("finish")
+
+    def on_connection_close(self) -> None:
+        self.calls.append("gone")
+
+
+class Asked:
+    """One request, as Tornado would hand it over."""
+
+    def __init__(
+        self, target: str = KLINES, method: str = "GET", body: bytes = b"", *, services: Any = None,
+        ip: str = "127.0.0.1", is_whole: bool = True, **headers: str,
+    ) -> None:  # fmt: skip
+        self.services = services or make_services()
+        self.connection = FakeConnection(method, ip)
+        self.inner = Inner()
+        self.delegate = RequestDelegate(
+            self.services, cast(Any, self.inner), object(), cast(Any, self.connection)
+        )
+        self.sent: list[str] = []
+        self.delegate._forward = self._forward  # type: ignore[method-assign]
+        given = HTTPHeaders({name.replace("_", "-"): value for name, value in headers.items()})
+        if body:
+            given["Content-Length"] = str(len(body))
+        self.delegate.headers_received(RequestStartLine(method, target, "HTTP/1.1"), given)
+        if is_whole and not self.connection.is_finished:
+            if body:
+                self.delegate.data_received(body)
+            self.delegate.finish()
+
+    async def _forward(self, target: str) -> None:
+        self.sent.append(target)
+
+    @property
+    def error(self) -> str:
+        return self.connection.headers.get("X-Resender-Error", "")
+
+    @property
+    def msg(self) -> str:
+        return json.loads(self.connection.body)["msg"]
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "is_page"),
+    [
+        ("/", True), ("/healthz", True), ("/metrics", True), ("/admin", True), ("/admin/x", True),
+        ("/administration", False), ("/healthz/", False), ("/api/v3/time", False), ("/local/status", False),
+    ],
+)  # fmt: skip
+def test_only_pages_leave_the_hot_path(path: str, is_page: bool) -> None:
+    assert has_page(path) is is_page
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("0", 0), ("007", 7), ("", 0), ("x", 0), ("9" * 18, 10**18 - 1), ("9" * 5000, 1 << 62)],
+)
+def test_announced_length_is_read_whatever_it_is(text: str, length: int) -> None:
+    assert _declared_length(HTTPHeaders({"Content-Length": text})) == length
+
+
+# --- admission ------------------------------------------------------------------------------------
+
+
+async def test_call_of_a_known_address_is_sent_with_its_target_as_it_is() -> None:
+    asked = Asked("/api/api/v3/order?x=%2C&y=~", "POST")
+    await asked.services.calls.tasks.join(1)
+    assert asked.sent == ["/api/v3/order?x=%2C&y=~"]
+    assert asked.error == ""
+    assert asked.services.calls.in_flight == 1
+
+
+async def test_stranger_is_refused_by_headers_alone_and_noted_without_his_query() -> None:
+    asked = Asked("/api/v3/time?signature=secret", ip="192.0.2.9")
+    assert (asked.connection.status, asked.error) == (403, "forbidden")
+    (row,) = asked.services.access.refused.items()
+    assert (row.address, row.path, row.count) == ("192.0.2.9", "/api/v3/time", 1)
+    assert asked.services.metrics.tally.errors == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "error"),
+    [
+        ("/nowhere/v3/time", "GET", "not_found"),
+        ("http://api.binance.com/api/v3/time", "GET", "bad_request"),
+        ("/api/v3/../time", "GET", "bad_request"),
+        ("/api/v3/time", "BREW", "method_not_allowed"),
+        ("/api/v3/time", "OPTIONS", "method_not_allowed"),
+        ("/local/status", "POST", "method_not_allowed"),
+    ],
+)
+async def test_call_that_goes_nowhere_is_refused(target: str, method: str, error: str) -> None:
+    asked = Asked(target, method)
+    assert asked.error == error
+    assert asked.sent == []
+
+
+async def test_body_over_the_limit_is_refused_even_if_its_length_was_not_announced() -> None:
+    services = make_services(max_body_bytes=10)
+    asked = Asked("/api/v3/order", "POST", b"x" * 11, services=services)
+    assert (asked.connection.status, asked.msg) == (413, "The body is larger than 10 bytes.")
+
+
+async def test_body_that_grows_over_the_limit_is_thrown_away() -> None:
+    asked = Asked("/api/v3/order", "POST", services=make_services(max_body_bytes=10), is_whole=False)
+    for _ in range(3):
+        asked.delegate.data_received(b"xxxx")
+    assert asked.delegate.body == b""
+    asked.delegate.finish()
+    assert asked.error == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_early"),
+    [
+        ({"Content_Length": "100"}, False),
+        ({"Content_Length": "100", "Expect": "100-continue"}, True),
+        ({"Content_Length": str(1 << 20)}, True),
+    ],
+)
+async def test_refused_stranger_may_send_a_small_body_before_he_gets_his_answer(
+    headers: dict[str, str], is_early: bool
+) -> None:
+    asked = Asked("/api/v3/order", "POST", ip="192.0.2.9", is_whole=False, **headers)
+    assert asked.connection.is_finished is is_early
+    if is_early:
+        assert asked.connection.headers["Connection"] == "close"
+    else:
+        assert isinstance(asked.delegate.error, Forbidden)
+
+
+async def test_refused_body_that_never_ends_is_answered_in_the_end() -> None:
+    asked = Asked("/nowhere", "POST", is_whole=False, Transfer_Encoding="chunked")
+    for _ in range(17):
+        asked.delegate.data_received(b"x" * (1 << 20))
+        if asked.connection.is_finished:
+            break
+    assert asked.connection.headers["Connection"] == "close"
+
+
+async def test_raw_bytes_are_encoded_unless_the_call_is_signed() -> None:
+    asked = Asked("/api/v3/klines?symbol=\xe5\xb8\x81USDT")
+    await asked.services.calls.tasks.join(1)
+    assert asked.sent == ["/api/v3/klines?symbol=%E5%B8%81USDT"]
+    signed = Asked("/api/v3/order?symbol=\xe5\xb8\x81USDT&signature=ab", "POST")
+    assert signed.error == "bad_request"
+    assert "before you sign" in signed.msg
+
+
+async def test_gateway_that_stops_or_is_full_takes_no_call() -> None:
+    stopping = make_services()
+    stopping.calls.is_open = False
+    asked = Asked(services=stopping)
+    assert (asked.error, asked.connection.headers["Connection"]) == ("busy", "close")
+    full = make_services(max_in_flight=1)
+    full.calls.in_flight = 1
+    asked = Asked(services=full)
+    assert (asked.error, asked.sent) == ("busy", [])
+    assert "Connection" not in asked.connection.headers
+    assert full.calls.in_flight == 1
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+async def test_page_is_handed_to_the_application_with_its_body() -> None:
+    asked = Asked("/admin/api/login?x=1", "POST", b"{}", ip="192.0.2.9")
+    assert asked.inner.calls == ["headers", "finish"]
+    assert asked.inner.data == b"{}"
+    assert asked.connection.max_body > 1 << 60, "the limit is the handler's own"
+
+
+async def test_page_without_a_body_takes_none() -> None:
+    asked = Asked("/metrics", "GET", b"x" * 2000)
+    assert asked.error == "too_large"
+    assert asked.inner.calls == []
+
+
+async def test_application_is_told_that_a_body_became_too_large() -> None:
+    asked = Asked("/metrics", is_whole=False)
+    asked.delegate.data_received(b"x" * 2000)
+    assert asked.inner.calls == ["headers", "gone"]
+    asked.delegate.finish()
+    assert asked.error == "too_large"
+
+
+# --- the cache ------------------------------------------------------------------------------------
+
+
+async def test_hit_is_written_at_once_and_counts_as_no_call_in_flight() -> None:
+    cache = FakeCache()
+    asked = Asked(services=make_services(cache=cache))
+    assert asked.connection.raw.endswith(b"\r\n\r\n[1]")
+    assert asked.sent == []
+    assert asked.services.calls.in_flight == 0
+    assert asked.services.metrics.tally.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "outcome", "miss"),
+    [
+        ("HEAD", b"", Hit(b"[]", None, 0), "method"),
+        ("GET", b"x", Hit(b"[]", None, 0), "body"),
+        ("GET", b"", Miss("gap"), "gap"),
+    ],
+)
+async def test_call_the_cache_does_not_answer_is_sent_with_the_reason(
+    method: str, body: bytes, outcome: Any, miss: str
+) -> None:
+    cache = FakeCache()
+    cache.outcome = outcome
+    asked = Asked(KLINES, method, body, services=make_services(cache=cache))
+    await asked.services.calls.tasks.join(1)
+    assert asked.sent == [KLINES]
+    assert asked.delegate.miss == miss
+
+
+async def test_market_that_is_off_is_not_answered_from_memory() -> None:
+    cache = FakeCache()
+    asked = Asked(services=make_services(cache=cache, upstream_api="off"))
+    await asked.services.calls.tasks.join(1)
+    assert cache.asked == []
+    assert asked.sent == [KLINES]
+
+
+# --- the request log ------------------------------------------------------------------------------
+
+
+async def test_refused_call_is_logged_without_its_query_and_the_caller_is_counted() -> None:
+    services = make_services()
+    services.store.log_enabled = True
+    Asked("/nowhere/v3/x?signature=secret", services=services)
+    (row,) = services.store.rows
+    assert (row.ip, row.path, row.status, row.market) == ("127.0.0.1", "/nowhere/v3/x", 404, "")
+    assert row.upstream_status is None
+    assert row.error == "Unknown route."
+    assert [entry for entry, _ in services.store.seen] == [1]
+
+
+async def test_stranger_is_logged_and_counts_for_no_entry() -> None:
+    services = make_services()
+    services.store.log_enabled = True
+    Asked(services=services, ip="192.0.2.9")
+    assert [(row.ip, row.status) for row in services.store.rows] == [("192.0.2.9", 403)]
+    assert services.store.seen == []

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.authority import ca_file
-from tests.support.running import Running, make_config, running
+from tests.support.running import Running, make_config, running, with_admin_pages
 from tests.support.upstream import RawUpstream
 from tests.support.wanting import in_words, wanted
 
 ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["with_admin_pages"]
 
 
 # What takes longest begins first, so that nothing long is left for the end.

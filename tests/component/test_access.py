@@ -173,6 +173,7 @@ async def test_market_that_is_off_is_a_404_that_says_so(tmp_path: Path, upstream
         assert (await call(run.port, "GET", "/fapi/v1/time")).status == 200
 
 
+@pytest.mark.usefixtures("with_admin_pages")
 async def test_front_page_names_the_product_and_loads_nothing_from_elsewhere(gateway: Running) -> None:
     reply = await call(gateway.port, "GET", "/")
     assert reply.status == 200

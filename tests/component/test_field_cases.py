@@ -164,6 +164,7 @@ async def _call_in_http_1_0(gateway: Running, method: str, connection: str) -> N
         assert await assert_promise(one, reply, "1.0") is (connection == "keep-alive")
 
 
+@pytest.mark.usefixtures("with_admin_pages")
 async def test_pipelined_calls_of_every_kind_are_answered_in_order_and_sent_once(
     gateway: Running, upstream: RawUpstream
 ) -> None:

@@ -77,6 +77,7 @@ async def test_client_that_expects_100_gets_it_at_once_and_its_body_arrives(
         assert await assert_promise(one, reply)
 
 
+@pytest.mark.usefixtures("with_admin_pages")
 @pytest.mark.parametrize(
     ("target", "status", "settings"),
     [

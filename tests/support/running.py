@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from resender.cli.serve import bind
 from resender.config import Config, load_config
 from resender.core.binance.markets import MARKETS
@@ -29,12 +31,23 @@ class Running:
         self.url = f"http://127.0.0.1:{port}"
 
 
+# Making the first account takes longer than all the rest of a start: only where it is asked for.
+_has_admin = False
+
+
+@pytest.fixture
+def with_admin_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every gateway of a test have admin pages."""
+    monkeypatch.setitem(globals(), "_has_admin", True)
+
+
 def make_config(data_dir: Path, upstream: str = "", **settings: Any) -> Config:
     """Build a config: every upstream is `upstream` unless named, loopback is whitelisted."""
     values: dict[str, Any] = dict.fromkeys(UPSTREAM_SETTINGS, upstream or "https://127.0.0.1:9")
     values |= {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": 0, "WHITELIST": "127.0.0.1"}
     # Tests name the streams they harm: one name for a symbol, whatever its contract.
     values["UM_KLINE_STREAM"] = "plain"
+    values["ADMIN_ENABLED"] = _has_admin or any(name.startswith("admin") for name in settings)
     values |= {name.upper(): value for name, value in settings.items()}
     return load_config(values, {})
 

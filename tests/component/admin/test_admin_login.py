@@ -274,6 +274,7 @@ async def test_body_of_a_log_in_that_cannot_be_used_is_explained(admin: Running)
         assert_error(await browser.send("POST", "login", body), 400, -4, field=field)
 
 
+@pytest.mark.usefixtures("with_admin_pages")
 async def test_generated_first_password_has_to_be_changed_before_any_other_write(
     tmp_path: Path, upstream: RawUpstream, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""The command `stream`."""
+"""The command `preload`, and `stream` as it was called once."""
 
 from __future__ import annotations
 

@@ -121,6 +121,16 @@ async def test_limit_counts_what_was_asked_for_while_the_symbols_are_unknown(wor
     assert reasons == [Miss("starting")] * 2 + [Miss("too many series")] * 2
 
 
+async def test_limit_holds_for_all_markets_together_while_none_knows_its_symbols(world: World) -> None:
+    cached = Cached(world, max_on_demand=1)
+    world.door.held.clear()
+    reasons = [await cached.ask("BTCUSDT", market=market) for market in CACHED_MARKETS]
+    assert reasons == [Miss("starting"), Miss("too many series"), Miss("too many series")]
+    world.door.held.set()
+    await world.settle()
+    assert sum(state.on_demand for state in cached.cache.states.values()) == 1
+
+
 # -- rules ----------------------------------------------------------------------------------------
 
 

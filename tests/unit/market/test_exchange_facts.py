@@ -122,6 +122,17 @@ def test_pair_and_contract_of_symbols_that_are_alone_with_them_are_known_on_usd_
         assert table.continuous == (wanted if market is Market.UM else {})
 
 
+@pytest.mark.parametrize("key", ["pair", "contractType"])
+@pytest.mark.parametrize("value", [["x"], {"a": 1}, 5, None, "BTC USDT", "X" * 80])
+def test_pair_or_contract_that_can_be_in_no_name_of_a_stream_is_left_out(key: str, value: Any) -> None:
+    table = SymbolTable(Market.UM)
+    info = wire(Market.UM, "http_exchange_info")
+    info["symbols"][0][key] = value
+    table.load(orjson.dumps(info))
+    assert list(table.continuous) == ["ETHUSDT"]
+    assert "BTCUSDT" in table
+
+
 def test_symbol_that_is_alone_with_its_pair_no_longer_is_a_change_of_the_list() -> None:
     table = SymbolTable(Market.UM)
     info = wire(Market.UM, "http_exchange_info")

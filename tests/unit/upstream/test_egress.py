@@ -99,6 +99,17 @@ async def test_call_of_a_key_bound_to_one_egress_does_not_move() -> None:
     assert world.sent() == {"a": 0, "b": 1}
 
 
+@pytest.mark.xfail(reason="what was not sent is not given back to the client's share")
+async def test_calls_that_never_left_do_not_use_up_a_clients_share() -> None:
+    world = World("default", weight=20, client_share=0.5, order_reserve=0.0)
+    world.client().answers = [UpstreamUnreachable("no connection")] * 5
+    for _ in range(5):
+        with pytest.raises(UpstreamUnreachable):
+            await world.pool.send(call(client="192.0.2.1"))
+        world.time.mono += 1
+    assert (await world.pool.send(call(client="192.0.2.1"))).status == 200
+
+
 @pytest.mark.parametrize("error", [UpstreamLost("x"), UpstreamTimeout("x")])
 async def test_call_that_may_have_left_is_never_sent_again(error: Exception) -> None:
     world = World()
@@ -297,3 +308,23 @@ async def test_429_of_another_gateway_fills_its_egress_and_closes_nothing() -> N
     with pytest.raises(EgressExhausted):
         await world.pool.send(call())
     assert (await world.pool.send(call(ORDER, "POST"))).status == 200
+
+
+async def test_gateway_that_does_not_know_this_machine_is_told_as_its_problem() -> None:
+    world = World("there=resender://127.0.0.1:8000")
+    world.client("there").answers = [refusal(403, X_Resender_Error="forbidden"), FakeAnswer(b"{}")]
+    egress = world.pool.governor.by_name["there"]
+    await world.pool.send(call())
+    assert egress.problems == {SPOT: "not_whitelisted"}
+    await world.pool.send(call())
+    assert egress.problems == {}
+
+
+async def test_region_block_and_firewall_are_told_as_problems_of_the_egress() -> None:
+    world = World("default")
+    egress = world.pool.governor.by_name["default"]
+    for status, problem in ((451, "region"), (403, "waf")):
+        world.client().answers = [refusal(status)]
+        await world.pool.send(call())
+        assert egress.problems == {SPOT: problem}
+        assert world.closed_s() == 0

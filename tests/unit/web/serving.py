@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -264,6 +265,21 @@ async def administered(services: Any | None = None) -> AsyncIterator[Admin]:
     routes = admin_routes(services)
     async with served(services, routes) as port:
         yield Admin(port, services, routes)
+
+
+@asynccontextmanager
+async def reading(port: int, path: str) -> AsyncIterator[asyncio.StreamReader]:
+    """Ask for an answer that goes on for long, as somebody who is logged in; the client leaves in the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    try:
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: resender_session=good\r\n\r\n".encode()
+        )
+        yield reader
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def token(scope: str) -> Login:

@@ -1,8 +1,6 @@
-"""Names of streams, batches, replies, pacing: values in, values out."""
+"""Names of streams, batches, replies: values in, values out."""
 
 from __future__ import annotations
-
-import random
 
 import orjson
 import pytest
@@ -14,19 +12,11 @@ from resender.core.binance.stream_names import (
     Reply,
     book_ticker_stream,
     check_stream_name,
+    continuous_stream,
     control_message,
     fitting,
     kline_stream,
     read_reply,
-)
-from resender.core.binance.stream_pacing import (
-    CONNECT_WINDOW_S,
-    VENUE_LIFE_S,
-    ConnectBudget,
-    Pings,
-    StreamLimits,
-    TokenBucket,
-    rotation_age_s,
 )
 
 
@@ -157,84 +147,27 @@ def test_frame_that_is_no_reply_is_refused(frame: object) -> None:
         read_reply(frame)
 
 
-@given(st.lists(st.floats(0, 0.7), min_size=1, max_size=200), st.floats(1, 10))
-def test_bucket_never_passes_more_than_its_rate(pauses: list[float], rate: float) -> None:
-    bucket = TokenBucket(rate)
-    now, passed = 1000.0, []
-    for pause in pauses:
-        now += pause
-        if bucket.wait_s(now) <= 0:
-            bucket.take(now)
-            passed.append(now)
-    for index, at in enumerate(passed):
-        assert sum(1 for other in passed[index:] if other - at < 1.0) <= rate + 1
-
-
-def test_bucket_tells_when_the_next_message_may_go() -> None:
-    bucket = TokenBucket(4.0)
-    assert bucket.wait_s(10.0) == 0
-    bucket.take(10.0)
-    assert bucket.wait_s(10.0) == pytest.approx(0.25)
-    assert bucket.wait_s(10.25) == 0
-    assert bucket.wait_s(9.0) == 0  # a clock that steps back takes nothing away
-    bucket.take(99.0)
-    bucket.take(99.0)
-    assert bucket.wait_s(99.0) == pytest.approx(0.5)
-
-
-@given(st.lists(st.floats(0, 120), min_size=1, max_size=120), st.integers(1, 10))
-def test_connect_budget_holds_in_every_window(pauses: list[float], limit: int) -> None:
-    budget = ConnectBudget(limit)
-    now, begun = 0.0, []
-    for pause in pauses:
-        now += pause
-        wait = budget.wait_s(now)
-        assert wait <= CONNECT_WINDOW_S + 1e-6
-        now += wait
-        while budget.wait_s(now) > 0:  # rounding
-            now += 1e-6
-        budget.take(now)
-        begun.append(now)
-    for index, at in enumerate(begun):
-        assert sum(1 for other in begun[index:] if other - at < CONNECT_WINDOW_S - 1e-6) <= limit
-
-
-@given(st.integers())
-def test_rotation_comes_jittered_and_before_the_venue_cuts(seed: int) -> None:
-    age = rotation_age_s(82_800.0, random.Random(seed))
-    assert 82_800.0 * 0.95 <= age <= VENUE_LIFE_S - 900
-    assert 9.5 <= rotation_age_s(10.0, random.Random(seed)) <= 10.5
-
-
-def test_rotation_ages_of_connections_differ() -> None:
-    source = random.Random(1)
-    assert len({rotation_age_s(82_800.0, source) for _ in range(10)}) > 5
-
-
-def test_pong_settles_its_ping_and_all_before_it() -> None:
-    pings = Pings()
-    assert [pings.next(1.0), pings.next(2.0), pings.next(3.0)] == [b"1", b"2", b"3"]
-    pings.settle(b"2")
-    assert pings.answered == 2
-    assert list(pings.open) == [(3, 3.0)]
-
-
-@pytest.mark.parametrize("payload", [b"", b"9", b"-1", b"x", b"1" * 40, "²".encode(), b"\xff"])
-def test_pong_to_no_ping_of_ours_settles_nothing(payload: bytes) -> None:
-    pings = Pings()
-    pings.next(1.0)
-    pings.settle(payload)
-    assert pings.answered == 0
-    assert len(pings.open) == 1
+@pytest.mark.parametrize(
+    ("pair", "contract", "name"),
+    [
+        ("BTCUSDT", "PERPETUAL", "btcusdt_perpetual@continuousKline_1m"),
+        ("TSLAUSDT", "TRADIFI_PERPETUAL", "tslausdt_tradifi_perpetual@continuousKline_1m"),
+        ("币安人生USDT", "PERPETUAL", "币安人生usdt_perpetual@continuousKline_1m"),
+    ],
+)
+def test_continuous_name_is_of_pair_and_contract_type(pair: str, contract: str, name: str) -> None:
+    assert continuous_stream(pair, contract, "1m") == name
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("pair", "contract", "interval"),
     [
-        {"ping_every_s": 5.0}, {"ping_every_s": 0.0}, {"messages_per_s": 0.3}, {"streams_per_connection": 0},
-        {"streams_per_connection": 1025}, {"subscribe_bytes": 100},
+        ("BTC USDT", "PERPETUAL", "1m"),
+        ("BTCUSDT", "a/b", "1m"),
+        ("BTCUSDT", "PERPETUAL", "2m"),
+        ("X" * 60, "PERPETUAL", "1m"),
     ],
-)  # fmt: skip
-def test_limits_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
+)
+def test_continuous_name_that_cannot_be_one_is_refused(pair: str, contract: str, interval: str) -> None:
     with pytest.raises(ValueError):
-        StreamLimits(**wrong)
+        continuous_stream(pair, contract, interval)

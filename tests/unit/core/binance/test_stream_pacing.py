@@ -90,7 +90,7 @@ def test_connection_is_replaced_near_its_age_and_before_the_venue_cuts_it(age_s:
     assert drawn >= age_s * 0.95 - 1e-6
     assert drawn <= age_s * 1.05 + 1e-6
     if age_s <= 82_800.0:
-        assert drawn < VENUE_LIFE_S
+        assert drawn <= VENUE_LIFE_S - 900
 
 
 def test_connections_of_one_age_are_not_replaced_all_at_once() -> None:
@@ -133,7 +133,9 @@ def test_pong_settles_its_ping_and_all_before_it() -> None:
     assert pings.answered == 2
 
 
-@pytest.mark.parametrize("payload", [b"", b"x", b"4", b"-1", b"9" * 19, b"1.5"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"x", b"4", b"-1", b"9" * 19, b"1" * 40, b"1.5", "²".encode(), b"\xff"]
+)
 def test_pong_nobody_asked_for_settles_nothing(payload: bytes) -> None:
     pings = Pings()
     pings.next(1.0)

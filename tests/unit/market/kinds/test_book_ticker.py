@@ -133,6 +133,13 @@ async def test_symbol_the_answer_lacks_keeps_the_others_from_nothing(world: Worl
     assert states == {"BTCUSDT": "live", "ETHUSDT": "syncing", "NKNUSDT": "live"}
 
 
+async def test_symbol_that_cannot_be_read_keeps_no_other_waiting(world: World) -> None:
+    kept = Kept(world, "GONEUSDT", "BTCUSDT")
+    kept.live()
+    await world.until(120_000)
+    assert [each.state for each in kept.all.values()] == ["syncing", "live"]
+
+
 @pytest.mark.parametrize("answer", [b"[1]", b'"x"', b'[{"bidPrice":"1"}]', b"null"])
 async def test_answer_of_another_shape_is_a_failed_read(world: World, answer: bytes) -> None:
     kept = Kept(world)

@@ -163,6 +163,18 @@ async def test_without_the_event_rest_is_read_once_for_all_who_wait(waiting: Wai
     assert world.now_ms >= T0 + 63_000, "events of plain USD-M streams may be so late"
 
 
+async def test_series_that_may_not_be_read_now_keeps_no_other_from_being_read(waiting: Waiting) -> None:
+    world = waiting.world
+    waiting.add("ETHUSDT")
+    await world.until(60_010)
+    asking = asyncio.create_task(waiting.ask(wait_ms=3800))
+    await world.until(63_100)
+    first = waiting.all["BTCUSDT"]
+    first.read_mono, first.read_failed = world.clock.mono(), True  # somebody else's read, just now
+    found = await asking
+    assert (list(found.rows), found.pending) == (["ETHUSDT"], {"BTCUSDT": "not settled"})
+
+
 async def test_nobody_waits_longer_than_wanted_and_is_told_what_is_missing(waiting: Waiting) -> None:
     world = waiting.world
     world.door.answers[PATH] = lambda *_: b"<html>"

@@ -18,7 +18,7 @@ from resender.web.admin.shared import AdminSite
 from tests.support.admin import assert_error
 from tests.support.client import Reply, call
 from tests.support.running import wait_until
-from tests.unit.web.serving import FakeLogins, make_services, served
+from tests.unit.web.serving import FakeLogins, make_services, reading, served
 
 
 class Words(LiveHandler):
@@ -95,10 +95,10 @@ async def test_cache_that_is_switched_off_is_told() -> None:
 
 async def test_events_end_with_the_gateway_and_say_so() -> None:
     async with world() as one:
-        reading = asyncio.ensure_future(one.send("events"))
+        asking = asyncio.ensure_future(one.send("events"))
         await wait_until(lambda: one.logins.asked)
         one.services.calls.is_open = False
-        reply = await reading
+        reply = await asking
     assert reply.header("content-type") == "text/event-stream; charset=utf-8"
     assert reply.body.startswith(b"retry: 3000\n\nevent: tick\ndata: {}\n\n")
     assert reply.body.endswith(b'event: end\ndata: {"reason":"stopping"}\n\n')
@@ -108,30 +108,24 @@ async def test_events_end_with_the_gateway_and_say_so() -> None:
 async def test_events_end_with_the_log_in_and_do_not_keep_it_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_answers, "_LOGIN_EVERY_S", 0.02)
     async with world() as one:
-        reading = asyncio.ensure_future(one.send("events"))
+        asking = asyncio.ensure_future(one.send("events"))
         await wait_until(lambda: len(one.logins.asked) > 2)
         one.logins.login = None
-        reply = await reading
+        reply = await asking
     assert reply.body.endswith(b'event: end\ndata: {"reason":"logged out"}\n\n')
     assert {touch for _, touch, _ in one.logins.asked[1:]} == {False}
 
 
 async def test_silent_stream_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_answers, "_BEAT_EVERY_S", -1.0)
-    async with world() as one:
-        reading = asyncio.ensure_future(one.send("events"))
-        await wait_until(lambda: one.logins.asked)
-        await asyncio.sleep(0.05)
-        one.services.calls.is_open = False
-        assert b"\n\n:\n\n" in (await reading).body
+    async with world() as one, reading(one.port, "/admin/events") as reader:
+        await reader.readuntil(b"\r\n:\n\n\r\n")
 
 
 async def test_client_that_leaves_ends_its_answer() -> None:
     async with world() as one:
-        reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
-        writer.write(b"GET /admin/events HTTP/1.1\r\nHost: x\r\nCookie: resender_session=good\r\n\r\n")
-        await reader.readuntil(b"retry: 3000")
-        writer.close()
+        async with reading(one.port, "/admin/events") as reader:
+            await reader.readuntil(b"retry: 3000")
         await wait_until(lambda: one.seen)
     assert one.seen == [True]
 

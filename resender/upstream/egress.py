@@ -182,7 +182,7 @@ class EgressPool:
                 call.cost,
                 self._clock.mono(),
                 key=call.key,
-                client=call.client if not excluding else "",
+                client=call.client,
                 priority=call.priority,
                 excluding=excluding,
             )

@@ -78,7 +78,7 @@ def test_weight_and_closed_pools_are_told_for_each_egress() -> None:
     assert found["resender_weight_limit", "a", "spot"] == 6000
     assert found["resender_egress_closed_seconds", "a", "spot"] == 0
     assert found["resender_egress_closed_seconds", "b", "futures"] == 59
-    assert found["resender_egress_calls_total", "a", "spot"] == 2
+    assert found["resender_egress_calls_total", "a", "spot"] == 1, "a call under way is not told yet"
 
 
 def test_only_markets_an_egress_serves_have_samples_of_it() -> None:

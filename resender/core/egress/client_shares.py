@@ -57,6 +57,17 @@ class ClientShares:
         else:
             known[1] += weight
 
+    def take_back(self, address: str, pool: str, weight: int, window: int) -> None:
+        """A call that was counted has not been sent after all."""
+        client = self._clients.get(address)
+        if client is None:
+            return
+        client.calls -= 1
+        client.total -= weight
+        known = client.pools.get(pool)
+        if known is not None and known[0] == window:
+            known[1] = max(0, known[1] - weight)
+
     def refuse(self, address: str) -> None:
         self._client(address).refused += 1
 

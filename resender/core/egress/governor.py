@@ -1,8 +1,7 @@
 """Which egress takes a call, and whether it may leave at all.
 
-Pure: `Governor` is told calls, answers and times, and says where to send or why not. It opens
-nothing and knows no clock. It owns the budgets, the closed pools and the egresses set aside; one
-`Governor` belongs to one gateway and is used on the event loop only.
+Pure: `Governor` is told calls, answers and times, and says where to send or why not. It owns the
+budgets, the closed pools and the egresses set aside; one belongs to one gateway.
 
 Rules: an unsigned call goes to the egress with most weight left; a call with an API key sticks to
 one egress, by its pin or by its key. Nothing is sent into a pool that is closed after a 429 or 418.
@@ -181,13 +180,10 @@ class Governor:
         if charge.extra is not None:
             self._rolling(best, charge.extra[0]).add(charge.extra[1], mono)
         # One call tries whether it works again; the others do not wait for the same failure.
-        if best.quarantine and market in best.quarantine:
-            best.quarantine[market].until_mono = mono + _TRIAL_S
-        if best.whole is not None:
-            best.whole.until_mono = mono + _TRIAL_S
-        best.calls[market] = best.calls.get(market, 0) + 1
+        is_trial = best.delay(market, mono + _TRIAL_S)
         grant = Grant(best, market, charge, best_budget.reserve(charge.weight, low_ms, high_ms), mono)
         grant.own_window = best_budget.window if is_own else None
+        grant.client, grant.is_trial = client, is_trial
         return grant
 
     def _fits_rolling(self, egress: Egress, charge: Charge, mono: float) -> bool:
@@ -325,6 +321,7 @@ class Governor:
         low_ms, high_ms = self.clock.low_ms(mono), self.clock.high_ms(mono)
         grant.reservation.budget.settle(grant.reservation, reported_weight, low_ms, high_ms)
         egress, market = grant.egress, grant.market
+        egress.calls[market] = egress.calls.get(market, 0) + 1
         if egress.quarantine:
             egress.quarantine.pop(market, None)
         egress.whole = None
@@ -342,6 +339,7 @@ class Governor:
         """A call was sent and brought no answer: its weight may have been used."""
         low_ms, high_ms = self.clock.low_ms(mono), self.clock.high_ms(mono)
         grant.reservation.budget.settle(grant.reservation, None, low_ms, high_ms)
+        grant.egress.calls[grant.market] = grant.egress.calls.get(grant.market, 0) + 1
 
     def lost(self, grant: Grant, mono: float) -> bool:
         """A call was sent and its connection failed or stayed silent: the egress may be dead.
@@ -374,6 +372,11 @@ class Governor:
             self._rolling(grant.egress, charge.extra[0]).take_back(charge.extra[1], grant.sent_mono)
         if grant.own_window is not None:
             self.own.add(charge.pool, -charge.weight, grant.own_window)
+        if grant.client:
+            window = grant.reservation.low_window
+            self.clients.take_back(grant.client, charge.pool, charge.weight, window)
+        if grant.is_trial:
+            grant.egress.delay(grant.market, grant.sent_mono)
 
     def unreachable(self, grant: Grant, mono: float, *, is_whole: bool = False) -> None:
         """Nothing was sent: give the weight back and leave the egress alone for a while.

@@ -111,6 +111,15 @@ class Egress:
             or (self.whole is not None and self.whole.until_mono > mono)
         )
 
+    def delay(self, market: Market, until_mono: float) -> bool:
+        """Put off the next try of a market that is in quarantine; return whether it was."""
+        quarantine = self.quarantine.get(market)
+        if quarantine is not None:
+            quarantine.until_mono = until_mono
+        if self.whole is not None:
+            self.whole.until_mono = until_mono
+        return quarantine is not None or self.whole is not None
+
     def due_mono(self, market: Market) -> float:
         """Return when it may be tried again, 0 for at once."""
         quarantine = self.quarantine.get(market)
@@ -138,10 +147,12 @@ class Egress:
 class Grant:
     """Permission for one call: its egress and the weight reserved there.
 
-    Shape: `own_window` is the window in which an own read was counted, None for a client's call.
+    Shape: `own_window` is the window in which an own read was counted, None for a client's call;
+        `client` the address a client's call was counted for; `is_trial` tells that it is the one
+        call that tries whether a failed egress works again.
     """
 
-    __slots__ = ("charge", "egress", "market", "own_window", "reservation", "sent_mono")
+    __slots__ = ("charge", "client", "egress", "is_trial", "market", "own_window", "reservation", "sent_mono")
 
     def __init__(
         self, egress: Egress, market: Market, charge: Charge, reservation: Reservation, sent_mono: float
@@ -152,6 +163,8 @@ class Grant:
         self.reservation = reservation
         self.sent_mono = sent_mono
         self.own_window: int | None = None
+        self.client = ""
+        self.is_trial = False
 
 
 def limit_text(market: Market, limit: int, window_ms: int = 60_000) -> str:

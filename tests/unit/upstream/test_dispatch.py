@@ -79,7 +79,6 @@ async def test_permit_given_back_twice_counts_once() -> None:
     assert world.spent == 0
 
 
-@pytest.mark.xfail(reason="a permit given back leaves the mark of a trial")
 async def test_permit_that_was_given_back_was_no_trial_of_an_egress() -> None:
     time = Time()
     pool, _ = make_pool(time, "a=127.0.0.2,b=127.0.0.3")

@@ -99,7 +99,6 @@ async def test_call_of_a_key_bound_to_one_egress_does_not_move() -> None:
     assert world.sent() == {"a": 0, "b": 1}
 
 
-@pytest.mark.xfail(reason="what was not sent is not given back to the client's share")
 async def test_calls_that_never_left_do_not_use_up_a_clients_share() -> None:
     world = World("default", weight=20, client_share=0.5, order_reserve=0.0)
     world.client().answers = [UpstreamUnreachable("no connection")] * 5

@@ -24,7 +24,8 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		echo "$(BIN)/python -m pytest $$*"; \
 		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" || { failed=$$?; [ $$failed -ne 2 ] || exit 2; }; \
 	}; \
-	part -n 6 --dist loadgroup --no-loadscope-reorder -m "not alone"; \
+	part -n 5 --dist loadgroup --no-loadscope-reorder -m "not (alone or waits)"; \
+	part -n 5 --dist loadgroup --no-loadscope-reorder -m "waits"; \
 	part -m "alone"; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 

@@ -33,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file together, which share servers; those that only wait are spread one by one."""
 
     def turn(item: pytest.Item) -> int:
-        path = item.path.relative_to(ROOT).as_posix()
-        return next(number for number, folder in enumerate(_BEGINS) if path.startswith(folder))
+        path = item.path.as_posix().removeprefix(f"{ROOT.as_posix()}/")
+        return next((n for n, folder in enumerate(_BEGINS) if path.startswith(folder)), len(_BEGINS))
 
     items.sort(key=turn)
     for item in items:

@@ -89,17 +89,15 @@ class SymbolTable:
     def _alone(self, rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
         if self.market is not Market.UM:
             return {}
-        contracts = {
-            row["symbol"]: (row.get("pair"), row.get("contractType"))
-            for row in rows
-            if row["status"] == "TRADING" and row.get("contractType") in _CONTINUOUS
-        }
+        contracts: dict[str, tuple[str, str]] = {}
+        for row in rows:
+            pair, contract = row.get("pair"), row.get("contractType")
+            if not isinstance(contract, str) or contract not in _CONTINUOUS or not isinstance(pair, str):
+                continue
+            if row["status"] == "TRADING" and SYMBOL.fullmatch(f"{pair}_{contract}"):
+                contracts[row["symbol"]] = (pair, contract)
         counts = Counter(contracts.values())
-        return {
-            symbol: (pair, contract)
-            for symbol, (pair, contract) in contracts.items()
-            if type(pair) is str and type(contract) is str and counts[pair, contract] == 1
-        }
+        return {symbol: each for symbol, each in contracts.items() if counts[each] == 1}
 
 
 class ExchangeFacts:

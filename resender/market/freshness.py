@@ -103,6 +103,13 @@ def settle_quiet(entry: KeptKlines, witness: TradeWitness) -> None:
         entry.series.settle_quiet(quiet_since_ms, witness.until_ms)
 
 
+def settles_quiet_soon(kept: KeptKlines, witness: TradeWitness) -> bool:
+    """Tell whether `settle_quiet` only lacks the witness' word about the time up to the close."""
+    if witness.since_ms is None or not witness.is_current or kept.is_uncovered:
+        return False
+    return kept.series.unsettled_seen_ms >= max(witness.since_ms, kept.named_ms) + _LAG_MS
+
+
 def was_silent(entry: KeptKlines, now_ms: int) -> bool:
     """Tell whether a stream has brought nothing for longer than it takes to push a change."""
     since_ms = max(entry.event_ms, entry.live_ms)

@@ -241,29 +241,30 @@ def kitchen(tmp_path: Path) -> Kitchen:
 
 def test_make_test_runs_every_test_and_ends_with_what_was_skipped(kitchen: Kitchen) -> None:
     for _ in range(2):  # what an earlier run wrote is not told again
-        code, runs, last = kitchen.test(0, 0)
+        code, runs, last = kitchen.test(0, 0, 0)
         assert code == 0
-        assert last == "Skipped for want of: caddy (2 tests); `make deps` installs what is missing."
+        assert last == "Skipped for want of: caddy (3 tests); `make deps` installs what is missing."
     # Together the parts leave nothing out.
     marks = [re.search(r" -m (?!pytest)(.+)$", each) for each in runs]
     assert [mark and mark[1] for mark in marks] == [
-        "not alone",
+        "not (alone or waits)",
+        "waits",
         "alone",
     ]
 
 
-@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 5), (4, 4)])
+@pytest.mark.parametrize("codes", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 5, 0), (4, 4, 4)])
 def test_make_test_fails_if_one_part_did_and_runs_the_others(
     kitchen: Kitchen, codes: tuple[int, ...]
 ) -> None:
     code, runs, last = kitchen.test(*codes)
     assert code != 0
-    assert len(runs) == 2
+    assert len(runs) == 3
     assert last.startswith("Skipped for want of")
 
 
 def test_make_test_stops_when_it_is_interrupted(kitchen: Kitchen) -> None:
-    code, runs, _ = kitchen.test(2, 0)
+    code, runs, _ = kitchen.test(2, 0, 0)
     assert code != 0
     assert len(runs) == 1
 

@@ -126,6 +126,14 @@ class KlineSeries:
         return self._pending[-1].close_time if self._pending else max(0, self._last_close)
 
     @property
+    def unsettled_seen_ms(self) -> int:
+        """When the exchange showed the oldest candle that is not final as it is held, 0 if there is none."""
+        for candle in self._pending:
+            if not candle.is_final:
+                return candle.seen_ms
+        return 0
+
+    @property
     def _opens(self) -> array[int]:
         return self.closed.opens
 

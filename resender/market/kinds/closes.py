@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from resender.core.binance.intervals import INTERVAL_MS, next_open
 from resender.core.binance.markets import Market
-from resender.market.freshness import settle_quiet
+from resender.market.freshness import settle_quiet, settles_quiet_soon
 from resender.market.kinds.klines import Klines
 from resender.market.series import FinalWaiter, KeptKlines
 
@@ -24,6 +24,8 @@ MAX_WAIT_MS = 8000
 # Source: hours of September and October 2026: finals of plain USD-M streams come up to 3,002 ms late.
 _EVENT_MS = 500
 _PLAIN_UM_EVENT_MS = 3200
+# By so long after a close the witness has spoken of all that was traded before it.
+_WITNESS_MS = 3500
 _LOOK_S = 0.25
 
 
@@ -103,7 +105,7 @@ class _Call:
 
     async def wait(self, wait_ms: int) -> None:
         facts, loop = self._facts, asyncio.get_running_loop()
-        begun = loop.time()
+        begun_s = loop.time()
         if not facts.server.is_set:
             return
         for symbol, kept in self._wanted.items():
@@ -118,13 +120,14 @@ class _Call:
             left_ms = latest_ms + wait_ms - now_ms
             is_early = now_ms < latest_ms
             # What is only being read is waited for as long as a close would be.
-            if (not missing and not is_early) or left_ms <= 0 or loop.time() - begun > MAX_WAIT_MS / 1000:
+            if (not missing and not is_early) or left_ms <= 0 or loop.time() - begun_s > MAX_WAIT_MS / 1000:
                 return
             step_s = min(_LOOK_S, left_ms / 1000)
             if is_early:
                 step_s = (latest_ms - now_ms) / 1000
             elif not has_read and now_ms >= latest_ms + self._event_ms():
-                has_read = all(self._settle(kept) for kept in missing)
+                begun = [self._settle(kept) for kept in missing]  # each of them
+                has_read = all(begun)
             await self._waiter.wait(missing if not is_early else [], self._close_ms, step_s)
 
     def _is_there(self, symbol: str, kept: KeptKlines) -> bool:
@@ -147,8 +150,12 @@ class _Call:
         """Let the witness or one read settle a close that is overdue; return whether that is under way."""
         settle_quiet(kept, self._klines.witness)
         kept.wake()
-        if kept.series.last_close + 1 >= self._close_ms.get(kept.symbol, 0):
+        due_ms = self._close_ms.get(kept.symbol, 0)
+        if kept.series.last_close + 1 >= due_ms:
             return True
+        is_soon = self._facts.now_ms() < due_ms + _WITNESS_MS
+        if is_soon and settles_quiet_soon(kept, self._klines.witness):
+            return False  # the witness will say so without a read
         return self._klines.read_soon(kept) is not None
 
     def result(self) -> Closes:

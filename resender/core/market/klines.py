@@ -89,8 +89,6 @@ class KlineSeries:
         self.read_ms = 0
         self.version = 0
 
-    # --- what is there ---------------------------------------------------------------------
-
     def __len__(self) -> int:
         return len(self._opens) + len(self._pending)
 
@@ -146,8 +144,6 @@ class KlineSeries:
     def closed_rows(self) -> tuple[bytes, array[int]]:
         """Return the final rows, joined by commas, and their open times, for saving."""
         return self.closed.part(0, len(self.closed))[:-1], array("q", self._opens)
-
-    # --- what comes in ---------------------------------------------------------------------
 
     def lose(self) -> None:
         """The stream was lost: what is not final may have changed unseen."""

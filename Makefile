@@ -24,7 +24,7 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		echo "$(BIN)/python -m pytest $$*"; \
 		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" || { failed=$$?; [ $$failed -ne 2 ] || exit 2; }; \
 	}; \
-	part -n 5 --dist loadgroup --no-loadscope-reorder -m "not (alone or waits)"; \
+	part -n 4 --dist loadgroup --no-loadscope-reorder -m "not (alone or waits)"; \
 	part -n 5 --dist loadgroup --no-loadscope-reorder -m "waits"; \
 	part -m "alone"; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed

@@ -29,6 +29,9 @@ __all__ = ["with_admin_pages"]
 _BEGINS = ("tests/component/truth", "tests/e2e", "tests/browser", "tests/component", "tests/unit")
 
 
+_SHARE = ("tests/component/store/", "tests/browser/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file together, which share servers; those that only wait are spread one by one."""
 
@@ -39,7 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
     for item in items:
         if item.get_closest_marker("waits") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+            # These share a whole server or browser, not only within a file.
+            shared = next((each for each in _SHARE if each in item.path.as_posix()), None)
+            item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
 
 
 @pytest.fixture

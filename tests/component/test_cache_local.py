@@ -248,10 +248,14 @@ async def test_unknown_local_path_is_not_found_and_goes_nowhere(one: Bench, targ
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE"])
-async def test_local_endpoints_answer_get_only(one: Bench, method: str) -> None:
+async def test_local_endpoints_answer_get_only_but_klines_that_take_a_post(one: Bench, method: str) -> None:
     mark = one.mark()
-    for target in ("/local/status", "/local/um/klines?symbol=BTCUSDT&interval=1m&limit=2"):
-        assert (await call(one.run.port, method, target)).status == 405
+    for target in ("/local/status", "/local/um/bookTicker", "/local/um/klines?symbol=BTCUSDT&interval=1m"):
+        reply = await call(one.run.port, method, target)
+        takes_post = "/klines" in target
+        assert reply.status == (400 if takes_post and method == "POST" else 405)
+        if reply.status == 405:
+            assert reply.header("allow") == ("GET, POST" if takes_post else "GET")
     assert not one.calls(since=mark)
 
 

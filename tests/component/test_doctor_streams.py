@@ -154,6 +154,7 @@ async def test_streams_are_tried_through_the_way_out_that_carries_them(
         assert_streams_fail(found[Market.SPOT], "503")
 
 
+@pytest.mark.usefixtures("with_admin_pages")
 async def test_admin_api_tells_how_long_a_stream_took(tmp_path: Path, exchange: Sandbox) -> None:
     exchange.faults.refuse_streams(Market.CM)
     config = gateway_config(tmp_path, exchange, upstream_papi="off")

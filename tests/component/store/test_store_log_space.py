@@ -187,6 +187,7 @@ def test_clearing_inside_a_transaction_still_works(path: Path) -> None:
     assert_sound(path)
 
 
+@pytest.mark.usefixtures("with_admin_pages")
 async def test_admin_api_gives_the_space_back(tmp_path: Path) -> None:
     async with running(make_config(tmp_path)) as run:
         me = await log_in(run.gateway, run.port)

@@ -211,11 +211,11 @@ def entries(one: Bench, market: Market) -> dict[tuple[str, str], Any]:
 def quiet_names(market: Market) -> list[str]:
     """Return the names of symbols that are traded in one minute of eight."""
     end = "USD_PERP" if market is Market.CM else "USDT"
-    return [f"Q{letter}{end}" for letter in "ABCDEFGHIJKLMNOP"]
+    return [f"Q{letter}{other}{end}" for letter in "ABCDEFGHIJKLMNOP" for other in "XYZ"]
 
 
 def quiet_exchange(clock: Callable[[], int], **options: Any) -> SandboxConfig:
-    """Build the config of an exchange with one busy symbol for each market and sixteen quiet ones."""
+    """Build the config of an exchange with one busy symbol for each market and forty-eight quiet ones."""
     names = {market: quiet_names(market) for market in MARKETS}
     return small_exchange(
         clock,

@@ -110,7 +110,7 @@ async def test_quiet_candles_the_witness_vouches_for_cost_no_reads(tmp_path: Pat
             assert watch.oldest_ms(target, at) < 2500
 
 
-async def test_close_of_a_quiet_candle_costs_a_read_or_two(tmp_path: Path) -> None:
+async def test_close_of_a_quiet_candle_costs_a_few_reads(tmp_path: Path) -> None:
     async with bench(tmp_path, quiet_exchange(ExchangeClock.before_close(7)), stream_quiet_s=QUIET_S) as one:
         # Quiet in the minute that ends and in the one that begins.
         watch = quiet_watch(one, 20_000, klines=True, tickers=False)
@@ -123,8 +123,9 @@ async def test_close_of_a_quiet_candle_costs_a_read_or_two(tmp_path: Path) -> No
             at = time.monotonic()
             await until_ms(one, close + 8000)
         for market in MARKETS:
-            # The one that shows the new candle, and one for what the witness cannot settle.
-            assert len(one.own_calls(KLINES[market], mark)) <= 3 * SYMBOLS
+            # The one that shows the new candle, and one for what the witness cannot settle; each once
+            # more if it was made a moment too early to tell.
+            assert len(one.own_calls(KLINES[market], mark)) <= 4 * SYMBOLS
             assert not one.cache.states[market].mutes
         assert all(watch.hits_of(target, at) > 5 for target in watch.targets)
 

@@ -25,8 +25,8 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" || { failed=$$?; [ $$failed -ne 2 ] || exit 2; }; \
 	}; \
 	part -n 4 --dist loadgroup --no-loadscope-reorder -m "not (alone or waits)"; \
-	part -n 5 --dist loadgroup --no-loadscope-reorder -m "waits"; \
-	part -m "alone"; \
+	part tests/component/truth -n 8 --dist loadgroup -m "waits"; \
+	part tests/component tests/e2e -m "alone"; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 test-fast: .venv/dev  ## Run the tests that need no process, client library or long time

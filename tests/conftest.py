@@ -39,6 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.path.as_posix().removeprefix(f"{ROOT.as_posix()}/")
         return next((n for n, folder in enumerate(_BEGINS) if path.startswith(folder)), len(_BEGINS))
 
+    for item in items:  # `make test` looks for them there and nowhere else
+        path = item.path.as_posix()
+        if item.get_closest_marker("waits") is not None:
+            assert "tests/component/truth/" in path, (
+                f"{item.nodeid}: tests that wait are in tests/component/truth"
+            )
+        if item.get_closest_marker("alone") is not None:
+            assert "tests/component/" in path or "tests/e2e/" in path, item.nodeid
     items.sort(key=turn)
     for item in items:
         if item.get_closest_marker("waits") is None:

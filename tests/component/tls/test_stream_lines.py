@@ -101,7 +101,7 @@ async def lines_on(data_dir: Path, faults: dict[Market, Fault] | None = None) ->
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a silent handshake given up after a second."""
     monkeypatch.setattr(
-        "resender.gateway.StreamLimits", functools.partial(StreamLimits, connect_timeout_s=1.0)
+        "resender.upstream.streams.feeds.StreamLimits", functools.partial(StreamLimits, connect_timeout_s=1.0)
     )
 
 

@@ -25,34 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 __all__ = ["with_admin_pages"]
 
 
-# What takes longest begins first, so that nothing long is left for the end.
-_BEGINS = ("tests/component/truth", "tests/e2e", "tests/browser", "tests/component", "tests/unit")
-
-
-_SHARE = ("tests/component/store/", "tests/browser/")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, which share servers; those that only wait are spread one by one."""
-
-    def turn(item: pytest.Item) -> int:
-        path = item.path.as_posix().removeprefix(f"{ROOT.as_posix()}/")
-        return next((n for n, folder in enumerate(_BEGINS) if path.startswith(folder)), len(_BEGINS))
-
-    for item in items:  # `make test` looks for them there and nowhere else
+    """See that the marks of `make test` stand where it looks for them, and nowhere else."""
+    for item in items:
         path = item.path.as_posix()
         if item.get_closest_marker("waits") is not None:
-            assert "tests/component/truth/" in path, (
-                f"{item.nodeid}: tests that wait are in tests/component/truth"
-            )
+            assert "tests/component/truth/" in path, item.nodeid
         if item.get_closest_marker("alone") is not None:
             assert "tests/component/" in path or "tests/e2e/" in path, item.nodeid
-    items.sort(key=turn)
-    for item in items:
-        if item.get_closest_marker("waits") is None:
-            # These share a whole server or browser, not only within a file.
-            shared = next((each for each in _SHARE if each in item.path.as_posix()), None)
-            item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
 
 
 @pytest.fixture

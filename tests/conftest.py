@@ -25,14 +25,24 @@ ROOT = Path(__file__).resolve().parent.parent
 __all__ = ["with_admin_pages"]
 
 
+# What takes longest begins first, so that nothing long is left for the end.
+_BEGINS = ("tests/e2e/", "tests/browser/", "tests/component/", "tests/unit/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """See that the marks of `make test` stand where it looks for them, and nowhere else."""
+    items.sort(key=_turn)
     for item in items:
         path = item.path.as_posix()
         if item.get_closest_marker("waits") is not None:
             assert "tests/component/truth/" in path, item.nodeid
         if item.get_closest_marker("alone") is not None:
             assert "tests/component/" in path or "tests/e2e/" in path, item.nodeid
+
+
+def _turn(item: pytest.Item) -> int:
+    path = item.path.as_posix()
+    return next((n for n, folder in enumerate(_BEGINS) if folder in path), len(_BEGINS))
 
 
 @pytest.fixture

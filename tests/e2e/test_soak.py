@@ -48,6 +48,9 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
     pytest.mark.alone,
+    # Seen once after a minute of faults: a connection that was cut off while its owner gave it up is
+    # closed by the garbage collector. It says nothing about answers, which are what is judged here.
+    pytest.mark.filterwarnings("ignore:.*Connection.__del__:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.timeout(SECONDS * 1.5 + 120),
 ]
 

@@ -24,7 +24,7 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		echo "$(BIN)/python -m pytest $$*"; \
 		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" || { failed=$$?; [ $$failed -ne 2 ] || exit 2; }; \
 	}; \
-	part -n 5 --dist loadfile --no-loadscope-reorder -m "not (alone or waits)"; \
+	part -n 4 --dist loadfile -m "not (alone or waits)"; \
 	part tests/component/truth -n 8 --dist load -m "waits"; \
 	part tests/component tests/e2e -m "alone"; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 __all__ = ["with_admin_pages"]
 
 
-# What takes longest begins first, so that nothing long is left for the end.
+# The soak comes first where tests run one after another.
 _BEGINS = ("tests/e2e/", "tests/browser/", "tests/component/", "tests/unit/")
 
 

@@ -98,10 +98,12 @@ class _Call:
         kept.used_mono = self._klines.clock.mono()
         self._wanted[symbol] = kept
 
-    def _due_ms(self, kept: KeptKlines, now_ms: int) -> int | None:
+    def _due_ms(self, kept: KeptKlines, now_ms: int, early_ms: int = EARLY_MS) -> int | None:
         """Return the close a series has to reach, None if nothing of it is known yet."""
         last = kept.series.last_close
-        return None if last < 0 else boundary_ms(self._interval, last + 1, now_ms + EARLY_MS)
+        if last < 0 or not kept.series.read_ms:
+            return None  # rows that were saved are told only once a read has confirmed them
+        return boundary_ms(self._interval, last + 1, now_ms + early_ms)
 
     async def wait(self, wait_ms: int) -> None:
         facts, loop = self._facts, asyncio.get_running_loop()
@@ -164,8 +166,7 @@ class _Call:
             now_ms = self._facts.now_ms() if self._facts.server.is_set else 0
             due_ms = self._close_ms.get(symbol)
             if due_ms is None:
-                last = kept.series.last_close
-                due_ms = boundary_ms(self._interval, last + 1, now_ms) if last >= 0 and now_ms else None
+                due_ms = self._due_ms(kept, now_ms, 0) if now_ms else None
             if due_ms is None:
                 found.pending[symbol] = "not read yet" if now_ms else "starting"
                 continue

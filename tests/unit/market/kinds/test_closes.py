@@ -227,6 +227,25 @@ async def test_series_without_a_row_is_not_read_yet(waiting: Waiting) -> None:
     assert (found.pending, found.close_ms) == ({"NEWUSDT": "not read yet"}, 0)
 
 
+async def test_saved_rows_are_told_only_once_a_read_has_confirmed_them(waiting: Waiting) -> None:
+    """A file may hold rows the exchange has mended since: within the interval nothing else would show it."""
+    world = waiting.world
+    kept = waiting.kind.make("ETHUSDT", "1m", 0.0, is_preload=False)
+    waiting.kind.kept["ETHUSDT", "1m"] = kept
+    saved = waiting.all["BTCUSDT"].series.closed_rows()
+    kept.series.restore(saved[0], saved[1])
+    kept.is_live = True
+    found = await waiting.ask("ETHUSDT", wait_ms=0)
+    assert (found.rows, found.pending) == ({}, {"ETHUSDT": "not read yet"})
+    asking = asyncio.create_task(waiting.ask("ETHUSDT"))
+    await world.settle()
+    assert not asking.done()
+    rows = [row(T0 - n * MINUTE, 60) for n in range(9, 0, -1)] + [row(T0, 50)]
+    candles = parse_rows(rows, "1m", orjson.dumps, made_ms=world.now_ms)
+    assert kept.series.apply_read(candles, world.now_ms, epoch=kept.series.epoch)
+    assert opens(await asking, "ETHUSDT") == [-2, -1]
+
+
 async def test_before_the_time_is_known_nothing_is_waited_for(waiting: Waiting) -> None:
     waiting.kind.facts.server.is_set = False
     before = waiting.world.now_ms

@@ -118,6 +118,20 @@ async def test_fetch_that_never_left_gives_its_weight_back() -> None:
     assert world.pool.governor.own.used("spot", int(START_MS // 60_000)) == 0
 
 
+@pytest.mark.parametrize("status", [429, 418])
+async def test_permit_of_a_pool_that_has_been_closed_since_is_not_used(status: int) -> None:
+    """Whoever calls on after a 429 is banned, and a permit may be old."""
+    world = World(FakeAnswer(b"{}", status=status, headers=[("Retry-After", "30")]))
+    permit = world.door.admit(Market.SPOT, KLINES, is_urgent=True)
+    await world.door.fetch(Market.SPOT, KLINES)
+    before = world.spent
+    with pytest.raises(EgressExhausted) as caught:
+        await world.door.fetch(Market.SPOT, KLINES, permit)
+    assert caught.value.retry_after_s == 30
+    assert len(world.client.sent) == 1
+    assert world.spent == before - 2, "what was reserved is free again"
+
+
 async def test_market_that_is_switched_off_is_admitted_nothing() -> None:
     world = World()
     with pytest.raises(RouteError, match="options is switched off"):
@@ -177,6 +191,33 @@ async def test_exchange_info_read_by_the_gateway_is_joined_by_a_client_that_asks
     assert response.kind == "joined"
     assert await read(response) == b'{"symbols":[]}' == (await own).body
     assert len(world.client.sent) == 1
+
+
+async def test_client_that_joined_a_read_refused_for_the_gateways_own_share_is_served() -> None:
+    time = Time()
+    pool, clients = make_pool(time, "a=127.0.0.2,b=127.0.0.3", weight=100, order_reserve=0.0, own_share=0.5)
+    door = Dispatch(pool, clock=time.clock, user_agent="test/1")
+    target = "/api/v3/exchangeInfo?symbol=BTCUSDT"
+    gate = asyncio.Event()
+    for name in "ab":
+        clients[name, Market.SPOT].gate = gate
+    own = asyncio.ensure_future(door.fetch(Market.SPOT, target))
+    await settle()
+    first, other = sorted((clients[name, Market.SPOT] for name in "ab"), key=lambda each: -len(each.sent))
+    first.answers = [UpstreamUnreachable("no connection")]
+    call = Call(Market.SPOT, "GET", target, [("User-Agent", "client")])
+    key, _ = share_key(Market.SPOT, target, [("Accept-Encoding", "gzip")])
+    client = asyncio.ensure_future(door.send(call, key))
+    await settle()
+    with pytest.raises(EgressExhausted):
+        while True:
+            door.admit(Market.SPOT, KLINES, is_urgent=True)  # till own reads may use no more
+    assert other.sent == []
+    gate.set()
+    with pytest.raises(EgressExhausted):
+        await own
+    assert (await client).status == 200
+    assert other.targets == [target]
 
 
 async def test_other_own_reads_are_never_shared() -> None:

@@ -155,6 +155,13 @@ async def test_only_egress_is_never_put_in_doubt() -> None:
     assert world.client().targets == [KLINES, KLINES]
 
 
+async def test_only_egress_whose_streams_fail_is_still_called_through() -> None:
+    world = World("default")
+    world.pool.governor.note_failed("default", world.time.mono, world.time.mono)
+    assert not world.pool.governor.is_failed("default", world.time.mono)
+    assert (await world.pool.send(call())).status == 200
+
+
 async def test_call_that_is_given_up_counts_as_used() -> None:
     world = World("default")
     world.client().gate = asyncio.Event()

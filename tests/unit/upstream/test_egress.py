@@ -130,6 +130,21 @@ async def test_egress_that_failed_as_a_whole_is_left_alone_by_every_market() -> 
     assert world.sent(Market.UM)[failed] == 0
 
 
+async def test_egress_that_was_only_silent_is_left_alone_by_that_market_only() -> None:
+    """A proxy that says nothing may be waiting for this one host."""
+    world = World()
+    silent = EgressUnusable("its proxy did not answer in time")
+    silent.is_certain = False
+    for name in "ab":
+        world.client(name).answers = [silent]
+    with pytest.raises(EgressUnusable):
+        await world.pool.send(call())
+    assert not any(world.pool.governor.is_failed(name, world.time.mono) for name in "ab")
+    for _ in range(4):
+        await world.pool.send(call("/fapi/v1/time", market=Market.UM))
+    assert world.sent(Market.UM) == {"a": 2, "b": 2}
+
+
 async def test_egress_that_lost_a_call_is_pinged_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resender.upstream.egress._PING_FIRST_S", 0.001)
     world = World("a=127.0.0.2,b=127.0.0.3")

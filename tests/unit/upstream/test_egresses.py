@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ssl
 
@@ -10,7 +11,7 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.core.egress.spec import EgressSpec, parse_egress
 from resender.errors import UpstreamUnreachable
-from resender.upstream.connector import DIRECT, EgressUnusable
+from resender.upstream.connector import DIRECT, EgressUnusable, Timeouts
 from resender.upstream.egresses import (
     SourceConnector,
     bind_problem,
@@ -90,8 +91,8 @@ def test_loopback_is_no_problem() -> None:
     assert bind_problem("127.0.0.1") == ""
 
 
-async def send_through(entry: EgressSpec, url: str) -> None:
-    client = make_rest_client(entry, Market.SPOT, url, TIMEOUTS, ssl_context=client_context())
+async def send_through(entry: EgressSpec, url: str, timeouts: Timeouts = TIMEOUTS) -> None:
+    client = make_rest_client(entry, Market.SPOT, url, timeouts, ssl_context=client_context())
     await client.start()
     try:
         (await client.send("GET", "/api/v3/ping", [], b"")).close()
@@ -122,3 +123,31 @@ async def test_host_of_the_other_family_is_no_fault_of_the_egress() -> None:
     with pytest.raises(UpstreamUnreachable, match="its address is not IPv4") as caught:
         await send_through(spec("127.0.0.1"), "https://[::1]:9")
     assert not isinstance(caught.value, EgressUnusable)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "http"])
+@pytest.mark.parametrize(
+    ("way", "is_certain"), [("refuses", True), ("is silent", False), ("breaks off", False)]
+)
+async def test_proxy_is_blamed_for_every_host_only_if_it_failed_for_sure(
+    scheme: str, way: str, is_certain: bool
+) -> None:
+    """A proxy that is silent or breaks off may do so because of the one host it was asked for."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if way == "is silent":
+            await reader.read(-1)
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    if way == "refuses":
+        server.close()
+    try:
+        with pytest.raises(EgressUnusable) as caught:
+            await send_through(
+                spec(f"home={scheme}://127.0.0.1:{port}"), "https://api.invalid", Timeouts(0.2, 2.0, 5.0)
+            )
+    finally:
+        server.close()
+    assert caught.value.is_certain is is_certain

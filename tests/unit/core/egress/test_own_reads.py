@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from resender.core.binance.markets import Market
 from resender.core.egress.governor import CLIENT, OWN_CALM, OWN_URGENT, PROBE, Governor
 from resender.core.egress.own_reads import OwnReads
 from resender.core.egress.spec import parse_egress
-from resender.core.egress.state import Grant, Limits
+from resender.core.egress.state import Grant, Limits, Quarantine
 from resender.core.weights.rules import Charge
 from resender.errors import EgressExhausted
 
@@ -100,9 +102,24 @@ def test_share_counts_for_all_egresses_together_and_orders_keep_their_reserve() 
     assert not admit(one, 1, 1.0)
 
 
-def test_share_counts_only_what_can_be_used_now() -> None:
-    one = governor(100, 0.5, egress="default,127.0.0.2")
+def ban(one: Governor) -> None:
     one.close_pool(one.egresses[0], "spot", 418, 100.0)
+
+
+def quarantine(one: Governor) -> None:
+    egress = one.egresses[0]
+    egress.quarantine.setdefault(Market.SPOT, Quarantine()).fail(1.0, 1.0)
+    assert egress.is_quarantined(Market.SPOT, 1.0)
+
+
+def doubt(one: Governor) -> None:
+    one.egresses[0].suspect.add(Market.SPOT)
+
+
+@pytest.mark.parametrize("spoil", [ban, quarantine, doubt])
+def test_share_counts_only_what_can_be_used_now(spoil: Callable[[Governor], None]) -> None:
+    one = governor(100, 0.5, egress="default,127.0.0.2")
+    spoil(one)
     assert admit(one, 50, 1.0)
     assert not admit(one, 1, 1.0), "the clients keep their half of the egress that is left"
 

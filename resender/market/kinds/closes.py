@@ -66,7 +66,7 @@ async def wait_for_closes(
     since_ms: int | None = None,
 ) -> Closes:
     """Collect the closed rows of some series, waiting for the last close up to `wait_ms` after it."""
-    call = _Call(klines, interval, limit, since_ms)
+    call = _Call(klines, interval, limit, since_ms, EARLY_MS if wait_ms else 0)
     for symbol in symbols:
         call.add(symbol)
     if wait_ms:
@@ -77,7 +77,9 @@ async def wait_for_closes(
 class _Call:
     """One call: which series it wants, the close each has to reach, and those still missing."""
 
-    def __init__(self, klines: Klines, interval: str, limit: int, since_ms: int | None) -> None:
+    def __init__(
+        self, klines: Klines, interval: str, limit: int, since_ms: int | None, early_ms: int
+    ) -> None:
         self._klines = klines
         self._facts = klines.facts
         self._interval = interval
@@ -87,6 +89,9 @@ class _Call:
         self._close_ms: dict[str, int] = {}
         self._pending: dict[str, str] = {}
         self._waiter = FinalWaiter()
+        # All of a call is judged by one moment: a close that comes meanwhile is the next call's.
+        is_known = self._facts.server.is_set
+        self._moment_ms = self._facts.now_ms() + early_ms if is_known else 0
 
     def add(self, symbol: str) -> None:
         kept = self._klines.kept.get((symbol, self._interval))
@@ -98,20 +103,20 @@ class _Call:
         kept.used_mono = self._klines.clock.mono()
         self._wanted[symbol] = kept
 
-    def _due_ms(self, kept: KeptKlines, now_ms: int, early_ms: int = EARLY_MS) -> int | None:
+    def _due_ms(self, kept: KeptKlines) -> int | None:
         """Return the close a series has to reach, None if nothing of it is known yet."""
         last = kept.series.last_close
-        if last < 0 or not kept.series.read_ms:
+        if last < 0 or not kept.series.read_ms or not self._moment_ms:
             return None  # rows that were saved are told only once a read has confirmed them
-        return boundary_ms(self._interval, last + 1, now_ms + early_ms)
+        return boundary_ms(self._interval, last + 1, self._moment_ms)
 
     async def wait(self, wait_ms: int) -> None:
         facts, loop = self._facts, asyncio.get_running_loop()
         begun_s = loop.time()
-        if not facts.server.is_set:
+        if not self._moment_ms:
             return
         for symbol, kept in self._wanted.items():
-            due_ms = self._due_ms(kept, facts.now_ms())
+            due_ms = self._due_ms(kept)
             if due_ms is not None:
                 self._close_ms[symbol] = due_ms
         latest_ms = max(self._close_ms.values(), default=facts.now_ms())
@@ -126,7 +131,7 @@ class _Call:
                 return
             step_s = min(_LOOK_S, left_ms / 1000)
             if is_early:
-                step_s = (latest_ms - now_ms) / 1000
+                step_s = min(_LOOK_S, (latest_ms - now_ms) / 1000)
             elif not has_read and now_ms >= latest_ms + self._event_ms():
                 begun = [self._settle(kept) for kept in missing]  # each of them
                 has_read = all(begun)
@@ -135,7 +140,7 @@ class _Call:
     def _is_there(self, symbol: str, kept: KeptKlines) -> bool:
         due_ms = self._close_ms.get(symbol)
         if due_ms is None:
-            due_ms = self._due_ms(kept, self._facts.now_ms())
+            due_ms = self._due_ms(kept)
             if due_ms is None:
                 return False
             self._close_ms[symbol] = due_ms
@@ -163,12 +168,11 @@ class _Call:
     def result(self) -> Closes:
         found = Closes(pending=dict(self._pending))
         for symbol, kept in self._wanted.items():
-            now_ms = self._facts.now_ms() if self._facts.server.is_set else 0
             due_ms = self._close_ms.get(symbol)
             if due_ms is None:
-                due_ms = self._due_ms(kept, now_ms, 0) if now_ms else None
+                due_ms = self._due_ms(kept)
             if due_ms is None:
-                found.pending[symbol] = "not read yet" if now_ms else "starting"
+                found.pending[symbol] = "not read yet" if self._moment_ms else "starting"
                 continue
             found.close_ms = max(found.close_ms, due_ms)
             if kept.series.last_close + 1 < due_ms:

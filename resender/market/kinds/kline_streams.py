@@ -37,20 +37,21 @@ class _Compared:
         self.kept = kept
         self.stream = kline_stream(kept.symbol, kept.interval)
         self.begun_mono = begun_mono
-        self.rows: dict[int, bytes] = {}
+        # The first of the two finals of a candle, by its open time: the plain stream's or not, and its row.
+        self.firsts: dict[int, tuple[bool, bytes]] = {}
         self._streams = streams
 
     def on_frame(self, name: str, data: object, raw: bytes) -> bool | None:
         _, _, candle = parse_event(data)  # type: ignore[arg-type]
         if candle.is_final:
-            self._streams.note(self, candle)
+            self._streams.note(self, candle, is_plain=True)
         return None
 
     def on_live(self, names: list[str]) -> None:
         """What it brings is compared, nothing else."""
 
     def on_lost(self, names: list[str]) -> None:
-        self.rows.clear()
+        self.firsts.clear()
 
 
 class KlineStreams:
@@ -83,7 +84,7 @@ class KlineStreams:
         """The continuous stream of a series is mute; tell whether it had one that can be left."""
         if not kept.is_continuous:
             return False
-        self._left[kept.symbol] = mono + _RETRY_S
+        self._left[kept.symbol] = max(self._left.get(kept.symbol, 0.0), mono + _RETRY_S)
         logger.warning(
             "%s %s: its continuous stream brings nothing; the plain one is used for the next hour",
             kept.market, kept.symbol,
@@ -129,18 +130,21 @@ class KlineStreams:
             return
         compared = self._sample.get(kline_stream(kept.symbol, kept.interval))
         if compared is not None:
-            self.note(compared, candle)
+            self.note(compared, candle, is_plain=False)
 
-    def note(self, compared: _Compared, candle: Candle) -> None:
+    def note(self, compared: _Compared, candle: Candle, *, is_plain: bool) -> None:
         """One of the two finals of a candle came; the second one is compared with the first."""
-        other = compared.rows.pop(candle.open_time, None)
-        if other is None:
-            compared.rows[candle.open_time] = candle.row
-            while len(compared.rows) > 8:
-                del compared.rows[next(iter(compared.rows))]
+        firsts = compared.firsts
+        other = firsts.get(candle.open_time)
+        # The same stream may say it twice, when its connection is renewed: its last word counts.
+        if other is None or other[0] is is_plain:
+            firsts[candle.open_time] = is_plain, candle.row
+            while len(firsts) > 8:
+                del firsts[next(iter(firsts))]
             return
+        del firsts[candle.open_time]
         self.compared += 1
-        if other == candle.row:
+        if other[1] == candle.row:
             return
         self.differing += 1
         kept = compared.kept

@@ -106,6 +106,24 @@ async def test_only_a_read_is_sent_again_when_a_kept_connection_was_dead(method:
         assert client.stats.repeats == int(method == "GET")
 
 
+async def test_answer_that_broke_off_in_its_head_is_not_asked_for_again() -> None:
+    """A kept connection over which something came was not dead: Binance has counted the call."""
+
+    async def break_off(request: Request, peer: Peer) -> None:
+        if request.target == b"/first":
+            await peer.send(response(b"{}"))
+            return
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-")
+        peer.close()
+
+    async with RawUpstream(answer=break_off) as upstream, client_of(upstream.url) as client:
+        await read(await client.send("GET", "/first", [], b""))
+        with pytest.raises(UpstreamLost):
+            await client.send("GET", "/second", [], b"")
+        assert [request.target for request in upstream.requests] == [b"/first", b"/second"]
+        assert client.stats.connections_new == 1
+
+
 async def test_new_connection_that_ends_without_an_answer_is_not_tried_again() -> None:
     async def hang_up(request: Request, peer: Peer) -> None:
         peer.close()

@@ -139,6 +139,36 @@ async def test_call_long_before_the_close_does_not_wait_for_it(waiting: Waiting)
     assert found.close_ms == T0
 
 
+async def test_close_in_the_middle_of_a_call_is_not_that_calls(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, facts = waiting.world, waiting.kind.facts
+    waiting.add("ETHUSDT")
+    await world.until(59_999)
+    waiting.close("ETHUSDT")
+    moments = iter([T0 + 59_999])
+    monkeypatch.setattr(type(facts), "now_ms", lambda _: next(moments, T0 + 60_004))
+    found = await waiting.ask("BTCUSDT", "ETHUSDT", wait_ms=0)
+    assert (found.close_ms, found.pending) == (T0, {})
+    assert {symbol: opens(found, symbol) for symbol in found.rows} == {
+        "BTCUSDT": [-2, -1],
+        "ETHUSDT": [-2, -1],
+    }
+
+
+async def test_clock_of_the_exchange_that_is_set_back_prolongs_no_wait(waiting: Waiting) -> None:
+    world = waiting.world
+    await world.until(59_900)
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    asking = asyncio.create_task(waiting.ask(wait_ms=1000))
+    await world.settle()
+    mono = world.clock.mono()
+    waiting.kind.facts.server.set(world.now_ms - 600_000, mono, mono)
+    await asking
+    assert loop.time() - begun_s <= MAX_WAIT_MS / 1000 + 0.5
+
+
 async def test_call_for_several_waits_for_the_last_of_them(waiting: Waiting) -> None:
     world = waiting.world
     waiting.add("ETHUSDT")

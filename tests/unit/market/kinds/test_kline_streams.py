@@ -192,6 +192,28 @@ def test_row_that_differs_ends_the_use_of_the_continuous_stream_for_good(
     assert "disagree about the candle" in caplog.text
 
 
+def test_final_that_the_same_stream_says_twice_is_not_compared_with_itself() -> None:
+    """While a connection is renewed both of them bring every event."""
+    one = Streams()
+    kept = one.kept()
+    one.streams.sample([kept], 0.0)
+    one.own(kept)
+    one.own(kept)
+    assert (one.streams.compared, one.streams.differing) == (0, 0)
+    one.plain(c="9.99")
+    assert (one.streams.compared, one.streams.differing) == (1, 1)
+
+
+def test_stream_whose_rows_differed_is_not_tried_again_because_it_was_mute_too() -> None:
+    one = Streams()
+    kept = one.kept()
+    one.streams.sample([kept], 0.0)
+    one.plain()
+    one.own(kept, c="9.99")
+    assert one.streams.leave(kept, 100.0)
+    assert one.streams.choose("BTCUSDT", "1m", 1e12) == (PLAIN, None)
+
+
 def test_only_final_rows_are_compared() -> None:
     one = Streams()
     kept = one.kept()
@@ -258,4 +280,4 @@ def test_rows_of_a_stream_that_brings_nothing_do_not_pile_up() -> None:
         at = T0 + number * MINUTE
         event = kline_event(at, at + MINUTE + 20, final=True)
         one.feed.listeners[PLAIN].on_frame(PLAIN, event, b"")
-    assert len(one.feed.listeners[PLAIN].rows) <= 8
+    assert len(one.feed.listeners[PLAIN].firsts) <= 8

@@ -179,6 +179,8 @@ class MarketState:
             if kept.symbol not in self.facts.symbols:
                 logger.info("%s: %s cannot be traded any more and is dropped", self.market, kept.symbol)
                 self.remove(kept)
+        for kind in self.kinds:
+            kind.symbols_changed()  # before another symbol may get the stream one has had
         requested, self.requested = self.requested, {}
         for symbol, what in requested:
             self.add(symbol, what)
@@ -249,15 +251,20 @@ class MarketState:
         if other is None:
             kind.feed.shift(kept.stream, self._quiet_s)
         else:
-            self.restream(kept, other)
+            self.restream([(kept, other)])
 
-    def restream(self, kept: Kept, name: str) -> None:
-        """Give a series another stream: what it holds is in doubt until that one is live."""
-        kind, _ = self._by_stream.pop(kept.stream)
-        kind.feed.unsubscribe([kept.stream], self)
-        if kept.is_live:
-            kept.is_live = False
-            kind.lose(kept)
-        kept.stream = name
-        self._by_stream[name] = (kind, kept)
-        kind.feed.subscribe([name], self)
+    def restream(self, moves: Sequence[tuple[Kept, str]]) -> None:
+        """Give series other streams: what they hold is in doubt until those are live.
+
+        Shape: one may get the stream that another one of them has had.
+        """
+        kinds = [self._by_stream.pop(kept.stream)[0] for kept, _ in moves]
+        for kind, (kept, _) in zip(kinds, moves, strict=True):
+            kind.feed.unsubscribe([kept.stream], self)
+            if kept.is_live:
+                kept.is_live = False
+                kind.lose(kept)
+        for kind, (kept, name) in zip(kinds, moves, strict=True):
+            kept.stream = name
+            self._by_stream[name] = (kind, kept)
+            kind.feed.subscribe([name], self)

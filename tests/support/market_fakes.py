@@ -289,19 +289,21 @@ class World:
             reader=self.reader,
             desk=self.desk,
             mute=self.moved.append,
-            restream=lambda kept, name: setattr(kept, "stream", name),
+            restream=lambda moves: [setattr(kept, "stream", name) for kept, name in moves],
             clock=self.clock,
             tasks=self.tasks,
             options=KindOptions(**{"depth": 60, **options}),
             shared=Shared(),
         )
 
-    def state(self, on_symbols: Callable[[MarketState], None] = lambda state: None) -> MarketState:
+    def state(
+        self, on_symbols: Callable[[MarketState], None] = lambda state: None, **options: Any
+    ) -> MarketState:
         """Make the state of the market, with all kinds; nothing is followed yet."""
         return MarketState(
             self.reader,
             KINDS,
-            KindOptions(depth=60),
+            KindOptions(depth=60, **options),
             feeds=self.feeds,
             desk=self.desk,
             shared=Shared(),

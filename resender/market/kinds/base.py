@@ -9,7 +9,7 @@ knows no other kind; `MarketState` owns it and hands it `Tools`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -118,7 +118,7 @@ class Tools:
     reader: Reader
     desk: Desk
     mute: Callable[[Kept], None]
-    restream: Callable[[Kept, str], None]
+    restream: Callable[[Sequence[tuple[Any, str]]], None]
     clock: Clock
     tasks: Tasks
     options: KindOptions
@@ -173,6 +173,9 @@ class Kind(Generic[K]):
 
     def end(self, kept: K) -> None:
         """Something is kept no longer."""
+
+    def symbols_changed(self) -> None:
+        """The exchange's symbols were read again; what is traded no more is not kept any longer."""
 
     # --- the four calls --------------------------------------------------------------------
 

@@ -132,7 +132,9 @@ class _Call:
             step_s = min(_LOOK_S, left_ms / 1000)
             if is_early:
                 step_s = min(_LOOK_S, (latest_ms - now_ms) / 1000)
-            elif not has_read and now_ms >= latest_ms + self._event_ms():
+            elif now_ms >= latest_ms + self._event_ms() and (
+                not has_read or any(kept.read_failed for kept in missing)
+            ):
                 begun = [self._settle(kept) for kept in missing]  # each of them
                 has_read = all(begun)
             await self._waiter.wait(missing if not is_early else [], self._close_ms, step_s)
@@ -155,6 +157,8 @@ class _Call:
 
     def _settle(self, kept: KeptKlines) -> bool:
         """Let the witness or one read settle a close that is overdue; return whether that is under way."""
+        if not kept.series.read_ms:
+            return False  # a long read is about to come, and is compared with what is held
         settle_quiet(kept, self._klines.witness)
         kept.wake()
         due_ms = self._close_ms.get(kept.symbol, 0)

@@ -10,7 +10,7 @@ Source: hours of September and October 2026 on the live exchange.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import continuous_stream, kline_stream
@@ -60,9 +60,18 @@ class KlineStreams:
     Shape: `wanted` is "continuous" or "plain"; other markets than USD-M have plain ones only.
     """
 
-    def __init__(self, market: Market, symbols: SymbolTable, feed: Feed, wanted: str) -> None:
+    def __init__(
+        self,
+        market: Market,
+        symbols: SymbolTable,
+        feed: Feed,
+        wanted: str,
+        on_differing: Callable[[str], None] = lambda symbol: None,
+    ) -> None:
         self._symbols = symbols
         self._feed = feed
+        # Told of a symbol whose continuous stream is not to be believed.
+        self._on_differing = on_differing
         self._is_wanted = market is Market.UM and wanted == CONTINUOUS
         # Symbols that left the continuous stream, and when it may be tried again, never if rows differed.
         self._left: dict[str, float] = {}
@@ -155,6 +164,7 @@ class KlineStreams:
             *kept.key, candle.open_time,
         )  # fmt: skip
         self._end(compared.stream)
+        self._on_differing(kept.symbol)
 
     def _end(self, stream: str) -> None:
         compared = self._sample.pop(stream)

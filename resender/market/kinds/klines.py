@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -69,7 +69,9 @@ class Klines(Kind[KeptKlines]):
         self._settle_slots = tools.shared.settle_slots
         self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
         self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS)
-        self.streams = KlineStreams(self.market, self.facts.symbols, self.feed, self.options.um_kline_stream)
+        self.streams = KlineStreams(
+            self.market, self.facts.symbols, self.feed, self.options.um_kline_stream, self._on_differing
+        )
         self._watch: asyncio.Task[None] | None = None
         self._review: asyncio.Task[None] | None = None
         self.on_created: Callable[[KeptKlines], None] = lambda kept: None
@@ -138,6 +140,8 @@ class Klines(Kind[KeptKlines]):
             return None
         if candle.is_final and kept.contract is not None:
             self.streams.note_own(kept, candle)
+            if kept.contract is None:
+                return None  # the plain stream says something else
         series = kept.series
         if series.is_current(candle):
             note_event(kept, event_ms, data["k"]["c"])
@@ -184,17 +188,34 @@ class Klines(Kind[KeptKlines]):
         stream, kept.contract = self.streams.choose(kept.symbol, kept.interval, self.clock.mono())
         return stream
 
+    def symbols_changed(self) -> None:
+        self._choose_again(self.kept.values())
+
+    def _choose_again(self, series: Iterable[KeptKlines]) -> None:
+        """Give series the streams they should have by now."""
+        mono, moves = self.clock.mono(), []
+        for kept in series:
+            stream, contract = self.streams.choose(kept.symbol, kept.interval, mono)
+            if stream != kept.stream:
+                kept.contract = contract
+                moves.append((kept, stream))
+        if moves:
+            self._restream(moves)
+
+    def _on_differing(self, symbol: str) -> None:
+        """What the continuous stream of a symbol brought is told no more until a read has judged it."""
+        series = self._of_symbol.get(symbol, ())
+        for kept in series:
+            kept.series.lose()
+            kept.series.read_ms = 0
+        self._choose_again(series)
+
     async def _review_streams(self) -> None:
         """Give series the stream they should have by now, and compare some on both."""
         while True:
             await asyncio.sleep(_REVIEW_S)
-            mono = self.clock.mono()
-            for kept in list(self.kept.values()):
-                stream, contract = self.streams.choose(kept.symbol, kept.interval, mono)
-                if stream != kept.stream:
-                    kept.contract = contract
-                    self._restream(kept, stream)
-            self.streams.sample(list(self.kept.values()), mono)
+            self.symbols_changed()
+            self.streams.sample(list(self.kept.values()), self.clock.mono())
 
     # --- the witness -----------------------------------------------------------------------
 

@@ -50,6 +50,11 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         # What makes the call equal to others; None if it is its own.
         self.share_key: Key | None = None
 
+    @property
+    def may_stop(self) -> bool:
+        """Tell whether what is done for this call may be given up: it cannot trade."""
+        return self.method in REPEATABLE
+
     async def relay(self, response: RestResponse | SharedAnswer) -> tuple[int, str | None]:
         """Hand an answer down piece by piece; return the bytes sent and what went wrong.
 
@@ -58,7 +63,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         """
         pairs = headers_down(response.headers)
         self._note(response, pairs)
-        if self.is_gone and self.method in REPEATABLE:
+        if self.is_gone and self.may_stop:
             return 0, None  # it only sent the call for others
         headers = WireHeaders(pairs)
         has_body = self.method != "HEAD" and response.status not in _NO_BODY_STATUS
@@ -84,7 +89,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             self.has_begun = True
             written = self.connection.write_headers(start, cast(Any, headers), chunk)
         while broken is None and chunk:
-            if self.is_gone and self.method in REPEATABLE:
+            if self.is_gone and self.may_stop:
                 break  # others who read the same answer go on without this client
             sent += len(chunk)
             if response.at_end():
@@ -176,7 +181,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             return
         self.is_gone = True
         task = self.task
-        if self.method not in REPEATABLE or task is None:
+        if not self.may_stop or task is None:
             return
         if not self.services.dispatch.shared_answers.stays_for_others(self.share_key, task):
             task.cancel()

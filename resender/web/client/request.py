@@ -167,6 +167,10 @@ class RequestDelegate(AnswerRelay):
         if self.inner is not None:
             self.inner.on_connection_close()
 
+    @property
+    def may_stop(self) -> bool:
+        return self.is_local or super().may_stop
+
     # --- admission -------------------------------------------------------------------------
 
     def _admit(self, headers: httputil.HTTPHeaders) -> None:

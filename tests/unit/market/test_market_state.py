@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 
 from resender.core.binance.markets import Market
+from resender.core.market.candles import parse_rows
 from resender.market.kinds import BookTickers, Klines
+from resender.market.kinds.closes import wait_for_closes
 from resender.market.market_state import MarketState
-from resender.market.series import Kept
-from tests.support.market_fakes import SYMBOLS, World, kline_event, ticker_event
+from resender.market.series import Kept, KeptKlines
+from tests.support.market_fakes import MINUTE, SYMBOLS, T0, World, kline_event, row, ticker_event
 
 STREAM, TICKER = "btcusdt@kline_1m", "btcusdt@bookTicker"
 
@@ -184,7 +187,7 @@ async def test_every_feed_is_listed_once(market: State) -> None:
 async def test_series_that_is_given_another_stream_is_in_doubt_until_that_one_is_live(market: State) -> None:
     kept, other = market.kept(), "btcusdt_perpetual@continuousKline_1m"
     market.klines.live(STREAM)
-    market.state.restream(kept, other)
+    market.state.restream([(kept, other)])
     assert (kept.stream, kept.is_live) == (other, False)
     assert list(market.klines.listeners) == [other]
     market.state.on_live([STREAM])
@@ -193,6 +196,79 @@ async def test_series_that_is_given_another_stream_is_in_doubt_until_that_one_is
     assert kept.is_live
     market.state.remove(kept)
     assert market.klines.listeners == {}
+
+
+async def test_stream_that_goes_over_to_another_symbol_is_first_taken_from_the_one_that_had_it(
+    world: World,
+) -> None:
+    state = world.state(um_kline_stream="continuous")
+    symbols = state.facts.symbols
+    symbols.tradable = dict.fromkeys(("AUSDT", "BUSDT"))
+    symbols.continuous = {"AUSDT": ("AUSDT", "PERPETUAL"), "BUSDT": ("BUSDT", "PERPETUAL")}
+    first, second = state.add("AUSDT", "1m"), state.add("BUSDT", "1m")
+    assert first is not None
+    assert second is not None
+    streams = first.stream, second.stream
+    assert streams == ("ausdt_perpetual@continuousKline_1m", "busdt_perpetual@continuousKline_1m")
+    symbols.continuous = {"AUSDT": ("BUSDT", "PERPETUAL"), "BUSDT": ("AUSDT", "PERPETUAL")}
+    state._symbols_changed()
+    assert (second.stream, first.stream) == streams
+    feed = world.feeds.feed(Market.UM, "kline")
+    assert sorted(feed.listeners) == sorted(streams)
+    feed.live(first.stream)
+    assert (first.is_live, second.is_live) == (True, False)
+    state.remove(first)
+    state.remove(second)
+    assert feed.listeners == {}
+
+
+async def test_new_symbol_gets_the_stream_only_once_the_one_that_had_it_has_another(world: World) -> None:
+    state = world.state(um_kline_stream="continuous")
+    symbols = state.facts.symbols
+    symbols.tradable, symbols.continuous = {"AUSDT": None}, {"AUSDT": ("AUSDT", "PERPETUAL")}
+    old = state.add("AUSDT", "1m")
+    assert old is not None
+    symbols.tradable["BUSDT"] = None
+    symbols.continuous = {"BUSDT": ("AUSDT", "PERPETUAL")}
+    state.request_later("BUSDT", "1m")
+    state._symbols_changed()
+    new = state.kind(Klines).kept["BUSDT", "1m"]
+    assert (old.stream, new.stream) == ("ausdt@kline_1m", "ausdt_perpetual@continuousKline_1m")
+
+
+@pytest.mark.parametrize("is_plain_first", [True, False])
+async def test_rows_of_a_continuous_stream_that_is_contradicted_are_told_no_more(
+    world: World, is_plain_first: bool
+) -> None:
+    await world.until(50_000)
+    state = world.state(um_kline_stream="continuous")
+    state.facts.server.set(world.now_ms, world.clock.mono(), world.clock.mono())
+    state.facts.symbols.tradable = {"BTCUSDT": None}
+    state.facts.symbols.continuous = {"BTCUSDT": ("BTCUSDT", "PERPETUAL")}
+    kept = state.add("BTCUSDT", "1m")
+    assert isinstance(kept, KeptKlines)
+    feed, kind = world.feeds.feed(Market.UM, "kline"), state.kind(Klines)
+    continuous = kept.stream
+    feed.live()
+    rows = [row(T0 - n * MINUTE, 60) for n in range(9, 0, -1)] + [row(T0, 50)]
+    candles = parse_rows(rows, "1m", orjson.dumps, made_ms=world.now_ms)
+    assert kept.series.apply_read(candles, world.now_ms, epoch=kept.series.epoch)
+    kind.streams.sample([kept], world.clock.mono())
+    await world.until(60_100)
+    event = kline_event(T0, T0 + 60_050, final=True, c="9.99")
+    del event["s"], event["k"]["s"]
+    event |= {"e": "continuous_kline", "ps": "BTCUSDT", "ct": "PERPETUAL"}
+    calls = [(continuous, event), (STREAM, kline_event(T0, T0 + 60_050, final=True))]
+    for name, each in reversed(calls) if is_plain_first else calls:
+        feed.send(name, each)
+    found = await wait_for_closes(kind, ["BTCUSDT"], "1m", limit=1)
+    assert (found.rows, found.pending) == ({}, {"BTCUSDT": "not read yet"})
+    assert (kept.stream, kept.is_live, list(feed.listeners)) == (STREAM, False, [STREAM])
+    assert kept.series.last_close == (T0 - 1 if is_plain_first else T0 + MINUTE - 1)
+    feed.live()
+    found = await wait_for_closes(kind, ["BTCUSDT"], "1m", limit=1, wait_ms=5000)
+    assert found.rows == {}, "until it has been read"
+    assert world.door.targets == [], "a read of a few rows is no judge of what is held"
 
 
 # -- mute streams ---------------------------------------------------------------------------------

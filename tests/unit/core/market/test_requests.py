@@ -105,6 +105,7 @@ def test_book_ticker_call_is_read() -> None:
         (CM, "pair=BTCUSD"),
         (SPOT, "symbols=[]"),
         (SPOT, "symbols=[1]"),
+        pytest.param(SPOT, "symbols=" + "[" * 20_000, id="nested too deep"),
         (SPOT, 'symbols=["BTCUSDT",%20"ETHUSDT"]'),
         (SPOT, 'symbols=["BTCUSDT","BTCUSDT"]'),
         (SPOT, 'symbols=["btcusdt"]'),

@@ -193,6 +193,40 @@ async def test_without_the_event_rest_is_read_once_for_all_who_wait(waiting: Wai
     assert world.now_ms >= T0 + 63_000, "events of plain USD-M streams may be so late"
 
 
+async def test_close_of_a_series_that_is_first_read_during_the_call_is_settled_too(waiting: Waiting) -> None:
+    world = waiting.world
+    kept = waiting.kind.make("ETHUSDT", "1m", 0.0, is_preload=False)
+    waiting.kind.kept["ETHUSDT", "1m"] = kept
+    kept.is_live = True
+    early = [row(T0 - n * MINUTE, 60) for n in range(9, 0, -1)] + [row(T0, 50)]
+    candles = parse_rows(early, "1m", orjson.dumps, made_ms=world.now_ms)
+    made_ms = world.now_ms
+    await world.until(60_010)
+    asking = asyncio.create_task(waiting.ask("BTCUSDT", "ETHUSDT", wait_ms=8000))
+    await world.until(60_100)
+    waiting.close("BTCUSDT")
+    await world.until(64_000)
+    assert world.door.asked(PATH) == []
+    assert kept.series.apply_read(candles, made_ms, epoch=kept.series.epoch)
+    found = await asking
+    assert opens(found, "ETHUSDT") == [-1, 0]
+    assert len(world.door.asked(PATH)) == 1
+
+
+async def test_read_that_failed_is_made_again_while_somebody_waits(waiting: Waiting) -> None:
+    world = waiting.world
+    good = world.door.answers[PATH]
+    world.door.answers[PATH] = lambda *_: b"<html>"
+    await world.until(60_010)
+    asking = asyncio.create_task(waiting.ask(wait_ms=8000))
+    await world.until(63_600)
+    assert len(world.door.asked(PATH)) == 1
+    world.door.answers[PATH] = good
+    found = await asking
+    assert opens(found) == [-1, 0]
+    assert world.now_ms < T0 + 65_000
+
+
 async def test_series_that_may_not_be_read_now_keeps_no_other_from_being_read(waiting: Waiting) -> None:
     world = waiting.world
     waiting.add("ETHUSDT")

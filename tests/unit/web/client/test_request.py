@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import Any, cast
 
 import pytest
@@ -11,6 +13,7 @@ from tornado.httputil import HTTPHeaders, RequestStartLine
 from resender.core.market.requests import Miss
 from resender.errors import Forbidden
 from resender.market import Hit
+from resender.upstream.shared_answers import SharedAnswers
 from resender.web.client.request import RequestDelegate, _declared_length, has_page
 from tests.unit.web.client.test_cached import FakeCache
 from tests.unit.web.serving import FakeConnection, make_services
@@ -97,6 +100,42 @@ def test_only_pages_leave_the_hot_path(path: str, is_page: bool) -> None:
 )
 def test_announced_length_is_read_whatever_it_is(text: str, length: int) -> None:
     assert _declared_length(HTTPHeaders({"Content-Length": text})) == length
+
+
+# --- clients that leave ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "is_finished"),
+    [
+        (KLINES, "GET", False),
+        ("/api/v3/order", "POST", True),
+        ("/api/v3/order", "DELETE", True),
+        ("/local/um/klines", "POST", False),
+    ],
+)
+async def test_only_a_call_that_may_trade_is_finished_for_a_client_that_left(
+    target: str, method: str, is_finished: bool
+) -> None:
+    asked = Asked(target, method, b"{}" if method == "POST" else b"", is_whole=False)
+    asked.services.dispatch.shared_answers = SharedAnswers(time.monotonic)
+    ended: list[bool] = []
+
+    async def work(target: str) -> None:
+        try:
+            await asyncio.sleep(0.02)
+            ended.append(True)
+        except asyncio.CancelledError:
+            ended.append(False)
+
+    asked.delegate._forward = asked.delegate._serve_local = work  # type: ignore[method-assign]
+    if method == "POST":
+        asked.delegate.data_received(b"{}")
+    asked.delegate.finish()
+    await asyncio.sleep(0)
+    asked.delegate._client_gone()
+    await asked.services.calls.tasks.join(1)
+    assert ended == [is_finished]
 
 
 # --- admission ------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 	}; \
 	part -n 4 --dist loadfile -m "not (alone or waits)"; \
 	part tests/component/truth -n 8 --dist load -m "waits"; \
-	part tests/component tests/e2e -m "alone"; \
+	part tests/component tests/e2e -n 2 --dist loadfile -m "alone"; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 test-fast: .venv/dev  ## Run the tests that need no process, client library or long time

@@ -33,6 +33,7 @@ from resender.upstream.connector import Timeouts
 from resender.upstream.dispatch import Dispatch
 from resender.upstream.egress import EgressOptions, EgressPool
 from resender.upstream.egresses import bind_problem
+from resender.upstream.streams.connects import CONNECTS_KEY, Connects
 from resender.upstream.streams.feeds import Feeds
 from resender.upstream.tls import make_context
 from resender.upstream.weight_limits import WeightLimits
@@ -88,6 +89,12 @@ class Gateway:
         self.weight_limits = WeightLimits(self.dispatch, self.tasks, self._is_followed)
         self.egress.on_closed = self.closures.changed
         self.egress.on_metered = self.weight_limits.learn
+        self.connects = Connects(
+            lambda: self.store.run(lambda repository: repository.state_get(CONNECTS_KEY)),
+            lambda text: self.store.run(lambda repository: repository.state_set(CONNECTS_KEY, text)),
+            clock=self.clock,
+            tasks=self.tasks,
+        )
         self.feeds = Feeds(
             self.egresses,
             {Market.SPOT: config.stream_spot, Market.UM: config.stream_um, Market.CM: config.stream_cm},
@@ -97,6 +104,7 @@ class Gateway:
             tasks=self.tasks,
             ssl_context=self.ssl_context,
             health=self.egress.governor,
+            connects=self.connects,
         )
         self.cache = self._make_cache() if config.cache_enabled else None
         self._stored_rules: tuple[PreloadRule, ...] = ()
@@ -203,6 +211,8 @@ class Gateway:
                     )  # fmt: skip
             await self.closures.load()
             stack.push_async_callback(self.closures.save_last)
+            await self.connects.load()
+            stack.push_async_callback(self.connects.save_last)
             await self.egress.start()
             stack.push_async_callback(self.egress.stop)
             stack.push_async_callback(self.tasks.cancel)

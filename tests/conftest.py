@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.authority import ca_file
 from tests.support.running import Running, make_config, running, with_admin_pages
@@ -23,6 +24,10 @@ from tests.support.wanting import in_words, wanted
 
 ROOT = Path(__file__).resolve().parent.parent
 __all__ = ["with_admin_pages"]
+
+# How long an example takes is the machine's matter.
+settings.register_profile("resender")
+settings.load_profile("resender")
 
 
 # The soak comes first where tests run one after another.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from resender.market.bodies import worth_packing
 from resender.market.cache import CACHED_MARKETS, CacheOptions, MarketCache
+from resender.market.joined import Joined, Pieces
 from resender.market.kinds import PATHS, BookTickers, Klines
 from resender.market.kinds.base import Hit, Outcome
-from resender.market.kinds.closes import MAX_WAIT_MS, Closes, wait_for_closes
+from resender.market.kinds.closes import MAX_WAIT_MS, Closes, holds, wait_for_closes
 from resender.market.series import BOOK_TICKER, Kept, KeptKlines
 
 __all__ = [
@@ -21,11 +22,14 @@ __all__ = [
     "CacheOptions",
     "Closes",
     "Hit",
+    "Joined",
     "Kept",
     "KeptKlines",
     "Klines",
     "MarketCache",
     "Outcome",
+    "Pieces",
+    "holds",
     "wait_for_closes",
     "worth_packing",
 ]

@@ -21,6 +21,7 @@ from resender.core.binance.markets import Market
 from resender.core.market.costs import cheapest_piece
 from resender.core.market.klines import KlineSeries
 from resender.core.market.requests import MAX_LIMIT
+from resender.market.close_pause import PauseS, no_pause
 from resender.market.kline_reads import kline_target, read_klines
 from resender.market.reader import Reader, ReadFailed
 from resender.market.series import KeptKlines
@@ -65,7 +66,9 @@ class Backfill:
         server_clock: Callable[[Market], ExchangeClock],
         clock: Clock,
         tasks: Tasks,
+        pause_s: PauseS = no_pause,
     ) -> None:
+        self._pause_s = pause_s
         self.name = name
         self._readers = readers
         self._entries = entries
@@ -112,11 +115,15 @@ class Backfill:
         best: KeptKlines | None = None
         best_rank = (-1, -1, -1)
         wait_s = _MAX_PAUSE_S
+        pause_s = self._pause_s()
         for entry in self._entries():
             if entry.is_reading or not entry.is_live or (entry.series.is_synced and entry.is_filled):
                 continue
             if entry.not_before_mono > now_mono:
                 wait_s = min(wait_s, entry.not_before_mono - now_mono)
+                continue
+            if pause_s and entry.series.is_synced and not entry.final_waiters:
+                wait_s = min(wait_s, pause_s)  # older rows come when no candle closes
                 continue
             wanted = entry.hits + entry.misses.total()
             rank = (int(not entry.series.is_synced), int(_is_urgent(entry)), wanted)
@@ -206,7 +213,8 @@ class Backfill:
 
     def _start_over(self, entry: KeptKlines) -> None:
         old = entry.series
-        entry.series = KlineSeries(entry.interval, old.depth, old.final_after_ms)
+        entry.series = KlineSeries(entry.interval, old.depth, old.final_after_ms, old.closed.changes)
+        old.closed.changes.count += 1
         entry.series.version = old.version + 1
         entry.identity = object()
         entry.sync_limit = 0

@@ -14,7 +14,8 @@ import zlib
 from collections import OrderedDict
 from typing import NamedTuple
 
-from resender.core.market.klines import KlineSeries, Span
+from resender.core.market.klines import KlineSeries
+from resender.core.market.spans import Span
 
 _CHUNK_ROWS = 64
 _LEVEL = 2

@@ -21,6 +21,7 @@ from resender.core.market.preload import PreloadRule, wanted
 from resender.core.market.requests import Miss
 from resender.market.backfill import Backfill
 from resender.market.candle_saving import CandleSaving
+from resender.market.close_pause import ClosePause
 from resender.market.kinds import KINDS, PATHS, Klines
 from resender.market.kinds.base import Feeds, Hit, Kind, KindOptions, Outcome, Shared
 from resender.market.market_state import MarketState
@@ -79,7 +80,11 @@ class MarketCache:
             final_after_ms=options.final_after_ms,
             um_kline_stream=options.um_kline_stream,
         )
-        shared = Shared()
+        shared = Shared(tasks)
+        # Whole answers about many series, for whoever puts them together.
+        self.joined = shared.joined
+        self._pause = ClosePause(self._held_intervals, self._exchange_ms)
+        shared.pause_s = self._pause.wait_s
         self.states: dict[Market, MarketState] = {
             market: MarketState(
                 Reader(door, market),
@@ -105,6 +110,7 @@ class MarketCache:
                 lambda market: self.states[market].facts.server,
                 clock,
                 tasks,
+                self._pause.wait_s,
             )
             for pool in dict.fromkeys(POOLS.values())
         }
@@ -122,7 +128,7 @@ class MarketCache:
             backfill.start()
         self._tasks.spawn(self._sweep(), name="cache-sweep")
         if self._files is not None:
-            self._files.start(lambda: list(self._series()))
+            self._files.start(lambda: list(self._series()), self._pause.wait_s)
 
     async def stop(self) -> None:
         for state in self.states.values():
@@ -135,10 +141,22 @@ class MarketCache:
             if pool in (None, POOLS[market]):
                 yield from state.kind(Klines).kept.values()
 
+    def _held_intervals(self) -> set[str]:
+        return {word for state in self.states.values() for word in state.kind(Klines).held}
+
+    def _exchange_ms(self) -> int:
+        """Return a time the exchanges have passed, the machine's as long as none has told its own."""
+        for state in self.states.values():
+            if state.facts.server.is_set:
+                return state.facts.now_ms()
+        return self._clock.now_ms()
+
     async def _sweep(self) -> None:
         """Drop what nobody has asked for in a long time."""
         while True:
             await asyncio.sleep(_SWEEP_S)
+            while pause_s := self._pause.wait_s():
+                await asyncio.sleep(pause_s)
             for pool, backfill in self.backfills.items():
                 if queued := backfill.queued():
                     count = sum(1 for _ in self._series(pool))
@@ -169,7 +187,7 @@ class MarketCache:
             state.add(symbol, what, is_preload=True)
         for kept in state.entries():
             if kept.is_preload and (kept.symbol, kept.what) not in keys:
-                kept.is_preload = False
+                state.set_preload(kept, False)
                 kept.used_mono = self._clock.mono()
                 if not kept.hits and not kept.misses:
                     state.remove(kept)

@@ -21,6 +21,7 @@ from resender.core.binance.endpoints import EXCHANGE_INFO
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import BY_MARKET, Market
 from resender.core.market.requests import SYMBOL
+from resender.market.close_pause import PauseS, no_pause
 from resender.market.reader import Reader, ReadFailed
 
 logger = logging.getLogger("resender.market")
@@ -104,7 +105,8 @@ class ExchangeFacts:
     """Clock and symbols of one market, kept current.
 
     Shape: `on_symbols()` is told when the list changed, `on_limit(market, limit)` of the weight
-        limit of one address.
+        limit of one address;
+        `pause_s()` how long what can wait has to wait.
     Units: `refresh_s` seconds between two reads of the symbols.
     """
 
@@ -117,7 +119,9 @@ class ExchangeFacts:
         refresh_s: float,
         on_symbols: Callable[[], None],
         on_limit: Callable[[Market, int], None] = lambda market, limit: None,
+        pause_s: PauseS = no_pause,
     ) -> None:
+        self._pause_s = pause_s
         self.market = reader.market
         self.symbols = SymbolTable(self.market)
         self.server = ExchangeClock()
@@ -172,8 +176,10 @@ class ExchangeFacts:
                     await self._read_time()
                     synced_mono = mono
                 if not self.symbols.is_loaded or mono - read_mono >= self._refresh_s:
+                    if self.symbols.is_loaded and (pause_s := self._pause_s()):
+                        await asyncio.sleep(pause_s)  # a megabyte is not read while candles close
                     await self._read_symbols()
-                    read_mono = mono
+                    read_mono = self._clock.mono()
                 backoff.reset()
             except ReadFailed as error:
                 wait_s = backoff.next_s()

@@ -59,9 +59,12 @@ class MarketState:
             refresh_s=refresh_s,
             on_symbols=self._symbols_changed,
             on_limit=on_limit,
+            pause_s=lambda: shared.pause_s(),
         )
         # What was asked for before the symbols were known.
         self.requested: dict[tuple[str, str], None] = {}
+        # How much is kept that no rule stands behind.
+        self.on_demand = 0
         self._moved = 0
         self._by_stream: dict[str, tuple[Kind[Any], Kept]] = {}
         self._starting: asyncio.Task[None] | None = None
@@ -139,11 +142,6 @@ class MarketState:
         """List all that is kept."""
         return [kept for kind in self.kinds for kept in kind.kept.values()]
 
-    @property
-    def on_demand(self) -> int:
-        """How many no rule stands behind."""
-        return sum(not kept.is_preload for kept in self.entries())
-
     def request_later(self, symbol: str, what: str) -> None:
         """Remember what was asked for before the symbols were known."""
         self.requested[symbol, what] = None
@@ -155,20 +153,28 @@ class MarketState:
             return None
         known: Kept | None = kind.kept.get((symbol, what))
         if known is not None:
-            known.is_preload |= is_preload
+            if is_preload:
+                self.set_preload(known, True)
             return known
         kept: Kept = kind.make(symbol, what, self._clock.mono(), is_preload=is_preload)
         kind.kept[symbol, what] = kept
+        self.on_demand += not is_preload
         self._by_stream[kept.stream] = (kind, kept)
         kind.begin(kept)
         kind.feed.subscribe([kept.stream], self)
         return kept
+
+    def set_preload(self, kept: Kept, is_preload: bool) -> None:
+        """A rule stands behind something kept from now on, or no longer."""
+        self.on_demand += kept.is_preload - is_preload
+        kept.is_preload = is_preload
 
     def remove(self, kept: Kept) -> None:
         """Stop keeping something."""
         kind, _ = self._by_stream.pop(kept.stream)
         kept.is_dropped = True
         kept.is_live = False
+        self.on_demand -= not kept.is_preload
         del kind.kept[kept.symbol, kept.what]
         kind.end(kept)
         kind.feed.unsubscribe([kept.stream], self)

@@ -82,32 +82,42 @@ class Kept:
 class FinalWaiter:
     """One call that waits until some series have reached a close."""
 
-    __slots__ = ("_future", "_missing")
+    __slots__ = ("_future", "missing")
 
     def __init__(self) -> None:
-        self._missing: set[int] = set()
+        # Those that are not there yet, by `id`.
+        self.missing: dict[int, KeptKlines] = {}
         self._future: asyncio.Future[None] | None = None
 
-    async def wait(self, missing: list[KeptKlines], close_ms: dict[str, int], longest_s: float) -> None:
+    def watch(self, kept: KeptKlines, end_ms: int) -> None:
+        """Wait for a series until its closed rows reach a time, 0 for whatever happens to it next."""
+        if end_ms and kept.series.last_close + 1 >= end_ms:
+            self.missing.pop(id(kept), None)
+            kept.final_waiters.pop(self, None)
+        else:
+            self.missing[id(kept)] = kept
+            kept.final_waiters[self] = end_ms
+
+    async def wait(self, longest_s: float) -> None:
         """Wait until all of them are there, at most so long."""
         future = self._future = asyncio.get_running_loop().create_future()
-        self._missing = {id(kept) for kept in missing}
-        entries = [(close_ms.get(kept.symbol, 0), self) for kept in missing]
-        for kept, entry in zip(missing, entries, strict=True):
-            kept.final_waiters.append(entry)
         try:
             await asyncio.wait({future}, timeout=longest_s)
         finally:
+            self._future = None
             future.cancel()
-            for kept, entry in zip(missing, entries, strict=True):
-                if entry in kept.final_waiters:
-                    kept.final_waiters.remove(entry)
 
     def note(self, kept: KeptKlines) -> None:
         """A series is there."""
-        self._missing.discard(id(kept))
-        if not self._missing and self._future is not None and not self._future.done():
+        self.missing.pop(id(kept), None)
+        if not self.missing and self._future is not None and not self._future.done():
             self._future.set_result(None)
+
+    def leave(self) -> None:
+        """Wait for nothing any more."""
+        for kept in self.missing.values():
+            kept.final_waiters.pop(self, None)
+        self.missing.clear()
 
 
 @dataclass(slots=True)
@@ -141,8 +151,8 @@ class KeptKlines(Kept):
     # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
     unheard_ms: int = 0
     unheard: Candle | None = None
-    # Calls that wait until a candle is final: the end of it (its close time plus one), and who.
-    final_waiters: list[tuple[int, FinalWaiter]] = field(default_factory=list)
+    # Calls that wait until a candle is final, and the end of it (its close time plus one).
+    final_waiters: dict[FinalWaiter, int] = field(default_factory=dict)
     # Pair and contract type if its stream is a continuous one.
     contract: tuple[str, str] | None = None
 
@@ -150,10 +160,9 @@ class KeptKlines(Kept):
         Kept.wake(self)
         if self.final_waiters:
             end_ms = self.series.last_close + 1
-            still = [entry for entry in self.final_waiters if entry[0] > end_ms]
-            there = [entry for entry in self.final_waiters if entry[0] <= end_ms]
-            self.final_waiters = still
-            for _, waiter in there:
+            there = [waiter for waiter, due in self.final_waiters.items() if due <= end_ms or self.is_dropped]
+            for waiter in there:
+                del self.final_waiters[waiter]
                 waiter.note(self)
 
     @property

@@ -21,7 +21,11 @@ MISSING_HEADER = "X-Resender-Missing"
 EGRESS_HEADER = "X-Resender-Egress"
 CLOSE_HEADER = "X-Resender-Close"
 PENDING_HEADER = "X-Resender-Pending"
+SYMBOLS_HEADER = "X-Resender-Symbols"
 JSON_TYPE = "application/json"
+# What Binance sends with every JSON answer, and what an array of numbers has.
+JSON_ANSWER = "application/json;charset=UTF-8"
+NPY_ANSWER = "application/octet-stream"
 
 
 def retry_after_s(error: AnswerError) -> int | None:

@@ -101,7 +101,7 @@ async def test_continuous_stream_that_brings_nothing_is_left_for_the_plain_one(
 
 @pytest.mark.usefixtures("quick_review")
 async def test_rows_of_both_streams_are_compared_and_are_the_same(tmp_path: Path) -> None:
-    exchange = small_exchange(ExchangeClock.before_close(3.0))
+    exchange = small_exchange(ExchangeClock.before_close(6.0))
     async with bench(tmp_path, exchange, um_kline_stream="continuous") as one:
         await one.until_hit(kline_target(M, "BTCUSDT", "1m"))
         streams = one.cache.states[M].kind(Klines).streams

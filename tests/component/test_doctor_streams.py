@@ -12,6 +12,7 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.doctor import Examination, examine, table
 from resender.sandbox import Sandbox
+from resender.sandbox.config import system_clock_ms
 from resender.sandbox.faults import Faults
 from tests.support.authority import client_context
 from tests.support.cache_bench import gateway_config, small_exchange
@@ -29,7 +30,7 @@ ONLY_UM = dict.fromkeys(("upstream_api", "upstream_dapi", "upstream_eapi", "upst
 
 @pytest.fixture
 async def exchange() -> AsyncIterator[Sandbox]:
-    async with Sandbox(small_exchange()) as sandbox:
+    async with Sandbox(small_exchange(system_clock_ms)) as sandbox:
         yield sandbox
 
 

@@ -219,7 +219,7 @@ async def test_new_stream_goes_to_the_fullest_connection_with_room() -> None:
         assert [info.streams for info in seen.pool.connections] == [1, 3, 3]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 7), st.integers(0, 3)), max_size=40))
 def test_any_sequence_of_wants_and_drops_ends_with_what_is_wanted(steps: list[tuple[bool, int, int]]) -> None:
     async def run() -> None:

@@ -145,7 +145,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.sampled_from([key for key, route in ROUTES.items() if not isinstance(route.weight, int)]),
     st.lists(st.sampled_from(PIECES), max_size=5).map("&".join),

@@ -32,7 +32,14 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.sandbox import Fault, Sandbox, SandboxConfig
 from resender.sandbox.market import MarketStore
-from tests.support.cache_bench import MARKETS, TICKERS, Connection, kline_target, small_exchange
+from tests.support.cache_bench import (
+    MARKETS,
+    TICKERS,
+    Connection,
+    ExchangeClock,
+    kline_target,
+    small_exchange,
+)
 from tests.support.cache_judge import Timed, kline_problem, ticker_problem
 from tests.support.processes import GatewayProcess, SandboxThread
 
@@ -365,6 +372,7 @@ async def until_hit(port: int, jobs: list[tuple[str, Judge]], truth: Truth, time
 def make_config() -> SandboxConfig:
     """Build an exchange with the true pace of pushes and the true message limits."""
     return small_exchange(
+        ExchangeClock.before_close(20),  # a minute ends while everything goes wrong
         kline_push_ms={},
         spot_message_rate=5,
         book_ticker_hz=5.0,

@@ -293,7 +293,7 @@ class World:
             clock=self.clock,
             tasks=self.tasks,
             options=KindOptions(**{"depth": 60, **options}),
-            shared=Shared(),
+            shared=Shared(self.tasks),
         )
 
     def state(
@@ -306,7 +306,7 @@ class World:
             KindOptions(depth=60, **options),
             feeds=self.feeds,
             desk=self.desk,
-            shared=Shared(),
+            shared=Shared(self.tasks),
             clock=self.clock,
             tasks=self.tasks,
             refresh_s=60.0,

@@ -75,26 +75,6 @@ class TokenBucket:
         self._tokens -= 1
 
 
-class ConnectBudget:
-    """Never more than `limit` connects in any `window_s` seconds."""
-
-    def __init__(self, limit: int, window_s: float = CONNECT_WINDOW_S) -> None:
-        self._limit = limit
-        self._window_s = window_s
-        self._times: deque[float] = deque()
-
-    def wait_s(self, now: float) -> float:
-        """Return how long the next connect has to wait, 0 if it may begin."""
-        while self._times and now - self._times[0] >= self._window_s:
-            self._times.popleft()
-        if len(self._times) < self._limit:
-            return 0.0
-        return self._times[-self._limit] + self._window_s - now
-
-    def take(self, now: float) -> None:
-        self._times.append(now)
-
-
 def rotation_age_s(max_age_s: float, source: random.Random) -> float:
     """Draw the age at which a connection is replaced: `max_age_s` within 5 %, before the venue's cut."""
     age = max_age_s * source.uniform(1 - _JITTER, 1 + _JITTER)

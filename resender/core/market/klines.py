@@ -11,12 +11,13 @@ has settled. A newer candle's first event proves nothing about the old one's num
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from resender.core.market.candles import Candle, close_of
-from resender.core.market.row_store import RowStore
+from resender.core.market.row_store import Changes, RowStore
+from resender.core.market.spans import Selection, Span
 
 # Rows that are not final yet: the open one, and those whose final event is late.
 _MAX_PENDING = 8
@@ -43,18 +44,10 @@ class Need:
     may_come: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Which part of a series a call asks for, closed rows by index and the rows after them."""
-
-    first: int
-    last: int
-    tail: tuple[bytes, ...]
-
-
-class KlineSeries:
+class KlineSeries(Selection):
     """The candles of one market, symbol and interval.
 
+    Shape: `changes` is told of every change of its closed rows, see `RowStore`.
     Units: every time is epoch milliseconds of the exchange's clock.
     """
 
@@ -63,7 +56,13 @@ class KlineSeries:
         "final_after_ms", "interval", "is_synced", "is_whole", "read_ms", "version",
     )  # fmt: skip
 
-    def __init__(self, interval: str, depth: int, final_after_ms: int = FINAL_AFTER_MS) -> None:
+    def __init__(
+        self,
+        interval: str,
+        depth: int,
+        final_after_ms: int = FINAL_AFTER_MS,
+        changes: Changes | None = None,
+    ) -> None:
         self.interval = interval
         self.depth = depth
         self.final_after_ms = final_after_ms
@@ -75,7 +74,7 @@ class KlineSeries:
         # Rows a late final event has corrected.
         self.corrected = 0
         # Candles proven final; those that are not wait in `_pending`.
-        self.closed = RowStore()
+        self.closed = RowStore(changes)
         self._pending: list[Candle] = []
         # Open times of rows that REST showed right behind a hole: the hole is real.
         self._after_hole: set[int] = set()
@@ -110,12 +109,6 @@ class KlineSeries:
         return self._last_close
 
     @property
-    def first_open(self) -> int | None:
-        if self._opens:
-            return self._opens[0]
-        return self._pending[0].open_time if self._pending else None
-
-    @property
     def unsettled_close(self) -> int:
         """Close time of the oldest candle that is not final, or of the newest one."""
         for candle in self._pending:
@@ -130,10 +123,6 @@ class KlineSeries:
             if not candle.is_final:
                 return candle.seen_ms
         return 0
-
-    @property
-    def _opens(self) -> array[int]:
-        return self.closed.opens
 
     def rows(self) -> Iterator[bytes]:
         """Yield all rows, closed ones first."""
@@ -152,6 +141,12 @@ class KlineSeries:
         if self._pending:
             self._pending.clear()
             self.version += 1
+
+    def distrust(self) -> None:
+        """What the stream brought is in doubt: nothing is told before a read has judged it."""
+        self.lose()
+        self.read_ms = 0
+        self.closed.changes.count += 1
 
     def is_current(self, candle: Candle) -> bool:
         """Tell whether an event shows at least what is held of the newest candle."""
@@ -301,6 +296,8 @@ class KlineSeries:
     def _synced(self, epoch: int | None, made_ms: int) -> None:
         if epoch == self.epoch:
             self.is_synced = True
+            if not self.read_ms:
+                self.closed.changes.count += 1  # from now on its rows are believed
             self.read_ms = max(self.read_ms, made_ms)
 
     def contradicts(self, candles: Sequence[Candle], made_ms: int) -> bool:
@@ -394,7 +391,7 @@ class KlineSeries:
         if self.closed.fold(self.depth):
             self.is_whole = False
 
-    # --- what goes out ---------------------------------------------------------------------
+    # --- what is missing -------------------------------------------------------------------
 
     def check(self, now_ms: int, latest_ms: int, push_ms: int) -> Need | None:
         """Tell what is missing before the series may answer as of now, None if nothing is.
@@ -430,71 +427,3 @@ class KlineSeries:
         if now_ms - newest_close - 1 > push_ms and not was_read:
             return Need("no new candle seen", can_settle=True, may_come=True)
         return None
-
-    def latest(self, limit: int) -> Span | None:
-        """Choose the latest rows, None if there are not enough and older ones exist."""
-        count = len(self._opens)
-        tail = tuple(candle.row for candle in self._pending[-limit:])
-        first = max(0, count - (limit - len(tail)))
-        if count + len(self._pending) < limit and not self.is_whole:
-            return None
-        return Span(first, count, tail)
-
-    def first_from(self, start_ms: int, end_ms: int | None, limit: int) -> Span | None:
-        """Choose the oldest rows from a time on, None if some of them are not held."""
-        first_open = self.first_open
-        if not self.is_whole and (first_open is None or start_ms < first_open):
-            return None
-        first = bisect_left(self._opens, start_ms)
-        last = len(self._opens) if end_ms is None else bisect_right(self._opens, end_ms)
-        last = max(first, min(last, first + limit))
-        room = limit - (last - first)
-        tail = [
-            c.row
-            for c in self._pending
-            if c.open_time >= start_ms and (end_ms is None or c.open_time <= end_ms)
-        ]
-        return Span(first, last, tuple(tail[:room] if last == len(self._opens) else ()))
-
-    def closed_span(self, close_ms: int, limit: int, since_ms: int | None = None) -> Span | None:
-        """Choose the latest closed rows up to the one that closes at a time.
-
-        Shape: with `since_ms` none that opened before. None if there are not enough and older ones exist.
-        """
-        last = len(self._opens)
-        if close_ms < self._last_close:
-            last = bisect_right(self._opens, close_ms)
-        first = max(0, last - limit)
-        if since_ms is not None:
-            first = max(first, min(last, bisect_left(self._opens, since_ms)))
-        is_short = last - first < limit and first == 0 and not self.is_whole
-        if is_short and (since_ms is None or not self._opens or since_ms < self._opens[0]):
-            return None
-        return Span(first, last, ())
-
-    def latest_until(self, start_ms: int | None, end_ms: int, limit: int) -> Span | None:
-        """Choose the latest rows up to a time, None if some of them are not held."""
-        tail = [c.row for c in self._pending if c.open_time <= end_ms and (start_ms or 0) <= c.open_time]
-        tail = tail[-limit:]
-        last = bisect_right(self._opens, end_ms)
-        first = max(0, last - (limit - len(tail)))
-        if start_ms is not None:
-            first = max(first, min(last, bisect_left(self._opens, start_ms)))
-        reaches_start = first > 0 or self.is_whole
-        is_short = not reaches_start and len(tail) + last - first < limit
-        # What lies before the first row held is not known, unless the call does not want it.
-        if is_short and (start_ms is None or self.first_open is None or start_ms < self.first_open):
-            return None
-        return Span(first, last, tuple(tail))
-
-    def body(self, span: Span) -> bytes:
-        """Build the JSON array of a span."""
-        return (
-            b"".join((b"[", self.closed_part(span), b",".join(span.tail), b"]"))
-            if span.tail
-            else (b"[" + self.closed_part(span)[:-1] + b"]")
-        )
-
-    def closed_part(self, span: Span) -> bytes:
-        """Return the closed rows of a span, each followed by a comma."""
-        return self.closed.part(span.first, span.last)

@@ -45,6 +45,7 @@ class Miss:
 class KlineRequest:
     """A kline call the cache understands.
 
+    Shape: with `is_part` its rows become part of an answer about many series.
     Units: `start_ms` and `end_ms` epoch milliseconds, both inclusive, of open times.
     """
 
@@ -54,6 +55,7 @@ class KlineRequest:
     limit: int
     start_ms: int | None
     end_ms: int | None
+    is_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,30 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 _FOLD_ROWS = 32
+Buffer = bytes | memoryview  # a part of a body, perhaps without a copy
+
+
+@dataclass(slots=True)
+class Changes:
+    """How often the closed rows of some series have changed: what was made of them before is void."""
+
+    count: int = 0
 
 
 class RowStore:
     """Rows in ascending order, each followed by a comma.
 
+    Shape: `changes` counts what is done to them, perhaps together with other stores.
     Units: open times are epoch milliseconds.
     """
 
-    __slots__ = ("_base", "_ends", "_new", "_new_rows", "_old", "layout", "opens", "row_base")
+    __slots__ = ("_base", "_ends", "_new", "_new_rows", "_old", "changes", "layout", "opens", "row_base")
 
-    def __init__(self) -> None:
+    def __init__(self, changes: Changes | None = None) -> None:
+        self.changes = changes or Changes()
         self._old = b""
         self._new = bytearray()
         self._new_rows = 0
@@ -44,6 +55,7 @@ class RowStore:
 
     def append(self, open_time: int, row: bytes) -> bool:
         """Append a row; return whether it is time to `fold`."""
+        self.changes.count += 1
         self._new += row
         self._new += b","
         self._new_rows += 1
@@ -53,6 +65,7 @@ class RowStore:
 
     def fold(self, depth: int) -> int:
         """Join the newest rows to the block and drop the oldest beyond `depth`; return how many went."""
+        self.changes.count += 1
         excess = max(0, len(self.opens) - depth)
         cut = self._ends[excess - 1] - self._base if excess else 0
         kept = self._old[cut:] if cut <= len(self._old) else b""
@@ -67,6 +80,7 @@ class RowStore:
 
     def prepend(self, open_times: Sequence[int], rows: Sequence[bytes]) -> None:
         """Put rows before the first one."""
+        self.changes.count += 1
         joined = b"".join(row + b"," for row in rows)
         ends, position = array("q"), self._base - len(joined)
         for row in rows:
@@ -81,6 +95,7 @@ class RowStore:
 
     def restore(self, rows: bytes, open_times: Sequence[int]) -> None:
         """Replace everything by rows joined by commas."""
+        self.changes.count += 1
         self._old = rows + b","
         self._new = bytearray()
         self._new_rows = 0
@@ -94,6 +109,7 @@ class RowStore:
 
     def replace(self, index: int, row: bytes) -> None:
         """Put another row in the place of one; its open time stays."""
+        self.changes.count += 1
         start = self._ends[index - 1] if index else self._base
         end = self._ends[index]
         grown = len(row) + 1 - (end - start)
@@ -125,6 +141,18 @@ class RowStore:
         if start >= block:
             return bytes(self._new[start - block : end - block])
         return self._old[start:] + self._new[: end - block]
+
+    def views(self, first: int, last: int) -> list[Buffer]:
+        """Return what `part` would, in pieces and mostly without a copy; they stay as they are."""
+        if first >= last:
+            return []
+        start = self._ends[first - 1] - self._base if first else 0
+        end, block = self._ends[last - 1] - self._base, len(self._old)
+        if end <= block:
+            return [memoryview(self._old)[start:end]]
+        if start >= block:
+            return [bytes(self._new[start - block : end - block])]
+        return [memoryview(self._old)[start:], bytes(self._new[: end - block])]
 
     def __iter__(self) -> Iterator[bytes]:
         for index in range(len(self.opens)):

@@ -17,8 +17,11 @@ from resender.aio import Clock, Tasks
 from resender.core.binance.markets import Market
 from resender.core.market.klines import FINAL_AFTER_MS
 from resender.core.market.requests import Miss
+from resender.core.market.row_store import Buffer
 from resender.market.bodies import Bodies
+from resender.market.close_pause import PauseS, no_pause
 from resender.market.exchange_facts import ExchangeFacts
+from resender.market.joined import JoinedAnswers, Pieces
 from resender.market.reader import Reader
 from resender.market.series import Kept
 
@@ -29,13 +32,17 @@ _SETTLE_AT_ONCE = 32
 class Hit:
     """An answer out of memory.
 
-    Shape: `body` as Binance sends it, or `packed` the same compressed by gzip and `body` empty.
+    Shape: `body` as Binance sends it, or `packed` the same compressed by gzip and `body` empty, or
+        `pieces` of a body too large for one; `parts` instead if it is to become part of another answer.
     Units: `age_ms` since the last proof that it is current.
     """
 
     body: bytes
     packed: bytes | None
     age_ms: int
+    pieces: Pieces | None = None
+    parts: Sequence[Buffer] = ()
+    content_type: str = "application/json;charset=UTF-8"
 
 
 Outcome = Hit | Miss | Awaitable["Hit | Miss"]
@@ -97,8 +104,11 @@ class Desk(Protocol):
 class Shared:
     """What the kinds of all markets share: the bodies in memory, and how many settle at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Tasks) -> None:
         self.bodies = Bodies()
+        self.joined = JoinedAnswers(tasks)
+        # How long what can wait has to wait because candles close. Units: seconds.
+        self.pause_s: PauseS = no_pause
         # A whole market may need settling at the same moment: not all on connections of their own.
         self.settle_slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
 

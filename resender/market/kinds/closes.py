@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from resender.core.binance.intervals import INTERVAL_MS, next_open
 from resender.core.binance.markets import Market
+from resender.core.market.row_store import Buffer
 from resender.market.freshness import settle_quiet, settles_quiet_soon
 from resender.market.kinds.klines import Klines
 from resender.market.series import FinalWaiter, KeptKlines
@@ -27,20 +28,35 @@ _PLAIN_UM_EVENT_MS = 3200
 # By so long after a close the witness has spoken of all that was traded before it.
 _WITNESS_MS = 3500
 _LOOK_S = 0.25
+_NEVER_MS = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """How long an answer of closed rows stays what it is.
+
+    Shape: `changes` is the count of its series' changes. Units: epoch milliseconds of the exchange, from
+        the latest close it is about until the next one of any of its series.
+    """
+
+    changes: int
+    from_ms: int
+    until_ms: int
 
 
 @dataclass(slots=True)
 class Closes:
     """What became of a call that wanted closed rows.
 
-    Shape: `rows` by symbol, JSON arrays without their brackets, of what is settled; `pending` the reason
-        of each that is not. Units: `close_ms` epoch milliseconds of the exchange: the latest close the
-        call was about, 0 if nothing is known.
+    Shape: `rows` by symbol, JSON arrays without their brackets and in pieces, of what is settled;
+        `pending` the reason of each that is not. Units: `close_ms` epoch milliseconds of the exchange:
+        the latest close the call was about, 0 if nothing is known.
     """
 
     close_ms: int = 0
-    rows: dict[str, bytes] = field(default_factory=dict)
+    rows: dict[str, list[Buffer]] = field(default_factory=dict)
     pending: dict[str, str] = field(default_factory=dict)
+    stamp: Stamp | None = None
 
 
 def boundary_ms(interval: str, anchor_ms: int, now_ms: int) -> int:
@@ -54,6 +70,14 @@ def boundary_ms(interval: str, anchor_ms: int, now_ms: int) -> int:
     while (following := next_open(interval, anchor_ms)) <= now_ms:
         anchor_ms = following
     return anchor_ms
+
+
+def holds(klines: Klines, interval: str, stamp: Stamp, *, wait_ms: int = 0) -> bool:
+    """Tell whether an answer made before is still what a call would get now."""
+    if klines.changes[interval].count != stamp.changes or not klines.facts.server.is_set:
+        return False
+    now_ms = klines.facts.now_ms()
+    return stamp.from_ms <= now_ms and now_ms + (EARLY_MS if wait_ms else 0) < stamp.until_ms
 
 
 async def wait_for_closes(
@@ -89,6 +113,7 @@ class _Call:
         self._close_ms: dict[str, int] = {}
         self._pending: dict[str, str] = {}
         self._waiter = FinalWaiter()
+        self._changes = klines.changes[interval]
         # All of a call is judged by one moment: a close that comes meanwhile is the next call's.
         is_known = self._facts.server.is_set
         self._moment_ms = self._facts.now_ms() + early_ms if is_known else 0
@@ -111,57 +136,65 @@ class _Call:
         return boundary_ms(self._interval, last + 1, self._moment_ms)
 
     async def wait(self, wait_ms: int) -> None:
-        facts, loop = self._facts, asyncio.get_running_loop()
-        begun_s = loop.time()
         if not self._moment_ms:
             return
-        for symbol, kept in self._wanted.items():
-            due_ms = self._due_ms(kept)
-            if due_ms is not None:
-                self._close_ms[symbol] = due_ms
+        for kept in self._wanted.values():
+            self._watch(kept)
+        try:
+            await self._wait(wait_ms)
+        finally:
+            self._waiter.leave()
+
+    async def _wait(self, wait_ms: int) -> None:
+        facts, loop = self._facts, asyncio.get_running_loop()
+        begun_s = loop.time()
         latest_ms = max(self._close_ms.values(), default=facts.now_ms())
         has_read = False
         while True:
-            now_ms = facts.now_ms()
-            missing = [kept for symbol, kept in self._wanted.items() if not self._is_there(symbol, kept)]
-            left_ms = latest_ms + wait_ms - now_ms
+            missing = list(self._waiter.missing.values())
+            unread = [kept for kept in missing if not self._watch(kept)]
+            now_ms, waited_s = facts.now_ms(), loop.time() - begun_s
             is_early = now_ms < latest_ms
-            # What is only being read is waited for as long as a close would be.
-            if (not missing and not is_early) or left_ms <= 0 or loop.time() - begun_s > MAX_WAIT_MS / 1000:
+            left_ms = float(latest_ms + wait_ms - now_ms)
+            if unread:
+                # What is only being read is waited for as long as a close would be.
+                left_ms = max(left_ms, wait_ms - waited_s * 1000)
+            is_there = not self._waiter.missing and not is_early
+            if is_there or left_ms <= 0 or waited_s > MAX_WAIT_MS / 1000:
                 return
             step_s = min(_LOOK_S, left_ms / 1000)
             if is_early:
-                step_s = min(_LOOK_S, (latest_ms - now_ms) / 1000)
-            elif now_ms >= latest_ms + self._event_ms() and (
-                not has_read or any(kept.read_failed for kept in missing)
-            ):
-                begun = [self._settle(kept) for kept in missing]  # each of them
-                has_read = all(begun)
-            await self._waiter.wait(missing if not is_early else [], self._close_ms, step_s)
+                await asyncio.sleep(min(step_s, (latest_ms - now_ms) / 1000))
+                continue
+            overdue = [kept for kept in missing if now_ms >= self._read_after_ms(kept)]
+            if overdue and (not has_read or any(kept.read_failed for kept in overdue)):
+                begun = [self._settle(kept) for kept in overdue]  # each of them
+                has_read = all(begun) and len(overdue) == len(missing)
+            if self._waiter.missing:
+                await self._waiter.wait(step_s)
 
-    def _is_there(self, symbol: str, kept: KeptKlines) -> bool:
-        due_ms = self._close_ms.get(symbol)
-        if due_ms is None:
-            due_ms = self._due_ms(kept)
-            if due_ms is None:
-                return False
-            self._close_ms[symbol] = due_ms
-        return kept.series.last_close + 1 >= due_ms
+    def _watch(self, kept: KeptKlines) -> bool:
+        """Wait for a series; return whether the close it has to reach is known."""
+        due_ms = self._close_ms.get(kept.symbol)
+        if due_ms is None and (due_ms := self._due_ms(kept)) is not None:
+            self._close_ms[kept.symbol] = due_ms
+        self._waiter.watch(kept, due_ms or 0)
+        return due_ms is not None
 
-    def _event_ms(self) -> int:
-        """Return how long after a close the event is waited for, and until a read proves anything."""
-        kept = next(iter(self._wanted.values()), None)
-        is_slow = self._klines.market is Market.UM and not (kept is not None and kept.is_continuous)
+    def _read_after_ms(self, kept: KeptKlines) -> int:
+        """Return until when the event of a close is waited for, and until when no read proves anything."""
+        is_slow = self._klines.market is Market.UM and not kept.is_continuous
         own_ms = _PLAIN_UM_EVENT_MS if is_slow else _EVENT_MS
-        return max(own_ms, self._klines.options.final_after_ms)
+        return self._close_ms.get(kept.symbol, 0) + max(own_ms, self._klines.options.final_after_ms)
 
     def _settle(self, kept: KeptKlines) -> bool:
         """Let the witness or one read settle a close that is overdue; return whether that is under way."""
         if not kept.series.read_ms:
             return False  # a long read is about to come, and is compared with what is held
+        due_ms, last_close = self._close_ms.get(kept.symbol, 0), kept.series.last_close
         settle_quiet(kept, self._klines.witness)
-        kept.wake()
-        due_ms = self._close_ms.get(kept.symbol, 0)
+        if kept.series.last_close != last_close:
+            kept.wake()
         if kept.series.last_close + 1 >= due_ms:
             return True
         is_soon = self._facts.now_ms() < due_ms + _WITNESS_MS
@@ -171,6 +204,7 @@ class _Call:
 
     def result(self) -> Closes:
         found = Closes(pending=dict(self._pending))
+        until_ms = _NEVER_MS
         for symbol, kept in self._wanted.items():
             due_ms = self._close_ms.get(symbol)
             if due_ms is None:
@@ -179,13 +213,17 @@ class _Call:
                 found.pending[symbol] = "not read yet" if self._moment_ms else "starting"
                 continue
             found.close_ms = max(found.close_ms, due_ms)
-            if kept.series.last_close + 1 < due_ms:
+            until_ms = min(until_ms, next_open(self._interval, due_ms))
+            series = kept.series
+            if series.last_close + 1 < due_ms:
                 found.pending[symbol] = "not settled" if kept.is_live else "stream not live"
                 continue
-            span = kept.series.closed_span(due_ms - 1, self._limit, self._since_ms)
+            span = series.closed_span(due_ms - 1, self._limit, self._since_ms)
             if span is None:
                 found.pending[symbol] = "range not held"
                 continue
             found.pending.pop(symbol, None)
-            found.rows[symbol] = kept.series.closed_part(span)[:-1]
+            found.rows[symbol] = series.closed_views(span)
+        if found.close_ms:
+            found.stamp = Stamp(self._changes.count, found.close_ms, until_ms)
         return found

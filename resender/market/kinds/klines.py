@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -15,8 +16,12 @@ from typing import Any
 from resender.aio import Backoff, end_tasks
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.binance.stream_names import MINI_TICKERS
-from resender.core.market.klines import KlineSeries, Span
+from resender.core.market.costs import kline_weight
+from resender.core.market.klines import KlineSeries
 from resender.core.market.requests import KlineRequest, Miss, parse_klines
+from resender.core.market.row_store import Changes
+from resender.core.market.spans import Span
+from resender.core.window_budget import WindowBudget
 from resender.market.bodies import worth_packing
 from resender.market.freshness import (
     brings,
@@ -43,6 +48,10 @@ _NEW_CANDLE = frozenset({"gap", "no new candle seen"})  # only a read made after
 _REREAD_S = 1.0
 _RETRY_S = 0.2
 _REVIEW_S = 5.0
+# Weight that reads for calls which do not wait for a close may cost in a minute; beyond it such a call is
+# forwarded, or its series left out: a whole market has hundreds of quiet symbols after each close.
+_CALLS_WEIGHT = 80
+_CALLS_WINDOW_S = 60.0
 _WITNESS = "witness"  # the role of its feed: a connection of its own
 _WITNESS_SILENCE_S = 10.0
 _WITNESS_MAX_S = 600.0
@@ -65,8 +74,15 @@ class Klines(Kind[KeptKlines]):
         self.mutes = 0
         self._bodies = tools.shared.bodies
         self._of_symbol: dict[str, list[KeptKlines]] = {}
+        # Of the closed rows of all series of an interval, and of which series there are.
+        # How many series of each interval are kept.
+        self.held: Counter[str] = Counter()
+        self.changes: dict[str, Changes] = {word: Changes() for word in self.words(tools.market)}
         self._event_mono = self.clock.mono()
+        self._shared = tools.shared
         self._settle_slots = tools.shared.settle_slots
+        self._for_calls = WindowBudget(_CALLS_WEIGHT, _CALLS_WINDOW_S)
+        self._read_weight = kline_weight(tools.market, _SETTLE_LIMIT)
         self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
         self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS)
         self.streams = KlineStreams(
@@ -99,20 +115,36 @@ class Klines(Kind[KeptKlines]):
             now_mono,
             is_preload,
             interval=what,
-            series=KlineSeries(what, self.options.depth, self.options.final_after_ms),
+            series=self.new_series(what),
             contract=contract,
         )
 
+    def new_series(self, interval: str) -> KlineSeries:
+        return KlineSeries(interval, self.options.depth, self.options.final_after_ms, self.changes[interval])
+
     def begin(self, kept: KeptKlines) -> None:
+        self.changes[kept.interval].count += 1
+        self.held[kept.interval] += 1
         self._of_symbol.setdefault(kept.symbol, []).append(kept)
         self.witness.start(self.witness_feed)
         self.on_created(kept)
 
     def end(self, kept: KeptKlines) -> None:
+        self.changes[kept.interval].count += 1
+        self.held[kept.interval] -= 1
+        if not self.held[kept.interval]:
+            del self.held[kept.interval]
         of_symbol = self._of_symbol[kept.symbol]
         of_symbol.remove(kept)
         if not of_symbol:
             del self._of_symbol[kept.symbol]
+
+    def use(self, symbols: Iterable[str], interval: str) -> None:
+        """Somebody wants these series."""
+        mono, kept = self.clock.mono(), self.kept
+        for symbol in symbols:
+            if (found := kept.get((symbol, interval))) is not None:
+                found.used_mono = mono
 
     @property
     def witness_feeds(self) -> tuple[Feed, ...]:
@@ -206,14 +238,15 @@ class Klines(Kind[KeptKlines]):
         """What the continuous stream of a symbol brought is told no more until a read has judged it."""
         series = self._of_symbol.get(symbol, ())
         for kept in series:
-            kept.series.lose()
-            kept.series.read_ms = 0
+            kept.series.distrust()
         self._choose_again(series)
 
     async def _review_streams(self) -> None:
         """Give series the stream they should have by now, and compare some on both."""
         while True:
             await asyncio.sleep(_REVIEW_S)
+            while pause_s := self._shared.pause_s():
+                await asyncio.sleep(pause_s)
             self.symbols_changed()
             self.streams.sample(list(self.kept.values()), self.clock.mono())
 
@@ -280,6 +313,8 @@ class Klines(Kind[KeptKlines]):
         if span is None:
             return Lack("range not held")
         age_ms = max(0, now_ms - proof.at_ms)
+        if request.is_part:
+            return Hit(b"", None, age_ms, parts=series.body_views(span))
         packed = packed and worth_packing(series.closed.size(span.first, span.last))
         body = self._bodies.get(kept.identity, series, span, packed=packed)
         return Hit(b"", body, age_ms) if packed else Hit(body, None, age_ms)
@@ -329,7 +364,7 @@ class Klines(Kind[KeptKlines]):
                 return self.desk.miss(kept, found.reason)
         elif found.reason in _NEW_CANDLE and 0 < early_ms < _MAX_EARLY_MS:
             await asyncio.sleep(early_ms / 1000)
-        read = self.read_soon(kept)
+        read = self.read_soon(kept, is_capped=True)
         if read is not None:
             # One client that leaves must not take the read away from the others.
             await asyncio.wait({read}, timeout=_SETTLE_TIMEOUT_S)
@@ -341,8 +376,11 @@ class Klines(Kind[KeptKlines]):
 
     # --- reads -----------------------------------------------------------------------------
 
-    def read_soon(self, kept: KeptKlines) -> asyncio.Task[None] | None:
-        """Return the one read under way, or begin one; None if none may be made now."""
+    def read_soon(self, kept: KeptKlines, *, is_capped: bool = False) -> asyncio.Task[None] | None:
+        """Return the one read under way, or begin one; None if none may be made now.
+
+        Shape: with `is_capped` it is for a call that does not wait for a close.
+        """
         if (reading := settle_task(kept)) is not None:
             return reading
         mono, series = self.clock.mono(), kept.series
@@ -354,6 +392,10 @@ class Klines(Kind[KeptKlines]):
         )
         if mono - kept.read_mono < (_REREAD_S if knows else _RETRY_S):
             return None
+        if is_capped:
+            if self._for_calls.wait_s(mono) > 0:
+                return None
+            self._for_calls.take(mono, self._read_weight)
         kept.read_mono = mono
         kept.read = self.tasks.spawn(self._read(kept), name=f"kline-settle:{kept.symbol}@{kept.interval}")
         return kept.read

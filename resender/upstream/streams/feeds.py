@@ -16,6 +16,7 @@ from resender.aio import Clock, Tasks
 from resender.core.binance.markets import STREAM_PATHS, Market
 from resender.core.binance.stream_pacing import StreamLimits
 from resender.core.egress.spec import EgressSpec
+from resender.upstream.streams.connects import Connects
 from resender.upstream.streams.pool import ConnectionInfo, Opens, StreamPool
 from resender.upstream.streams.spread import Health, SpreadSessions
 
@@ -147,7 +148,7 @@ class Feeds:
     """Every feed of the gateway.
 
     Shape: `urls` are the stream hosts by market; `silence_s` and `streams_per_connection` as in
-        `StreamLimits`; `health` is what is known of the egresses.
+        `StreamLimits`; `health` is what is known of the egresses, `connects` what was opened lately.
     """
 
     def __init__(
@@ -161,7 +162,9 @@ class Feeds:
         tasks: Tasks,
         ssl_context: ssl.SSLContext,
         health: Health | None = None,
+        connects: Connects | None = None,
     ) -> None:
+        self._connects = connects
         self._egresses = egresses
         self._urls = urls
         self._silence_s = silence_s
@@ -201,6 +204,11 @@ class Feeds:
         )
         url = self._urls[market]
 
+        connects = None
+        if self._connects is not None:
+            name = f"{market}{path}{role and ':' + role}"
+            connects = self._connects.budget(name, limits.connects_per_5_min)
+
         def make_session() -> Opens:
             return SpreadSessions(
                 self._egresses,
@@ -215,5 +223,5 @@ class Feeds:
         return StreamPool(
             market, url, path, limits,
             on_frame=feed.on_frame, on_live=feed.on_live, on_lost=feed.on_lost,
-            tasks=self._tasks, clock=self._clock, role=role, session_factory=make_session,
+            tasks=self._tasks, clock=self._clock, role=role, session_factory=make_session, connects=connects,
         )  # fmt: skip

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 from resender.aio import Backoff, Clock, Tasks
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import check_stream_name
-from resender.core.binance.stream_pacing import ConnectBudget, StreamLimits, rotation_age_s
+from resender.core.binance.stream_pacing import CONNECT_WINDOW_S, StreamLimits, rotation_age_s
+from resender.core.window_budget import WindowBudget
 from resender.upstream.streams.link import OnFrame, StreamLink, StreamStats
 from resender.upstream.streams.session import Socket, StreamBroken, StreamSession
 
@@ -131,6 +132,7 @@ class StreamPool:
         clock: Clock,
         random: random_module.Random | None = None,
         session_factory: Callable[[], Opens] | None = None,
+        connects: WindowBudget | None = None,
         role: str = "",
     ) -> None:
         if not _PATH.fullmatch(path):
@@ -149,7 +151,7 @@ class StreamPool:
         self._session: Opens = (
             session_factory() if session_factory else StreamSession(base_url, limits.connect_timeout_s)
         )
-        self._connects = ConnectBudget(limits.connects_per_5_min)
+        self._connects = connects or WindowBudget(limits.connects_per_5_min, CONNECT_WINDOW_S)
         self._slots: list[_Slot] = []
         self._slot_of: dict[str, _Slot] = {}
         self._last_number = 0

@@ -19,13 +19,10 @@ from resender.core.binance.markets import Market
 from resender.core.binance.routing import Route
 from resender.core.market.costs import POOLS
 from resender.core.market.requests import Miss, bypass_reason
-from resender.market import PATHS, Hit, MarketCache, Outcome
+from resender.market import PATHS, Hit, MarketCache, Outcome, Pieces
 from resender.web.answers import AGE_HEADER, CACHE_HEADER, WireHeaders
 from resender.web.connection import ClientConnection
 
-# What Binance sends with every JSON answer.
-_JSON_TYPE = "application/json;charset=UTF-8"
-_HEAD = f"Content-Type: {_JSON_TYPE}\r\nVary: Accept-Encoding\r\n"
 _OK = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
 _MAX_REMEMBERED = 200
 Parsed = TypeVar("Parsed")
@@ -105,8 +102,33 @@ def write_hit(
         of the client's HTTP.
     """
     body = hit.body if hit.packed is None else hit.packed
+    _begin(connection, _head(market, used_weight, hit, len(body), extra), body, connection.is_kept, version)
+    connection.finish()
+    return len(body)
+
+
+async def write_pieces(
+    connection: ClientConnection, pieces: Pieces, hit: Hit, *, version: str, extra: Pairs | None = None
+) -> int:
+    """Write an answer of `/local/...` in pieces, as fast as the client takes it; return its bytes.
+
+    Raises: StreamClosedError if the client leaves.
+    """
+    _begin(connection, _head(None, {}, hit, pieces.size, extra), b"", connection.is_kept, version)
+    for piece in pieces:
+        await connection.write(piece)
+    connection.finish()
+    return pieces.size
+
+
+def _head(
+    market: Market | None, used_weight: Mapping[str, str], hit: Hit, size: int, extra: Pairs | None
+) -> str:
     # In order and all our own: Tornado's checks of each header cost more than the rest of a hit.
-    head = f"{_HEAD}Date: {_DATE.now()}\r\n{AGE_HEADER}: {hit.age_ms}\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        f"Content-Type: {hit.content_type}\r\nVary: Accept-Encoding\r\n"
+        f"Date: {_DATE.now()}\r\n{AGE_HEADER}: {hit.age_ms}\r\nContent-Length: {size}\r\n"
+    )
     if market is not None:  # a call as Binance knows it, not one of /local
         head += f"{CACHE_HEADER}: hit\r\n"
         if (weight := used_weight.get(POOLS[market])) is not None:
@@ -117,7 +139,11 @@ def write_hit(
         head += "Content-Encoding: gzip\r\n"
     for name, value in extra or ():
         head += f"{name}: {value}\r\n"
-    if version == "HTTP/1.1" and connection.is_kept:
+    return head
+
+
+def _begin(connection: ClientConnection, head: str, body: bytes, is_kept: bool, version: str) -> None:
+    if version == "HTTP/1.1" and is_kept:
         head += f"Keep-Alive: {connection.keep_alive}\r\n"
         connection.write(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode("latin-1") + body)
     else:
@@ -126,5 +152,3 @@ def write_hit(
             for name, _, value in (state.partition(": ") for state in head.split("\r\n") if state)
         ]
         connection.write_headers(_OK, cast(Any, WireHeaders(pairs)), body)
-    connection.finish()
-    return len(body)

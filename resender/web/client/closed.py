@@ -1,30 +1,50 @@
 """`/local/{market}/klines` with `closed=true`: closed rows only, waiting for a close if asked to.
 
-It reads what a call wants and puts the answer together; waiting is `market/kinds/closes.py`. Stateless.
+It reads what a call wants and puts the answer together; waiting is `market/kinds/closes.py`, and what is
+kept of answers is the cache's. Stateless.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from resender.core.binance.headers import Pairs
 from resender.core.binance.markets import Market
+from resender.core.market.npy import npy_head, npy_rows
 from resender.core.market.requests import SYMBOL
+from resender.core.market.row_store import Buffer
 from resender.errors import BadRequest, NotReady
-from resender.market import MAX_WAIT_MS, Closes, Hit, Klines, MarketCache, wait_for_closes, worth_packing
-from resender.web.answers import CLOSE_HEADER, PENDING_HEADER
+from resender.market import (
+    MAX_WAIT_MS,
+    Closes,
+    Hit,
+    Joined,
+    Klines,
+    MarketCache,
+    holds,
+    wait_for_closes,
+    worth_packing,
+)
+from resender.web.answers import CLOSE_HEADER, JSON_ANSWER, NPY_ANSWER, PENDING_HEADER, SYMBOLS_HEADER
 
 _MAX_NAMES_BYTES = 4000
 _MAX_SYMBOLS = 2000
+# Answers about so many series are kept for the next equal call.
+_MANY = 50
+# So many series are turned into numbers before other calls get their turn.
+_SLICE = 8
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 # What a JSON body may hold; the query takes the same names.
-FIELDS = frozenset({"symbol", "symbols", "interval", "limit", "closed", "wait", "all", "detail", "since"})
+FIELDS = frozenset(
+    {"symbol", "symbols", "interval", "limit", "closed", "wait", "all", "detail", "since", "format"}
+)
+_FORMATS = ("json", "npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +58,16 @@ class ClosedOptions:
     since_ms: int | None = None
     is_all_needed: bool = False
     is_detailed: bool = False
+    is_npy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """What is said beside the rows of an answer."""
+
+    close_ms: int
+    pending: dict[str, str]
+    settled: tuple[str, ...]
 
 
 def read_flag(params: dict[str, str], name: str) -> bool:
@@ -67,10 +97,16 @@ def read_closed(params: dict[str, str]) -> ClosedOptions | None:
     wait_ms = read_number(params, "wait", MAX_WAIT_MS)
     since_ms = read_number(params, "since", 10**15 - 1)
     is_all_needed, is_detailed = read_flag(params, "all"), read_flag(params, "detail")
+    form = params.pop("format", "json")
+    if form not in _FORMATS:
+        raise BadRequest(f"`format` must be one of {', '.join(_FORMATS)}.")
+    is_npy = form == "npy"
+    if is_npy and is_detailed:
+        raise BadRequest("`detail` belongs to JSON, not to `format=npy`.")
     if is_closed:
-        return ClosedOptions(wait_ms or 0, since_ms, is_all_needed, is_detailed)
-    if wait_ms is not None or since_ms is not None or is_all_needed or is_detailed:
-        raise BadRequest("`wait`, `since`, `all` and `detail` need `closed=true`.")
+        return ClosedOptions(wait_ms or 0, since_ms, is_all_needed, is_detailed, is_npy)
+    if wait_ms is not None or since_ms is not None or is_all_needed or is_detailed or is_npy:
+        raise BadRequest("`wait`, `since`, `all`, `detail` and `format=npy` need `closed=true`.")
     return None
 
 
@@ -103,54 +139,154 @@ def read_body(body: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
     return params, tuple(symbols)
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedCall:
+    """A call for the closed rows of some series, `limit` rows of each at most.
+
+    Shape: `is_all` means all that are held, `is_single` that the answer is the rows of the one symbol.
+    """
+
+    symbols: tuple[str, ...]
+    interval: str
+    limit: int
+    options: ClosedOptions
+    is_all: bool = False
+    is_single: bool = False
+
+
 async def answer_closed(
-    cache: MarketCache,
-    market: Market,
-    symbols: tuple[str, ...],
-    interval: str,
-    limit: int,
-    options: ClosedOptions,
-    *,
-    is_single: bool,
-    packed: bool,
+    cache: MarketCache, market: Market, call: ClosedCall, *, packed: bool
 ) -> tuple[Hit, Pairs]:
     """Answer with the closed rows of some series.
 
     Shape: rows of one symbol as Binance sends them, or an object of symbol to rows; with `detail`
-        {"close":..,"settled":[..],"pending":{symbol: reason},"klines":{..}}.
+        {"close":..,"settled":[..],"pending":{symbol: reason},"klines":{..}}; or an array of numbers.
     Raises: NotReady if nothing can be answered, or not all of what is needed.
     """
-    klines = cache.states[market].kind(Klines)
-    found = await wait_for_closes(
-        klines, symbols, interval, limit=limit, wait_ms=options.wait_ms, since_ms=options.since_ms
+    klines, joined = cache.states[market].kind(Klines), cache.joined
+    options = call.options
+    may_keep = call.is_all or len(call.symbols) >= _MANY
+    key = (market, call.interval, call.limit, options, call.is_all or call.symbols)
+    answer = joined.get(key) if may_keep else None
+    if answer is not None and not _is_usable(klines, call, answer, packed):
+        answer = None
+    if answer is None:
+        found = await wait_for_closes(
+            klines,
+            call.symbols,
+            call.interval,
+            limit=call.limit,
+            wait_ms=options.wait_ms,
+            since_ms=options.since_ms,
+        )
+        _refuse_pending(call, found.pending)
+        # An equal call may have made it while this one waited.
+        answer = joined.get(key) if may_keep else None
+        if answer is None or answer.stamp != found.stamp or answer.notes.pending != found.pending:
+            notes = _Notes(found.close_ms, found.pending, tuple(found.rows))
+            answer = Joined(await _parts(call, found), found.stamp, notes)
+            if may_keep and found.stamp is not None and (packed or answer.is_light):
+                joined.keep(key, answer)
+        elif answer.pieces is None and not packed:
+            answer = Joined(await _parts(call, found), found.stamp, answer.notes)
+    else:
+        klines.use(call.symbols, call.interval)
+        _refuse_pending(call, answer.notes.pending)
+    return await _hit(cache, klines, call, answer, packed)
+
+
+def _is_usable(klines: Klines, call: ClosedCall, answer: Joined, packed: bool) -> bool:
+    if answer.pieces is None and not packed:
+        return False
+    wait_ms = call.options.wait_ms
+    # Who waits, waits for what is pending.
+    return not (wait_ms and answer.notes.pending) and holds(
+        klines, call.interval, answer.stamp, wait_ms=wait_ms
     )
-    if found.pending and (is_single or options.is_all_needed):
-        first, reason = next(iter(found.pending.items()))
-        more = f" and {len(found.pending) - 1} more" if len(found.pending) > 1 else ""
-        raise NotReady(f"{first}{more} {interval} is not settled: {reason}.")
-    body = _body(found, is_single=is_single, is_detailed=options.is_detailed)
-    server = cache.states[market].facts
-    age_ms = max(0, server.now_ms() - found.close_ms) if found.close_ms else 0
-    extra: Pairs = [(CLOSE_HEADER, str(found.close_ms))]
-    if found.pending:
-        extra.append((PENDING_HEADER, names_in_a_header(found.pending)))
-    is_worth = packed and worth_packing(len(body))
-    gz = await asyncio.to_thread(gzip.compress, body, 1) if is_worth else None
-    return Hit(b"" if gz is not None else body, gz, age_ms), extra
 
 
-def names_in_a_header(names: Mapping[str, Any]) -> str:
+def _refuse_pending(call: ClosedCall, pending: Mapping[str, str]) -> None:
+    if pending and (call.is_single or call.options.is_all_needed):
+        first, reason = next(iter(pending.items()))
+        more = f" and {len(pending) - 1} more" if len(pending) > 1 else ""
+        raise NotReady(f"{first}{more} {call.interval} is not settled: {reason}.")
+
+
+async def _hit(
+    cache: MarketCache, klines: Klines, call: ClosedCall, answer: Joined, packed: bool
+) -> tuple[Hit, Pairs]:
+    notes: _Notes = answer.notes
+    age_ms = max(0, klines.facts.now_ms() - notes.close_ms) if notes.close_ms else 0
+    extra: Pairs = [(CLOSE_HEADER, str(notes.close_ms))]
+    if notes.pending:
+        extra.append((PENDING_HEADER, names_in_a_header(notes.pending)))
+    content_type = JSON_ANSWER
+    if call.options.is_npy:
+        content_type = NPY_ANSWER
+        extra += [(SYMBOLS_HEADER, line) for line in _lines(notes.settled)]
+    pieces = answer.pieces
+    if packed and (pieces is None or worth_packing(pieces.size)):
+        return Hit(b"", await cache.joined.packed(answer), age_ms, content_type=content_type), extra
+    return hit_of(answer, age_ms, content_type), extra
+
+
+def hit_of(answer: Joined, age_ms: int, content_type: str = JSON_ANSWER) -> Hit:
+    """Return what is written for an answer that is not compressed: all at once unless it is large."""
+    assert answer.pieces is not None
+    if answer.is_light:
+        return Hit(answer.pieces.join(), None, age_ms, content_type=content_type)
+    return Hit(b"", None, age_ms, answer.pieces, content_type=content_type)
+
+
+def names_in_a_header(names: Iterable[str]) -> str:
     """Join symbols for a header: ASCII, and not too long."""
     text = ",".join(name.encode("ascii", "backslashreplace").decode() for name in names)
     return text if len(text) <= _MAX_NAMES_BYTES else text[:_MAX_NAMES_BYTES].rpartition(",")[0] + ",..."
 
 
-def _body(found: Closes, *, is_single: bool, is_detailed: bool) -> bytes:
-    rows = b",".join([orjson.dumps(name) + b":[" + each + b"]" for name, each in found.rows.items()])
-    if is_detailed:
-        return b'{"close":%d,"settled":%b,"pending":%b,"klines":{%b}}' % (
-            found.close_ms, orjson.dumps(list(found.rows)), orjson.dumps(found.pending), rows,
+def _lines(names: Iterable[str]) -> list[str]:
+    """Spread symbols over lines a header may have, each percent-encoded, joined by commas."""
+    lines, line = [], ""
+    for name in names:
+        text = quote(name, safe="")
+        if line and len(line) + len(text) >= _MAX_NAMES_BYTES:
+            lines.append(line)
+            line = ""
+        line = f"{line},{text}" if line else text
+    return [*lines, line]
+
+
+async def _parts(call: ClosedCall, found: Closes) -> list[Buffer]:
+    """Put an answer together, in slices: a whole market takes its time."""
+    if call.options.is_npy:
+        return await _npy_parts(found)
+    if call.is_single:
+        return [b"[", *next(iter(found.rows.values())), b"]"]
+    parts: list[Buffer] = [b"{"]
+    if call.options.is_detailed:
+        parts[0] = b'{"close":%d,"settled":%b,"pending":%b,"klines":{' % (
+            found.close_ms, orjson.dumps(list(found.rows)), orjson.dumps(found.pending),
         )  # fmt: skip
-    if is_single:
-        return b"[" + next(iter(found.rows.values())) + b"]"
-    return b"{" + rows + b"}"
+    before = b""
+    for name, rows in found.rows.items():
+        parts += (before + orjson.dumps(name) + b":[", *rows)
+        before = b"],"
+    parts.append(b"]}" if found.rows else b"}")
+    if call.options.is_detailed:
+        parts.append(b"}")
+    return parts
+
+
+async def _npy_parts(found: Closes) -> list[Buffer]:
+    rows_of = []
+    for number, views in enumerate(found.rows.values()):
+        rows_of.append(orjson.loads(b"".join((b"[", *views, b"]"))))
+        if not number % _SLICE:
+            await asyncio.sleep(0)
+    most = max(map(len, rows_of), default=0)
+    parts: list[Buffer] = [npy_head(len(rows_of), most)]
+    for number, rows in enumerate(rows_of):
+        parts.append(npy_rows(rows, most))
+        if not number % _SLICE:
+            await asyncio.sleep(0)
+    return parts

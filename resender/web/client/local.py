@@ -6,10 +6,10 @@ Nothing is sent upstream for them. Stateless.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -26,15 +26,24 @@ from resender.core.market.requests import (
     parse_query,
     parse_symbol_list,
 )
+from resender.core.market.row_store import Buffer
 from resender.errors import BadRequest, NotReady, RouteError
-from resender.market import BOOK_TICKER, BookTickers, Hit, Klines, MarketCache, Outcome, worth_packing
+from resender.market import BOOK_TICKER, BookTickers, Hit, Joined, Klines, MarketCache, Outcome, worth_packing
 from resender.services import Services
 from resender.web.answers import MISSING_HEADER
-from resender.web.client.closed import answer_closed, read_body, read_closed
+from resender.web.client.closed import (
+    ClosedCall,
+    answer_closed,
+    hit_of,
+    names_in_a_header,
+    read_body,
+    read_closed,
+)
 
 LOCAL_PREFIX = "/local/"
 _LOCAL_MARKETS = {market.value: market for market in INTERVALS}
-_MAX_MISSING_BYTES = 4000
+# So many series are asked for before other calls get their turn.
+_SLICE = 16
 
 
 async def answer_local(
@@ -81,17 +90,37 @@ async def _resolve(outcome: Outcome) -> Hit | Miss:
     return await outcome if isinstance(outcome, Awaitable) else outcome
 
 
-async def _resolve_all(outcomes: Iterable[Outcome]) -> list[Hit | Miss]:
-    """Wait for all; a part that was there at once has aged by what the slowest took."""
+async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> list[Hit | Miss]:
+    """Ask for each symbol and wait for all; a part that was there at once has aged by what the rest took.
 
-    async def timed(outcome: Outcome) -> tuple[Hit | Miss, float]:
-        return await _resolve(outcome), time.monotonic()
+    A whole market takes milliseconds: other calls get their turn in between.
+    """
+    found: list[tuple[Hit | Miss, float] | None] = []
+    waiting: dict[int, Any] = {}  # coroutines
 
-    found = await asyncio.gather(*(timed(outcome) for outcome in outcomes))
+    async def timed(outcome: Awaitable[Hit | Miss]) -> tuple[Hit | Miss, float]:
+        return await outcome, time.monotonic()
+
+    try:
+        for number, name in enumerate(names):
+            if number and not number % _SLICE:
+                await asyncio.sleep(0)
+            outcome = ask(name)
+            if isinstance(outcome, Awaitable):
+                waiting[number] = outcome
+                found.append(None)
+            else:
+                found.append((outcome, time.monotonic()))
+    except BaseException:
+        for each in waiting.values():
+            each.close()
+        raise
+    for number, late in zip(waiting, await asyncio.gather(*map(timed, waiting.values())), strict=True):
+        found[number] = late
     now = time.monotonic()
     return [
-        replace(each, age_ms=each.age_ms + int((now - at) * 1000)) if isinstance(each, Hit) else each
-        for each, at in found
+        replace(each, age_ms=each.age_ms + int((now - moment) * 1000)) if isinstance(each, Hit) else each
+        for each, moment in filter(None, found)
     ]
 
 
@@ -129,9 +158,8 @@ async def _local_klines(
     if symbol is not None:
         _check(cache, market, symbol)
         if closed is not None:
-            return await answer_closed(
-                cache, market, (symbol,), interval, limit, closed, is_single=True, packed=packed
-            )
+            call = ClosedCall((symbol,), interval, limit, closed, is_single=True)
+            return await answer_closed(cache, market, call, packed=packed)
         found = await _resolve(
             _klines(cache, KlineRequest(market, symbol, interval, limit, None, None), packed=packed)
         )
@@ -146,17 +174,19 @@ async def _local_klines(
     )
     if not names and not is_all:
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
-    for name in names:
-        _check(cache, market, name)
+    if not is_all:
+        for name in names:
+            _check(cache, market, name)
     if closed is not None:
-        return await answer_closed(
-            cache, market, names, interval, limit, closed, is_single=False, packed=packed
-        )
-    outcomes = await _resolve_all(
-        _klines(cache, KlineRequest(market, name, interval, limit, None, None), packed=False)
-        for name in names
-    )
-    return await _many(names, outcomes, is_all=is_all, as_object=True, packed=packed)
+        call = ClosedCall(names, interval, limit, closed, is_all=is_all)
+        return await answer_closed(cache, market, call, packed=packed)
+
+    def ask(name: str) -> Outcome:
+        request = KlineRequest(market, name, interval, limit, None, None, is_part=True)
+        return _klines(cache, request, packed=False)
+
+    outcomes = await _resolve_all(ask, names)
+    return await _many(cache, names, outcomes, is_all=is_all, as_object=True, packed=packed)
 
 
 async def _local_book_ticker(
@@ -180,32 +210,41 @@ async def _local_book_ticker(
     )
     if not names and not is_all:
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
-    for name in names:
-        _check(cache, market, name)
-    outcomes = await _resolve_all(_book_ticker(cache, market, name) for name in names)
-    return await _many(names, outcomes, is_all=is_all, as_object=False, packed=packed)
+    if not is_all:
+        for name in names:
+            _check(cache, market, name)
+    outcomes = await _resolve_all(lambda name: _book_ticker(cache, market, name), names)
+    return await _many(cache, names, outcomes, is_all=is_all, as_object=False, packed=packed)
 
 
 async def _many(
-    names: tuple[str, ...], outcomes: list[Hit | Miss], *, is_all: bool, as_object: bool, packed: bool
+    cache: MarketCache,
+    names: tuple[str, ...],
+    outcomes: list[Hit | Miss],
+    *,
+    is_all: bool,
+    as_object: bool,
+    packed: bool,
 ) -> tuple[Hit, Pairs]:
     """Join answers: an object of symbol to rows, or an array of book tickers."""
     missing = [name for name, found in zip(names, outcomes, strict=True) if isinstance(found, Miss)]
     if missing and not is_all:
         raise NotReady(f"Not ready: {', '.join(missing[:20])}.")
     hits = [(name, found) for name, found in zip(names, outcomes, strict=True) if isinstance(found, Hit)]
+    parts: list[Buffer] = []
     if as_object:
-        body = b"{" + b",".join(orjson.dumps(name) + b":" + hit.body for name, hit in hits) + b"}"
+        before = b"{"
+        for name, hit in hits:
+            parts += (before + orjson.dumps(name) + b":", *hit.parts)
+            before = b","
+        parts.append(b"}" if hits else b"{}")
     else:
         objects = [hit.body[1:-1] if hit.body[:1] == b"[" else hit.body for _, hit in hits]
-        body = b"[" + b",".join(objects) + b"]"
+        parts.append(b"[" + b",".join(objects) + b"]")
     age_ms = max((hit.age_ms for _, hit in hits), default=0)
-    extra: Pairs = []
-    if missing:
-        text = ",".join(name.encode("ascii", "backslashreplace").decode() for name in missing)
-        if len(text) > _MAX_MISSING_BYTES:
-            text = text[:_MAX_MISSING_BYTES].rpartition(",")[0] + ",..."
-        extra.append((MISSING_HEADER, text))
-    # Whole markets are megabytes: compressed beside the event loop.
-    gz = await asyncio.to_thread(gzip.compress, body, 1) if packed and worth_packing(len(body)) else None
-    return Hit(body, gz, age_ms), extra
+    extra: Pairs = [(MISSING_HEADER, names_in_a_header(missing))] if missing else []
+    answer = Joined(parts, None, None)
+    assert answer.pieces is not None
+    if packed and worth_packing(answer.pieces.size):
+        return Hit(b"", await cache.joined.packed(answer), age_ms), extra
+    return hit_of(answer, age_ms), extra

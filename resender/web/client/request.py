@@ -14,6 +14,7 @@ from collections.abc import Awaitable
 from typing import cast
 
 from tornado import httputil
+from tornado.iostream import StreamClosedError
 
 from resender.core.binance.headers import Pairs, headers_up
 from resender.core.binance.routing import METHODS, Route, encode_high_bytes, has_signature, resolve
@@ -31,12 +32,12 @@ from resender.errors import (
     MethodNotAllowed,
     UpstreamLost,
 )
-from resender.market import Hit, Outcome
+from resender.market import Hit, Outcome, Pieces
 from resender.services import Services
 from resender.store import LogRecord
 from resender.upstream import REPEATABLE, Call, RestResponse, SharedAnswer
 from resender.web.answers import client_ip, write_error
-from resender.web.client.cached import accepts_gzip, ask_cache, is_cached_path, write_hit
+from resender.web.client.cached import accepts_gzip, ask_cache, is_cached_path, write_hit, write_pieces
 from resender.web.client.local import LOCAL_PREFIX, answer_local
 from resender.web.client.relay import AnswerRelay
 from resender.web.connection import ClientConnection
@@ -275,6 +276,18 @@ class RequestDelegate(AnswerRelay):
         self.services.metrics.count_hit(duration_ms, sent)
         self._log(200, None, duration_ms, sent, None)
 
+    async def _write_pieces(self, pieces: Pieces, hit: Hit, extra: Pairs) -> None:
+        sent, problem = 0, None
+        if not self.is_gone and not self.connection.stream.closed():
+            self.has_begun = True
+            try:
+                sent = await write_pieces(self.connection, pieces, hit, version=self.version, extra=extra)
+            except StreamClosedError:
+                problem = "client gone"
+        duration_ms = (time.monotonic() - self.started) * 1000
+        self.services.metrics.count_hit(duration_ms, sent)
+        self._log(200, None, duration_ms, sent, problem)
+
     async def _settle(self) -> bool:
         """Wait for the cache at a candle's end; return whether it answered."""
         outcome = self.outcome
@@ -295,7 +308,10 @@ class RequestDelegate(AnswerRelay):
             hit, extra = await answer_local(
                 self.services, path, query, packed=accepts_gzip(self.headers), body=posted
             )
-            self._write_hit(hit, extra)
+            if hit.pieces is None:
+                self._write_hit(hit, extra)
+            else:
+                await self._write_pieces(hit.pieces, hit, extra)
         except AnswerError as error:
             self.services.metrics.tally.note_refused()
             sent = self._answer(error)
@@ -304,7 +320,10 @@ class RequestDelegate(AnswerRelay):
             self.connection.close()
         except Exception:
             logger.exception("%s failed", path_only(target))
-            self._answer(InternalError())
+            if self.has_begun:
+                self.connection.close()
+            else:
+                self._answer(InternalError())
         finally:
             self.services.calls.in_flight -= 1
 

@@ -8,6 +8,7 @@ import pytest
 
 from resender.config import SETTINGS
 from resender.sandbox import Sandbox
+from resender.sandbox.config import system_clock_ms
 from tests.support.cache_bench import gateway_config, small_exchange
 from tests.support.client import call
 from tests.support.person import log_in
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.component
 
 
 async def test_doctor_streams_a_line_for_every_upstream(tmp_path: Path) -> None:
-    async with Sandbox(small_exchange()) as sandbox:
+    async with Sandbox(small_exchange(system_clock_ms)) as sandbox:
         async with running(gateway_config(tmp_path, sandbox, upstream_papi="https://127.0.0.1:9")) as run:
             me = await log_in(run.gateway, run.port)
             async with me.stream("doctor", "POST") as stream:

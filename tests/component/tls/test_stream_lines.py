@@ -18,6 +18,7 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_pacing import StreamLimits
 from resender.sandbox import Sandbox
+from resender.sandbox.config import system_clock_ms
 from tests.support.cache_bench import (
     MARKETS,
     SYMBOL,
@@ -86,7 +87,7 @@ class Lines:
 @asynccontextmanager
 async def lines_on(data_dir: Path, faults: dict[Market, Fault] | None = None) -> AsyncIterator[Lines]:
     async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(Sandbox(small_exchange()))
+        sandbox = await stack.enter_async_context(Sandbox(small_exchange(system_clock_ms)))
         fronts = {}
         for market, name in STREAMS.items():
             port = int(sandbox.urls[name.upper()].rpartition(":")[2])
@@ -159,7 +160,7 @@ async def test_exchange_that_restarts_with_another_key_is_subscribed_again(tmp_p
             front.fault = Fault(Harm.CLOSE, Phase.HELLO)
             front.cut(Harm.CLOSE)
         await lines.until_struck(1)
-        async with Sandbox(small_exchange()) as other:
+        async with Sandbox(small_exchange(system_clock_ms)) as other:
             for market, name in STREAMS.items():
                 lines.fronts[market].server_port = int(other.urls[name.upper()].rpartition(":")[2])
             lines.spoil(None)

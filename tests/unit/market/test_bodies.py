@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resender.core.market.candles import Candle
-from resender.core.market.klines import KlineSeries, Span
+from resender.core.market.klines import KlineSeries
+from resender.core.market.spans import Span
 from resender.market.bodies import Bodies, Packer
 
 STEP = 60_000
@@ -33,7 +34,7 @@ def unpacked(packed: bytes) -> bytes:
     return plain
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_packed_body_is_the_plain_body_whatever_happened_before(data: st.DataObject) -> None:
     series = KlineSeries("1m", data.draw(st.sampled_from([70, 130, 300])))

@@ -151,7 +151,7 @@ async def test_rule_for_all_symbols_takes_new_ones_and_lets_go_of_those_that_are
     assert len(cached.kept()) == 3
     cached.world.door.symbols.append("NEWUSDT")
     cached.world.door.symbols.remove("NKNUSDT")
-    await cached.world.until(65_000)
+    await cached.world.until(72_000)
     assert sorted(symbol for symbol, _ in cached.kept()) == ["BTCUSDT", "ETHUSDT", "NEWUSDT"]
 
 

@@ -127,7 +127,7 @@ def test_recorded_rows_of_the_exchange_come_back_unchanged(folder: Path, recorde
     assert (loaded.rows, list(loaded.open_times)) == (compact, times)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     times=st.lists(st.integers(0, 10**15), unique=True, max_size=20).map(sorted),
     numbers=st.lists(st.decimals(allow_nan=False, allow_infinity=False).map(str), min_size=1, max_size=9),

@@ -100,7 +100,7 @@ async def test_many_series_are_saved_in_parts(files: Counting) -> None:
     every = [entry(f"S{number}USDT") for number in range(120)]
     one.start(lambda: every)
     await one.stop()
-    assert [len(part) for part in files.saved] == [50, 50, 20]
+    assert [len(part) for part in files.saved] == [10] * 12
 
 
 async def test_full_disk_is_logged_and_tried_again(files: Counting, caplog: pytest.LogCaptureFixture) -> None:

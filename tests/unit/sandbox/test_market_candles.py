@@ -68,7 +68,7 @@ def test_seconds_add_up_to_the_open_and_the_closed_minute():
 
 
 @given(st.integers(0, 2_000), st.integers(1, 3_000), st.integers(1, 3_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_windows_cut_at_any_quarter_second_add_up(skip, first, second):
     series = store_of().series["ETHUSDT"]
     start = NOW // iv.DAY_MS * iv.DAY_MS - 250 * skip

@@ -109,7 +109,7 @@ def test_the_candle_in_progress_after_an_outage_is_off_the_grid_too():
     st.integers(0, 249),
     st.sampled_from(["1m", "15m", "1h", "4h"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_around_any_outage_ascend_without_overlap_and_are_found_by_their_opens(
     before, length, odd, interval
 ):

@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resender.core.binance.stream_pacing import (
-    CONNECT_WINDOW_S,
     VENUE_LIFE_S,
-    ConnectBudget,
     Pings,
     StreamLimits,
     TokenBucket,
@@ -21,7 +19,7 @@ from resender.core.binance.stream_pacing import (
 PAUSES = st.lists(st.floats(0, 2), min_size=1, max_size=60)
 
 
-def passed(limiter: TokenBucket | ConnectBudget, pauses: list[float]) -> list[float]:
+def passed(limiter: TokenBucket, pauses: list[float]) -> list[float]:
     """Ask after each pause and wait as told; return the times at which it passed."""
     now, times = 1000.0, []
     for pause_s in pauses:
@@ -66,22 +64,6 @@ def test_bucket_does_not_suffer_from_a_clock_that_goes_back() -> None:
     bucket.take(10.0)
     assert bucket.wait_s(9.0) == pytest.approx(1.0)
     assert bucket.wait_s(10.0) == 0
-
-
-@given(st.lists(st.floats(0, 40), min_size=1, max_size=40), st.integers(1, 5))
-def test_connects_never_exceed_the_limit_in_any_window(pauses: list[float], limit: int) -> None:
-    window_s = 30.0
-    times = passed(ConnectBudget(limit, window_s), pauses)
-    for first in range(len(times) - limit):
-        assert times[first + limit] - times[first] >= window_s - 1e-6
-
-
-def test_connect_waits_until_the_oldest_of_the_window_is_over() -> None:
-    budget = ConnectBudget(2)
-    budget.take(0.0)
-    budget.take(100.0)
-    assert budget.wait_s(100.0) == CONNECT_WINDOW_S - 100.0
-    assert budget.wait_s(CONNECT_WINDOW_S) == 0
 
 
 @given(st.floats(10.0, 100_000.0), st.integers(0, 1000))

@@ -270,7 +270,7 @@ call_plans = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     plan=call_plans,
     offset_ms=st.floats(-990.0, 990.0),

@@ -39,9 +39,10 @@ def test_pieces_bring_all_rows_for_the_least_weight(count: int, market: Market) 
         left -= piece
     assert spent == backfill_weight(market, count)
     best = [0] + [10**9] * count
+    prices = {size: kline_weight(market, size) for size in range(1, min(count, 1500) + 1)}
     sizes = (1000,) if market is Market.SPOT else (99, 499, 1000, 1500)
     for n in range(1, count + 1):
-        best[n] = min(best[max(0, n - size)] + kline_weight(market, min(size, n)) for size in sizes)
+        best[n] = min(best[max(0, n - size)] + prices[min(size, n)] for size in sizes)
     assert spent == best[count]
 
 

@@ -347,6 +347,6 @@ class Machine(RuleBasedStateMachine):
 
 
 Machine.TestCase.settings = settings(
-    max_examples=500, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=500, stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
 TestKlineSeriesAgainstTheModel = Machine.TestCase

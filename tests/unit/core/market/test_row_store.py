@@ -153,5 +153,5 @@ class AgainstAList(RuleBasedStateMachine):
             assert self.meaning.setdefault((store.layout, store.row_base + index), row) == row
 
 
-AgainstAList.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+AgainstAList.TestCase.settings = settings(max_examples=120, stateful_step_count=30)
 TestRowStoreAgainstAList = AgainstAList.TestCase

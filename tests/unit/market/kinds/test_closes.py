@@ -56,7 +56,7 @@ async def waiting(world: World) -> Waiting:
 
 
 def opens(found: Closes, symbol: str = "BTCUSDT") -> list[int]:
-    rows = orjson.loads(b"[" + found.rows[symbol] + b"]")
+    rows = orjson.loads(b"".join((b"[", *found.rows[symbol], b"]")))
     return [(each[0] - T0) // MINUTE for each in rows]
 
 
@@ -270,7 +270,7 @@ async def test_client_that_leaves_is_not_waited_for_any_more(waiting: Waiting) -
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert waiting.all["BTCUSDT"].final_waiters == []
+    assert waiting.all["BTCUSDT"].final_waiters == {}
     waiting.close()
 
 

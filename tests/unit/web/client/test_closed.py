@@ -8,10 +8,13 @@ from typing import Any, cast
 
 import pytest
 
+from resender.aio import Tasks
 from resender.core.binance.markets import Market
 from resender.errors import BadRequest, NotReady
+from resender.market.joined import JoinedAnswers
 from resender.web.client import closed as module
 from resender.web.client.closed import (
+    ClosedCall,
     ClosedOptions,
     answer_closed,
     names_in_a_header,
@@ -111,14 +114,16 @@ async def answer(
     """Return the answer as parsed, its further headers, and itself; the close was 40 ms ago."""
 
     async def wait(*args: Any, **more: Any) -> Any:
-        return SimpleNamespace(close_ms=1000, rows=rows, pending=pending or {})
+        parts = {name: [part] for name, part in rows.items()}
+        return SimpleNamespace(close_ms=1000, rows=parts, pending=pending or {}, stamp=None)
 
     monkeypatch.setattr(module, "wait_for_closes", wait)
-    state = SimpleNamespace(kind=lambda wanted: None, facts=SimpleNamespace(now_ms=lambda: 1040))
-    cache = cast(Any, SimpleNamespace(states={Market.UM: state}))
-    given = {"is_single": False, "packed": False} | how
+    klines = SimpleNamespace(facts=SimpleNamespace(now_ms=lambda: 1040))
+    state = SimpleNamespace(kind=lambda wanted: klines)
+    cache = cast(Any, SimpleNamespace(states={Market.UM: state}, joined=JoinedAnswers(Tasks())))
     symbols = (*rows, *(pending or {}))
-    hit, extra = await answer_closed(cache, Market.UM, symbols, "1m", 5, options or ClosedOptions(), **given)
+    call = ClosedCall(symbols, "1m", 5, options or ClosedOptions(), is_single=how.get("is_single", False))
+    hit, extra = await answer_closed(cache, Market.UM, call, packed=how.get("packed", False))
     return json.loads(hit.body) if hit.body else None, dict(extra), hit
 
 

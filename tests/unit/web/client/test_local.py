@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from resender.aio import Tasks
 from resender.core.binance.markets import Market
 from resender.core.market.requests import BookTickerRequest, KlineRequest, Miss
 from resender.errors import BadRequest, NotReady, RouteError
 from resender.market import BookTickers, Hit, Klines
+from resender.market.joined import JoinedAnswers
 from resender.web.client.local import _resolve_all, answer_local
 from tests.unit.web.serving import make_services
 
@@ -30,6 +32,7 @@ class FakeCache:
 
     def __init__(self) -> None:
         self.missing: set[str] = set()
+        self.joined = JoinedAnswers(Tasks())
         self.asked: list[Any] = []
         self.states = {
             market: SimpleNamespace(symbols=Symbols()) for market in (Market.SPOT, Market.UM, Market.CM)
@@ -48,7 +51,10 @@ class FakeCache:
         if symbol in self.missing:
             return Miss("gap")
         if isinstance(request, KlineRequest):
-            return Hit(json.dumps([[symbol, request.limit]]).encode(), None, len(symbol))
+            body = json.dumps([[symbol, request.limit]]).encode()
+            if request.is_part:
+                return Hit(b"", None, len(symbol), parts=[body])
+            return Hit(body, None, len(symbol))
         return Hit(json.dumps({"symbol": symbol}).encode(), None, 5)
 
 
@@ -63,7 +69,8 @@ async def ask(
     """Return the answer as parsed, its further headers, and itself."""
     services = make_services(cache=cache, **options.pop("settings", {}))
     hit, extra = await answer_local(services, f"/local/{path}", query, packed=options.get("packed", False))
-    return json.loads(hit.body), dict(extra), hit
+    body = gzip.decompress(hit.packed) if hit.packed is not None else hit.body
+    return json.loads(body), dict(extra), hit
 
 
 # --- routes ---------------------------------------------------------------------------------------
@@ -207,7 +214,7 @@ async def test_large_answer_is_packed_for_who_takes_that(
     cache: FakeCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big = json.dumps([["1.0"] * 10_000]).encode()
-    monkeypatch.setattr(cache, "answer", lambda path, request, packed: Hit(big, None, 0))
+    monkeypatch.setattr(cache, "answer", lambda path, request, packed: Hit(b"", None, 0, parts=[big]))
     body, _, hit = await ask(cache, "um/klines", "symbols=all&interval=1m", packed=True)
     assert hit.packed is not None
     assert json.loads(gzip.decompress(hit.packed)) == body
@@ -234,7 +241,8 @@ async def test_part_that_was_there_at_once_ages_by_the_wait_for_the_slowest() ->
         await asyncio.sleep(0.05)
         return Hit(b"[]", None, 3)
 
-    quick, late = await _resolve_all([Hit(b"[]", None, 10), slow()])
+    outcomes = {"QUICK": Hit(b"[]", None, 10), "SLOW": slow()}
+    quick, late = await _resolve_all(outcomes.__getitem__, list(outcomes))
     assert isinstance(quick, Hit)
     assert isinstance(late, Hit)
     assert quick.age_ms >= 10 + 40

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.services import Services
-from resender.status import AnswerCounts, MarketSnapshot
+from resender.status import AnswerCounts, CloseSnapshot, MarketSnapshot
 from resender.upstream.shared_answers import SharedAnswers
 
 Family = CounterMetricFamily | GaugeMetricFamily
@@ -31,6 +31,7 @@ def add_readers(services: Services) -> None:
         families += weight_families(status.weights(), egress.governor, shared_answers, clock.mono())
         if cache is not None:
             families += cache_families(status.answers(), status.markets())
+            families += close_families(status.closes())
         return families + store_families(store.stats, access.whitelist.size)
 
     metrics.in_flight.set_function(lambda: calls.in_flight)
@@ -144,6 +145,40 @@ def cache_families(counts: AnswerCounts, markets: Iterable[MarketSnapshot]) -> l
         corrected.add_metric(market, each.corrected)
         witness.add_metric(market, each.witness_reads)
     return [answers, series, live, connections, mute, corrected, witness]
+
+
+def close_families(snapshots: Iterable[CloseSnapshot]) -> list[Family]:
+    """Name what became of the last close of each market and interval."""
+    labels = ["market", "interval"]
+    after = GaugeMetricFamily(
+        "resender_close_settled_seconds",
+        "Seconds after the last close at which its candles were final here: first, p50, p99, last.",
+        labels=[*labels, "at"],
+    )
+    series = GaugeMetricFamily(
+        "resender_close_series",
+        "Series of the last close: settled by an event, a REST read or the witness, or missing.",
+        labels=[*labels, "how"],
+    )
+    trip = GaugeMetricFamily(
+        "resender_close_event_trip_seconds",
+        "Median of what the final events of the last close took to arrive.",
+        labels=labels,
+    )
+    for each in snapshots:
+        if not each.closes:
+            continue
+        close, names = each.closes[0], [each.market.value, each.interval]
+        figures = (close.first_ms, close.p50_ms, close.p99_ms, close.last_ms)
+        for at, value in zip(("first", "p50", "p99", "last"), figures, strict=True):
+            if value is not None:
+                after.add_metric([*names, at], value / 1000)
+        for how in ("event", "read", "witness"):
+            series.add_metric([*names, how], getattr(close, f"by_{how}"))
+        series.add_metric([*names, "missing"], close.missing)
+        if close.trip_p50_ms is not None:
+            trip.add_metric(names, close.trip_p50_ms / 1000)
+    return [after, series, trip]
 
 
 def store_families(stats: Any, whitelist_size: int) -> list[Family]:

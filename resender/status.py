@@ -6,15 +6,16 @@ nothing behind them. A `Status` changes nothing; it belongs to one gateway.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from resender.access import Access
 from resender.aio import Clock
-from resender.core.binance.markets import Market
+from resender.core.binance.markets import INTERVALS, Market
 from resender.core.egress.own_reads import CALM_PART
 from resender.core.egress.report import weight_rows
+from resender.core.market.close_log import CloseStats
 from resender.core.market.costs import POOLS, cheapest_piece, kline_weight
 from resender.core.reachability import UNKNOWN, UNREACHABLE, text_of
 from resender.market.cache import MarketCache
@@ -64,6 +65,15 @@ class MarketSnapshot:
     @property
     def live_connections(self) -> int:
         return sum(link.is_live for link in self.connections)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSnapshot:
+    """The last closes of one market and interval, newest first."""
+
+    market: Market
+    interval: str
+    closes: tuple[CloseStats, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +183,16 @@ class Status:
             )
         return found
 
+    def closes(self) -> list[CloseSnapshot]:
+        """Tell what became of the last closes, shortest interval first."""
+        return [
+            CloseSnapshot(state.market, interval, tuple(logs[interval].stats()))
+            for state in self._states()
+            for logs in (state.kind(Klines).closes,)
+            for interval in INTERVALS[state.market]
+            if interval in logs
+        ]
+
     def backfills(self) -> list[BackfillSnapshot]:
         return [self._backfill(self._cache, pool) for pool in self._cache.backfills] if self._cache else []
 
@@ -257,7 +277,8 @@ class Status:
 
         Shape: {"series":[{"market","symbol","interval","state","last_open","age_ms","proof",
             "mutes","rows","hits","misses"}],"connections":[{"market","streams","age_s","last_frame_ms",
-            "reconnects"}],"backfill":[{"pool","limit","rows_read","queued"}],"weights": as `weight_rows`}.
+            "reconnects"}],"backfill":[{"pool","limit","rows_read","queued"}],"closes": as `close_rows`,
+            "weights": as `weight_rows`}.
         """
         return {
             "series": [
@@ -297,5 +318,23 @@ class Status:
                 }
                 for each in self.backfills()
             ],
+            "closes": close_rows(self.closes()),
             "weights": self.weights(),
         }
+
+
+def close_rows(snapshots: Iterable[CloseSnapshot]) -> list[dict[str, Any]]:
+    """Describe closes, see `CloseStats`.
+
+    Shape: [{"market","interval","closes":[{"close_ms","expected","arrived","missing","by_event","by_read",
+        "by_witness","corrected","first_ms","p50_ms","p99_ms","last_ms","slowest","event_p50_ms",
+        "event_last_ms","trip_p50_ms"}]}], newest close first.
+    """
+    return [
+        {
+            "market": each.market.value,
+            "interval": each.interval,
+            "closes": [asdict(close) | {"missing": close.missing} for close in each.closes],
+        }
+        for each in snapshots
+    ]

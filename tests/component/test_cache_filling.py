@@ -166,6 +166,16 @@ async def test_preloaded_series_are_live_without_any_call(tmp_path: Path) -> Non
             one.check(timed, Market.SPOT, symbol, "1s")
 
 
+async def test_series_of_seconds_comes_alive_without_anybody_asking(tmp_path: Path) -> None:
+    # What closed right before its first read has no final event any more: it is read again.
+    async with bench(tmp_path, preload="spot:BTCUSDT@1s") as one:
+        await until_live(one, Market.SPOT, "BTCUSDT", "1s")
+        series = series_of(one.cache.states[Market.SPOT])["BTCUSDT", "1s"].series
+        begun_ms = one.clock()
+        await wait_until(lambda: series.last_close > begun_ms + 3000, 25)
+        assert one.calls() == one.own_calls()
+
+
 async def test_rules_of_the_database_are_followed_while_it_runs(tmp_path: Path) -> None:
     async with bench(tmp_path) as one:
         database = one.run.gateway.config.database

@@ -34,6 +34,7 @@ def fill(gateway: GatewayProcess, exchange: SandboxThread, admin: Admin) -> None
     admin.do("POST", "preload", {"market": "cm", "symbols": "BTCUSD_PERP", "what": "15m"})
     until(lambda: admin.do("GET", "log")["queued"] == 0, "the log is written")
     until(lambda: admin.do("GET", "status")["series"]["live"] > 20, "the series come alive")
+    until(lambda: any(len(each["closes"]) > 3 for each in admin.do("GET", "closes")["items"]), "closes come")
 
 
 def _people(admin: Admin) -> None:

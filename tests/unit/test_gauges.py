@@ -11,17 +11,19 @@ from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.core.egress.report import weight_rows
 from resender.core.egress.spec import parse_egress
+from resender.core.market.close_log import EVENT, READ, CloseLog
 from resender.core.weights.rules import Charge
 from resender.gauges import (
     Family,
     add_readers,
     cache_families,
+    close_families,
     store_families,
     upstream_families,
     weight_families,
 )
 from resender.metrics import Metrics
-from resender.status import AnswerCounts, MarketSnapshot
+from resender.status import AnswerCounts, CloseSnapshot, MarketSnapshot
 from resender.upstream.rest import RestStats
 from resender.upstream.shared_answers import SharedAnswers
 
@@ -159,3 +161,23 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
     assert "resender_in_flight 3.0" in text
     assert 'resender_weight_reserved{egress="a",pool="spot"} 20.0' in text
     assert "resender_cache_answers" not in text, "there is no cache"
+
+
+def test_last_close_is_named_with_its_figures_in_seconds() -> None:
+    log, close_ms = CloseLog("1m"), START_MS - 2000
+    log.note(close_ms, "A", close_ms + 105, 3, EVENT, close_ms + 90)
+    log.note(close_ms, "B", close_ms + 1600, 3, READ)
+    found = samples(
+        close_families(
+            [CloseSnapshot(Market.UM, "1m", tuple(log.stats())), CloseSnapshot(Market.SPOT, "1m", ())]
+        )
+    )
+    name = "resender_close_settled_seconds"
+    assert [found[name, "um", "1m", at] for at in ("first", "p50", "p99", "last")] == [0.105, 0.105, 1.6, 1.6]
+    series = {
+        how: found["resender_close_series", "um", "1m", how]
+        for how in ("event", "read", "witness", "missing")
+    }
+    assert series == {"event": 1, "read": 1, "witness": 0, "missing": 1}
+    assert found["resender_close_event_trip_seconds", "um", "1m"] == 0.015
+    assert not [key for key in found if "spot" in key]

@@ -41,7 +41,7 @@ class State:
 
     def kind(self, wanted: type) -> Any:
         assert wanted is Klines
-        return SimpleNamespace(kept=self.klines, corrected=1)
+        return SimpleNamespace(kept=self.klines, corrected=1, closes={})
 
     def proof(self, kept: Any) -> tuple[int | None, str]:
         return (40, "event") if kept.is_live else (None, "")
@@ -111,7 +111,7 @@ def test_gateway_without_a_cache_has_a_picture_too() -> None:
     status = World(has_cache=False).status
     assert (status.answers().hits, status.answers().reasons) == (0, ())
     assert status.markets() == status.backfills() == list(status.kept()) == []
-    assert status.local() == {"series": [], "connections": [], "backfill": [], "weights": []}
+    assert status.local() == {"series": [], "connections": [], "backfill": [], "closes": [], "weights": []}
     assert status.in_words() == "4 whitelist entries"
 
 

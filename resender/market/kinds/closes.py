@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from resender.core.binance.intervals import INTERVAL_MS, next_open
 from resender.core.binance.markets import Market
 from resender.core.market.row_store import Buffer
-from resender.market.freshness import settle_quiet, settles_quiet_soon
+from resender.market.freshness import settles_quiet_soon
 from resender.market.kinds.klines import Klines
 from resender.market.series import FinalWaiter, KeptKlines
 
@@ -191,9 +191,8 @@ class _Call:
         """Let the witness or one read settle a close that is overdue; return whether that is under way."""
         if not kept.series.read_ms:
             return False  # a long read is about to come, and is compared with what is held
-        due_ms, last_close = self._close_ms.get(kept.symbol, 0), kept.series.last_close
-        settle_quiet(kept, self._klines.witness)
-        if kept.series.last_close != last_close:
+        due_ms = self._close_ms.get(kept.symbol, 0)
+        if self._klines.settle_quiet(kept):
             kept.wake()
         if kept.series.last_close + 1 >= due_ms:
             return True

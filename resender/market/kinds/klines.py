@@ -16,6 +16,7 @@ from typing import Any
 from resender.aio import Backoff, end_tasks
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.binance.stream_names import MINI_TICKERS
+from resender.core.market.close_log import EVENT, READ, WITNESS, CloseLog
 from resender.core.market.costs import kline_weight
 from resender.core.market.klines import KlineSeries
 from resender.core.market.requests import KlineRequest, Miss, parse_klines
@@ -52,7 +53,7 @@ _REVIEW_S = 5.0
 # forwarded, or its series left out: a whole market has hundreds of quiet symbols after each close.
 _CALLS_WEIGHT = 80
 _CALLS_WINDOW_S = 60.0
-_WITNESS = "witness"  # the role of its feed: a connection of its own
+_WITNESS_ROLE = "witness"  # the role of its feed: a connection of its own
 _WITNESS_SILENCE_S = 10.0
 _WITNESS_MAX_S = 600.0
 # COIN-M answers with the latest rows of at most 200 days.
@@ -75,6 +76,8 @@ class Klines(Kind[KeptKlines]):
         self._bodies = tools.shared.bodies
         self._of_symbol: dict[str, list[KeptKlines]] = {}
         # Of the closed rows of all series of an interval, and of which series there are.
+        # What became of the last closes of each interval.
+        self.closes: dict[str, CloseLog] = {}
         # How many series of each interval are kept.
         self.held: Counter[str] = Counter()
         self.changes: dict[str, Changes] = {word: Changes() for word in self.words(tools.market)}
@@ -84,7 +87,7 @@ class Klines(Kind[KeptKlines]):
         self._for_calls = WindowBudget(_CALLS_WEIGHT, _CALLS_WINDOW_S)
         self._read_weight = kline_weight(tools.market, _SETTLE_LIMIT)
         self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
-        self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS)
+        self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS_ROLE)
         self.streams = KlineStreams(
             self.market, self.facts.symbols, self.feed, self.options.um_kline_stream, self._on_differing
         )
@@ -181,10 +184,15 @@ class Klines(Kind[KeptKlines]):
         elif kept.unheard_ms and brings(candle, kept.unheard):
             kept.unheard_ms = 0  # late, but what REST knew has come
             kept.is_mute = False
-        corrected = series.corrected
+        corrected, last_close, was_synced = series.corrected, series.last_close, series.is_synced
         if series.apply_event(candle):
+            if was_synced and not series.is_synced:
+                self.desk.fill(self.market)  # so much waits for a final word that it has to be read again
+            if series.last_close != last_close:
+                self._note_close(kept, EVENT, event_ms)
             if series.corrected != corrected:
                 self.corrected += 1
+                self._log_of(kept.interval).correct(candle.close_time + 1)
                 logger.warning(
                     "%s %s %s: a late final event corrects the candle of %d that REST had settled",
                     *kept.key, candle.open_time,
@@ -211,6 +219,31 @@ class Klines(Kind[KeptKlines]):
         now_ms = server.now_ms(self.clock.mono())
         proof, _ = kline_proof(kept, self.witness, now_ms, self.options.quiet_s)
         return max(0, now_ms - proof.at_ms), proof.kind
+
+    def settle_quiet(self, kept: KeptKlines) -> bool:
+        """Let the witness settle what ended while nothing was traded; return whether anything was."""
+        last_close = kept.series.last_close
+        settle_quiet(kept, self.witness)
+        if kept.series.last_close == last_close:
+            return False
+        self._note_close(kept, WITNESS)
+        return True
+
+    def _note_close(self, kept: KeptKlines, how: str, event_ms: int = 0) -> None:
+        self._log_of(kept.interval).note(
+            kept.series.last_close + 1,
+            kept.symbol,
+            self.facts.now_ms(),
+            self.held[kept.interval],
+            how,
+            event_ms,
+        )
+
+    def _log_of(self, interval: str) -> CloseLog:
+        log = self.closes.get(interval)
+        if log is None:
+            log = self.closes[interval] = CloseLog(interval)
+        return log
 
     # --- its streams -----------------------------------------------------------------------
 
@@ -295,7 +328,7 @@ class Klines(Kind[KeptKlines]):
             return Lack("starting")
         now_ms = server.now_ms(mono)
         if series.unsettled_close < now_ms:
-            settle_quiet(kept, self.witness)
+            self.settle_quiet(kept)
         need = series.check(now_ms, server.latest_ms(mono), push_ms(kept.market, kept.interval))
         if need is not None:
             return Lack(need.reason, can_settle=need.can_settle, may_come=need.may_come)
@@ -422,6 +455,7 @@ class Klines(Kind[KeptKlines]):
             return
         if kept.series is not series or kept.is_dropped:
             return
+        last_close = series.last_close
         news = series.news(candles) if epoch == series.epoch else None
         if news is not None and was_silent(kept, made_ms):
             kept.unheard_ms = kept.unheard_ms or made_ms  # if the stream stays silent, it is mute
@@ -431,4 +465,6 @@ class Klines(Kind[KeptKlines]):
             # More than three candles behind: the backfill reads as many as it takes.
             series.is_synced = False
             self.desk.fill(self.market)
+        if series.last_close != last_close:
+            self._note_close(kept, READ)
         kept.wake()

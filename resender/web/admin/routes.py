@@ -12,6 +12,7 @@ from tornado.routing import URLSpec
 
 from resender.services import Services
 from resender.web.admin.api.audit import AuditHandler
+from resender.web.admin.api.closes import ClosesHandler
 from resender.web.admin.api.doctor import DoctorHandler
 from resender.web.admin.api.login import (
     LoginHandler,
@@ -89,6 +90,7 @@ def admin_routes(services: Services) -> list[URLSpec]:
         "preload/estimate": EstimateHandler,
         f"preload/{_ROW_ID}": PreloadHandler,
         "backfill": BackfillHandler,
+        "closes": ClosesHandler,
         "log": LogHandler,
         "logs": LogsHandler,
         "logs/export": LogExportHandler,

@@ -71,7 +71,8 @@ class SandboxConfig:
         dozen) or a list of names; `listings` gives a symbol's listing time; `accounts` maps API
         key to secret; `gaps` and `outages` take time out of the history; with `holes_1s` a
         second without a trade has no 1s candle. `rest_lag_ms` and `final_delay` are where
-        the switches of the same name in `StreamFaults` start.
+        the switches of the same name in `StreamFaults` start; with `measured` closes go as they
+        were measured on the live exchange: finals, silent and empty candles, late rows.
     Units: `_s` seconds, `_ms` milliseconds, `book_ticker_hz` updates a second.
     """
 
@@ -105,6 +106,7 @@ class SandboxConfig:
     holes_1s: bool = False
     rest_lag_ms: int = 0
     final_delay: str | float | None = None
+    measured: bool = False
     listings: dict[str, int] = field(default_factory=dict)
     accounts: dict[str, str] = field(default_factory=lambda: {API_KEY: API_SECRET})
     history: int = 100_000

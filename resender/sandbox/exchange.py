@@ -16,6 +16,7 @@ from .config import SandboxConfig
 from .faults import Faults
 from .market import MarketStore
 from .model import Call, Placement, Violation
+from .opens import late_row_ms
 from .orders import OrderDesk
 from .symbols import SymbolSpec
 from .weights import WeightPools
@@ -67,7 +68,14 @@ class Exchange:
         offset_ms: int = 0,
     ) -> bytes:
         """Return rows as REST shows them: behind the truth for `rest_lag_ms` after a close."""
-        lag_ms = self.faults.stream(store.market).rest_lag_ms
+        faults = self.faults.stream(store.market)
+        lag_ms = faults.rest_lag_ms
+        if faults.late_row and store.market is Market.UM:
+            start = iv.open_time(interval, now_ms, offset_ms)
+            candle = store.candle(symbol, interval, start, iv.next_open(interval, start, offset_ms), now_ms)
+            is_empty = candle is not None and not candle.trades
+            if is_empty and now_ms < start + late_row_ms(self.config.seed, symbol, start):
+                end_ms = start - 1 if end_ms is None else min(end_ms, start - 1)
         if now_ms - iv.open_time(interval, now_ms, offset_ms) < lag_ms:
             now_ms -= lag_ms
         return store.kline_bytes(symbol, interval, start_ms, end_ms, limit, now_ms, offset_ms)

@@ -72,7 +72,9 @@ class StreamFaults:
         `late_final_by_symbol` does; E stays the moment of the close and the next candle goes
         on. With `final_delay` the exchange makes that event later, by a profile of
         `final_delays.py` or by milliseconds; E is late too and the next candle waits for it.
-        For `rest_lag_ms` after every close REST shows candles as they stood so much earlier.
+        With `silent_open` USD-M streams are silent on some new candles, with `zero_open` spot
+        streams bring candles without a trade, with `late_row` USD-M REST shows those late: see
+        `opens.py`. For `rest_lag_ms` after every close REST shows candles as they stood so much earlier.
         `refuse_status` is the HTTP status of refused handshakes, 0 cuts the connection
         instead. `muted` and `never_start` are patterns of stream names, see `Faults`.
     """
@@ -88,6 +90,9 @@ class StreamFaults:
     final_delay: str | float | None = None
     rest_lag_ms: int = 0
     next_before_final: bool = False
+    silent_open: bool = False
+    zero_open: bool = False
+    late_row: bool = False
     frozen: set[str] = field(default_factory=set)
     muted: list[str] = field(default_factory=list)
     never_start: list[str] = field(default_factory=list)
@@ -226,7 +231,14 @@ class Faults:
                 setattr(self.streams[market], name, getattr(fresh, name))
 
     def _fresh(self) -> StreamFaults:
-        return StreamFaults(rest_lag_ms=self._config.rest_lag_ms, final_delay=self._config.final_delay)
+        config = self._config
+        return StreamFaults(
+            rest_lag_ms=config.rest_lag_ms,
+            final_delay=config.final_delay or ("measured" if config.measured else None),
+            silent_open=config.measured,
+            zero_open=config.measured,
+            late_row=config.measured,
+        )
 
     def strike(self, host: str, method: str, path: str, peer: str = "") -> list[Fault]:
         """Return the faults of a call, counted: all delays, then at most one other."""

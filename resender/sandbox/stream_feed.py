@@ -21,6 +21,7 @@ from .exchange import Exchange
 from .faults import StreamFaults
 from .final_delays import final_delay_ms
 from .market import MarketStore
+from .opens import silent_ms, zero_push_ms
 from .series import Candle
 from .stream_names import Stream
 
@@ -205,13 +206,23 @@ class StreamFeed:
 
     def _push_open(self, state: _KlineState, now: int, is_forced: bool) -> None:
         candle = state.store.candle(state.symbol, state.stream.interval, state.open_ms, state.end_ms, now)
-        if candle is None or (not is_forced and (candle == state.pushed or not candle.trades)):
+        if candle is None or (not is_forced and not self._is_shown(state, candle, now)):
             return
         state.pushed = candle
         text = payloads.kline(
             state.store, state.stream, state.symbol, state.open_ms, state.end_ms, candle, False, now
         )
         self._emit(state.stream.name, text)
+
+    def _is_shown(self, state: _KlineState, candle: Candle, now: int) -> bool:
+        if candle == state.pushed:
+            return False
+        seed, since_ms = self._exchange.config.seed, now - state.open_ms
+        if not candle.trades:
+            is_due = self._market is Market.SPOT and self._faults.zero_open
+            return is_due and since_ms >= zero_push_ms(seed, state.symbol, state.open_ms)
+        is_silent = self._market is Market.UM and self._faults.silent_open
+        return not is_silent or since_ms >= silent_ms(seed, state.symbol, state.open_ms)
 
     def _push_final(self, final: _Final, now: int, mono: float) -> None:
         faults, state = self._faults, final.state

@@ -37,8 +37,8 @@ def kline(
 ) -> str:
     """Return a kline or continuous_kline event.
 
-    Shape: f and L are trade ids, -1 when the candle holds no trade; t lies off the grid where
-        REST's open time does.
+    Shape: f and L are trade ids, update ids of a continuous one, -1 when the candle holds no
+        trade; t lies off the grid where REST's open time does.
     """
     series = store.series[symbol]
     shown = series.shown_open(start, end)
@@ -47,6 +47,9 @@ def kline(
     if candle.trades:
         last = series.path.trade_id_at(end if closed else min(now // STEP_MS * STEP_MS, end))
         first = last - candle.trades + 1
+        if stream.kind == "continuousKline":
+            last = store.update_id(symbol, now)
+            first = last - 7 * candle.trades
     numbers = (
         f'"i":"{stream.interval}","f":{first},"L":{last},"o":"{o}","c":"{c}","h":"{h}","l":"{l}",'
         f'"v":"{v}","n":{candle.trades},"x":{"true" if closed else "false"},"q":"{q}","V":"{tv}",'

@@ -52,6 +52,8 @@ _MAJORS: dict[str, tuple[float, int, int, int, int]] = {
     "NKN": (0.09, 6, 0, 6, 0),
     "CTK": (0.5, 5, 1, 5, 0),
 }
+# Contracts on shares and metals, USD-M only: (price in USD, price decimals, quantity decimals).
+_TRADITIONAL = {"TSLA": (420.0, 2, 2), "XAU": (4_100.0, 2, 3)}
 _QUIET_BASES = {"NKN", "CTK"}
 _OLD_BASES = {"BTC", "ETH", "BNB", "XRP", "ADA", "LTC", "ETC", "LINK", "TRX"}
 # Listed in 2026 with a name outside ASCII; the gateway must carry such names unharmed.
@@ -120,7 +122,9 @@ def make_spec(
     base, quote = _split(pair)
     price = _price_of(base) / (_price_of(quote) if quote in ("BTC", "ETH", "BNB") else 1.0)
     major = _MAJORS.get(base)
-    if major and quote not in ("BTC", "ETH", "BNB"):
+    if base in _TRADITIONAL:
+        price_decimals, qty_decimals = _TRADITIONAL[base][1:]
+    elif major and quote not in ("BTC", "ETH", "BNB"):
         price_decimals, qty_decimals = (major[1], major[2]) if market is Market.SPOT else (major[3], major[4])
     else:
         price_decimals = min(8, max(1, 4 - math.floor(math.log10(price))))
@@ -145,7 +149,8 @@ def make_spec(
         pair=pair,
     )
     if market is not Market.SPOT:
-        spec.contract_type = "PERPETUAL"
+        is_traditional = base in _TRADITIONAL or (is_generated and base[3:].isdigit() and int(base[3:]) % 4 == 1)
+        spec.contract_type = "TRADIFI_PERPETUAL" if market is Market.UM and is_traditional else "PERPETUAL"
         if suffix.isdigit():
             delivery = dt.datetime.strptime(suffix, "%y%m%d").replace(hour=8, tzinfo=dt.timezone.utc)
             spec.delivery_ms = int(delivery.timestamp() * 1000)
@@ -182,7 +187,8 @@ def _default_names(market: Market, now_ms: int) -> list[str]:
     if market is Market.UM:
         perpetual = [f"{base}USDT" for base in _MAJORS]
         dated = [f"{base}USDT_{code}" for base in ("BTC", "ETH") for code in (current, following)]
-        return [*perpetual[:6], NON_ASCII_SYMBOL, *perpetual[6:], "BTCUSDC", *dated]
+        traditional = [f"{base}USDT" for base in _TRADITIONAL]
+        return [*perpetual[:6], NON_ASCII_SYMBOL, *perpetual[6:], "BTCUSDC", *traditional, *dated]
     if market is Market.CM:
         perpetual = [f"{base}USD_PERP" for base in _CM_BASES]
         dated = [f"{base}USD_{code}" for base in ("BTC", "ETH") for code in (current, following)]
@@ -205,4 +211,6 @@ def _split(pair: str) -> tuple[str, str]:
 def _price_of(asset: str) -> float:
     if asset in _MAJORS:
         return _MAJORS[asset][0]
+    if asset in _TRADITIONAL:
+        return _TRADITIONAL[asset][0]
     return 0.2 + zlib.crc32(asset.encode()) % 5_000 / 100

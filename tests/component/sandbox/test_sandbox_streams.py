@@ -200,6 +200,20 @@ async def test_continuous_klines_carry_pair_and_contract_type(sandbox, connect, 
     assert "s" not in event["k"]
 
 
+async def test_continuous_klines_are_the_plain_ones_but_for_the_ids(sandbox, connect, clock):
+    plain = await connect(sandbox, Market.UM, "/market/ws/btcusdt@kline_1m")
+    for name in ("btcusdt_perpetual", "tslausdt_tradifi_perpetual"):
+        client = await connect(sandbox, Market.UM, f"/market/ws/{name}@continuousKline_1m")
+        clock.now_ms += 1000
+        event, other = await client.next(), await plain.next()
+        if name == "btcusdt_perpetual":
+            same = [key for key in event["k"] if key not in ("f", "L")]
+            assert {key: event["k"][key] for key in same} == {key: other["k"][key] for key in same}
+            assert event["k"]["L"] - event["k"]["f"] > event["k"]["n"], "these are no trade ids"
+        else:
+            assert event["ct"] == "TRADIFI_PERPETUAL"
+
+
 async def test_all_market_streams_are_merged_on_futures(sandbox, connect, clock):
     client = await connect(sandbox, Market.CM, "/ws/!markPrice@arr@1s")
     clock.now_ms += 1000

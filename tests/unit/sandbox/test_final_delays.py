@@ -27,7 +27,11 @@ def test_plain_finals_follow_the_measured_distribution():
 
 
 def test_other_profiles_and_fixed_delays():
-    assert set(delays("continuous")) == {105}
+    continuous = delays("continuous")
+    early = [delay for delay in continuous if delay < 100]
+    assert 0.004 < len(early) / len(continuous) < 0.02
+    assert 1 <= min(early) <= max(early) <= 64
+    assert 100 <= min(set(continuous) - set(early)) <= max(continuous) <= 110
     assert set(delays(250)) == {250}
     spot = delays("spot")
     assert 15 <= min(spot) < 20
@@ -37,3 +41,13 @@ def test_other_profiles_and_fixed_delays():
     assert delays("measured", is_spot=True) == spot
     with pytest.raises(ValueError, match="unknown profile"):
         delays("plane")
+
+
+def test_every_six_hours_half_of_the_continuous_finals_are_early():
+    noon = CLOSE // 21_600_000 * 21_600_000
+    found = [
+        final_delay_ms("continuous", 1, str(n), noon, is_spot=False, is_continuous=True) for n in range(4000)
+    ]
+    early = [delay for delay in found if delay < 100]
+    assert 0.45 < len(early) / len(found) < 0.55
+    assert 20 <= min(early) <= max(early) <= 35

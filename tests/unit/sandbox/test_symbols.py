@@ -23,6 +23,18 @@ def test_default_symbols_hold_the_promised_ones():
     assert {"BTCUSD_PERP", "ETHUSD_PERP", "BTCUSD_261225"} <= names[Market.CM]
 
 
+def test_part_of_usd_m_are_contracts_on_shares_and_metals():
+    specs = build_symbols(Market.UM, 720, NOW)
+    types = {spec.symbol: spec.contract_type for spec in specs}
+    assert (types["TSLAUSDT"], types["BTCUSDT"]) == ("TRADIFI_PERPETUAL", "PERPETUAL")
+    share = list(types.values()).count("TRADIFI_PERPETUAL") / len(types)
+    assert 0.2 <= share <= 0.27
+    named = build_symbols(Market.UM, ["SIMPLEUSDT", "SIM001USDT"], NOW)
+    assert [spec.contract_type for spec in named] == ["PERPETUAL", "TRADIFI_PERPETUAL"]
+    assert {spec.contract_type for spec in build_symbols(Market.CM, 60, NOW)} >= {"PERPETUAL"}
+    assert "TRADIFI_PERPETUAL" not in {spec.contract_type for spec in build_symbols(Market.CM, 60, NOW)}
+
+
 @pytest.mark.parametrize(
     ("now", "codes"),
     [(NOW, ("261225", "270326")), (1_798_300_000_000, ("270326", "270625")),

@@ -40,4 +40,4 @@ async def test_closes_are_listed_by_market_and_interval_newest_first() -> None:
 
 async def test_without_a_cache_there_is_nothing_to_tell() -> None:
     async with administered() as one:
-        assert_error(await one.send("GET", "closes"), 404, -1, reason="cache_off")
+        assert_error(await one.send("GET", "closes"), 404, -3, reason="cache_off")

@@ -7,7 +7,7 @@ nothing behind them. A `Status` changes nothing; it belongs to one gateway.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from resender.access import Access
@@ -334,7 +334,28 @@ def close_rows(snapshots: Iterable[CloseSnapshot]) -> list[dict[str, Any]]:
         {
             "market": each.market.value,
             "interval": each.interval,
-            "closes": [asdict(close) | {"missing": close.missing} for close in each.closes],
+            "closes": [_close_row(close) for close in each.closes],
         }
         for each in snapshots
     ]
+
+
+def _close_row(close: CloseStats) -> dict[str, Any]:
+    return {
+        "close_ms": close.close_ms,
+        "expected": close.expected,
+        "arrived": close.arrived,
+        "missing": close.missing,
+        "by_event": close.by_event,
+        "by_read": close.by_read,
+        "by_witness": close.by_witness,
+        "corrected": close.corrected,
+        "first_ms": close.first_ms,
+        "p50_ms": close.p50_ms,
+        "p99_ms": close.p99_ms,
+        "last_ms": close.last_ms,
+        "slowest": close.slowest,
+        "event_p50_ms": close.event_p50_ms,
+        "event_last_ms": close.event_last_ms,
+        "trip_p50_ms": close.trip_p50_ms,
+    }

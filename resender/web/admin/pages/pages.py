@@ -16,7 +16,18 @@ from resender.store import UserRow
 from resender.web.admin.base import AdminBase, AdminHandler, AdminOpenHandler
 from resender.web.admin.shared import AdminSite
 
-PAGES = ("dashboard", "whitelist", "logs", "streams", "closes", "users", "account", "audit", "settings", "password")
+PAGES = (
+    "dashboard",
+    "whitelist",
+    "logs",
+    "streams",
+    "closes",
+    "users",
+    "account",
+    "audit",
+    "settings",
+    "password",
+)
 HOME = "/admin/dashboard"
 _THEMES = ("auto", "light", "dark")
 

@@ -129,10 +129,10 @@ class Bench:
         servers.ca_file(folder, "exchange").write_bytes(ca)
         options = self._options
         with cache_servers.gateway(
-            self._python, folder, self._venue.urls, preload="um:*USDT@1m;spot:*@1m",
+            self._python, folder, self._venue.urls, preload="um:*@1m;spot:*@1m",
             settings={"KLINE_DEPTH": str(options.depth), "BACKFILL_WEIGHT_SHARE": "0.9", **settings},
         ) as gateway:  # fmt: skip
-            cache_servers.wait_live(gateway, int((options.um + options.spot) * 0.97), 170.0)
+            cache_servers.wait_live(gateway, options.um + options.spot, 170.0)
             yield gateway, folder
 
     def _now_ms(self) -> float:

@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cache_servers
 import servers
@@ -31,7 +32,9 @@ from servers import ROOT, Server, ServerError
 
 sys.path.insert(0, str(ROOT))
 
+from resender.core.binance.markets import Market
 from resender.sandbox.authority import throwaway_authority
+from resender.sandbox.symbols import build_symbols
 
 MINUTE_MS = 60_000
 _SENT_MS = 20
@@ -41,6 +44,16 @@ _ROWS = 10
 _BURST_MS = (5, 198)
 _HEAD = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _NAME = "localhost"
+_READER = """
+import http.client, sys
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
+while True:
+    connection.request("GET", sys.argv[2])
+    response = connection.getresponse()
+    assert response.status == 200, response.status
+    while response.read(1 << 20):
+        pass
+"""
 
 
 def main() -> int:
@@ -73,6 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--um", type=int, default=720, help="USD-M symbols (default 720)")
     parser.add_argument("--spot", type=int, default=496, help="spot symbols (default 496)")
     parser.add_argument("--depth", type=int, default=260, help="candles of each series (default 260)")
+    parser.add_argument("--only", choices=("waves", "whole", "weight"), help="measure only this")
     parser.add_argument("--json", metavar="FILE", help="write the figures into a file")
     options = parser.parse_args()
     if not 10 <= options.um <= 2000 or not 10 <= options.spot <= 2000 or not 220 <= options.depth <= 1500:
@@ -100,24 +114,41 @@ class Bench:
         self._python = python
         self._options = options
         self._count = 0
+        # Dated contracts are none of the matter: only perpetual ones have continuous streams.
+        specs = build_symbols(Market.UM, options.um, int(time.time() * 1000))
+        self._um = sum(spec.symbol.endswith("USDT") for spec in specs)
+        self._series = self._um + options.spot
 
     async def run(self) -> dict[str, Any]:
         waves: list[dict[str, Any]] = []
+        whole: dict[str, Any] = {}
+        weight: dict[str, Any] = {}
+        only = self._options.only
         with self._gateway(UM_KLINE_STREAM="continuous") as (gateway, folder):
-            waves.append(await self._wave(gateway, Wave("continuous", "um", 200)))
-            waves.append(await self._wave(gateway, Wave("continuous, 392 calls", "um", 392, is_burst=True)))
-            waves.append(await self._wave(gateway, Wave("spot", "spot", 200)))
-            whole = await self._whole(gateway)
-            with self._nginx(gateway, folder) as port:
-                wave = Wave("continuous, nginx, fresh TLS", "um", 200, through=f"nginx:{port}")
-                waves.append(await self._wave(gateway, wave))
-            weight = {"continuous": await self._polled(gateway)}
+            if only in (None, "waves"):
+                waves.append(await self._wave(gateway, Wave("continuous", "um", 200)))
+                waves.append(
+                    await self._wave(gateway, Wave("continuous, 392 calls", "um", 392, is_burst=True))
+                )
+                waves.append(await self._wave(gateway, Wave("spot", "spot", 200)))
+                with self._nginx(gateway, folder) as port:
+                    wave = Wave("continuous, nginx, fresh TLS", "um", 200, through=f"nginx:{port}")
+                    waves.append(await self._wave(gateway, wave))
+            if only in (None, "whole"):
+                whole = await self._whole(gateway)
+            if only in (None, "weight"):
+                weight["continuous"] = await self._polled(gateway)
+        if only == "whole":
+            return {"waves": waves, "whole": whole, "weight": weight}
         # Written all the time, but for the moments around a close.
         with self._gateway(UM_KLINE_STREAM="continuous", CANDLE_SAVE_S="10") as (gateway, _):
-            waves.append(await self._wave(gateway, Wave("continuous, saving", "um", 200)))
+            if only in (None, "waves"):
+                waves.append(await self._wave(gateway, Wave("continuous, saving", "um", 200)))
         with self._gateway(UM_KLINE_STREAM="plain") as (gateway, _):
-            waves.append(await self._wave(gateway, Wave("plain", "um", 200)))
-            weight["plain"] = await self._polled(gateway)
+            if only in (None, "waves"):
+                waves.append(await self._wave(gateway, Wave("plain", "um", 200)))
+            if only in (None, "weight"):
+                weight["plain"] = await self._polled(gateway)
         return {"waves": waves, "whole": whole, "weight": weight}
 
     @contextlib.contextmanager
@@ -129,10 +160,10 @@ class Bench:
         servers.ca_file(folder, "exchange").write_bytes(ca)
         options = self._options
         with cache_servers.gateway(
-            self._python, folder, self._venue.urls, preload="um:*@1m;spot:*@1m",
+            self._python, folder, self._venue.urls, preload="um:*USDT@1m;spot:*@1m",
             settings={"KLINE_DEPTH": str(options.depth), "BACKFILL_WEIGHT_SHARE": "0.9", **settings},
         ) as gateway:  # fmt: skip
-            cache_servers.wait_live(gateway, options.um + options.spot, 170.0)
+            cache_servers.wait_live(gateway, self._series, 170.0)
             yield gateway, folder
 
     def _now_ms(self) -> float:
@@ -153,7 +184,9 @@ class Bench:
         targets = []
         for number in range(wave.calls):
             chosen = [names[(number * 7 + k * 13) % len(names)] for k in range(_PER_CALL)]
-            symbols = json.dumps(list(dict.fromkeys(chosen)), separators=(",", ":")).replace('"', "%22")
+            symbols = quote(
+                json.dumps(list(dict.fromkeys(chosen)), separators=(",", ":"), ensure_ascii=False)
+            )
             targets.append(
                 f"/local/{wave.market}/klines?symbols={symbols}&interval=1m&limit={_ROWS}"
                 f"&closed=true&wait=8000&since={close_ms - _ROWS * MINUTE_MS}"
@@ -255,16 +288,9 @@ class Bench:
 
     async def _beside(self, gateway: Server, target: str | None, seconds: float = 5.0) -> dict[str, float]:
         """Return how long single calls take while somebody reads the whole market again and again."""
-        stop = asyncio.Event()
-
-        async def read_all() -> None:
-            reader = Waiter(gateway.port, None)
-            await reader.open()
-            while target is not None and not stop.is_set():
-                await reader.get(target)
-            reader.close()
-
-        reading = asyncio.ensure_future(read_all())
+        # Somebody is another process: here its work would be part of what is measured.
+        command = [self._python, "-c", _READER, str(gateway.port), target or ""]
+        reading = _start(command) if target is not None else None
         caller, times = Waiter(gateway.port, None), []
         await caller.open()
         until = time.perf_counter() + seconds
@@ -273,9 +299,12 @@ class Bench:
             await caller.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=100")
             times.append((time.perf_counter() - began) * 1000)
             await asyncio.sleep(0.002)
-        stop.set()
-        await reading
         caller.close()
+        if reading is not None:
+            if reading.poll() is not None:
+                raise ServerError("whoever reads the whole market has ended")
+            reading.kill()
+            reading.wait()
         times.sort()
         return {"p50_ms": statistics.median(times), "p99_ms": times[int(len(times) * 0.99)]}
 
@@ -290,7 +319,7 @@ class Bench:
         for second in range(60):
             await self._until(close_ms + second * 1000 + 100)
             _, body = await caller.get(f"/local/um/klines?symbols=all&interval=1m&limit={_ROWS}")
-            missing.append(self._options.um - len(json.loads(body)))
+            missing.append(self._um - len(json.loads(body)))
         caller.close()
         after = self._venue.counters()["calls"]
         calls = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
@@ -340,6 +369,10 @@ class Bench:
         finally:
             process.terminate()
             process.wait(5)
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command)
 
 
 def _ca_text() -> str:
@@ -425,15 +458,21 @@ def _report(result: dict[str, Any]) -> str:
                 [name, f"{each['cpu_ms']:.2f} ms", f"{each['wall_ms']:.2f} ms", f"{each['bytes']:,}"]
             )
     beside = [["single calls beside it", "p50", "p99", "p99 / alone"]]
-    alone = whole["others"]["alone"]["p99_ms"]
-    for name, each in whole["others"].items():
+    others = whole.get("others", {})
+    for name, each in others.items():
         beside.append(
-            [name, f"{each['p50_ms']:.2f} ms", f"{each['p99_ms']:.2f} ms", f"{each['p99_ms'] / alone:.1f}"]
+            [
+                name,
+                f"{each['p50_ms']:.2f} ms",
+                f"{each['p99_ms']:.2f} ms",
+                f"{each['p99_ms'] / others['alone']['p99_ms']:.1f}",
+            ]
         )
     polled = [["polled each second for a minute", "own weight", "missing at 0, 10, 20, ... s"]]
     for name, each in result["weight"].items():
         polled.append([name, str(each["weight"]), ", ".join(map(str, each["missing"]))])
-    return "\n\n".join(cache_servers.table(each) for each in (rows, costs, beside, polled))
+    tables = (rows, costs, beside, polled)
+    return "\n\n".join(cache_servers.table(each) for each in tables if len(each) > 1)
 
 
 if __name__ == "__main__":

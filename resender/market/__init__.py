@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from resender.market.bodies import worth_packing
 from resender.market.cache import CACHED_MARKETS, CacheOptions, MarketCache
-from resender.market.joined import Joined, Pieces
+from resender.market.joined import Joined, JoinedAnswers, Pieces
 from resender.market.kinds import PATHS, BookTickers, Klines
 from resender.market.kinds.base import Hit, Outcome
 from resender.market.kinds.closes import MAX_WAIT_MS, Closes, holds, wait_for_closes
@@ -23,6 +23,7 @@ __all__ = [
     "Closes",
     "Hit",
     "Joined",
+    "JoinedAnswers",
     "Kept",
     "KeptKlines",
     "Klines",

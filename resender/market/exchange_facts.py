@@ -177,7 +177,8 @@ class ExchangeFacts:
                     synced_mono = mono
                 if not self.symbols.is_loaded or mono - read_mono >= self._refresh_s:
                     if self.symbols.is_loaded and (pause_s := self._pause_s()):
-                        await asyncio.sleep(pause_s)  # a megabyte is not read while candles close
+                        await self._idle(pause_s)  # a megabyte is not read while candles close
+                        continue
                     await self._read_symbols()
                     read_mono = self._clock.mono()
                 backoff.reset()
@@ -186,10 +187,13 @@ class ExchangeFacts:
                 logger.warning("%s: symbols or time cannot be read: %s", self.market, error)
                 await asyncio.sleep(wait_s)
                 continue
-            # The clock is asked again at most every few seconds, however odd the events are.
-            await asyncio.sleep(min(wait_s, _RESYNC_PAUSE_S))
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._resync.wait(), max(0.0, wait_s - _RESYNC_PAUSE_S))
+            await self._idle(wait_s)
+
+    async def _idle(self, wait_s: float) -> None:
+        """Wait, at most until the time is in doubt: it is asked again every few seconds at most."""
+        await asyncio.sleep(min(wait_s, _RESYNC_PAUSE_S))
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._resync.wait(), max(0.0, wait_s - _RESYNC_PAUSE_S))
 
     async def _read_time(self) -> None:
         target = BY_MARKET[self.market].time_path

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from resender.aio import Tasks
@@ -78,12 +79,11 @@ class Joined:
         self.stamp = stamp
         self.notes = notes
         self._packing: asyncio.Task[bytes] | None = None
+        self._packed_bytes = 0
 
     @property
     def size_bytes(self) -> int:
-        packing = self._packing
-        packed = len(packing.result()) if packing is not None and packing.done() else 0
-        return packed + (self.pieces.size if self.pieces is not None and self._is_light else 0)
+        return self._packed_bytes + (self.pieces.size if self.pieces is not None and self._is_light else 0)
 
     @property
     def is_light(self) -> bool:
@@ -92,7 +92,7 @@ class Joined:
 
     async def packed(self, slot: asyncio.Semaphore, tasks: Tasks) -> bytes:
         """Return it compressed; whoever asks meanwhile shares the work."""
-        if self._packing is None:
+        if self._packing is None or (self._packing.done() and not self._packed_bytes):
             self._packing = tasks.spawn(self._pack(slot), name="answer-pack")
         return await asyncio.shield(self._packing)
 
@@ -100,6 +100,7 @@ class Joined:
         assert self.pieces is not None
         async with slot:
             packed = await asyncio.to_thread(_pack, self.pieces)
+        self._packed_bytes = len(packed)
         if not self._is_light:
             self.pieces = None
         return packed
@@ -113,6 +114,7 @@ class JoinedAnswers:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[Hashable, Joined] = OrderedDict()
         self._slot = asyncio.Semaphore(1)
+        self._making: dict[Hashable, asyncio.Lock] = {}
 
     def get(self, key: Hashable) -> Joined | None:
         """Return what was answered last; its stamp is the caller's to check."""
@@ -120,6 +122,17 @@ class JoinedAnswers:
         if found is not None:
             self._kept.move_to_end(key)
         return found
+
+    @asynccontextmanager
+    async def making(self, key: Hashable) -> AsyncIterator[None]:
+        """Make an answer while nobody else makes an equal one."""
+        lock = self._making.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._making.pop(key, None)
 
     def keep(self, key: Hashable, joined: Joined) -> None:
         """Keep an answer in the place of the last one."""

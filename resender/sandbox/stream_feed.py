@@ -110,6 +110,8 @@ class StreamFeed:
                 start = iv.open_time(stream.interval, now_ms, stream.offset_ms)
                 end = iv.next_open(stream.interval, start, stream.offset_ms)
                 due = now_ms + self._push_ms(stream)
+                if self._exchange.config.measured:  # not all that were subscribed together at once
+                    due -= zlib.crc32(stream.name.encode()) % self._push_ms(stream)
                 self._klines[stream.name] = _KlineState(stream, store, symbol, start, end, due)
         elif stream.kind == "bookTicker":
             if stream.symbol in self._store.series:

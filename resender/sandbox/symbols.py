@@ -149,7 +149,9 @@ def make_spec(
         pair=pair,
     )
     if market is not Market.SPOT:
-        is_traditional = base in _TRADITIONAL or (is_generated and base[3:].isdigit() and int(base[3:]) % 4 == 1)
+        is_traditional = base in _TRADITIONAL or (
+            is_generated and base[3:].isdigit() and int(base[3:]) % 4 == 1
+        )
         spec.contract_type = "TRADIFI_PERPETUAL" if market is Market.UM and is_traditional else "PERPETUAL"
         if suffix.isdigit():
             delivery = dt.datetime.strptime(suffix, "%y%m%d").replace(hour=8, tzinfo=dt.timezone.utc)

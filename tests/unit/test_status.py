@@ -115,6 +115,21 @@ def test_gateway_without_a_cache_has_a_picture_too() -> None:
     assert status.in_words() == "4 whitelist entries"
 
 
+def test_hits_and_misses_are_each_what_the_cache_counted(world: World) -> None:
+    answers = world.status.answers()
+    assert (answers.hits, answers.misses) == (7, 3)
+
+
+def test_hits_and_misses_of_a_series_are_its_own(world: World) -> None:
+    kept = world.spot.add("A", rows=10, hits=5)
+    kept.misses.update({"gap": 2, "limit": 1})
+    other = world.spot.add("B", rows=10, hits=1)
+    snapshots = [world.status.series(cast(Any, world.spot), each) for each in (kept, other)]
+    assert [(each.hits, each.misses) for each in snapshots] == [(5, {"gap": 2, "limit": 1}), (1, {})]
+    rows = world.status.local()["series"]
+    assert [(row["hits"], row["misses"]) for row in rows] == [(5, {"gap": 2, "limit": 1}), (1, {})]
+
+
 def test_reasons_of_misses_come_with_the_most_frequent_first(world: World) -> None:
     assert world.status.answers().reasons == (("limit", 2), ("gap", 1))
 

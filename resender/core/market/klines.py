@@ -219,7 +219,7 @@ class KlineSeries(Selection):
         if not candles:
             if last is not None or not is_whole:
                 return False
-            self.is_whole = not self._pending
+            self._note_whole(not self._pending)
             self._synced(epoch, made_ms)
             return True
         if last is not None and candles[0].open_time > self._last_close + 1:
@@ -257,11 +257,16 @@ class KlineSeries(Selection):
         if self._opens and candles[0].open_time < self._opens[0] <= candles[-1].open_time:
             self.prepend(candles, made_ms)
         if is_whole and self.first_open == candles[0].open_time:
-            self.is_whole = True
+            self._note_whole(True)
         self._synced(epoch, made_ms)
         self._promote()
         self.version += changed
         return True
+
+    def _note_whole(self, is_whole: bool) -> None:
+        if is_whole != self.is_whole:
+            self.is_whole = is_whole
+            self.closed.changes.count += 1  # a range may be held from now on
 
     def _is_over(self, candle: Candle, made_ms: int) -> bool:
         """Tell whether a read made then shows a candle's last word."""
@@ -279,7 +284,7 @@ class KlineSeries(Selection):
             candle = pending[0]
             if not candle.is_final and not (candle.seen_ms >= since_ms and candle.close_time < until_ms):
                 return
-            if not self._follows(candle) or (not self._opens and not self.is_synced):
+            if not self._follows(candle):
                 return  # only what joins is settled: a final event must find the others still open
             if not candle.is_final:
                 self._note_read(candle.open_time)
@@ -322,7 +327,7 @@ class KlineSeries(Selection):
         if older and not self._is_over(older[-1], made_ms):
             return 0  # a read from before its end: without it there would be a hole
         if is_whole:
-            self.is_whole = True
+            self._note_whole(True)
         if not older or first is None:
             return 0
         self.closed.prepend([c.open_time for c in older], [c.row for c in older])
@@ -367,7 +372,7 @@ class KlineSeries(Selection):
         pending = self._pending
         while pending and pending[0].is_final:
             candle = pending[0]
-            if not self._follows(candle) or (not self._opens and not self.is_synced):
+            if not self._follows(candle):
                 return
             self._append(candle)
             del pending[0]
@@ -375,8 +380,12 @@ class KlineSeries(Selection):
     def _follows(self, candle: Candle) -> bool:
         """Tell whether nothing can lie between the last closed candle and this one."""
         if not self._opens:
-            return True
+            return self.is_synced and self._is_first(candle)
         return candle.open_time == self._last_close + 1 or candle.open_time in self._after_hole
+
+    def _is_first(self, candle: Candle) -> bool:
+        """Tell whether a read has shown that nothing lies before it: answers lag behind a close."""
+        return self.read_ms >= candle.open_time + self.final_after_ms
 
     def _append(self, candle: Candle) -> None:
         self._after_hole.discard(candle.open_time)
@@ -405,8 +414,7 @@ class KlineSeries(Selection):
         last = self._opens[-1] if self._opens else None
         if pending:
             expected = self._last_close + 1 if last is not None else pending[0].open_time
-            if last is None and self.read_ms < expected:
-                # The first one heard of need not be the first there is.
+            if last is None and not self._is_first(pending[0]):
                 return Need("gap", can_settle=True, may_come=True)
             for candle in pending:
                 if candle.open_time != expected and candle.open_time not in self._after_hole:

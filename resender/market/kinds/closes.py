@@ -28,7 +28,9 @@ _PLAIN_UM_EVENT_MS = 3200
 # By so long after a close the witness has spoken of all that was traded before it.
 _WITNESS_MS = 3500
 _LOOK_S = 0.25
+_SLICE = 100
 _NEVER_MS = 1 << 62
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def boundary_ms(interval: str, anchor_ms: int, now_ms: int) -> int:
     Shape: `anchor_ms` is a time at which a candle of this series opened.
     """
     length = INTERVAL_MS[interval]
+    if 0 < length <= _DAY_MS:
+        return now_ms // length * length  # also after a candle that ended early, off the grid
     if length:
         return anchor_ms + (now_ms - anchor_ms) // length * length
     while (following := next_open(interval, anchor_ms)) <= now_ms:
@@ -95,7 +99,7 @@ async def wait_for_closes(
         call.add(symbol)
     if wait_ms:
         await call.wait(wait_ms)
-    return call.result()
+    return await call.result()
 
 
 class _Call:
@@ -201,10 +205,12 @@ class _Call:
             return False  # the witness will say so without a read
         return self._klines.read_soon(kept) is not None
 
-    def result(self) -> Closes:
+    async def result(self) -> Closes:
         found = Closes(pending=dict(self._pending))
-        until_ms = _NEVER_MS
-        for symbol, kept in self._wanted.items():
+        until_ms, changes = _NEVER_MS, self._changes.count
+        for number, (symbol, kept) in enumerate(self._wanted.items(), 1):
+            if not number % _SLICE:
+                await asyncio.sleep(0)  # a whole market takes milliseconds: others get their turn
             due_ms = self._close_ms.get(symbol)
             if due_ms is None:
                 due_ms = self._due_ms(kept)
@@ -223,6 +229,6 @@ class _Call:
                 continue
             found.pending.pop(symbol, None)
             found.rows[symbol] = series.closed_views(span)
-        if found.close_ms:
-            found.stamp = Stamp(self._changes.count, found.close_ms, until_ms)
+        if found.close_ms and not self._pending:  # what is only begun is asked for again
+            found.stamp = Stamp(changes, found.close_ms, until_ms)
         return found

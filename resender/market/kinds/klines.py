@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from resender.aio import Backoff, end_tasks
+from resender.core.binance.intervals import candles_between
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.binance.stream_names import MINI_TICKERS
 from resender.core.market.close_log import EVENT, READ, WITNESS, CloseLog
@@ -42,7 +43,9 @@ from resender.market.witness import TradeWitness
 
 logger = logging.getLogger("resender.market")
 
+# Rows of a read that settles, more where a quiet series is behind, as many as cost no more.
 _SETTLE_LIMIT = 3
+_SETTLE_MOST = 99
 _SETTLE_TIMEOUT_S = 3.0
 _MAX_EARLY_MS = 1000
 _NEW_CANDLE = frozenset({"gap", "no new candle seen"})  # only a read made after the close can tell
@@ -51,7 +54,7 @@ _RETRY_S = 0.2
 _REVIEW_S = 5.0
 # Weight that reads for calls which do not wait for a close may cost in a minute; beyond it such a call is
 # forwarded, or its series left out: a whole market has hundreds of quiet symbols after each close.
-_CALLS_WEIGHT = 80
+_CALLS_WEIGHT = 60
 _CALLS_WINDOW_S = 60.0
 _WITNESS_ROLE = "witness"  # the role of its feed: a connection of its own
 _WITNESS_SILENCE_S = 10.0
@@ -75,11 +78,11 @@ class Klines(Kind[KeptKlines]):
         self.mutes = 0
         self._bodies = tools.shared.bodies
         self._of_symbol: dict[str, list[KeptKlines]] = {}
-        # Of the closed rows of all series of an interval, and of which series there are.
         # What became of the last closes of each interval.
         self.closes: dict[str, CloseLog] = {}
         # How many series of each interval are kept.
         self.held: Counter[str] = Counter()
+        # Of the closed rows of all series of an interval, and of which series there are.
         self.changes: dict[str, Changes] = {word: Changes() for word in self.words(tools.market)}
         self._event_mono = self.clock.mono()
         self._shared = tools.shared
@@ -314,9 +317,16 @@ class Klines(Kind[KeptKlines]):
         if isinstance(found, Hit):
             self.desk.count_hit(kept)
             return found
-        if found.can_settle:
+        if found.can_settle and not (request.is_part and self._is_hopeless(kept, found)):
             return self._settle(kept, request, packed)
         return self.desk.miss(kept, found.reason)
+
+    def _is_hopeless(self, kept: KeptKlines, lack: Lack) -> bool:
+        """Tell whether neither an event nor a read will help a call now: hundreds of a market ask at once."""
+        since_ms = self.facts.now_ms() - kept.series.unsettled_close
+        if lack.may_come and since_ms < self.options.settle_wait_ms:
+            return False
+        return settle_task(kept) is None and self._for_calls.wait_s(self.clock.mono()) > 0
 
     def _try(self, kept: KeptKlines, request: KlineRequest, packed: bool) -> Hit | Lack:
         mono, server, series = self.clock.mono(), self.facts.server, kept.series
@@ -443,9 +453,13 @@ class Klines(Kind[KeptKlines]):
         if not kept.is_live:
             return
         kept.read_failed = True
+        limit = _SETTLE_LIMIT
+        if series.last_final is not None:
+            behind = candles_between(kept.interval, series.last_final, made_ms) + 1
+            limit = min(_SETTLE_MOST, max(limit, behind))
         try:
             # Weight is reserved only now: those who wait for a place must not hold it.
-            candles = await read_klines(self.reader, kept, kline_target(kept, _SETTLE_LIMIT), made_ms)
+            candles = await read_klines(self.reader, kept, kline_target(kept, limit), made_ms)
             kept.read_failed = False
         except ReadFailed as error:
             if error.retry_after_s:
@@ -461,8 +475,8 @@ class Klines(Kind[KeptKlines]):
             kept.unheard_ms = kept.unheard_ms or made_ms  # if the stream stays silent, it is mute
             kept.unheard = news
             kept.is_uncovered |= self.witness.is_current and not kept.named_ms
-        if not series.apply_read(candles, made_ms, epoch=epoch, is_whole=len(candles) < _SETTLE_LIMIT):
-            # More than three candles behind: the backfill reads as many as it takes.
+        if not series.apply_read(candles, made_ms, epoch=epoch, is_whole=len(candles) < limit):
+            # So far behind that the read did not reach: the backfill reads as many as it takes.
             series.is_synced = False
             self.desk.fill(self.market)
         if series.last_close != last_close:

@@ -5,6 +5,7 @@ What is held and whether it is proven is the cache's. Stateless but for the cach
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -117,6 +118,7 @@ async def write_pieces(
     _begin(connection, _head(None, {}, hit, pieces.size, extra), b"", connection.is_kept, version)
     for piece in pieces:
         await connection.write(piece)
+        await asyncio.sleep(0)  # a client that takes it all at once does not keep the others waiting
     connection.finish()
     return pieces.size
 

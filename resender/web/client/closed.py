@@ -7,7 +7,7 @@ kept of answers is the cache's. Stateless.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from resender.market import (
     Closes,
     Hit,
     Joined,
+    JoinedAnswers,
     Klines,
     MarketCache,
     holds,
@@ -121,14 +122,20 @@ def read_body(body: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
         raise BadRequest("The body is not JSON.") from None
     if not isinstance(values, dict) or not values.keys() <= FIELDS:
         raise BadRequest(f"The body must be an object with some of: {', '.join(sorted(FIELDS))}.")
-    symbols = values.pop("symbols", [])
+    params: dict[str, str] = {}
+    symbols = values.pop("symbols", None)
+    if symbols == "all":
+        params["symbols"] = symbols
+    if symbols is None or symbols == "all":
+        symbols = []
+    elif symbols == []:
+        raise BadRequest("`symbols` holds no symbol.")
     if not isinstance(symbols, list) or not all(isinstance(each, str) for each in symbols):
-        raise BadRequest("`symbols` must be a list of symbols.")
+        raise BadRequest('`symbols` must be a list of symbols, or "all".')
     if len(symbols) > _MAX_SYMBOLS or len(set(symbols)) != len(symbols):
         raise BadRequest(f"`symbols` must hold at most {_MAX_SYMBOLS} symbols, none twice.")
     if not all(SYMBOL.fullmatch(each) for each in symbols):
         raise BadRequest("`symbols` holds what is no symbol.")
-    params = {}
     for name, value in values.items():
         if isinstance(value, bool):
             params[name] = "true" if value else "false"
@@ -180,19 +187,33 @@ async def answer_closed(
             since_ms=options.since_ms,
         )
         _refuse_pending(call, found.pending)
-        # An equal call may have made it while this one waited.
-        answer = joined.get(key) if may_keep else None
-        if answer is None or answer.stamp != found.stamp or answer.notes.pending != found.pending:
-            notes = _Notes(found.close_ms, found.pending, tuple(found.rows))
-            answer = Joined(await _parts(call, found), found.stamp, notes)
-            if may_keep and found.stamp is not None and (packed or answer.is_light):
-                joined.keep(key, answer)
-        elif answer.pieces is None and not packed:
-            answer = Joined(await _parts(call, found), found.stamp, answer.notes)
+        if may_keep and found.stamp is not None:
+            async with joined.making(key):
+                answer = await _make(call, found, joined, key, packed)
+        else:
+            answer = Joined(await _parts(call, found), found.stamp, _notes(found))
     else:
         klines.use(call.symbols, call.interval)
         _refuse_pending(call, answer.notes.pending)
     return await _hit(cache, klines, call, answer, packed)
+
+
+async def _make(
+    call: ClosedCall, found: Closes, joined: JoinedAnswers, key: Hashable, packed: bool
+) -> Joined:
+    """Make an answer and keep it, unless an equal call has just made it."""
+    answer = joined.get(key)
+    is_same = answer is not None and answer.stamp == found.stamp and answer.notes.pending == found.pending
+    if answer is not None and is_same and (packed or answer.pieces is not None):
+        return answer
+    made = Joined(await _parts(call, found), found.stamp, _notes(found))
+    if not is_same and (packed or made.is_light):
+        joined.keep(key, made)
+    return made
+
+
+def _notes(found: Closes) -> _Notes:
+    return _Notes(found.close_ms, found.pending, tuple(found.rows))
 
 
 def _is_usable(klines: Klines, call: ClosedCall, answer: Joined, packed: bool) -> bool:

@@ -6,9 +6,9 @@ Nothing is sent upstream for them. Stateless.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -44,6 +44,7 @@ LOCAL_PREFIX = "/local/"
 _LOCAL_MARKETS = {market.value: market for market in INTERVALS}
 # So many series are asked for before other calls get their turn.
 _SLICE = 16
+_JOINED_AT_ONCE = 200
 
 
 async def answer_local(
@@ -90,15 +91,17 @@ async def _resolve(outcome: Outcome) -> Hit | Miss:
     return await outcome if isinstance(outcome, Awaitable) else outcome
 
 
-async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> list[Hit | Miss]:
-    """Ask for each symbol and wait for all; a part that was there at once has aged by what the rest took.
+async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> list[tuple[Hit | Miss, float]]:
+    """Ask for each symbol and wait for all; tell when each was there (monotonic seconds).
 
     A whole market takes milliseconds: other calls get their turn in between.
     """
     found: list[tuple[Hit | Miss, float] | None] = []
     waiting: dict[int, Any] = {}  # coroutines
 
-    async def timed(outcome: Awaitable[Hit | Miss]) -> tuple[Hit | Miss, float]:
+    async def timed(outcome: Awaitable[Hit | Miss], turn: int) -> tuple[Hit | Miss, float]:
+        for _ in range(turn // _SLICE):
+            await asyncio.sleep(0)
         return await outcome, time.monotonic()
 
     try:
@@ -111,17 +114,14 @@ async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> l
                 found.append(None)
             else:
                 found.append((outcome, time.monotonic()))
-    except BaseException:
+        late = await asyncio.gather(*(timed(each, turn) for turn, each in enumerate(waiting.values())))
+    finally:
         for each in waiting.values():
-            each.close()
-        raise
-    for number, late in zip(waiting, await asyncio.gather(*map(timed, waiting.values())), strict=True):
-        found[number] = late
-    now = time.monotonic()
-    return [
-        replace(each, age_ms=each.age_ms + int((now - moment) * 1000)) if isinstance(each, Hit) else each
-        for each, moment in filter(None, found)
-    ]
+            if inspect.getcoroutinestate(each) == inspect.CORO_CREATED:
+                each.close()  # the client left before it was its turn
+    for number, there in zip(waiting, late, strict=True):
+        found[number] = there
+    return [each for each in found if each is not None]
 
 
 def _refuse_others(params: dict[str, str]) -> None:
@@ -220,31 +220,36 @@ async def _local_book_ticker(
 async def _many(
     cache: MarketCache,
     names: tuple[str, ...],
-    outcomes: list[Hit | Miss],
+    outcomes: list[tuple[Hit | Miss, float]],
     *,
     is_all: bool,
     as_object: bool,
     packed: bool,
 ) -> tuple[Hit, Pairs]:
     """Join answers: an object of symbol to rows, or an array of book tickers."""
-    missing = [name for name, found in zip(names, outcomes, strict=True) if isinstance(found, Miss)]
+    missing = [name for name, (found, _) in zip(names, outcomes, strict=True) if isinstance(found, Miss)]
     if missing and not is_all:
         raise NotReady(f"Not ready: {', '.join(missing[:20])}.")
-    hits = [(name, found) for name, found in zip(names, outcomes, strict=True) if isinstance(found, Hit)]
+    now, oldest_ms = time.monotonic(), 0
     parts: list[Buffer] = []
-    if as_object:
-        before = b"{"
-        for name, hit in hits:
-            parts += (before + orjson.dumps(name) + b":", *hit.parts)
-            before = b","
-        parts.append(b"}" if hits else b"{}")
-    else:
-        objects = [hit.body[1:-1] if hit.body[:1] == b"[" else hit.body for _, hit in hits]
-        parts.append(b"[" + b",".join(objects) + b"]")
-    age_ms = max((hit.age_ms for _, hit in hits), default=0)
+    before = b"{" if as_object else b"["
+    for number, (name, (found, at)) in enumerate(zip(names, outcomes, strict=True), 1):
+        if not number % _JOINED_AT_ONCE:
+            await asyncio.sleep(0)
+        if isinstance(found, Miss):
+            continue
+        # A part that was there at once has aged by what the slowest took.
+        oldest_ms = max(oldest_ms, found.age_ms + int((now - at) * 1000))
+        if as_object:
+            parts += (before + orjson.dumps(name) + b":", *found.parts)
+        else:
+            parts += (before, found.body[1:-1] if found.body[:1] == b"[" else found.body)
+        before = b","
+    end = b"}" if as_object else b"]"
+    parts.append(end if before == b"," else before + end)
     extra: Pairs = [(MISSING_HEADER, names_in_a_header(missing))] if missing else []
     answer = Joined(parts, None, None)
     assert answer.pieces is not None
     if packed and worth_packing(answer.pieces.size):
-        return Hit(b"", await cache.joined.packed(answer), age_ms), extra
-    return hit_of(answer, age_ms), extra
+        return Hit(b"", await cache.joined.packed(answer), oldest_ms), extra
+    return hit_of(answer, oldest_ms), extra

@@ -13,8 +13,9 @@ from resender.core.market.candles import parse_event
 from resender.core.market.klines import KlineSeries
 from resender.errors import EgressExhausted
 from resender.market.backfill import Backfill
+from resender.market.close_pause import PauseS, no_pause
 from resender.market.reader import Reader
-from resender.market.series import KeptKlines
+from resender.market.series import FinalWaiter, KeptKlines
 from tests.support.market_fakes import LISTED_MINUTES, MINUTE, T0, World, kline_event, row
 
 PATH = "/fapi/v1/klines"
@@ -23,14 +24,14 @@ PATH = "/fapi/v1/klines"
 class Filling:
     """A backfill and the series it fills."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, pause_s: PauseS = no_pause) -> None:
         self.world = world
         self.entries: list[KeptKlines] = []
         server = ExchangeClock()
         server.set(world.now_ms, world.clock.mono(), world.clock.mono())
         readers = {market: Reader(world.door, market) for market in (Market.SPOT, Market.UM, Market.CM)}
         self.backfill = Backfill(
-            "futures", readers, lambda: self.entries, lambda market: server, world.clock, world.tasks
+            "futures", readers, lambda: self.entries, lambda market: server, world.clock, world.tasks, pause_s
         )
         self.backfill.start()
 
@@ -289,3 +290,63 @@ async def test_no_older_rows_are_the_end_of_it(world: World, market: Market, pat
     await world.until(35_000)
     assert kept.is_filled
     assert len(world.door.asked(path)) == 2
+
+
+# -- while candles close ------------------------------------------------------------------------
+
+
+def until(world: World, after_ms: int) -> PauseS:
+    """Make a pause that lasts until so long after T0."""
+    return lambda: max(0, T0 + after_ms - world.now_ms) / 1000
+
+
+async def test_older_rows_wait_until_no_candle_closes_and_the_first_ones_do_not(world: World) -> None:
+    await world.until(58_000)
+    filling = Filling(world, until(world, 70_000))
+    kept = filling.add(depth=1500)
+    await world.until(69_900)
+    assert kept.series.is_synced
+    assert not kept.is_filled
+    (first,) = world.door.targets
+    assert "endTime" not in first
+    await world.until(70_100)
+    assert kept.is_filled
+    assert len(kept.series) >= 1500
+
+
+async def test_series_begun_while_others_wait_is_read_at_once(world: World) -> None:
+    await world.until(58_000)
+    filling = Filling(world, until(world, 70_000))
+    filling.add("ETHUSDT", depth=1500)
+    await world.until(61_000)
+    reads = len(world.door.targets)
+    kept = filling.add(depth=60)
+    await world.settle()
+    assert kept.is_filled
+    assert len(world.door.targets) == reads + 1
+
+
+async def test_series_that_lost_its_stream_is_read_while_candles_close(world: World) -> None:
+    await world.until(30_000)
+    filling = Filling(world, until(world, 70_000))
+    kept = filling.add()
+    await world.until(60_500)
+    kept.series.lose()
+    filling.backfill.wake()
+    await world.settle()
+    assert kept.series.is_synced
+
+
+async def test_older_rows_of_a_series_somebody_waits_for_do_not_wait(world: World) -> None:
+    await world.until(58_000)
+    filling = Filling(world, until(world, 70_000))
+    other, kept = filling.add("ETHUSDT", depth=1500), filling.add(depth=1500)
+    await world.settle()
+    assert not kept.is_filled
+    waiter = FinalWaiter()
+    waiter.watch(kept, T0 + MINUTE)
+    filling.backfill.wake()
+    await world.until(58_500)
+    assert kept.is_filled
+    assert not other.is_filled
+    waiter.leave()

@@ -169,6 +169,138 @@ async def test_weight_limit_an_exchange_tells_is_passed_on(cached: Cached) -> No
     assert cached.limits == [(CM, 2400)]
 
 
+# -- what no rule stands behind --------------------------------------------------------------------
+
+
+def on_demand(cached: Cached) -> int:
+    """Return how many series are kept on demand, as counted and as they are."""
+    for state in cached.cache.states.values():
+        assert state.on_demand == sum(not kept.is_preload for kept in state.entries())
+    return sum(state.on_demand for state in cached.cache.states.values())
+
+
+async def test_series_a_rule_takes_over_counts_no_more_until_it_lets_go(world: World) -> None:
+    cached = Cached(world, idle_minutes=10)
+    await cached.ready()
+    for symbol in ("BTCUSDT", "ETHUSDT") * 2:
+        await cached.ask(symbol)
+    counts = [on_demand(cached)]
+    for rules in (["um:BTCUSDT:1m"], ["um:BTCUSDT:1m,bookTicker"], ["um:BTCUSDT:1m"], []):
+        for _ in range(2):  # the same again changes nothing
+            cached.rules(*rules)
+            counts.append(on_demand(cached))
+    assert counts == [2, 1, 1, 1, 1, 1, 1, 2, 2]
+    await world.until(12 * MINUTE)
+    assert (on_demand(cached), cached.kept()) == (0, [])
+
+
+async def test_series_a_rule_lets_go_that_nobody_asked_for_leaves_no_count_behind(cached: Cached) -> None:
+    cached.rules("um:*:1m", "spot:BTCUSDT:bookTicker")
+    await cached.world.settle()
+    assert (on_demand(cached), len(cached.kept())) == (0, 3)
+    cached.rules("um:ETHUSDT:1m")
+    assert (on_demand(cached), cached.kept(), cached.kept(SPOT)) == (0, [("ETHUSDT", "1m")], [])
+
+
+async def test_series_that_is_not_traded_any_more_leaves_no_count_behind(cached: Cached) -> None:
+    await cached.ready()
+    await cached.ask("NKNUSDT")
+    await cached.ask("ETHUSDT")
+    cached.rules("um:NKNUSDT:bookTicker")
+    assert on_demand(cached) == 2
+    cached.world.door.symbols.remove("NKNUSDT")
+    await cached.world.until(72_000)
+    assert (on_demand(cached), cached.kept()) == (1, [("ETHUSDT", "1m")])
+
+
+async def test_room_a_rule_makes_is_there_for_another_series(world: World) -> None:
+    cached = Cached(world, max_on_demand=1)
+    await cached.ready()
+    for _ in range(2):
+        await cached.ask("BTCUSDT")
+    assert await cached.ask("ETHUSDT") == Miss("too many series")
+    cached.rules("um:BTCUSDT:1m")
+    assert await cached.ask("ETHUSDT") == Miss("not held yet")
+    assert await cached.ask("NKNUSDT") == Miss("too many series")
+    cached.rules()
+    assert on_demand(cached) == 2, "what is kept stays, though it is one too many"
+    assert await cached.ask("NKNUSDT") == Miss("too many series")
+
+
+async def test_rule_for_what_was_asked_for_before_the_symbols_were_known_counts_it_once(
+    cached: Cached,
+) -> None:
+    cached.world.door.held.clear()
+    await cached.ask("BTCUSDT")
+    await cached.ask("ETHUSDT")
+    cached.rules("um:BTCUSDT:1m")
+    cached.world.door.held.set()
+    await cached.world.settle()
+    assert (on_demand(cached), len(cached.kept())) == (1, 2)
+
+
+# -- while candles close ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_minute_kept", [True, False])
+async def test_older_rows_wait_while_candles_of_what_is_kept_close(
+    world: World, is_minute_kept: bool
+) -> None:
+    await world.until(90_000)
+    cached = Cached(world, depth=1500)
+    cached.rules("um:BTCUSDT:1m", "um:ETHUSDT:3m")
+    await world.settle()
+    if not is_minute_kept:
+        cached.rules("um:ETHUSDT:3m")
+
+    def states() -> list[str]:
+        return [kept.state for kept in cached.cache.states[UM].entries()]
+
+    await world.until(118_000)  # two seconds later a minute ends, and no three minutes do
+    world.feeds.feed(UM, "kline").live()
+    await world.until(129_500)
+    assert states() == (["filling"] * 2 if is_minute_kept else ["live"])
+    await world.until(131_000)
+    assert set(states()) == {"live"}
+    await cached.cache.stop()
+
+
+async def test_symbols_are_read_again_when_no_candle_closes(world: World) -> None:
+    await world.until(58_500)
+    cached = Cached(world)
+    cached.rules("um:BTCUSDT:1m")
+    await world.until(129_500)
+    path = KLINES[UM].replace("klines", "exchangeInfo")
+    assert len(world.door.asked(path)) == 1
+    await world.until(131_000)
+    assert len(world.door.asked(path)) == 2
+
+
+async def test_series_nobody_wants_any_more_are_dropped_when_no_candle_closes(world: World) -> None:
+    cached = Cached(world, idle_minutes=0.95)
+    await cached.ready()
+    await cached.ask()
+    cached.rules("um:ETHUSDT:1m")
+    await world.until(69_500)
+    assert len(cached.kept()) == 2
+    await world.until(70_500)
+    assert cached.kept() == [("ETHUSDT", "1m")]
+
+
+async def test_saving_is_told_of_the_closes_by_the_exchanges_clock(world: World, tmp_path: Path) -> None:
+    files = CandleSaving(
+        CandleFiles(tmp_path / "c" / "x"), save_every_s=300.0, clock=world.clock, tasks=world.tasks
+    )
+    cached = Cached(world, files)
+    cached.rules("um:BTCUSDT:1m")
+    await world.until(30_000)
+    assert files._pause_s() == 0
+    mono = world.clock.mono()
+    cached.cache.states[UM].facts.server.set(T0 + 2 * MINUTE + 4000, mono, mono)
+    assert files._pause_s() == pytest.approx(6, abs=0.01)
+    await cached.cache.stop()
+
+
 # -- idle -----------------------------------------------------------------------------------------
 
 

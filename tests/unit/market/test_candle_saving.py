@@ -176,3 +176,70 @@ async def test_series_are_saved_every_few_minutes(files: Counting) -> None:
     await asyncio.sleep(2)
     assert files.saved == [["BTCUSDT"]]
     await one.stop()
+
+
+# -- while candles close ------------------------------------------------------------------------
+
+
+class Pause:
+    """What can wait has to, until a time."""
+
+    def __init__(self, s: float) -> None:
+        self.until_s = asyncio.get_running_loop().time() + s
+
+    def __call__(self) -> float:
+        return max(0.0, self.until_s - asyncio.get_running_loop().time())
+
+
+async def test_saving_waits_until_no_candle_closes(files: Counting) -> None:
+    one, loop = saving(files), asyncio.get_running_loop()
+    pause, begun_s = Pause(7), loop.time()
+    one.start(lambda: [entry()], pause)
+    await one.save()
+    assert loop.time() - begun_s == pytest.approx(7)
+    assert len(files.saved) == 1
+    await one.save()
+    assert loop.time() - begun_s == pytest.approx(7), "then it waits no more"
+    await one.stop()
+
+
+async def test_pause_that_grows_longer_is_waited_for_to_its_end(files: Counting) -> None:
+    one, loop = saving(files), asyncio.get_running_loop()
+    begun_s, pauses = loop.time(), [5.0, 2.0, 0.0]
+    one.start(lambda: [entry()], lambda: pauses.pop(0))
+    await one.save()
+    assert loop.time() - begun_s == pytest.approx(7)
+    assert len(files.saved) == 1
+
+
+async def test_saving_that_has_begun_waits_between_its_parts(files: Counting) -> None:
+    one, loop = saving(files), asyncio.get_running_loop()
+    every, begun_s = [entry(f"S{number}USDT") for number in range(25)], loop.time()
+    saved_s: list[float] = []
+
+    def pause_s() -> float:
+        saved_s.append(loop.time() - begun_s)
+        if len(files.saved) != 1 or saved_s[-1] >= 6:
+            return 0.0
+        every[15].series.apply_event(parse_event(kline_event(T0, T0 + MINUTE + 20, final=True))[2])
+        return 6.0
+
+    one.start(lambda: every, pause_s)
+    await one.save()
+    assert [len(part) for part in files.saved] == [10, 10, 5]
+    assert saved_s == pytest.approx([0, 0, 6, 6])
+    await one.save()
+    assert len(files.saved) == 3, "what came while it waited was saved, too"
+
+
+async def test_last_saving_waits_for_no_candle(files: Counting) -> None:
+    tasks = Tasks()
+    one, loop = saving(files, tasks, every_s=100.0), asyncio.get_running_loop()
+    one.start(lambda: [entry()], lambda: 1000.0)
+    begun_s = loop.time()
+    await asyncio.sleep(150)
+    assert files.saved == [], "it has been waiting for fifty seconds"
+    await one.stop()
+    assert files.saved == [["BTCUSDT"]]
+    assert loop.time() - begun_s == pytest.approx(150)
+    assert len(tasks) == 0

@@ -260,3 +260,51 @@ async def test_no_message_is_believed_from_beyond_the_latest_possible_time(world
     latest = facts.latest_ms()
     assert latest is not None
     assert T0 + 2000 <= latest <= T0 + 2010
+
+
+# -- while candles close ------------------------------------------------------------------------
+
+
+async def test_symbols_are_not_read_again_while_candles_close_and_first_ones_are(world: World) -> None:
+    begins, ends = [0, 58_000], [15_000, 70_000]
+
+    def pause_s() -> float:
+        left = [end - (world.now_ms - T0) for begin, end in zip(begins, ends, strict=True)
+                if begin <= world.now_ms - T0 < end]  # fmt: skip
+        return max(left, default=0) / 1000
+
+    facts = world.facts(pause_s=pause_s)
+    facts.start()
+    await world.until(1000)
+    assert facts.is_ready, "without them nothing can be kept"
+    await world.until(69_900)
+    assert len(world.door.asked(INFO)) == 1
+    await world.until(70_100)
+    assert len(world.door.asked(INFO)) == 2
+    await world.until(129_000)
+    assert len(world.door.asked(INFO)) == 2
+    await world.until(131_000)
+    assert len(world.door.asked(INFO)) == 3, "a minute after the last time"
+
+
+async def test_time_is_asked_for_while_candles_close(world: World) -> None:
+    facts = world.facts(pause_s=lambda: 1000.0)
+    facts.start()
+    await world.until(10_000)
+    asked = len(world.door.asked(TIME))
+    facts.doubt_time()
+    await world.until(20_000)
+    assert len(world.door.asked(TIME)) > asked
+
+
+async def test_time_in_doubt_is_asked_for_while_the_symbols_wait(world: World) -> None:
+    facts = world.facts(pause_s=lambda: max(0, T0 + 90_000 - world.now_ms) / 1000)
+    facts.start()
+    await world.until(60_500)
+    asked = len(world.door.asked("/fapi/v1/time"))
+    for at_ms in range(60_600, 66_000, 100):
+        facts.doubt_time()
+        await world.until(at_ms)
+    more = len(world.door.asked("/fapi/v1/time")) - asked
+    assert 2 <= more <= 6, "two calls a time, every few seconds at most"
+    assert len(world.door.asked("/fapi/v1/exchangeInfo")) == 1

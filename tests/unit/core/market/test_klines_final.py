@@ -457,3 +457,13 @@ def test_second_without_a_candle_is_no_gap_once_rest_has_shown_it() -> None:
     read(series, T0 + 8200, *seconds(0, 7, trades=5))
     assert series.check(T0 + 8300, T0 + 8300, 1000) is None
     assert sorted(held(series)) == [T0, T0 + 7000]
+
+
+def test_first_candle_heard_of_is_not_the_first_one_while_answers_lag() -> None:
+    # Its first trade fell right before the close; the read right after it did not show that yet.
+    series = KlineSeries("1m", 60)
+    series.apply_read([], T0 + MINUTE + 197, epoch=0, is_whole=True)
+    series.apply_event(event(T0 + MINUTE, 1, at_ms=T0 + MINUTE + 201))
+    need = series.check(T0 + MINUTE + 203, T0 + MINUTE + 206, 250)
+    assert need is not None
+    assert (need.reason, need.can_settle) == ("gap", True)

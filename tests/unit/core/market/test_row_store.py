@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import orjson
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from resender.core.market.row_store import RowStore
+from resender.core.market.row_store import Buffer, Changes, RowStore
 
 FOLD_ROWS = 32
 
@@ -38,6 +40,7 @@ def assert_same(store: RowStore, rows: list[bytes]) -> None:
         for last in (first, first + 1, len(rows)):
             part = b"".join(row + b"," for row in rows[first:last])
             assert store.part(first, last) == part
+            assert b"".join(store.views(first, last)) == part
             assert store.size(first, last) == len(part)
 
 
@@ -85,6 +88,69 @@ def test_restored_rows_can_be_replaced() -> None:
     assert_same(store, rows)
 
 
+# -- views --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "kinds"),
+    [
+        (0, 6, [memoryview]),
+        (2, 5, [memoryview]),
+        (6, 10, [bytes]),
+        (7, 9, [bytes]),
+        (0, 10, [memoryview, bytes]),
+        (5, 7, [memoryview, bytes]),
+        (4, 4, []),
+    ],
+)
+def test_rows_in_the_block_are_not_copied_and_those_behind_it_are(
+    first: int, last: int, kinds: list[type]
+) -> None:
+    store, rows = store_of(6, 4)
+    views = store.views(first, last)
+    assert [type(view) for view in views] == kinds
+    assert b"".join(views) == b"".join(row + b"," for row in rows[first:last])
+
+
+# -- changes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store: store.append(100, make_row(100)),
+        lambda store: store.fold(4),
+        lambda store: store.prepend([-1], [make_row(-1)]),
+        lambda store: store.restore(make_row(1), [1]),
+        lambda store: store.replace(0, make_row(0, "other")),
+        lambda store: store.replace(5, make_row(5, "other")),
+    ],
+    ids=["append", "fold", "prepend", "restore", "replace in the block", "replace behind it"],
+)
+def test_change_of_the_rows_is_counted_and_a_look_at_them_is_not(change: Callable[[RowStore], None]) -> None:
+    store, _ = store_of(4, 3)
+    before = store.changes.count
+    list(store), len(store), store.part(0, 7), store.views(0, 7), store.size(0, 7)
+    assert store.changes.count == before
+    change(store)
+    assert store.changes.count > before
+
+
+def test_stores_may_be_counted_together() -> None:
+    changes = Changes()
+    first, second = RowStore(changes), RowStore(changes)
+    first.append(0, make_row(0))
+    counts = [changes.count]
+    second.append(0, make_row(0))
+    counts.append(changes.count)
+    first.replace(0, make_row(0, "x"))
+    counts.append(changes.count)
+    assert counts == sorted(set(counts)), "each is a change"
+    assert counts[0] > 0
+    RowStore().append(0, make_row(0))
+    assert changes.count == counts[-1], "others are counted on their own"
+
+
 class AgainstAList(RuleBasedStateMachine):
     """Every operation, on the store and on a list; numbers of rows keep their meaning in a layout."""
 
@@ -95,6 +161,9 @@ class AgainstAList(RuleBasedStateMachine):
         self.depth = depth
         self.next_time, self.first_time = 0, 0
         self.meaning: dict[tuple[int, int], bytes] = {}
+        # Views somebody still holds on to, and what they showed.
+        self.views: list[tuple[list[Buffer], bytes]] = []
+        self.seen: tuple[int, list[tuple[int, bytes]]] = (0, [])
 
     def fresh(self, open_time: int, filler: int) -> bytes:
         return make_row(open_time, "x" * filler)
@@ -137,6 +206,27 @@ class AgainstAList(RuleBasedStateMachine):
     def restore(self) -> None:
         if self.rows:
             self.store.restore(b",".join(row for _, row in self.rows), [time for time, _ in self.rows])
+
+    @rule(data=st.data())
+    def look(self, data: st.DataObject) -> None:
+        first = data.draw(st.integers(0, len(self.rows)))
+        last = data.draw(st.integers(0, len(self.rows)))
+        part = b"".join(row + b"," for _, row in self.rows[first:last])
+        views = self.store.views(first, last)
+        assert b"".join(views) == part == self.store.part(first, last)
+        self.views.append((views, part))
+
+    @invariant()
+    def views_stay_what_they_were(self) -> None:
+        for views, part in getattr(self, "views", ()):
+            assert b"".join(views) == part
+
+    @invariant()
+    def no_change_goes_uncounted(self) -> None:
+        if hasattr(self, "store"):
+            count, rows = self.seen
+            self.seen = self.store.changes.count, list(self.rows)
+            assert rows == self.rows or self.seen[0] > count
 
     @invariant()
     def both_hold_the_same(self) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import cast
 
 import orjson
 import pytest
 
 from resender.core.binance.markets import Market
 from resender.core.market.candles import parse_rows
-from resender.market.kinds.closes import MAX_WAIT_MS, Closes, boundary_ms, wait_for_closes
+from resender.market.kinds.closes import MAX_WAIT_MS, Closes, Stamp, boundary_ms, holds, wait_for_closes
 from resender.market.kinds.klines import Klines
 from resender.market.series import KeptKlines
 from tests.support.market_fakes import MINUTE, T0, World, kline_event, row
@@ -20,22 +22,28 @@ PATH = "/fapi/v1/klines"
 class Waiting:
     """Some series of a kind, filled and live, ten seconds before a close."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, kind: Klines | None = None) -> None:
         self.world = world
-        self.kind = Klines(world.tools("kline"))
+        self.kind = kind or Klines(world.tools("kline"))
         self.all: dict[str, KeptKlines] = {}
 
-    def add(self, symbol: str) -> KeptKlines:
-        kept = self.kind.make(symbol, "1m", 0.0, is_preload=False)
-        self.all[symbol] = self.kind.kept[symbol, "1m"] = kept
+    def add(self, symbol: str, interval: str = "1m", *, is_read: bool = True) -> KeptKlines:
+        kept = self.kind.make(symbol, interval, 0.0, is_preload=False)
+        self.all[symbol] = self.kind.kept[symbol, interval] = kept
         self.kind.begin(kept)
         kept.is_live = True
         self.kind.live(kept)
+        if is_read:
+            self.read(kept)
+        return kept
+
+    def read(self, kept: KeptKlines) -> None:
+        """A read made now shows ten rows up to the one that is open at first."""
         rows = [row(T0 - n * MINUTE, 60) for n in range(9, 0, -1)] + [row(T0, 50)]
         made_ms = self.world.now_ms
         candles = parse_rows(rows, "1m", orjson.dumps, made_ms=made_ms)
         assert kept.series.apply_read(candles, made_ms, epoch=kept.series.epoch)
-        return kept
+        kept.wake()
 
     def close(self, symbol: str = "BTCUSDT", open_time: int = T0) -> None:
         """The closing event of a candle comes."""
@@ -71,6 +79,9 @@ def opens(found: Closes, symbol: str = "BTCUSDT") -> list[int]:
         ("1m", T0, T0 + MINUTE, T0 + MINUTE),
         ("1m", T0, T0 + 7 * MINUTE + 5, T0 + 7 * MINUTE),
         ("1m", T0, T0 - 5, T0 - MINUTE),
+        ("1m", T0 - 50_000, T0 + 5, T0),  # a candle ended early, off the grid
+        ("3d", T0, T0 + 72 * 60 * MINUTE - 1, T0),
+        ("3d", T0, T0 + 72 * 60 * MINUTE, T0 + 72 * 60 * MINUTE),
         # 2026-01-01, -02-01 and -03-01 UTC.
         ("1M", 1_767_225_600_000, 1_772_323_199_999, 1_769_904_000_000),
         ("1M", 1_767_225_600_000, 1_772_323_200_000, 1_772_323_200_000),
@@ -274,6 +285,55 @@ async def test_client_that_leaves_is_not_waited_for_any_more(waiting: Waiting) -
     waiting.close()
 
 
+async def test_series_that_is_being_read_in_mid_candle_is_waited_for_beside_one_that_is_there(
+    waiting: Waiting,
+) -> None:
+    world = waiting.world
+    kept = waiting.add("ETHUSDT", is_read=False)
+    asking = asyncio.create_task(waiting.ask())
+    await world.until(51_900)
+    assert not asking.done()
+    waiting.read(kept)
+    await world.settle()
+    assert asking.done(), "it is woken by the read"
+    found = await asking
+    assert (opens(found, "BTCUSDT"), opens(found, "ETHUSDT")) == ([-2, -1], [-2, -1])
+
+
+async def test_series_that_is_not_read_in_time_keeps_a_call_in_mid_candle_no_longer_than_wanted(
+    waiting: Waiting,
+) -> None:
+    waiting.add("ETHUSDT", is_read=False)
+    found = await waiting.ask(wait_ms=3000)
+    assert (list(found.rows), found.pending) == (["BTCUSDT"], {"ETHUSDT": "not read yet"})
+    assert T0 + 52_900 <= waiting.world.now_ms <= T0 + 53_100
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+async def test_series_that_is_removed_is_not_waited_for_any_more(world: World, is_last: bool) -> None:
+    await world.until(50_000)
+    state, mono = world.state(), world.clock.mono()
+    state.facts.server.set(world.now_ms, mono, mono)
+    state.symbols.load(orjson.dumps(world.door._info("", {})))
+    waiting = Waiting(world, state.kind(Klines))
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        kept = waiting.all[symbol] = cast(KeptKlines, state.add(symbol, "1m"))
+        kept.is_live = True
+        waiting.read(kept)
+    await world.until(60_010)
+    asking = asyncio.create_task(waiting.ask())
+    await world.until(60_300)
+    steps = [lambda: waiting.close("BTCUSDT"), lambda: state.remove(waiting.all["ETHUSDT"])]
+    for step in steps if is_last else reversed(steps):
+        assert not asking.done()
+        step()
+        await world.settle()
+    assert asking.done()
+    found = await asking
+    assert (opens(found), list(found.pending)) == ([-1, 0], ["ETHUSDT"])
+    assert world.door.targets == []
+
+
 # -- what is not there ----------------------------------------------------------------------------
 
 
@@ -334,3 +394,91 @@ async def test_lost_stream_is_told_where_a_close_is_missing_and_closed_rows_stay
 async def test_call_counts_as_use_of_the_series(waiting: Waiting) -> None:
     await waiting.ask(wait_ms=0)
     assert waiting.all["BTCUSDT"].used_mono == waiting.world.clock.mono()
+
+
+# -- how long an answer holds ---------------------------------------------------------------------
+
+
+async def stamp_of(waiting: Waiting) -> Stamp:
+    stamp = (await waiting.ask(wait_ms=0)).stamp
+    assert stamp is not None
+    assert holds(waiting.kind, "1m", stamp)
+    return stamp
+
+
+async def test_stamp_reaches_from_the_close_to_the_next_one(waiting: Waiting) -> None:
+    stamp = await stamp_of(waiting)
+    assert (stamp.from_ms, stamp.until_ms) == (T0, T0 + MINUTE)
+
+
+async def test_answer_about_nothing_that_is_known_has_no_stamp(waiting: Waiting) -> None:
+    waiting.add("ETHUSDT", is_read=False)
+    assert (await waiting.ask("ETHUSDT", wait_ms=0)).stamp is None
+    assert (await waiting.ask("BTCUSDT", "NEWUSDT", wait_ms=0)).stamp is None, "what is begun is asked again"
+
+
+Change = Callable[[Waiting], object]
+
+
+def correct(waiting: Waiting) -> None:
+    """A late final event contradicts the row that a read has settled."""
+    waiting.kind.event(waiting.all["BTCUSDT"], kline_event(T0 - MINUTE, T0 + 1000, final=True, n=61))
+    assert waiting.kind.corrected == 1
+
+
+def lose(waiting: Waiting) -> None:
+    waiting.all["BTCUSDT"].is_live = False
+    waiting.kind.lose(waiting.all["BTCUSDT"])
+
+
+VOID: dict[str, Change] = {
+    "own close": lambda waiting: waiting.close(),
+    "close of another": lambda waiting: waiting.close("ETHUSDT"),
+    "correction": correct,
+    "series added": lambda waiting: waiting.add("NKNUSDT", is_read=False),
+    "series removed": lambda waiting: waiting.kind.end(waiting.all["ETHUSDT"]),
+    "first read": lambda waiting: waiting.read(waiting.all["XRPUSDT"]),
+    "nothing older": lambda waiting: waiting.all["BTCUSDT"].series.prepend([], T0 + MINUTE, is_whole=True),
+    "doubt": lambda waiting: waiting.all["BTCUSDT"].series.distrust(),
+    "time unknown": lambda waiting: setattr(waiting.kind.facts.server, "is_set", False),
+}
+HOLDS: dict[str, Change] = {
+    "nothing": lambda waiting: None,
+    "open candle": lambda waiting: waiting.kind.event(waiting.all["BTCUSDT"], kline_event(T0, T0 + 60_050)),
+    "another read": lambda waiting: waiting.read(waiting.all["BTCUSDT"]),
+    "lost stream": lose,
+    "another interval": lambda waiting: waiting.add("NKNUSDT", "3m", is_read=False),
+}
+
+
+@pytest.mark.parametrize("name", [*VOID, *HOLDS])
+async def test_answer_holds_until_something_it_is_about_changes(waiting: Waiting, name: str) -> None:
+    waiting.add("ETHUSDT")
+    saved = waiting.all["BTCUSDT"].series.closed_rows()
+    waiting.add("XRPUSDT", is_read=False).series.restore(*saved)  # its first read changes no row
+    await waiting.world.until(60_100)
+    stamp = await stamp_of(waiting)
+    assert (stamp.from_ms, stamp.until_ms) == (T0 + MINUTE, T0 + 2 * MINUTE), "nobody has reached it yet"
+    (VOID | HOLDS)[name](waiting)
+    assert holds(waiting.kind, "1m", stamp) is (name in HOLDS)
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "wait_ms", "is_true"),
+    [
+        (-1, 0, False),  # the exchange's clock was set back
+        (0, 0, True),
+        (59_749, 5000, True),
+        (59_750, 5000, False),
+        (59_750, 0, True),
+        (59_999, 0, True),
+        (60_000, 0, False),
+        (60_000, 5000, False),
+    ],
+)
+async def test_answer_holds_until_the_next_close_and_for_who_waits_until_shortly_before_it(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, now_ms: int, wait_ms: int, is_true: bool
+) -> None:
+    stamp = await stamp_of(waiting)
+    monkeypatch.setattr(type(waiting.kind.facts), "now_ms", lambda _: T0 + now_ms)
+    assert holds(waiting.kind, "1m", stamp, wait_ms=wait_ms) is is_true

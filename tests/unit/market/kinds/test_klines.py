@@ -10,8 +10,10 @@ import pytest
 
 from resender.core.binance.markets import Market
 from resender.core.market.candles import parse_rows
+from resender.core.market.costs import kline_weight
 from resender.core.market.requests import KlineRequest, Miss
 from resender.errors import EgressExhausted
+from resender.market.kinds import klines as module
 from resender.market.kinds.base import Hit
 from resender.market.kinds.klines import Klines
 from resender.market.series import KeptKlines
@@ -217,6 +219,108 @@ async def test_failed_read_is_not_repeated_at_once(world: World) -> None:
     for _ in range(5):
         assert isinstance(await kept.ask(3), Miss)
     assert len(world.door.targets) == reads + 1
+
+
+async def test_series_that_was_quiet_for_minutes_is_settled_by_one_read(world: World) -> None:
+    await world.until(59_000)
+    kept = Kept(world, settle_wait_ms=0)
+    await kept.fill()
+    kept.send(T0)
+    await world.until(5 * 60_000 + 3000)
+    reads = len(world.door.targets)
+    read = kept.kind.read_soon(kept.one)
+    assert read is not None
+    await read
+    assert len(world.door.targets) == reads + 1
+    assert kept.one.series.last_final == T0 + 4 * MINUTE
+    assert kept.one.series.is_synced
+
+
+# -- what reads for calls may cost ----------------------------------------------------------------
+
+
+MOST = module._CALLS_WEIGHT
+assert MOST <= 80, "a whole market costs less than a hundred a minute, with what else is read"
+
+
+class Many:
+    """Series of one market that all need a read."""
+
+    def __init__(self, world: World, count: int) -> None:
+        self.world = world
+        self.kind = Klines(world.tools("kline"))
+        self.all = [self.kind.make(f"S{number}USDT", "1m", 0.0, is_preload=False) for number in range(count)]
+        for kept in self.all:
+            self.kind.begin(kept)
+            kept.is_live = True
+
+    async def read(self, first: int, last: int, *, is_capped: bool) -> int:
+        """Ask for the read of some of them; return how many were made."""
+        before = len(self.world.door.targets)
+        tasks = [self.kind.read_soon(kept, is_capped=is_capped) for kept in self.all[first:last]]
+        await self.world.settle()
+        made = len(self.world.door.targets) - before
+        assert made == len([task for task in tasks if task is not None])
+        return made
+
+
+@pytest.mark.parametrize("market", [Market.SPOT, Market.UM, Market.CM])
+async def test_reads_for_calls_that_do_not_wait_cost_so_much_a_minute_and_begin_again(market: Market) -> None:
+    world = World(market)
+    most = MOST // kline_weight(market, 3)
+    many = Many(world, 4 * most)
+    assert await many.read(0, 20, is_capped=True) == 20
+    await world.until(20_000)
+    assert await many.read(20, most + 10, is_capped=True) == most - 20
+    await world.until(59_000)
+    assert await many.read(most, 2 * most, is_capped=True) == 0
+    await world.until(61_000)
+    assert await many.read(2 * most, 4 * most, is_capped=True) == 20, (
+        "those of the first second count no more"
+    )
+    await world.until(81_000)
+    assert await many.read(3 * most, 4 * most, is_capped=True) == most - 20
+    await world.end()
+
+
+async def test_reads_for_calls_that_wait_are_not_capped_and_take_nothing_from_the_others(
+    world: World,
+) -> None:
+    many = Many(world, 400)
+    assert await many.read(0, 100, is_capped=False) == 100
+    assert await many.read(100, 200, is_capped=True) == MOST
+    assert await many.read(200, 300, is_capped=False) == 100
+    assert await many.read(300, 400, is_capped=True) == 0
+
+
+async def test_read_that_is_shared_or_not_made_costs_nothing(world: World) -> None:
+    many = Many(world, 200)
+    world.door.held.clear()
+    for _ in range(100):
+        assert many.kind.read_soon(many.all[0], is_capped=True) is many.all[0].read
+    world.door.held.set()
+    await world.settle()
+    for _ in range(100):
+        assert many.kind.read_soon(many.all[0], is_capped=True) is None, "it was read just now"
+    assert await many.read(1, 200, is_capped=True) == MOST - 1
+
+
+async def test_call_beyond_what_reads_may_cost_is_a_miss_and_one_that_is_read_already_is_not(
+    world: World,
+) -> None:
+    await world.until(59_000)
+    kept = Kept(world, settle_wait_ms=0)
+    await kept.fill()
+    kept.send(T0)
+    await world.until(62_000)
+    many = Many(world, MOST)
+    many.kind = kept.kind
+    assert await many.read(0, MOST, is_capped=True) == MOST
+    reads = len(world.door.targets)
+    assert await kept.ask(3) == Miss("not settled")
+    assert len(world.door.targets) == reads
+    kept.kind.read_soon(kept.one)
+    assert times(await kept.ask(3)) == [-1, 0, 1]
 
 
 # -- events ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from resender.core.market.requests import BookTickerRequest, KlineRequest, Miss
 from resender.errors import BadRequest, NotReady, RouteError
 from resender.market import BookTickers, Hit, Klines
 from resender.market.joined import JoinedAnswers
-from resender.web.client.local import _resolve_all, answer_local
+from resender.web.client.local import _SLICE, _resolve_all, answer_local
 from tests.unit.web.serving import make_services
 
 
@@ -236,14 +237,56 @@ async def test_names_of_what_is_missing_stay_a_header(
     assert text.endswith("USDT,...")
 
 
-async def test_part_that_was_there_at_once_ages_by_the_wait_for_the_slowest() -> None:
+async def test_part_that_was_there_at_once_ages_by_the_wait_for_the_slowest(
+    cache: FakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def slow() -> Hit:
         await asyncio.sleep(0.05)
-        return Hit(b"[]", None, 3)
+        return Hit(b"", None, 3, parts=[b"[]"])
 
-    outcomes = {"QUICK": Hit(b"[]", None, 10), "SLOW": slow()}
-    quick, late = await _resolve_all(outcomes.__getitem__, list(outcomes))
-    assert isinstance(quick, Hit)
-    assert isinstance(late, Hit)
-    assert quick.age_ms >= 10 + 40
-    assert late.age_ms < quick.age_ms
+    monkeypatch.setattr(
+        cache,
+        "answer",
+        lambda path, request, packed: (
+            slow() if request.symbol == "ETHUSDT" else Hit(b"", None, 10, parts=[b"[]"])
+        ),
+    )
+    body, _, hit = await ask(cache, "um/klines", "symbols=all&interval=1m")
+    assert list(body) == ["BTCUSDT", "ETHUSDT"]
+    assert 10 + 40 <= hit.age_ms < 1000
+
+
+async def test_other_work_gets_its_turn_while_a_whole_market_is_asked_for() -> None:
+    names = [str(number) for number in range(200)]
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def late() -> Hit:
+        return Hit(b"", None, 3)
+
+    counting = asyncio.create_task(count())
+    found = await _resolve_all(lambda name: late() if int(name) % 2 else Miss("gap"), names)
+    counting.cancel()
+    assert [isinstance(each, Hit) for each, _ in found] == [bool(number % 2) for number in range(200)]
+    assert turns >= 200 // _SLICE
+
+
+async def test_client_that_leaves_leaves_nothing_behind() -> None:
+    started = asyncio.Event()
+
+    async def wait() -> Hit:
+        started.set()
+        await asyncio.sleep(60)
+        return Hit(b"", None, 3)
+
+    asking = asyncio.create_task(_resolve_all(lambda name: wait(), [str(number) for number in range(100)]))
+    await started.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    gc.collect()  # a coroutine that was never awaited would be a warning, and so an error

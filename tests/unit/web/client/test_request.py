@@ -11,8 +11,9 @@ import pytest
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
 from resender.core.market.requests import Miss
-from resender.errors import Forbidden
+from resender.errors import BodyTooLarge, EgressExhausted, Forbidden
 from resender.market import Hit
+from resender.upstream import Call
 from resender.upstream.shared_answers import SharedAnswers
 from resender.web.client.request import RequestDelegate, _declared_length, has_page
 from tests.unit.web.client.test_cached import FakeCache
@@ -174,6 +175,28 @@ async def test_call_that_goes_nowhere_is_refused(target: str, method: str, error
     assert asked.sent == []
 
 
+@pytest.mark.parametrize(("size", "is_refused"), [(10, False), (11, True), (1 << 70, True)])
+async def test_body_over_the_limit_that_is_announced_is_refused_by_its_headers_alone(
+    size: int, is_refused: bool
+) -> None:
+    services = make_services(max_body_bytes=10)
+    asked = Asked("/api/v3/order", "POST", services=services, is_whole=False, Content_Length=str(size))
+    assert isinstance(asked.delegate.error, BodyTooLarge) is is_refused
+    # What is worth reading is thrown away before the answer, so that the client gets to read that.
+    assert asked.connection.is_finished is (size > 1 << 24)
+    asked.delegate.data_received(b"x" * 10)
+    assert asked.delegate.body == (b"" if is_refused else b"x" * 10)
+
+
+async def test_client_that_asks_first_is_told_at_once_that_its_body_is_too_large() -> None:
+    asked = Asked(
+        "/api/v3/order", "POST", services=make_services(max_body_bytes=10), is_whole=False,
+        Content_Length="11", Expect="100-continue",
+    )  # fmt: skip
+    assert (asked.connection.status, asked.error) == (413, "too_large")
+    assert asked.connection.headers["Connection"] == "close"
+
+
 async def test_body_over_the_limit_is_refused_even_if_its_length_was_not_announced() -> None:
     services = make_services(max_body_bytes=10)
     asked = Asked("/api/v3/order", "POST", b"x" * 11, services=services)
@@ -237,6 +260,70 @@ async def test_gateway_that_stops_or_is_full_takes_no_call() -> None:
     assert (asked.error, asked.sent) == ("busy", [])
     assert "Connection" not in asked.connection.headers
     assert full.calls.in_flight == 1
+
+
+# --- sending ---------------------------------------------------------------------------------------
+
+
+async def sent(target: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[Call, Any]:
+    """Return a call as it is sent, and with which others it may share an answer."""
+    found: list[tuple[Call, Any]] = []
+
+    async def send(call: Call, key: Any, *, is_fresh: bool) -> Any:
+        found.append((call, key))
+        raise EgressExhausted("no weight", 1)
+
+    asked = Asked(target, method, is_whole=False, **headers)
+    asked.services.dispatch.send = send
+    del asked.delegate._forward  # the real one
+    if body:
+        asked.delegate.data_received(body)
+    asked.delegate.finish()
+    await asked.services.calls.tasks.join(1)
+    assert asked.error == "no_weight"
+    return found[0]
+
+
+PRICE = "/api/v3/ticker/price?symbol=BTCUSDT"
+ACCOUNT = "/api/v3/account?timestamp=1"
+
+
+async def test_public_call_is_shared_with_equal_ones_whoever_makes_them() -> None:
+    call, key = await sent(PRICE)
+    assert call.key is None
+    assert key is not None
+    assert (await sent(PRICE, User_Agent="another"))[1] == key
+    assert (await sent(PRICE + "&x=1"))[1] != key
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "body", "headers", "used"),
+    [
+        (f"{ACCOUNT}&signature=ab", "GET", b"", {}, ""),
+        ("/api/v3/account?signature=ab&timestamp=1", "GET", b"", {}, ""),
+        (ACCOUNT, "GET", b"x=1&signature=ab", {}, ""),
+        (ACCOUNT, "GET", b"", {"X_MBX_APIKEY": "somebody"}, "somebody"),
+        (ACCOUNT, "GET", b"", {"X_MBX_APIKEY": ""}, ""),
+        (f"{ACCOUNT}&signature=ab", "GET", b"", {"X_MBX_APIKEY": "somebody"}, "somebody"),
+        (PRICE, "GET", b"x=1", {}, None),
+        (PRICE, "HEAD", b"", {}, None),
+        ("/api/v3/order?symbol=BTCUSDT", "POST", b"", {}, None),
+        ("/api/v3/order?symbol=BTCUSDT", "POST", b"signature=ab", {}, ""),
+        ("/api/v3/order?symbol=BTCUSDT", "DELETE", b"", {}, None),
+    ],
+)
+async def test_call_with_somebodys_key_signature_or_body_is_its_own(
+    target: str, method: str, body: bytes, headers: dict[str, str], used: str | None
+) -> None:
+    call, key = await sent(target, method, body, **headers)
+    assert (call.target, call.method, call.body, call.key, call.client) == (
+        target,
+        method,
+        body,
+        used,
+        "127.0.0.1",
+    )
+    assert key is None
 
 
 # --- pages ----------------------------------------------------------------------------------------
@@ -314,6 +401,26 @@ async def test_refused_call_is_logged_without_its_query_and_the_caller_is_counte
     assert row.upstream_status is None
     assert row.error == "Unknown route."
     assert [entry for entry, _ in services.store.seen] == [1]
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "192.0.2.9"])
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/nowhere/v3/x?listenKey=secret", "/nowhere/v3/x"),
+        ("/local/status/x?a=/secret", "/local/status/x"),
+        ("/nowhere#secret?x", "/nowhere"),
+        (f"/nowhere/{'A' * 64}", "/nowhere/***"),
+    ],
+)
+async def test_path_of_a_refused_call_is_noted_without_what_may_be_secret(
+    ip: str, target: str, path: str
+) -> None:
+    services = make_services()
+    services.store.log_enabled = True
+    Asked(target, "PUT", services=services, ip=ip)
+    assert [row.path for row in services.store.rows] == [path]
+    assert [row.path for row in services.access.refused.items()] == [path] * (ip == "192.0.2.9")
 
 
 async def test_stranger_is_logged_and_counts_for_no_entry() -> None:

@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CLIENTS := binance_interface python_binance ccxt binance_connector
 
-.PHONY: help run demo test test-fast test-browser screenshots check format bench docs docs-tables docs-check package deps clean
+.PHONY: help run demo test clients test-fast test-browser screenshots check format bench docs docs-tables docs-check package deps clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,6 +28,8 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 	part tests/component/truth -n 8 --dist load -m "waits"; \
 	part tests/component tests/e2e -n 2 --dist loadfile -m "alone"; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
+
+clients: $(CLIENTS:%=.venv-clients/%/ready)  ## Make the environments of the client libraries
 
 test-fast: .venv/dev  ## Run the tests that need no process, client library or long time
 	$(BIN)/python -m pytest -m "not e2e and not slow and not browser and not waits"

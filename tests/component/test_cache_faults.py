@@ -317,7 +317,8 @@ async def test_halt_delisting_and_listing_under_the_eyes_of_clients(tmp_path: Pa
                 one.sandbox.halt(market, "ETHUSDT")
             one.sandbox.delist(Market.UM, "SOLUSDT")
             one.sandbox.list_symbol(Market.UM, "FRESHUSDT")
-            await wait_until(lambda: "miss; unknown symbol" in watch.misses, 5)
+            # The symbols are read again as soon as the close is over.
+            await wait_until(lambda: "miss; unknown symbol" in watch.misses, 15)
             deadline = time.monotonic() + 5  # each market reads its symbols at its own time
             while (gone := await one.get(gone_target)).status != 400:
                 assert time.monotonic() < deadline

@@ -98,6 +98,22 @@ MARKETS: tuple[MarketFacts, ...] = (
 BY_MARKET: dict[Market, MarketFacts] = {facts.market: facts for facts in MARKETS}
 BY_PREFIX: dict[str, MarketFacts] = {facts.prefix: facts for facts in MARKETS}
 
+# Binance's own host names of REST, as clients may write them into a path behind the gateway. All names of
+# a market go to its one upstream. Source: spot rest-api.md and faqs of 2026-07-21.
+REST_NAMES: dict[str, Market] = {
+    **dict.fromkeys(
+        (
+            "api.binance.com", "api1.binance.com", "api2.binance.com", "api3.binance.com",
+            "api4.binance.com", "api-gcp.binance.com", "data-api.binance.vision",
+        ),
+        Market.SPOT,
+    ),
+    "fapi.binance.com": Market.UM,
+    "dapi.binance.com": Market.CM,
+    "eapi.binance.com": Market.OPTIONS,
+    "papi.binance.com": Market.PM,
+}  # fmt: skip
+
 # Source: spot web-socket-streams.md of 2026-07-21; the USD-M split into paths is Binance's
 # notice of 2026-03-06: unrouted URLs still connect after 2026-04-23 but deliver no klines.
 STREAM_HOSTS: dict[Market, str] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resender.core.binance.markets import BY_PREFIX, MARKETS, Market
+from resender.core.binance.markets import BY_MARKET, BY_PREFIX, MARKETS, REST_NAMES, Market
 from resender.errors import BadRequest, RouteError
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
@@ -32,9 +32,10 @@ class Route:
 
 
 def resolve(target: str) -> Route:
-    """Resolve both URL shapes.
+    """Resolve all URL shapes.
 
-    Shape: prefix form `/fapi/fapi/v1/klines?...`, `/api/sapi/v1/...`, `/fapi/futures/data/...`;
+    Shape: Binance's own host name in front, with any port: `/fapi.binance.com/fapi/v1/klines?...`;
+        prefix form `/fapi/fapi/v1/klines?...`, `/api/sapi/v1/...`, `/fapi/futures/data/...`;
         drop-in form `/fapi/v1/klines?...`, `/sapi/v1/...`, `/futures/data/...`. A second segment
         `v<digits>` tells drop-in from prefix form. Slashes in front, and behind a prefix, are taken
         as one, as a base URL that ends in a slash produces them.
@@ -54,6 +55,8 @@ def resolve(target: str) -> Route:
     second = segments[2] if len(segments) > 2 else ""
     if _has_dot_segment(path):
         raise BadRequest("A path cannot contain '.' or '..' segments.")
+    if "." in first:
+        return _of_name(first, path[len(first) + 1 :], mark + query)
     if second[:1] == "v" and second[1:].isascii() and second[1:].isdigit():
         market = _DROP_IN.get(first)
         if market is None or first == "futures":
@@ -73,6 +76,19 @@ def resolve(target: str) -> Route:
         raise RouteError("Unknown route.")
     path = path[len(first) + 1 :]
     return Route(facts.market, path + mark + query, path)
+
+
+def _of_name(name: str, path: str, query: str) -> Route:
+    """Resolve a path behind one of Binance's host names; the name chooses a market and nothing else."""
+    host, colon, port = name.partition(":")
+    market = REST_NAMES.get(host.lower())
+    if market is None or (colon and not (port.isascii() and port.isdigit() and len(port) <= 5)):
+        raise RouteError("Unknown route.")
+    path = "/" + path.lstrip("/")
+    root, slash, _ = path[1:].partition("/")
+    if not slash or root not in BY_MARKET[market].roots:
+        raise RouteError("Unknown route.")
+    return Route(market, path + query, path)
 
 
 def _has_dot_segment(path: str) -> bool:

@@ -52,10 +52,11 @@ _NEW_CANDLE = frozenset({"gap", "no new candle seen"})  # only a read made after
 _REREAD_S = 1.0
 _RETRY_S = 0.2
 _REVIEW_S = 5.0
-# Weight that reads for calls which do not wait for a close may cost in a minute; beyond it such a call is
-# forwarded, or its series left out: a whole market has hundreds of quiet symbols after each close.
-_CALLS_WEIGHT = 60
-_CALLS_WINDOW_S = 60.0
+# Weight that reads for answers about many may cost in a minute, those that wait for a close left out: a
+# whole market has hundreds of quiet symbols after each close. Beyond it a series is left out. A call about
+# one symbol would be forwarded instead, again and again, for the same weight.
+_MANY_WEIGHT = 60
+_MANY_WINDOW_S = 60.0
 _WITNESS_ROLE = "witness"  # the role of its feed: a connection of its own
 _WITNESS_SILENCE_S = 10.0
 _WITNESS_MAX_S = 600.0
@@ -87,7 +88,7 @@ class Klines(Kind[KeptKlines]):
         self._event_mono = self.clock.mono()
         self._shared = tools.shared
         self._settle_slots = tools.shared.settle_slots
-        self._for_calls = WindowBudget(_CALLS_WEIGHT, _CALLS_WINDOW_S)
+        self._for_many = WindowBudget(_MANY_WEIGHT, _MANY_WINDOW_S)
         self._read_weight = kline_weight(tools.market, _SETTLE_LIMIT)
         self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
         self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS_ROLE)
@@ -326,7 +327,7 @@ class Klines(Kind[KeptKlines]):
         since_ms = self.facts.now_ms() - kept.series.unsettled_close
         if lack.may_come and since_ms < self.options.settle_wait_ms:
             return False
-        return settle_task(kept) is None and self._for_calls.wait_s(self.clock.mono()) > 0
+        return settle_task(kept) is None and self._for_many.wait_s(self.clock.mono()) > 0
 
     def _try(self, kept: KeptKlines, request: KlineRequest, packed: bool) -> Hit | Lack:
         mono, server, series = self.clock.mono(), self.facts.server, kept.series
@@ -407,7 +408,7 @@ class Klines(Kind[KeptKlines]):
                 return self.desk.miss(kept, found.reason)
         elif found.reason in _NEW_CANDLE and 0 < early_ms < _MAX_EARLY_MS:
             await asyncio.sleep(early_ms / 1000)
-        read = self.read_soon(kept, is_capped=True)
+        read = self.read_soon(kept, is_capped=request.is_part)
         if read is not None:
             # One client that leaves must not take the read away from the others.
             await asyncio.wait({read}, timeout=_SETTLE_TIMEOUT_S)
@@ -422,7 +423,7 @@ class Klines(Kind[KeptKlines]):
     def read_soon(self, kept: KeptKlines, *, is_capped: bool = False) -> asyncio.Task[None] | None:
         """Return the one read under way, or begin one; None if none may be made now.
 
-        Shape: with `is_capped` it is for a call that does not wait for a close.
+        Shape: with `is_capped` it is for an answer about many that does not wait for a close.
         """
         if (reading := settle_task(kept)) is not None:
             return reading
@@ -436,9 +437,9 @@ class Klines(Kind[KeptKlines]):
         if mono - kept.read_mono < (_REREAD_S if knows else _RETRY_S):
             return None
         if is_capped:
-            if self._for_calls.wait_s(mono) > 0:
+            if self._for_many.wait_s(mono) > 0:
                 return None
-            self._for_calls.take(mono, self._read_weight)
+            self._for_many.take(mono, self._read_weight)
         kept.read_mono = mono
         kept.read = self.tasks.spawn(self._read(kept), name=f"kline-settle:{kept.symbol}@{kept.interval}")
         return kept.read
@@ -455,7 +456,7 @@ class Klines(Kind[KeptKlines]):
         kept.read_failed = True
         limit = _SETTLE_LIMIT
         if series.last_final is not None:
-            behind = candles_between(kept.interval, series.last_final, made_ms) + 1
+            behind = candles_between(kept.interval, series.last_final, made_ms)
             limit = min(_SETTLE_MOST, max(limit, behind))
         try:
             # Weight is reserved only now: those who wait for a place must not hold it.

@@ -285,7 +285,7 @@ async def test_page_loads_at_most_100_kb_of_our_own_and_charts_only_where_there_
         html = (await browser.send("GET", f"/admin/{page}")).body.decode()
         size = sum((FOLDER / path).stat().st_size for path in own_files(html))
         assert 0 < size <= 100_000, page
-        assert ("lightweight-charts" in html) == (page in ("dashboard", "streams")), page
+        assert ("lightweight-charts" in html) == (page in ("dashboard", "streams", "closes")), page
 
 
 def test_every_text_that_is_asked_for_by_name_is_in_the_catalogues() -> None:

@@ -1,4 +1,4 @@
-"""Both URL shapes, and that no request can name its own upstream."""
+"""All URL shapes, and that no request can name its own upstream."""
 
 from __future__ import annotations
 
@@ -43,6 +43,18 @@ from resender.errors import AnswerError, BadRequest, RouteError
         ("/eapi/v1/time", Market.OPTIONS, "/eapi/v1/time"),
         ("/papi/v1/ping", Market.PM, "/papi/v1/ping"),
         ("/futures/data/topLongShortPositionRatio?a", Market.UM, "/futures/data/topLongShortPositionRatio?a"),
+        # Binance's own host name in front
+        ("/api.binance.com/api/v3/time", Market.SPOT, "/api/v3/time"),
+        ("/api3.binance.com/sapi/v1/system/status?a=1", Market.SPOT, "/sapi/v1/system/status?a=1"),
+        ("/data-api.binance.vision/api/v3/klines?x", Market.SPOT, "/api/v3/klines?x"),
+        ("/fapi.binance.com/fapi/v1/klines?a=%20", Market.UM, "/fapi/v1/klines?a=%20"),
+        ("/fapi.binance.com:443/fapi/v1/time", Market.UM, "/fapi/v1/time"),
+        ("/FAPI.Binance.com/fapi/v1/time", Market.UM, "/fapi/v1/time"),
+        ("//fapi.binance.com//fapi/v1/time", Market.UM, "/fapi/v1/time"),
+        ("/dapi.binance.com/futures/data/basis", Market.CM, "/futures/data/basis"),
+        ("/eapi.binance.com/eapi/v1/mark", Market.OPTIONS, "/eapi/v1/mark"),
+        ("/papi.binance.com/papi/v1/um/order", Market.PM, "/papi/v1/um/order"),
+        ("/api.binance.com/api/v3/x@fapi.binance.com/y", Market.SPOT, "/api/v3/x@fapi.binance.com/y"),
         # slashes: in front they come from a base URL that ends in one, elsewhere they stay
         ("//api/api/v3/time", Market.SPOT, "/api/v3/time"),
         ("///fapi/v1/time", Market.UM, "/fapi/v1/time"),
@@ -89,6 +101,23 @@ def test_target_resolves_to_market_and_upstream_target(target: str, market: Mark
         "/@evil.example/api/v3/time",
         "/evil.example/api/v3/time",
         "/\\evil.example/api/v3/time",
+        "/api.binance.com",
+        "/api.binance.com/",
+        "/api.binance.com/api",
+        "/api.binance.com/fapi/v1/time",
+        "/fapi.binance.com/api/v3/time",
+        "/api.binance.com:/api/v3/time",
+        "/api.binance.com:x/api/v3/time",
+        "/api.binance.com:٤٤/api/v3/time",
+        "/api.binance.com:443:80/api/v3/time",
+        "/api.binance.com./api/v3/time",
+        "/x.api.binance.com/api/v3/time",
+        "/api.binance.com.evil.example/api/v3/time",
+        "/api.binance.com@evil.example/api/v3/time",
+        "/evil.example@api.binance.com/api/v3/time",
+        "/www.binance.com/api/v3/time",
+        "/api.binance.com/api.binance.com/api/v3/time",
+        "/stream.binance.com/ws/btcusdt@trade",
     ],
 )
 def test_anything_else_is_no_route(target: str) -> None:
@@ -121,7 +150,8 @@ def test_malformed_target_is_refused(target: str) -> None:
 NASTY = st.lists(
     st.sampled_from(
         ["/", "//", "..", ".", "api", "sapi", "fapi", "futures", "data", "v3", "v1", "http:", "evil.example", "@",
-         ":80", "\\", "%2f", "%2e", "?", "#", "a=b", "[::1]", "[", "\xff", ";"]
+         ":80", "\\", "%2f", "%2e", "?", "#", "a=b", "[::1]", "[", "\xff", ";",
+         "api.binance.com", "fapi.binance.com", ":443"]
     ),
     max_size=12,
 ).map("".join)  # fmt: skip

@@ -55,7 +55,8 @@ class Kept:
         self.feed.send(STREAM, kline_event(open_time, self.world.now_ms, **options))
 
     async def ask(self, limit: int = 5, **options: Any) -> Hit | Miss:
-        request = KlineRequest(Market.UM, "BTCUSDT", "1m", limit, options.get("start"), options.get("end"))
+        values = [limit, options.get("start"), options.get("end"), options.get("is_part", False)]
+        request = KlineRequest(Market.UM, "BTCUSDT", "1m", *values)
         found = self.kind.answer(request, packed=False)
         return found if isinstance(found, Hit | Miss) else await found
 
@@ -239,7 +240,7 @@ async def test_series_that_was_quiet_for_minutes_is_settled_by_one_read(world: W
 # -- what reads for calls may cost ----------------------------------------------------------------
 
 
-MOST = module._CALLS_WEIGHT
+MOST = module._MANY_WEIGHT
 assert MOST <= 80, "a whole market costs less than a hundred a minute, with what else is read"
 
 
@@ -265,7 +266,7 @@ class Many:
 
 
 @pytest.mark.parametrize("market", [Market.SPOT, Market.UM, Market.CM])
-async def test_reads_for_calls_that_do_not_wait_cost_so_much_a_minute_and_begin_again(market: Market) -> None:
+async def test_reads_for_answers_about_many_cost_so_much_a_minute_and_begin_again(market: Market) -> None:
     world = World(market)
     most = MOST // kline_weight(market, 3)
     many = Many(world, 4 * most)
@@ -305,7 +306,7 @@ async def test_read_that_is_shared_or_not_made_costs_nothing(world: World) -> No
     assert await many.read(1, 200, is_capped=True) == MOST - 1
 
 
-async def test_call_beyond_what_reads_may_cost_is_a_miss_and_one_that_is_read_already_is_not(
+async def test_answer_about_many_lacks_what_is_beyond_that_and_a_call_about_one_does_not(
     world: World,
 ) -> None:
     await world.until(59_000)
@@ -317,10 +318,10 @@ async def test_call_beyond_what_reads_may_cost_is_a_miss_and_one_that_is_read_al
     many.kind = kept.kind
     assert await many.read(0, MOST, is_capped=True) == MOST
     reads = len(world.door.targets)
-    assert await kept.ask(3) == Miss("not settled")
+    assert await kept.ask(3, is_part=True) == Miss("not settled")
     assert len(world.door.targets) == reads
-    kept.kind.read_soon(kept.one)
-    assert times(await kept.ask(3)) == [-1, 0, 1]
+    assert times(await kept.ask(3)) == [-1, 0, 1], "a call about one symbol is settled all the same"
+    assert len(world.door.targets) == reads + 1
 
 
 # -- events ---------------------------------------------------------------------------------------

@@ -66,7 +66,11 @@ def main() -> int:
         feed = stack.enter_context(cache_servers.feed("feed", python, folder))
         address = f"wss://127.0.0.1:{feed.read()['port']}"
         urls = venue.urls | {"STREAM_SPOT": address, "STREAM_UM": address}
-        gateway = stack.enter_context(cache_servers.gateway(python, folder, urls, preload=PRELOAD))
+        # The fast stream server plays plain streams.
+        settings = {"UM_KLINE_STREAM": "plain"}
+        gateway = stack.enter_context(
+            cache_servers.gateway(python, folder, urls, preload=PRELOAD, settings=settings)
+        )
         cache_servers.wait_live(gateway, 4 * len(SYMBOLS), 45.0)
         client = stack.enter_context(Client(gateway))
         print("steady flows with reads beside them", file=sys.stderr)

@@ -166,8 +166,8 @@ def _growth(row_bytes: int) -> tuple[float, float]:
     try:
         for each in series:
             latest = [candle(number) for number in range(DEPTH - 1000, DEPTH)]
-            each.apply_read(latest, latest[-1].close_time + 1, epoch=0)
-            each.prepend([candle(number) for number in range(DEPTH - 1000)], latest[0].open_time)
+            each.apply_read(latest, latest[-1].close_time + _MINUTE_MS, epoch=0)
+            each.prepend([candle(number) for number in range(DEPTH - 1000)], latest[-1].close_time)
         del latest
         fresh = tracemalloc.get_traced_memory()[0]
         most = fresh

@@ -67,8 +67,11 @@ class Backfill:
         clock: Clock,
         tasks: Tasks,
         pause_s: PauseS = no_pause,
+        on_read: Callable[[KeptKlines, int], None] = lambda kept, last_close: None,
     ) -> None:
         self._pause_s = pause_s
+        # Told of each read of the latest rows, and of the newest closed row before it.
+        self._on_read = on_read
         self.name = name
         self._readers = readers
         self._entries = entries
@@ -180,6 +183,7 @@ class Backfill:
         if entry.series is not series:
             return
         if plan.end_ms is None:
+            last_close = series.last_close
             if series.contradicts(candles, made_ms):
                 # Saved under another exchange, or damaged in a way no checksum shows.
                 logger.warning("%s %s %s: what was held is not what the exchange says", *entry.key)
@@ -189,6 +193,8 @@ class Backfill:
                 self._widen(entry, limit)
             elif series.is_whole or len(series) >= series.depth:
                 entry.is_filled = True
+            if entry.series is series:
+                self._on_read(entry, last_close)
             entry.wake()
             return
         if series.first_open != first:

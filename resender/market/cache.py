@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from resender.aio import Clock, Tasks
 from resender.core.binance.markets import INTERVALS, Market
@@ -28,6 +28,7 @@ from resender.market.market_state import MarketState
 from resender.market.reader import Door, Reader
 from resender.market.series import Kept, KeptKlines
 
+AnyKind = TypeVar("AnyKind", bound=Kind[Any])
 logger = logging.getLogger("resender.market")
 
 CACHED_MARKETS = tuple(INTERVALS)
@@ -111,6 +112,7 @@ class MarketCache:
                 clock,
                 tasks,
                 self._pause.wait_s,
+                lambda kept, last_close: self.states[kept.market].kind(Klines).note_read(kept, last_close),
             )
             for pool in dict.fromkeys(POOLS.values())
         }
@@ -202,7 +204,7 @@ class MarketCache:
         """Answer a call on one of the cached paths, as its kind has read it."""
         return self._at[path].answer(request, packed=packed)
 
-    def kind(self, kind: type[Kind[Any]], market: Market) -> Kind[Any]:
+    def kind(self, kind: type[AnyKind], market: Market) -> AnyKind:
         """Return one kind of one market."""
         return self.states[market].kind(kind)
 

@@ -21,6 +21,7 @@ PIECE_BYTES = 128 << 10
 # Of all answers kept, and of one of them. Rows are kept joined up to here, compressed ones beyond it.
 _MAX_BYTES = 32 << 20
 _MAX_RAW_BYTES = 4 << 20
+_MAX_KEPT = 64
 _LEVEL = 1
 
 
@@ -80,6 +81,8 @@ class Joined:
         self.notes = notes
         self._packing: asyncio.Task[bytes] | None = None
         self._packed_bytes = 0
+        # Others may ask for it too.
+        self.is_kept = False
 
     @property
     def size_bytes(self) -> int:
@@ -136,18 +139,26 @@ class JoinedAnswers:
 
     def keep(self, key: Hashable, joined: Joined) -> None:
         """Keep an answer in the place of the last one."""
+        joined.is_kept = True
         self._kept[key] = joined
         self._kept.move_to_end(key)
         self._trim()
 
+    async def pack_once(self, pieces: Pieces) -> bytes:
+        """Compress what nobody else asks for; a caller that leaves takes its place in the line along."""
+        async with self._slot:
+            return await asyncio.to_thread(_pack, pieces)
+
     async def packed(self, joined: Joined) -> bytes:
-        """Return an answer compressed."""
+        """Return an answer that is kept, compressed."""
         try:
             return await joined.packed(self._slot, self._tasks)
         finally:
             self._trim()
 
     def _trim(self) -> None:
+        for key in [key for key, each in self._kept.items() if each.size_bytes > self._max_bytes]:
+            del self._kept[key]  # one must not throw out all others
         size = sum(each.size_bytes for each in self._kept.values())
-        while size > self._max_bytes and self._kept:
+        while self._kept and (size > self._max_bytes or len(self._kept) > _MAX_KEPT):
             size -= self._kept.popitem(last=False)[1].size_bytes

@@ -234,7 +234,7 @@ class Faults:
         config = self._config
         return StreamFaults(
             rest_lag_ms=config.rest_lag_ms,
-            final_delay=config.final_delay or ("measured" if config.measured else None),
+            final_delay="measured" if config.measured and config.final_delay is None else config.final_delay,
             silent_open=config.measured,
             zero_open=config.measured,
             late_row=config.measured,

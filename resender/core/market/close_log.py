@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from resender.core.binance.intervals import INTERVAL_MS
 
 KEPT = 24
+# Later ones count as final, but not in the figures.
+LATE_MS = 60_000
 _DAY_MS = 86_400_000
 EVENT, READ, WITNESS = "event", "read", "witness"
 
@@ -89,14 +91,16 @@ class CloseLog:
             if len(self._closes) > KEPT:
                 self._closes.popitem(last=False)
         after_ms = max(0, now_ms - close_ms)
-        close.after.append(min(after_ms, 0x7FFFFFFF))
         close.by[how] += 1
         close.stats = None
+        if after_ms > LATE_MS:
+            return  # what was down or asked for long after says nothing about the close
+        close.after.append(after_ms)
         if after_ms > close.slowest_ms:
             close.slowest, close.slowest_ms = symbol, after_ms
         if event_ms:
-            close.made.append(min(max(0, event_ms - close_ms), 0x7FFFFFFF))
-            close.trips.append(min(max(0, now_ms - event_ms), 0x7FFFFFFF))
+            close.made.append(max(0, event_ms - close_ms))
+            close.trips.append(max(0, now_ms - event_ms))
 
     def correct(self, close_ms: int) -> None:
         """A late event put right what a read had settled."""
@@ -115,8 +119,8 @@ def _stats(close: _Close) -> CloseStats:
         after, made, trips = sorted(close.after), sorted(close.made), sorted(close.trips)
         close.stats = CloseStats(
             close_ms=close.close_ms,
-            expected=max(close.expected, len(after)),
-            arrived=len(after),
+            expected=max(close.expected, sum(close.by.values())),
+            arrived=sum(close.by.values()),
             by_event=close.by[EVENT],
             by_read=close.by[READ],
             by_witness=close.by[WITNESS],

@@ -45,7 +45,8 @@ class Miss:
 class KlineRequest:
     """A kline call the cache understands.
 
-    Shape: with `is_part` its rows become part of an answer about many series.
+    Shape: with `is_part` its rows become part of an answer about many series, with `is_capped` about all:
+        what cannot be told at once may be left out.
     Units: `start_ms` and `end_ms` epoch milliseconds, both inclusive, of open times.
     """
 
@@ -56,6 +57,7 @@ class KlineRequest:
     start_ms: int | None
     end_ms: int | None
     is_part: bool = False
+    is_capped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -160,6 +160,13 @@ class BookTickers(Kind[KeptTicker]):
             await self._seed([kept])
 
     # --- answers ---------------------------------------------------------------------------
+
+    def use(self, symbols: Iterable[str]) -> None:
+        """Somebody wants these tickers."""
+        mono = self.clock.mono()
+        for symbol in symbols:
+            if (kept := self.kept.get((symbol, BOOK_TICKER))) is not None:
+                kept.used_mono = mono
 
     def answer(self, request: BookTickerRequest, *, packed: bool) -> Outcome:
         """Answer a call for one symbol or a list."""

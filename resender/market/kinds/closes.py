@@ -51,12 +51,13 @@ class Closes:
     """What became of a call that wanted closed rows.
 
     Shape: `rows` by symbol, JSON arrays without their brackets and in pieces, of what is settled;
-        `pending` the reason of each that is not. Units: `close_ms` epoch milliseconds of the exchange:
-        the latest close the call was about, 0 if nothing is known.
+        `counts` how many; `pending` the reason of each that is not. Units: `close_ms` epoch milliseconds of
+        the exchange: the latest close the call was about, 0 if nothing is known.
     """
 
     close_ms: int = 0
     rows: dict[str, list[Buffer]] = field(default_factory=dict)
+    counts: list[int] = field(default_factory=list)
     pending: dict[str, str] = field(default_factory=dict)
     stamp: Stamp | None = None
 
@@ -153,29 +154,30 @@ class _Call:
         facts, loop = self._facts, asyncio.get_running_loop()
         begun_s = loop.time()
         latest_ms = max(self._close_ms.values(), default=facts.now_ms())
-        has_read = False
         while True:
+            # Whatever happened to one that is only being read: it is looked at again.
+            unread = [kept for kept in self._wanted.values() if self._is_unread(kept)]
             missing = list(self._waiter.missing.values())
-            unread = [kept for kept in missing if not self._watch(kept)]
             now_ms, waited_s = facts.now_ms(), loop.time() - begun_s
             is_early = now_ms < latest_ms
             left_ms = float(latest_ms + wait_ms - now_ms)
             if unread:
-                # What is only being read is waited for as long as a close would be.
+                # It is waited for as long as a close would be.
                 left_ms = max(left_ms, wait_ms - waited_s * 1000)
-            is_there = not self._waiter.missing and not is_early
+            is_there = not missing and not is_early
             if is_there or left_ms <= 0 or waited_s > MAX_WAIT_MS / 1000:
                 return
             step_s = min(_LOOK_S, left_ms / 1000)
             if is_early:
                 await asyncio.sleep(min(step_s, (latest_ms - now_ms) / 1000))
                 continue
-            overdue = [kept for kept in missing if now_ms >= self._read_after_ms(kept)]
-            if overdue and (not has_read or any(kept.read_failed for kept in overdue)):
-                begun = [self._settle(kept) for kept in overdue]  # each of them
-                has_read = all(begun) and len(overdue) == len(missing)
+            for kept in missing:
+                self._settle(kept, latest_ms, now_ms)
             if self._waiter.missing:
                 await self._waiter.wait(step_s)
+
+    def _is_unread(self, kept: KeptKlines) -> bool:
+        return kept.symbol not in self._close_ms and not kept.is_dropped and not self._watch(kept)
 
     def _watch(self, kept: KeptKlines) -> bool:
         """Wait for a series; return whether the close it has to reach is known."""
@@ -185,25 +187,29 @@ class _Call:
         self._waiter.watch(kept, due_ms or 0)
         return due_ms is not None
 
-    def _read_after_ms(self, kept: KeptKlines) -> int:
-        """Return until when the event of a close is waited for, and until when no read proves anything."""
-        is_slow = self._klines.market is Market.UM and not kept.is_continuous
-        own_ms = _PLAIN_UM_EVENT_MS if is_slow else _EVENT_MS
-        return self._close_ms.get(kept.symbol, 0) + max(own_ms, self._klines.options.final_after_ms)
+    def _settle(self, kept: KeptKlines, latest_ms: int, now_ms: int) -> None:
+        """Let the witness or one read settle a close that is overdue.
 
-    def _settle(self, kept: KeptKlines) -> bool:
-        """Let the witness or one read settle a close that is overdue; return whether that is under way."""
-        if not kept.series.read_ms:
-            return False  # a long read is about to come, and is compared with what is held
-        due_ms = self._close_ms.get(kept.symbol, 0)
+        Units: `latest_ms` the close of a series that knows none yet.
+        """
+        series, final_after_ms = kept.series, self._klines.options.final_after_ms
+        due_ms = self._close_ms.get(kept.symbol, latest_ms)
+        is_slow = self._klines.market is Market.UM and not kept.is_continuous
+        event_ms = _PLAIN_UM_EVENT_MS if is_slow else _EVENT_MS
+        # Before that the event may come, or no read proves anything.
+        if now_ms < due_ms + max(event_ms, final_after_ms):
+            return
+        if not series.read_ms:
+            return  # a long read is about to come, and is compared with what is held
         if self._klines.settle_quiet(kept):
             kept.wake()
-        if kept.series.last_close + 1 >= due_ms:
-            return True
-        is_soon = self._facts.now_ms() < due_ms + _WITNESS_MS
-        if is_soon and settles_quiet_soon(kept, self._klines.witness):
-            return False  # the witness will say so without a read
-        return self._klines.read_soon(kept) is not None
+            if series.last_close + 1 >= due_ms:
+                return
+        if series.read_ms >= due_ms + final_after_ms and series.last_close >= 0:
+            return  # REST has been asked, and told all it knew
+        if now_ms < due_ms + _WITNESS_MS and settles_quiet_soon(kept, self._klines.witness):
+            return  # the witness will say so without a read
+        self._klines.read_soon(kept)
 
     async def result(self) -> Closes:
         found = Closes(pending=dict(self._pending))
@@ -211,10 +217,13 @@ class _Call:
         for number, (symbol, kept) in enumerate(self._wanted.items(), 1):
             if not number % _SLICE:
                 await asyncio.sleep(0)  # a whole market takes milliseconds: others get their turn
+            if kept.is_dropped:
+                found.pending[symbol] = "not held yet"
+                continue
             due_ms = self._close_ms.get(symbol)
             if due_ms is None:
                 due_ms = self._due_ms(kept)
-            if due_ms is None:
+            if due_ms is None or not kept.series.read_ms:  # what has come into doubt meanwhile too
                 found.pending[symbol] = "not read yet" if self._moment_ms else "starting"
                 continue
             found.close_ms = max(found.close_ms, due_ms)
@@ -229,6 +238,7 @@ class _Call:
                 continue
             found.pending.pop(symbol, None)
             found.rows[symbol] = series.closed_views(span)
+            found.counts.append(span.last - span.first)
         if found.close_ms and not self._pending:  # what is only begun is asked for again
             found.stamp = Stamp(changes, found.close_ms, until_ms)
         return found

@@ -141,10 +141,15 @@ class Klines(Kind[KeptKlines]):
         self.held[kept.interval] -= 1
         if not self.held[kept.interval]:
             del self.held[kept.interval]
+            self.closes.pop(kept.interval, None)
         of_symbol = self._of_symbol[kept.symbol]
         of_symbol.remove(kept)
         if not of_symbol:
             del self._of_symbol[kept.symbol]
+
+    def symbols_of(self, interval: str) -> tuple[str, ...]:
+        """Return the symbols of all series of an interval that are kept."""
+        return tuple(symbol for symbol, each in self.kept if each == interval)
 
     def use(self, symbols: Iterable[str], interval: str) -> None:
         """Somebody wants these series."""
@@ -194,6 +199,8 @@ class Klines(Kind[KeptKlines]):
                 self.desk.fill(self.market)  # so much waits for a final word that it has to be read again
             if series.last_close != last_close:
                 self._note_close(kept, EVENT, event_ms)
+            elif candle.is_final and last_close < 0 and series.is_synced:
+                self.read_soon(kept)  # nothing is final before a read has shown that nothing lies before it
             if series.corrected != corrected:
                 self.corrected += 1
                 self._log_of(kept.interval).correct(candle.close_time + 1)
@@ -232,6 +239,11 @@ class Klines(Kind[KeptKlines]):
             return False
         self._note_close(kept, WITNESS)
         return True
+
+    def note_read(self, kept: KeptKlines, last_close: int) -> None:
+        """A read has been taken; its newest closed row was another one before."""
+        if kept.series.last_close != last_close:
+            self._note_close(kept, READ)
 
     def _note_close(self, kept: KeptKlines, how: str, event_ms: int = 0) -> None:
         self._log_of(kept.interval).note(
@@ -318,7 +330,7 @@ class Klines(Kind[KeptKlines]):
         if isinstance(found, Hit):
             self.desk.count_hit(kept)
             return found
-        if found.can_settle and not (request.is_part and self._is_hopeless(kept, found)):
+        if found.can_settle and not (request.is_capped and self._is_hopeless(kept, found)):
             return self._settle(kept, request, packed)
         return self.desk.miss(kept, found.reason)
 
@@ -408,7 +420,7 @@ class Klines(Kind[KeptKlines]):
                 return self.desk.miss(kept, found.reason)
         elif found.reason in _NEW_CANDLE and 0 < early_ms < _MAX_EARLY_MS:
             await asyncio.sleep(early_ms / 1000)
-        read = self.read_soon(kept, is_capped=request.is_part)
+        read = self.read_soon(kept, is_capped=request.is_capped)
         if read is not None:
             # One client that leaves must not take the read away from the others.
             await asyncio.wait({read}, timeout=_SETTLE_TIMEOUT_S)
@@ -480,6 +492,5 @@ class Klines(Kind[KeptKlines]):
             # So far behind that the read did not reach: the backfill reads as many as it takes.
             series.is_synced = False
             self.desk.fill(self.market)
-        if series.last_close != last_close:
-            self._note_close(kept, READ)
+        self.note_read(kept, last_close)
         kept.wake()

@@ -26,6 +26,8 @@ from resender.web.connection import ClientConnection
 
 _OK = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
 _MAX_REMEMBERED = 200
+# A client that takes nothing of an answer for so long is gone, whatever its connection says.
+_PATIENCE_S = 60.0
 Parsed = TypeVar("Parsed")
 _ZERO_QUALITY = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
@@ -117,7 +119,10 @@ async def write_pieces(
     """
     _begin(connection, _head(None, {}, hit, pieces.size, extra), b"", connection.is_kept, version)
     for piece in pieces:
-        await connection.write(piece)
+        written = connection.write(piece)
+        if not written.done() and not (await asyncio.wait({written}, timeout=_PATIENCE_S))[0]:
+            connection.stream.close()  # it takes nothing any more and holds rows in memory
+        await written
         await asyncio.sleep(0)  # a client that takes it all at once does not keep the others waiting
     connection.finish()
     return pieces.size

@@ -38,8 +38,8 @@ _MAX_NAMES_BYTES = 4000
 _MAX_SYMBOLS = 2000
 # Answers about so many series are kept for the next equal call.
 _MANY = 50
-# So many series are turned into numbers before other calls get their turn.
-_SLICE = 8
+# So many rows are turned into numbers before other calls get their turn.
+_NPY_ROWS = 200
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 # What a JSON body may hold; the query takes the same names.
 FIELDS = frozenset(
@@ -187,6 +187,8 @@ async def answer_closed(
             since_ms=options.since_ms,
         )
         _refuse_pending(call, found.pending)
+        if call.is_all and call.symbols != klines.symbols_of(call.interval):
+            found.stamp = None  # there are others by now
         if may_keep and found.stamp is not None:
             async with joined.making(key):
                 answer = await _make(call, found, joined, key, packed)
@@ -203,7 +205,7 @@ async def _make(
 ) -> Joined:
     """Make an answer and keep it, unless an equal call has just made it."""
     answer = joined.get(key)
-    is_same = answer is not None and answer.stamp == found.stamp and answer.notes.pending == found.pending
+    is_same = answer is not None and (answer.stamp, answer.notes) == (found.stamp, _notes(found))
     if answer is not None and is_same and (packed or answer.pieces is not None):
         return answer
     made = Joined(await _parts(call, found), found.stamp, _notes(found))
@@ -247,7 +249,11 @@ async def _hit(
         extra += [(SYMBOLS_HEADER, line) for line in _lines(notes.settled)]
     pieces = answer.pieces
     if packed and (pieces is None or worth_packing(pieces.size)):
-        return Hit(b"", await cache.joined.packed(answer), age_ms, content_type=content_type), extra
+        if pieces is not None and not answer.is_kept:
+            body = await cache.joined.pack_once(pieces)
+        else:
+            body = await cache.joined.packed(answer)
+        return Hit(b"", body, age_ms, content_type=content_type), extra
     return hit_of(answer, age_ms, content_type), extra
 
 
@@ -299,15 +305,14 @@ async def _parts(call: ClosedCall, found: Closes) -> list[Buffer]:
 
 
 async def _npy_parts(found: Closes) -> list[Buffer]:
-    rows_of = []
-    for number, views in enumerate(found.rows.values()):
-        rows_of.append(orjson.loads(b"".join((b"[", *views, b"]"))))
-        if not number % _SLICE:
-            await asyncio.sleep(0)
-    most = max(map(len, rows_of), default=0)
-    parts: list[Buffer] = [npy_head(len(rows_of), most)]
-    for number, rows in enumerate(rows_of):
-        parts.append(npy_rows(rows, most))
-        if not number % _SLICE:
+    """Turn rows into numbers, one series after the other: as objects they take ten times the memory."""
+    most = max(found.counts, default=0)
+    parts: list[Buffer] = [npy_head(len(found.rows), most)]
+    since = 0
+    for views in found.rows.values():
+        parts.append(npy_rows(orjson.loads(b"".join((b"[", *views, b"]"))), most))
+        since += most
+        if since >= _NPY_ROWS:
+            since = 0
             await asyncio.sleep(0)
     return parts

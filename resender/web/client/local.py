@@ -168,7 +168,7 @@ async def _local_klines(
         return found, []
     is_all = symbols == "all"
     names = (
-        tuple(s for s, i in cache.kind(Klines, market).kept if i == interval)
+        cache.kind(Klines, market).symbols_of(interval)
         if is_all
         else listed or parse_symbol_list(symbols or "")
     )
@@ -182,7 +182,7 @@ async def _local_klines(
         return await answer_closed(cache, market, call, packed=packed)
 
     def ask(name: str) -> Outcome:
-        request = KlineRequest(market, name, interval, limit, None, None, is_part=True)
+        request = KlineRequest(market, name, interval, limit, None, None, is_part=True, is_capped=is_all)
         return _klines(cache, request, packed=False)
 
     outcomes = await _resolve_all(ask, names)
@@ -213,6 +213,7 @@ async def _local_book_ticker(
     if not is_all:
         for name in names:
             _check(cache, market, name)
+    cache.kind(BookTickers, market).use(names)  # quiet ones are compared in one read, all of them
     outcomes = await _resolve_all(lambda name: _book_ticker(cache, market, name), names)
     return await _many(cache, names, outcomes, is_all=is_all, as_object=False, packed=packed)
 
@@ -251,5 +252,5 @@ async def _many(
     answer = Joined(parts, None, None)
     assert answer.pieces is not None
     if packed and worth_packing(answer.pieces.size):
-        return Hit(b"", await cache.joined.packed(answer), oldest_ms), extra
+        return Hit(b"", await cache.joined.pack_once(answer.pieces), oldest_ms), extra
     return hit_of(answer, oldest_ms), extra

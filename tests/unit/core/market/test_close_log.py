@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resender.core.market.close_log import EVENT, KEPT, READ, WITNESS, CloseLog
+from resender.core.market.close_log import EVENT, KEPT, LATE_MS, READ, WITNESS, CloseLog
 
 MINUTE = 60_000
 T = 1_790_000_040_000
@@ -39,10 +39,19 @@ def test_late_series_joins_its_own_close_and_none_of_a_time_long_gone() -> None:
     log = CloseLog("1m")
     log.note(T, "A", T + 5, 2, EVENT, T)
     log.note(T + MINUTE, "A", T + MINUTE + 5, 2, EVENT, T + MINUTE)
-    log.note(T, "B", T + MINUTE + 9, 2, READ)
+    log.note(T, "B", T + MINUTE, 2, READ)
     log.note(T - MINUTE, "B", T + MINUTE + 9, 2, READ)
     newest, older = log.stats()
-    assert (newest.arrived, older.arrived, older.last_ms) == (1, 2, MINUTE + 9)
+    assert (newest.arrived, older.arrived, older.last_ms) == (1, 2, MINUTE)
+
+
+def test_what_becomes_final_long_after_is_counted_and_no_figure() -> None:
+    log = CloseLog("1h")
+    log.note(T // 3_600_000 * 3_600_000, "A", T // 3_600_000 * 3_600_000 + 5, 2, EVENT)
+    log.note(T // 3_600_000 * 3_600_000, "B", T // 3_600_000 * 3_600_000 + LATE_MS + 1, 2, READ)
+    (close,) = log.stats()
+    assert (close.arrived, close.missing, close.by_read) == (2, 0, 1)
+    assert (close.last_ms, close.slowest) == (5, "A")
 
 
 def test_candle_that_ends_off_the_grid_is_no_close_of_its_own() -> None:

@@ -55,8 +55,8 @@ class Kept:
         self.feed.send(STREAM, kline_event(open_time, self.world.now_ms, **options))
 
     async def ask(self, limit: int = 5, **options: Any) -> Hit | Miss:
-        values = [limit, options.get("start"), options.get("end"), options.get("is_part", False)]
-        request = KlineRequest(Market.UM, "BTCUSDT", "1m", *values)
+        values = [limit, options.pop("start", None), options.pop("end", None)]
+        request = KlineRequest(Market.UM, "BTCUSDT", "1m", *values, **options)
         found = self.kind.answer(request, packed=False)
         return found if isinstance(found, Hit | Miss) else await found
 
@@ -318,7 +318,7 @@ async def test_answer_about_many_lacks_what_is_beyond_that_and_a_call_about_one_
     many.kind = kept.kind
     assert await many.read(0, MOST, is_capped=True) == MOST
     reads = len(world.door.targets)
-    assert await kept.ask(3, is_part=True) == Miss("not settled")
+    assert await kept.ask(3, is_part=True, is_capped=True) == Miss("not settled")
     assert len(world.door.targets) == reads
     assert times(await kept.ask(3)) == [-1, 0, 1], "a call about one symbol is settled all the same"
     assert len(world.door.targets) == reads + 1

@@ -28,6 +28,15 @@ class Symbols:
         return symbol in ("BTCUSDT", "ETHUSDT", "币USDT")
 
 
+def kind_of(kept: list[tuple[str, str]]) -> Any:
+    """Return a kind that keeps these."""
+    return SimpleNamespace(
+        kept=dict.fromkeys(kept),
+        symbols_of=lambda interval: tuple(symbol for symbol, each in kept if each == interval),
+        use=lambda names: None,
+    )
+
+
 class FakeCache:
     """Keeps three series and two tickers of USD-M; `missing` are not ready."""
 
@@ -44,7 +53,7 @@ class FakeCache:
             Klines: [("BTCUSDT", "1m"), ("ETHUSDT", "1m"), ("BTCUSDT", "1h")],
             BookTickers: [("BTCUSDT", "bookTicker"), ("ETHUSDT", "bookTicker")],
         }[wanted]
-        return SimpleNamespace(kept=dict.fromkeys(kept))
+        return kind_of(kept)
 
     def answer(self, path: str, request: Any, *, packed: bool) -> Any:
         self.asked.append((path, request, packed))
@@ -226,7 +235,7 @@ async def test_names_of_what_is_missing_stay_a_header(
     cache: FakeCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [(f"{number}币USDT", "1m") for number in range(1000)]
-    monkeypatch.setattr(cache, "kind", lambda wanted, market: SimpleNamespace(kept=dict.fromkeys(names)))
+    monkeypatch.setattr(cache, "kind", lambda wanted, market: kind_of(names))
     monkeypatch.setattr(Symbols, "is_loaded", False)
     monkeypatch.setattr(cache, "answer", lambda path, request, packed: Miss("gap"))
     _, extra, _ = await ask(cache, "um/klines", "symbols=all&interval=1m")

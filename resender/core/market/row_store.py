@@ -29,7 +29,7 @@ class RowStore:
     Units: open times are epoch milliseconds.
     """
 
-    __slots__ = ("_base", "_ends", "_new", "_new_rows", "_old", "changes", "layout", "opens", "row_base")
+    __slots__ = ("_ends", "_new", "_new_rows", "_old", "changes", "layout", "opens", "row_base")
 
     def __init__(self, changes: Changes | None = None) -> None:
         self.changes = changes or Changes()
@@ -37,10 +37,8 @@ class RowStore:
         self._new = bytearray()
         self._new_rows = 0
         self.opens = array("q")
-        # Offsets of the rows' ends, counted from the first byte ever appended; `_base` bytes of
-        # that have been dropped again.
-        self._ends = array("q")
-        self._base = 0
+        # Offsets of the rows' ends, counted from the first byte held.
+        self._ends = array("I")
         # Number of the first row held, counted over the life of the store; `layout` grows when
         # numbers come to mean other rows.
         self.row_base = 0
@@ -51,7 +49,7 @@ class RowStore:
 
     @property
     def size_bytes(self) -> int:
-        return len(self._old) + len(self._new) + 16 * len(self.opens)
+        return len(self._old) + len(self._new) + 12 * len(self.opens)
 
     def append(self, open_time: int, row: bytes) -> bool:
         """Append a row; return whether it is time to `fold`."""
@@ -59,7 +57,7 @@ class RowStore:
         self._new += row
         self._new += b","
         self._new_rows += 1
-        self._ends.append(self._base + len(self._old) + len(self._new))
+        self._ends.append(len(self._old) + len(self._new))
         self.opens.append(open_time)
         return self._new_rows >= _FOLD_ROWS
 
@@ -67,14 +65,13 @@ class RowStore:
         """Join the newest rows to the block and drop the oldest beyond `depth`; return how many went."""
         self.changes.count += 1
         excess = max(0, len(self.opens) - depth)
-        cut = self._ends[excess - 1] - self._base if excess else 0
+        cut = self._ends[excess - 1] if excess else 0
         kept = self._old[cut:] if cut <= len(self._old) else b""
         self._old = kept + bytes(self._new[max(0, cut - len(self._old)) :])
         self._new = bytearray()
         self._new_rows = 0
         self.opens = self.opens[excess:]
-        self._ends = self._ends[excess:]
-        self._base += cut
+        self._ends = array("I", [end - cut for end in self._ends[excess:]]) if excess else self._ends[:]
         self.row_base += excess
         return excess
 
@@ -82,14 +79,13 @@ class RowStore:
         """Put rows before the first one."""
         self.changes.count += 1
         joined = b"".join(row + b"," for row in rows)
-        ends, position = array("q"), self._base - len(joined)
+        ends, position = array("I"), 0
         for row in rows:
             position += len(row) + 1
             ends.append(position)
         self._old = joined + self._old
-        self._ends = ends + self._ends
+        self._ends = ends + array("I", [position + end for end in self._ends])
         self.opens = array("q", open_times) + self.opens
-        self._base -= len(joined)
         self.row_base -= len(rows)
         self.layout += 1
 
@@ -100,8 +96,8 @@ class RowStore:
         self._new = bytearray()
         self._new_rows = 0
         self.opens = array("q", open_times)
-        self._ends = array("q")
-        self._base = position = 0
+        self._ends = array("I")
+        position = 0
         for _ in open_times:
             position = self._old.index(b"],", position) + 2
             self._ends.append(position)
@@ -110,15 +106,15 @@ class RowStore:
     def replace(self, index: int, row: bytes) -> None:
         """Put another row in the place of one; its open time stays."""
         self.changes.count += 1
-        start = self._ends[index - 1] if index else self._base
+        start = self._ends[index - 1] if index else 0
         end = self._ends[index]
         grown = len(row) + 1 - (end - start)
         block = len(self._old)
         data = row + b","
-        if start - self._base >= block:
-            self._new[start - self._base - block : end - self._base - block] = data
+        if start >= block:
+            self._new[start - block : end - block] = data
         else:
-            self._old = self._old[: start - self._base] + data + self._old[end - self._base :]
+            self._old = self._old[:start] + data + self._old[end:]
         if grown:
             for later in range(index, len(self._ends)):
                 self._ends[later] += grown
@@ -128,14 +124,14 @@ class RowStore:
         """Return the bytes of rows by index, commas included."""
         if first >= last:
             return 0
-        return self._ends[last - 1] - (self._ends[first - 1] if first else self._base)
+        return self._ends[last - 1] - (self._ends[first - 1] if first else 0)
 
     def part(self, first: int, last: int) -> bytes:
         """Return rows by index, each followed by a comma."""
         if first >= last:
             return b""
-        start = self._ends[first - 1] - self._base if first else 0
-        end, block = self._ends[last - 1] - self._base, len(self._old)
+        start = self._ends[first - 1] if first else 0
+        end, block = self._ends[last - 1], len(self._old)
         if end <= block:
             return self._old[start:end]
         if start >= block:
@@ -146,8 +142,8 @@ class RowStore:
         """Return what `part` would, in pieces and mostly without a copy; they stay as they are."""
         if first >= last:
             return []
-        start = self._ends[first - 1] - self._base if first else 0
-        end, block = self._ends[last - 1] - self._base, len(self._old)
+        start = self._ends[first - 1] if first else 0
+        end, block = self._ends[last - 1], len(self._old)
         if end <= block:
             return [memoryview(self._old)[start:end]]
         if start >= block:

@@ -205,7 +205,7 @@ class _Call:
             kept.wake()
             if series.last_close + 1 >= due_ms:
                 return
-        if series.read_ms >= due_ms + final_after_ms and series.last_close >= 0:
+        if series.read_ms >= due_ms + final_after_ms:
             return  # REST has been asked, and told all it knew
         if now_ms < due_ms + _WITNESS_MS and settles_quiet_soon(kept, self._klines.witness):
             return  # the witness will say so without a read

@@ -53,9 +53,11 @@ _REREAD_S = 1.0
 _RETRY_S = 0.2
 _REVIEW_S = 5.0
 # Weight that reads for answers about many may cost in a minute, those that wait for a close left out: a
-# whole market has hundreds of quiet symbols after each close. Beyond it a series is left out. A call about
+# whole market has hundreds of quiet symbols after each close. A read that shows a stream to be mute is
+# followed by a second one when that has been moved, so the whole is at most twice as much. Beyond it a
+# series is left out. A call about
 # one symbol would be forwarded instead, again and again, for the same weight.
-_MANY_WEIGHT = 60
+_MANY_WEIGHT = 44
 _MANY_WINDOW_S = 60.0
 _WITNESS_ROLE = "witness"  # the role of its feed: a connection of its own
 _WITNESS_SILENCE_S = 10.0
@@ -241,8 +243,8 @@ class Klines(Kind[KeptKlines]):
         return True
 
     def note_read(self, kept: KeptKlines, last_close: int) -> None:
-        """A read has been taken; its newest closed row was another one before."""
-        if kept.series.last_close != last_close:
+        """A read has been taken; its newest closed row was another one before, -1 if there was none."""
+        if last_close >= 0 and kept.series.last_close != last_close:  # a first read settles no close
             self._note_close(kept, READ)
 
     def _note_close(self, kept: KeptKlines, how: str, event_ms: int = 0) -> None:

@@ -25,13 +25,22 @@ class Filling:
     """A backfill and the series it fills."""
 
     def __init__(self, world: World, pause_s: PauseS = no_pause) -> None:
+        # Series whose latest rows were read, and their newest closed row before.
+        self.told: list[tuple[str, int]] = []
         self.world = world
         self.entries: list[KeptKlines] = []
         server = ExchangeClock()
         server.set(world.now_ms, world.clock.mono(), world.clock.mono())
         readers = {market: Reader(world.door, market) for market in (Market.SPOT, Market.UM, Market.CM)}
         self.backfill = Backfill(
-            "futures", readers, lambda: self.entries, lambda market: server, world.clock, world.tasks, pause_s
+            "futures",
+            readers,
+            lambda: self.entries,
+            lambda market: server,
+            world.clock,
+            world.tasks,
+            pause_s,
+            lambda kept, last_close: self.told.append((kept.symbol, last_close)),
         )
         self.backfill.start()
 
@@ -350,3 +359,19 @@ async def test_older_rows_of_a_series_somebody_waits_for_do_not_wait(world: Worl
     assert kept.is_filled
     assert not other.is_filled
     waiter.leave()
+
+
+async def test_read_of_the_latest_rows_is_told_and_one_of_older_rows_is_not(world: World) -> None:
+    await world.until(30_000)
+    filling = Filling(world)
+    kept = filling.add(depth=1500)
+    await world.until(31_000)
+    assert len(world.door.targets) > 1
+    assert filling.told == [("BTCUSDT", -1)]
+    kept.series.lose()
+    before = kept.series.last_close
+    await world.until(2 * 60_000)
+    filling.backfill.wake()
+    await world.until(2 * 60_000 + 1000)
+    assert filling.told[1:] == [("BTCUSDT", before)]
+    assert kept.series.last_close > before

@@ -324,3 +324,18 @@ async def test_equal_answers_are_made_one_after_the_other_and_others_beside_them
     await asyncio.gather(*(make(str(number)) for number in range(5)))
     assert most == 5
     assert answers._making == {}
+
+
+async def test_packing_nobody_waits_for_any_more_keeps_no_place_in_the_line(packing: Packing) -> None:
+    answers = JoinedAnswers(Tasks())
+    packing.held.clear()
+    first, *gone, last = (
+        asyncio.create_task(answers.pack_once(Pieces([noise(3000, salt)]))) for salt in range(7)
+    )
+    await asyncio.sleep(0)
+    for each in gone:
+        each.cancel()
+    packing.held.set()
+    assert unpacked(await first) == noise(3000, 0)
+    assert unpacked(await last) == noise(3000, 6)
+    assert packing.count == 2

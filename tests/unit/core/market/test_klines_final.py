@@ -467,3 +467,12 @@ def test_first_candle_heard_of_is_not_the_first_one_while_answers_lag() -> None:
     need = series.check(T0 + MINUTE + 203, T0 + MINUTE + 206, 250)
     assert need is not None
     assert (need.reason, need.can_settle) == ("gap", True)
+
+
+def test_final_event_closes_no_first_candle_while_answers_lag() -> None:
+    series = KlineSeries("1m", 60)
+    series.apply_read([], T0 + MINUTE + 197, epoch=0, is_whole=True)
+    series.apply_event(event(T0 + MINUTE, 2, final=True))
+    assert series.last_final is None, "there may be one at T0"
+    read(series, T0 + 2 * MINUTE + 2000, make_row(T0, 1), make_row(T0 + MINUTE, 2), is_whole=True)
+    assert held(series) == {T0: 1, T0 + MINUTE: 2}

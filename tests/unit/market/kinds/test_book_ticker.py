@@ -299,3 +299,25 @@ async def test_proof_by_a_read_is_told_as_one(world: World) -> None:
     age_ms, kind = kept.kind.proof(kept.one)
     assert kind == "rest"
     assert age_ms == pytest.approx(800, abs=2)
+
+
+async def test_tickers_of_one_call_are_compared_in_one_read_however_long_nobody_wanted_them(
+    world: World,
+) -> None:
+    names = tuple(f"S{number}USDT" for number in range(100))
+    world.door.symbols = list(names)
+    kept = Kept(world, *names)
+    kept.live()
+    await world.settle()
+    for name in names:
+        kept.send(1, name)
+    await world.until(70_000)
+    kept.all["s0usdt@bookTicker"].event_mono = world.clock.mono() - 7  # compared before it is due
+    kept.kind.use(names)
+    reads = len(world.door.targets)
+    first = kept.kind.answer(BookTickerRequest(Market.UM, (names[0],), False), packed=False)
+    assert isinstance(first, Hit)
+    await world.settle()  # the read begins before the others are asked for
+    found = [await kept.ask(name) for name in names]
+    assert all(isinstance(each, Hit) for each in found)
+    assert len(world.door.targets) == reads + 1

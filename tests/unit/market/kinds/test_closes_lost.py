@@ -83,6 +83,30 @@ async def test_symbol_that_was_listed_a_moment_ago_closes_its_first_candle(world
     assert len(world.door.targets) == 1
 
 
+async def test_first_candle_of_a_new_symbol_is_final_without_anybody_asking(world: World) -> None:
+    waiting = await waiting_at(world, 50_000)
+    young = waiting.add("NEWUSDT", is_read=False)
+    young.series.apply_read([], world.now_ms, epoch=young.series.epoch, is_whole=True)
+    await world.until(60_200)
+    waiting.kind.event(young, kline_event(T0 + MINUTE, world.now_ms, "NEWUSDT"))
+    await world.until(120_050)
+    waiting.kind.event(young, kline_event(T0 + MINUTE, world.now_ms, "NEWUSDT", final=True))
+    await world.until(121_000)
+    assert young.series.last_final == T0 + MINUTE
+    assert len(world.door.targets) == 1
+
+
+async def test_symbol_without_any_trade_is_asked_for_once_by_a_call_that_waits(world: World) -> None:
+    waiting = await waiting_at(world, 50_000)
+    young = waiting.add("NEWUSDT", is_read=False)
+    world.door.answers["/fapi/v1/klines"] = lambda *_: []
+    young.series.apply_read([], world.now_ms, epoch=young.series.epoch, is_whole=True)
+    await world.until(60_010)
+    found = await waiting.ask("NEWUSDT", wait_ms=8000)
+    assert found.pending == {"NEWUSDT": "not read yet"}
+    assert len(world.door.targets) == 1
+
+
 async def test_read_that_was_refused_for_weight_is_made_as_soon_as_it_may(world: World) -> None:
     waiting = await waiting_at(world, 50_000)
     waiting.add("BTCUSDT")

@@ -257,9 +257,11 @@ async def test_heavy_answer_is_kept_packed_only(heavy: Whole) -> None:
     assert heavy.made == 4
 
 
-@pytest.mark.parametrize("options", ABOUT_MANY)
-async def test_equal_calls_at_the_same_moment_make_one_answer(whole: Whole, options: dict[str, Any]) -> None:
-    hits = await asyncio.gather(*(whole.ask(**options) for _ in range(8)))
+async def test_numbers_are_made_once_although_others_get_their_turn_meanwhile(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_NPY_ROWS", 1)
+    hits = await asyncio.gather(*(whole.ask(is_all=True, is_npy=True) for _ in range(8)))
     assert len({hit.body for hit in hits}) == 1
     assert whole.made == 1
 

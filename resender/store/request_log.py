@@ -73,7 +73,7 @@ class RequestLogTable(LogPagesTable):
             yield count
             self._give_back()
         else:
-            yield from self._delete_oldest(None)
+            yield from self._delete_batches(self.models.request_log.select(self.models.request_log.id))
 
     def _give_back(self) -> None:
         """Give the file's empty pages back to the disk, if nobody else is at it just now.
@@ -98,32 +98,34 @@ class RequestLogTable(LogPagesTable):
         """Do `log_prune` piece by piece."""
         if retention_days > 0:
             yield from self._delete_before(now_ms - retention_days * DAY_MS)
-        if max_rows > 0 and (excess := self.log_count() - max_rows) > 0:
-            yield from self._delete_oldest(excess)
+        if max_rows > 0 and self.log_count() > max_rows:
+            yield from self._delete_beyond(max_rows)
 
     def _delete_before(self, time_ms: int) -> Generator[int, None, None]:
         model = self.models.request_log
-        yield from self._delete_batches(
-            model.select(model.id).where(model.time_ms < time_ms).order_by(model.time_ms), None
-        )
+        yield from self._delete_batches(model.select(model.id).where(model.time_ms < time_ms))
 
-    def _delete_oldest(self, count: int | None) -> Generator[int, None, None]:
+    def _delete_beyond(self, kept: int) -> Generator[int, None, None]:
+        # By the newest row that goes, not by a number of rows: another server may prune the same table now.
         model = self.models.request_log
-        yield from self._delete_batches(model.select(model.id).order_by(model.time_ms, model.id), count)
+        newest_first = model.select(model.time_ms, model.id).order_by(model.time_ms.desc(), model.id.desc())
+        found = newest_first.offset(kept).limit(1).tuples().first()
+        if found is not None:
+            time_ms, row_id = found
+            goes = (model.time_ms < time_ms) | ((model.time_ms == time_ms) & (model.id <= row_id))
+            yield from self._delete_batches(model.select(model.id).where(goes))
 
-    def _delete_batches(self, query: Any, left: int | None) -> Generator[int, None, None]:
+    def _delete_batches(self, query: Any) -> Generator[int, None, None]:
         # Two steps, because MySQL allows no LIMIT in the subquery of a DELETE.
         model = self.models.request_log
-        while left is None or left > 0:
-            size = DELETE_BATCH if left is None else min(DELETE_BATCH, left)
+        oldest_first = query.order_by(model.time_ms, model.id).limit(DELETE_BATCH)
+        while True:
             with self.transaction():
-                ids = [row[0] for row in query.limit(size).tuples()]
+                ids = [row[0] for row in oldest_first.clone().tuples()]
                 for start in range(0, len(ids), 500):
                     model.delete().where(model.id.in_(ids[start : start + 500])).execute()
-            if left is not None:
-                left -= len(ids)
             yield len(ids)
-            if len(ids) < size:
+            if len(ids) < DELETE_BATCH:
                 return
 
     def _insert_rows(self, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -26,25 +26,13 @@ from tests.support.cache_bench import (
     small_exchange,
 )
 from tests.support.cache_judge import open_of, split_rows
-from tests.support.cache_watch import Watch
+from tests.support.cache_watch import Watch, next_close, until_ms
 from tests.support.relays import Distance
 from tests.support.running import wait_until
 
 pytestmark = [pytest.mark.component, pytest.mark.alone]
 
-MINUTE_MS = 60_000
 LEAD_S = 1.3
-
-
-def next_close(one: Bench) -> int:
-    return (one.clock() // MINUTE_MS + 1) * MINUTE_MS
-
-
-async def until_ms(one: Bench, moment_ms: int) -> None:
-    """Wait until the exchange's clock shows a time."""
-    await asyncio.sleep(max(0, moment_ms - one.clock()) / 1000)
-    while one.clock() < moment_ms:
-        await asyncio.sleep(0.001)
 
 
 def settle_reads(one: Bench, market: Market, symbol: str, since: int) -> int:

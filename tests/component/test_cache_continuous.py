@@ -22,6 +22,7 @@ from tests.support.cache_bench import (
     series_of,
     small_exchange,
 )
+from tests.support.cache_watch import until_ms
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.component
@@ -70,7 +71,7 @@ async def test_close_is_settled_by_the_continuous_stream_without_a_read(tmp_path
         mark = one.mark()
         line = one.cache.states[M]
         close_ms = next(iter(series_of(line).values())).series.unsettled_close
-        await wait_until(lambda: one.clock() > close_ms + 10, 8)
+        await until_ms(one, close_ms + 10)
         answers = await asyncio.gather(*(one.klines(M, name, "1m") for name in names))
         assert all(timed.is_hit for timed in answers)
         for name, timed in zip(names, answers, strict=True):

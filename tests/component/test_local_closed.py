@@ -20,6 +20,7 @@ from tests.support.cache_bench import (
     series_of,
     small_exchange,
 )
+from tests.support.cache_watch import until_ms
 from tests.support.client import Reply, call
 from tests.support.running import wait_until
 
@@ -57,10 +58,6 @@ def next_close(one: Bench) -> int:
     return (one.clock() // MINUTE_MS + 1) * MINUTE_MS
 
 
-async def until(one: Bench, moment_ms: int) -> None:
-    await wait_until(lambda: one.clock() >= moment_ms, 20)
-
-
 async def test_only_closed_rows_are_answered_and_they_are_the_exchanges(tmp_path: Path) -> None:
     async with bench(tmp_path, small_exchange(ExchangeClock.before_close(30))) as one:
         await ready(one)
@@ -83,7 +80,7 @@ async def test_calls_that_wait_get_the_candle_that_closes_when_it_is_final(
     async with bench(tmp_path, exchange, um_kline_stream=profile) as one:
         await ready(one)
         close_ms, mark = next_close(one), one.mark()
-        await until(one, close_ms - 150)  # held to the close
+        await until_ms(one, close_ms - 150)  # held to the close
         replies = await asyncio.gather(
             get(one, f"{listed()}&wait=5000&all=true"), *(get(one, f"symbol={s}&wait=5000") for s in SYMBOLS)
         )
@@ -104,7 +101,7 @@ async def test_what_is_not_settled_in_time_is_named_and_the_rest_is_answered(tmp
         await ready(one)
         close_ms = next_close(one)
         one.sandbox.faults.stream(M).late_final_by_symbol = {"ETHUSDT": 20_000}
-        await until(one, close_ms + 50)
+        await until_ms(one, close_ms + 50)
         busy = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
         reply = await get(one, f"{listed(*busy)}&wait=600&detail=1")
         told = reply.json()
@@ -128,7 +125,7 @@ async def test_nobody_waiting_costs_no_read(tmp_path: Path) -> None:
     async with bench(tmp_path, exchange) as one:
         await ready(one)
         close_ms, mark = next_close(one), one.mark()
-        await until(one, close_ms + 30)
+        await until_ms(one, close_ms + 30)
         for _ in range(20):
             await get(one, "symbols=all")
             await asyncio.sleep(0.05)
@@ -142,7 +139,7 @@ async def test_two_hundred_different_calls_wait_and_none_is_refused(tmp_path: Pa
         await wait_until(lambda: sum(e.state == "live" for e in series_of(line).values()) == 40, 10)
         names = [symbol for symbol, _ in series_of(line)]
         close_ms = next_close(one)
-        await until(one, close_ms + 5)
+        await until_ms(one, close_ms + 5)
         replies = await asyncio.gather(
             *(get(one, f"{listed(*(names[(n + k) % 40] for k in range(5)))}&wait=4000") for n in range(200))
         )

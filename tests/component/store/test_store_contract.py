@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from resender.errors import StoreError
-from resender.store import DuplicateEntry, LogRecord, Repository, UnknownEntry, open_repository, schema
+from resender.store import (
+    DuplicateEntry,
+    LogRecord,
+    Repository,
+    UnknownEntry,
+    open_repository,
+    request_log,
+    schema,
+)
 from resender.store.connection import _describe, parse_url
 from resender.store.request_log import DAY_MS
 
@@ -254,6 +262,19 @@ def test_prune_of_many_rows_takes_several_short_transactions(repository: Reposit
     assert sum(pieces) == 2400
     assert max(pieces) <= 1000
     assert repository.log_count() == 100
+
+
+def test_two_servers_that_prune_at_once_remove_no_more_than_one(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "DELETE_BATCH", 5)
+    repository.log_write([record(n // 2) for n in range(40)])
+    one = repository.log_prune_steps(1000, 0, 10)
+    assert next(one) == 5
+    assert sum(repository.log_prune_steps(1000, 0, 10)) == 25
+    assert sum(one) == 0
+    assert repository.log_count() == 10
+    assert min(row.time_ms for row in repository.log_query(limit=100)) == 15
 
 
 def test_clear_removes_all_or_what_is_older(repository: Repository) -> None:

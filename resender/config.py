@@ -30,7 +30,14 @@ from resender.config_values import (
     seconds_between,
     share_between,
 )
-from resender.core.binance.markets import BY_MARKET, MARKETS, STREAM_HOSTS, WS_API_SPOT, Market
+from resender.core.binance.markets import (
+    BY_MARKET,
+    MARKETS,
+    STREAM_HOSTS,
+    STREAM_MARGIN,
+    WS_API_HOSTS,
+    Market,
+)
 from resender.core.egress.spec import EgressSpec, Pins, parse_egress, parse_pins
 from resender.core.redact import MASK, redact
 from resender.errors import ConfigError
@@ -94,8 +101,25 @@ class Config:
         base_url("ws", "wss"),
         "WebSocket base URL of COIN-M market data. Belongs to `UPSTREAM_DAPI`.",
     )
+    stream_margin: str = setting(
+        STREAM_MARGIN,
+        base_url("ws", "wss"),
+        "WebSocket base URL of the margin risk stream, for clients. Belongs to `UPSTREAM_API`.",
+    )
     ws_api_spot: str = setting(
-        WS_API_SPOT, base_url("ws", "wss"), "Base URL of the spot WebSocket API. Reserved; no effect yet."
+        WS_API_HOSTS[Market.SPOT],
+        base_url("ws", "wss"),
+        "Base URL of the spot WebSocket API, for clients. Belongs to `UPSTREAM_API`.",
+    )
+    ws_api_um: str = setting(
+        WS_API_HOSTS[Market.UM],
+        base_url("ws", "wss"),
+        "Base URL of the USD-M WebSocket API, for clients. Belongs to `UPSTREAM_FAPI`.",
+    )
+    ws_api_cm: str = setting(
+        WS_API_HOSTS[Market.CM],
+        base_url("ws", "wss"),
+        "Base URL of the COIN-M WebSocket API, for clients. Belongs to `UPSTREAM_DAPI`.",
     )
     whitelist: tuple[str, ...] = setting(
         (),
@@ -260,6 +284,36 @@ class Config:
     )
     stream_silence_s: float = setting(
         10.0, seconds_between(1, 300), "A stream connection from which nothing came for so long is dead."
+    )
+    max_stream_clients: int = setting(
+        1000,
+        integer_between(0, 100_000),
+        "WebSockets of clients at once; one more is answered 503. `0` = none are served.",
+    )
+    max_client_streams: int = setting(
+        5000,
+        integer_between(1, 100_000),
+        "Different streams held for all clients together; over it a client gets Binance's own error, code 4.",
+    )
+    client_queue_bytes: int = setting(
+        1 << 20,
+        integer_between(65_536, 1 << 30),
+        "What may wait for a client that reads too slowly. Beyond, of tickers and order books only the newest "
+        "is kept; where every event counts the client is closed with 1008.",
+    )
+    stream_linger_s: float = setting(
+        10.0, seconds_between(0, 3600), "A stream is kept for so long after its last client has left."
+    )
+    stream_last_frame: bool = setting(
+        True,
+        read_flag,
+        "Send a client the newest ticker, order book or candle at once when it subscribes, not only at the "
+        "next change.",
+    )
+    stream_deflate: bool = setting(
+        False,
+        read_flag,
+        "Compress streams for clients that offer permessage-deflate: a third of the bytes for some more CPU.",
     )
     stream_quiet_s: float = setting(
         10.0,

@@ -174,7 +174,13 @@ class UpstreamTimeout(AnswerError):
 
 
 class Busy(AnswerError):
+    """`retry_after_s` tells when trying again makes sense."""
+
     name = "busy"
+
+    def __init__(self, msg: str, data: Mapping[str, Any] | None = None, *, retry_after_s: int = 1) -> None:
+        super().__init__(msg, data)
+        self.retry_after_s = retry_after_s
 
 
 class NotReady(AnswerError):

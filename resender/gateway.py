@@ -20,6 +20,7 @@ from resender.core.binance.markets import Market
 from resender.core.egress.budget import MINUTE_MS
 from resender.core.egress.state import Limits
 from resender.core.market.preload import PreloadRule, parse_preload
+from resender.fanout import Fanout, FanoutOptions
 from resender.gauges import add_readers
 from resender.market.cache import CacheOptions, MarketCache
 from resender.market.candle_files import CandleFiles
@@ -35,6 +36,7 @@ from resender.upstream.egress import EgressOptions, EgressPool
 from resender.upstream.egresses import bind_problem
 from resender.upstream.streams.connects import CONNECTS_KEY, Connects
 from resender.upstream.streams.feeds import Feeds
+from resender.upstream.streams.relays import Relays
 from resender.upstream.tls import make_context
 from resender.upstream.weight_limits import WeightLimits
 
@@ -107,6 +109,33 @@ class Gateway:
             connects=self.connects,
         )
         self.cache = self._make_cache() if config.cache_enabled else None
+        self.fanout = Fanout(
+            self.feeds,
+            FanoutOptions(
+                queue_bytes=config.client_queue_bytes,
+                linger_s=config.stream_linger_s,
+                max_clients=config.max_stream_clients,
+                max_streams=config.max_client_streams,
+                sends_last=config.stream_last_frame,
+            ),
+            clock=self.clock,
+            tasks=self.tasks,
+        )
+        self.relays = Relays(
+            self.egresses,
+            {
+                "stream_spot": config.stream_spot,
+                "stream_um": config.stream_um,
+                "stream_cm": config.stream_cm,
+                "stream_margin": config.stream_margin,
+                "ws_api_spot": config.ws_api_spot,
+                "ws_api_um": config.ws_api_um,
+                "ws_api_cm": config.ws_api_cm,
+            },
+            self.egress.governor,
+            clock=self.clock,
+            ssl_context=self.ssl_context,
+        )
         self._stored_rules: tuple[PreloadRule, ...] = ()
         self.status = Status(
             access=self.access,
@@ -124,6 +153,8 @@ class Gateway:
             tasks=self.tasks,
             dispatch=self.dispatch,
             cache=self.cache,
+            fanout=self.fanout,
+            relays=self.relays,
             store=self.store,
             status=self.status,
             user_agent=user_agent,
@@ -219,7 +250,10 @@ class Gateway:
             if self.cache is not None:
                 self.cache.start()
                 stack.push_async_callback(self.cache.stop)
-                stack.push_async_callback(self.feeds.stop)
+            stack.push_async_callback(self.relays.stop)
+            self.fanout.start()
+            stack.push_async_callback(self.feeds.stop)
+            stack.push_async_callback(self.fanout.stop)
             stack.push_async_callback(self.calls.tasks.cancel)
             self._stack = stack.pop_all()
         self.calls.is_open = True

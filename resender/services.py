@@ -9,11 +9,13 @@ from resender.access import Access
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
 from resender.config import Config
+from resender.fanout import Fanout
 from resender.market.cache import MarketCache
 from resender.metrics import Metrics
 from resender.status import Status
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
+from resender.upstream.streams.relays import Relays
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Services:
     tasks: Tasks
     dispatch: Dispatch
     cache: MarketCache | None
+    fanout: Fanout
+    relays: Relays
     store: Store
     status: Status
     user_agent: str

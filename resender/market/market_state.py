@@ -31,6 +31,8 @@ T = TypeVar("T", bound="Kind[Any]")
 class MarketState:
     """Everything the cache keeps of one market."""
 
+    is_relay = False
+
     def __init__(
         self,
         reader: Reader,

@@ -49,6 +49,8 @@ class TradeWitness:
     Source: web-socket-streams.md of 2026-07-21: an array of the changed symbols, each second.
     """
 
+    is_relay = False
+
     def __init__(
         self,
         on_traded: Callable[[str, int, str], None],

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
 
 from resender.core.binance.markets import Market
 
@@ -43,6 +45,8 @@ class Exchange:
         self._listen_keys: dict[tuple[str, str], tuple[str, int]] = {}
         self._order_times: dict[tuple[str, str], deque[int]] = {}
         self._listen_key_count = 0
+        # Told of every order placed or cancelled: host, API key, the event of the account's stream.
+        self.order_ears: list[Callable[[str, str, dict[str, Any]], None]] = []
 
     def now(self) -> int:
         """Return the exchange's time in epoch milliseconds."""
@@ -118,6 +122,30 @@ class Exchange:
     def close_listen_key(self, host: str, api_key: str) -> None:
         """End the account's listen key."""
         self._listen_keys.pop((host, api_key), None)
+
+    def listen_keys_of(self, host: str, api_key: str, now_ms: int) -> list[str]:
+        """Return the live listen keys of an account on a host."""
+        return [
+            text
+            for (where, owner), (text, until) in self._listen_keys.items()
+            if (where, owner) == (host, api_key) and until > now_ms
+        ]
+
+    def tell_order(self, host: str, api_key: str, row: dict[str, Any], now_ms: int) -> None:
+        """Tell whoever listens to an account of an order, by its REST row."""
+        status = str(row.get("status", "NEW"))
+        order = {
+            "s": row.get("symbol"), "c": row.get("clientOrderId"), "S": row.get("side"), "o": row.get("type"),
+            "f": row.get("timeInForce"), "q": row.get("origQty"), "p": row.get("price"), "X": status,
+            "x": "TRADE" if "FILLED" in status else status, "i": row.get("orderId"), "z": row.get("executedQty"),
+            "T": now_ms,
+        }  # fmt: skip
+        if host == "api":
+            event = {"e": "executionReport", "E": now_ms, **order}
+        else:
+            event = {"e": "ORDER_TRADE_UPDATE", "E": now_ms, "T": now_ms, "o": order}
+        for ear in self.order_ears:
+            ear(host, api_key, event)
 
     def owner_of_listen_key(self, key: str, now_ms: int) -> str | None:
         """Return the API key behind a live listen key."""

@@ -76,7 +76,8 @@ class StreamFaults:
         streams bring candles without a trade, with `late_row` USD-M REST shows those late: see
         `opens.py`. For `rest_lag_ms` after every close REST shows candles as they stood so much earlier.
         `refuse_status` is the HTTP status of refused handshakes, 0 cuts the connection
-        instead. `muted` and `never_start` are patterns of stream names, see `Faults`.
+        instead. `muted` and `never_start` are patterns of stream names, see `Faults`; of what
+        `lose_once` fits one event is lost, then it is None again.
     """
 
     refuse: bool = False
@@ -96,6 +97,7 @@ class StreamFaults:
     frozen: set[str] = field(default_factory=set)
     muted: list[str] = field(default_factory=list)
     never_start: list[str] = field(default_factory=list)
+    lose_once: str | None = None
 
 
 def matches(pattern: str, name: str) -> bool:

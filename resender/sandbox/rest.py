@@ -135,6 +135,8 @@ class RestDesk:
             return error_reply(error.code, error.msg, error.status)
         if isinstance(data, Reply):
             return data
+        if isinstance(data, dict) and "orderId" in data and call.method != "GET":
+            exchange.tell_order(call.host, ctx.api_key, data, ctx.now_ms)
         body = data if isinstance(data, bytes) else orjson.dumps(data)
         return Reply(200, body, {**_JSON, **ctx.extra_headers})
 

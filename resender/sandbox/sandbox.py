@@ -21,7 +21,7 @@ from .model import Call, Placement, Violation
 from .rest import RestDesk
 from .stream_hub import StreamHub
 from .weights import WindowUse
-from .ws_api import WsApi
+from .ws_api import SERVICES, WsApi
 
 _REST_SETTING = {
     "api": "UPSTREAM_API", "fapi": "UPSTREAM_FAPI", "dapi": "UPSTREAM_DAPI",
@@ -45,7 +45,7 @@ class Sandbox:
         self._hosts: dict[str, RestHost] = {}
         self._listeners: dict[str, Listener] = {}
         self._hubs: dict[Market, StreamHub] = {}
-        self._ws_api: WsApi | None = None
+        self.ws_apis: dict[Market, WsApi] = {}
 
     async def __aenter__(self) -> Sandbox:
         await self.start()
@@ -68,8 +68,9 @@ class Sandbox:
             self._hubs[market] = hub
             self._listeners[name] = hub.listener
         self.faults.bind(self._hubs)
-        self._ws_api = WsApi(self._exchange)
-        self._listeners["ws_api"] = self._ws_api.listener
+        for market, name in SERVICES.items():
+            self.ws_apis[market] = WsApi(market, self._exchange, desk)
+            self._listeners[name] = self.ws_apis[market].listener
         if self.config.tls:
             names = dict.fromkeys((*LOOPBACK_NAMES, self.config.host))
             context = throwaway_authority().server_context(*names)
@@ -80,22 +81,27 @@ class Sandbox:
                 await host.listener.open()
             for hub in self._hubs.values():
                 await hub.start()
-            await self._ws_api.start()
+            for api in self.ws_apis.values():
+                await api.start()
         except OSError:
             await self.stop()
             raise
         secure = "s" if self.config.tls else ""
         for name, setting in _REST_SETTING.items():
             self.urls[setting] = f"http{secure}://{self.config.host}:{self._listeners[name].port}"
-        for name, setting in [*_STREAM_SETTING.values(), ("ws_api", "WS_API_SPOT")]:
+        sockets = [
+            *_STREAM_SETTING.values(),
+            *((name, f"WS_API_{m.upper()}") for m, name in SERVICES.items()),
+        ]
+        for name, setting in sockets:
             self.urls[setting] = f"ws{secure}://{self.config.host}:{self._listeners[name].port}"
 
     async def stop(self) -> None:
         """Close everything; connections still open are cut."""
         for hub in self._hubs.values():
             await hub.stop()
-        if self._ws_api is not None:
-            await self._ws_api.stop()
+        for api in self.ws_apis.values():
+            await api.stop()
         for host in self._hosts.values():
             await host.stop()
 

@@ -268,6 +268,8 @@ class StreamFeed:
     def _slow_ms(self, stream: Stream) -> int:
         if stream.detail == "1s":
             return 1000
+        if stream.kind == "diffDepth":
+            return int(stream.detail or (1000 if self._market is Market.SPOT else 250))
         if stream.kind in ("aggTrade", "trade", "depth"):
             return 250
         if self._market is Market.UM or stream.kind == "markPrice":
@@ -295,10 +297,21 @@ class StreamFeed:
             self._emit(name, payloads.mini_ticker(store, stream.symbol, now))
         elif stream.kind == "ticker":
             self._emit(name, payloads.day_ticker(store, stream.symbol, now))
+        elif stream.kind == "diffDepth":
+            self._push_diff(state, store, now)
         elif stream.kind == "depth":
             self._emit(name, payloads.depth(store, stream.symbol, int(stream.detail), now))
         else:
             self._push_trades(state, store, now)
+
+    def _push_diff(self, state: _SlowState, store: MarketStore, now: int) -> None:
+        """Push the changes since the last event, if there are any; ids follow each other without a hole."""
+        symbol = state.stream.symbol
+        newest = store.update_id(symbol, now)
+        before = state.marks.setdefault(symbol, newest - 1)
+        if newest > before:
+            state.marks[symbol] = newest
+            self._emit(state.stream.name, payloads.depth_diff(store, symbol, before, newest, now))
 
     def _push_trades(self, state: _SlowState, store: MarketStore, now: int) -> None:
         symbol = state.stream.symbol

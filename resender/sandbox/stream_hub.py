@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections import defaultdict, deque
+from typing import Any
 
 from aiohttp import WSMsgType, web
 
@@ -50,6 +51,7 @@ class StreamHub:
         is_spot = market is Market.SPOT
         self._message_rate = config.spot_message_rate if is_spot else config.futures_message_rate
         self._task: asyncio.Task[None] | None = None
+        exchange.order_ears.append(self._order_changed)
         self.server = CountingServer(self._handle)
         self.listener = Listener(config.host, config.ports.get(name, 0), self.server)
 
@@ -230,7 +232,15 @@ class StreamHub:
         elif now >= connection.next_ping:
             connection.ping(str(self._exchange.now()).encode(), now, self._ping_s)
 
+    def _order_changed(self, host: str, api_key: str, event: dict[str, Any]) -> None:
+        if host == {Market.UM: "fapi", Market.CM: "dapi"}.get(self.market):
+            for key in self._exchange.listen_keys_of(host, api_key, self._exchange.now()):
+                self._send(key, json.dumps(event, separators=(",", ":")))
+
     def _emit(self, name: str, text: str) -> None:
+        if self.faults.lose_once is not None and matches(self.faults.lose_once, name):
+            self.faults.lose_once = None
+            return
         if self.faults.reorder:
             if self._held is None:
                 self._held = (name, text)

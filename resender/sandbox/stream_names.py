@@ -16,6 +16,7 @@ UM_PATHS: tuple[Access, ...] = ("public", "market", "private")
 _KLINE = re.compile(r"kline_([0-9]+[smhdwM])(@\+08:00)?")
 _CONTINUOUS = re.compile(r"continuousKline_([0-9]+[smhdwM])")
 _DEPTH = re.compile(r"depth(5|10|20)(@100ms|@500ms|@1000ms)?")
+_DIFF = re.compile(r"depth(@100ms|@250ms|@500ms|@1000ms)?")
 _INTERVALS = {*FIXED_MS, "1M"}
 
 
@@ -57,6 +58,9 @@ def parse_stream(name: str, market: Market) -> Stream | None:
     found = _DEPTH.fullmatch(tail)
     if found:
         return Stream(name, "depth", symbol, "public", detail=found[1])
+    found = _DIFF.fullmatch(tail)
+    if found:
+        return Stream(name, "diffDepth", symbol, "public", detail=(found[1] or "")[1:-2])
     if tail == "bookTicker":
         return Stream(name, "bookTicker", symbol, "public")
     if tail in ("miniTicker", "ticker", "aggTrade") or (tail == "trade" and is_spot):

@@ -133,6 +133,19 @@ def depth(store: MarketStore, symbol: str, levels: int, now: int) -> str:
     ).decode()  # fmt: skip
 
 
+def depth_diff(store: MarketStore, symbol: str, before: int, newest: int, now: int) -> str:
+    """Return a diff depth event with the updates after `before` up to `newest`."""
+    _, at_ms, bids, asks = shapes.depth(store, symbol, 5, now)
+    levels = orjson.dumps({"b": bids, "a": asks}).decode()[1:-1]
+    head = f'"e":"depthUpdate","E":{now},'
+    if store.market is Market.SPOT:
+        return f'{{{head}"s":"{symbol}","U":{before + 1},"u":{newest},{levels}}}'
+    family = _family(store, store.series[symbol].spec)
+    return (
+        f'{{{head}"T":{at_ms},"s":"{symbol}","U":{before + 1},"u":{newest},"pu":{before},{levels}{family}}}'
+    )
+
+
 def trade(store: MarketStore, symbol: str, row: dict[str, object], is_aggregate: bool, now: int) -> str:
     """Return an aggTrade (or, on spot, trade) event of one trade row."""
     spec = store.series[symbol].spec

@@ -8,5 +8,6 @@ from __future__ import annotations
 from resender.upstream.egress import Call
 from resender.upstream.rest import REPEATABLE, RestResponse
 from resender.upstream.shared_answers import SharedAnswer
+from resender.upstream.streams.relays import ApiDesk, RelayConnection, Relays
 
-__all__ = ["REPEATABLE", "Call", "RestResponse", "SharedAnswer"]
+__all__ = ["REPEATABLE", "ApiDesk", "Call", "RelayConnection", "Relays", "RestResponse", "SharedAnswer"]

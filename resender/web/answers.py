@@ -30,7 +30,7 @@ NPY_ANSWER = "application/octet-stream"
 
 def retry_after_s(error: AnswerError) -> int | None:
     """Return after how many seconds trying again makes sense, None where nobody can tell."""
-    if error.answer.name in ("busy", "not_ready"):
+    if error.answer.name == "not_ready":
         return 1
     wait_s: int | None = getattr(error, "retry_after_s", None)
     return wait_s

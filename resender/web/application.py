@@ -10,13 +10,14 @@ from typing import Any, cast
 from tornado import httputil
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
-from tornado.routing import URLSpec
+from tornado.routing import Rule, URLSpec
 from tornado.web import Application
 
 from resender.services import Services
 from resender.web.admin.routes import admin_routes
 from resender.web.base import NotFoundHandler
 from resender.web.client.request import RequestDelegate
+from resender.web.client.streams import StreamHandler, UpgradeMatcher
 from resender.web.connection import IDLE_GRACE_S, ClientConnection, answer_unreadable
 from resender.web.pages import (
     AdminFrontHandler,
@@ -37,6 +38,7 @@ def make_app(services: Services) -> Application:
     return _application(
         services,
         [
+            Rule(UpgradeMatcher(), StreamHandler, common),
             URLSpec("/", FrontHandler, common | {"page": front_page(has_admin)}, name="front"),
             URLSpec("/healthz", HealthHandler, common, name="health"),
             URLSpec("/metrics", MetricsHandler, common, name="metrics"),
@@ -51,7 +53,7 @@ def make_admin_app(services: Services) -> Application:
     return _application(services, [front, *admin_routes(services)])
 
 
-def _application(services: Services, routes: list[URLSpec]) -> Application:
+def _application(services: Services, routes: list[Rule]) -> Application:
     return Application(
         routes,
         default_handler_class=NotFoundHandler,

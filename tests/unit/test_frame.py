@@ -253,14 +253,28 @@ def test_make_test_runs_every_test_and_ends_with_what_was_skipped(kitchen: Kitch
     ]
 
 
-@pytest.mark.parametrize("codes", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 5, 0), (4, 4, 4)])
-def test_make_test_fails_if_one_part_did_and_runs_the_others(
+@pytest.mark.parametrize("codes", [(1, 1, 0, 0), (0, 1, 1, 0), (0, 0, 1, 1), (1, 1, 1, 1, 0)])
+def test_make_test_fails_if_what_failed_fails_again_and_runs_the_other_parts(
     kitchen: Kitchen, codes: tuple[int, ...]
 ) -> None:
     code, runs, last = kitchen.test(*codes)
     assert code != 0
-    assert len(runs) == 3
+    assert len(runs) == len(codes)
+    assert sum("--last-failed" in each for each in runs) == len(codes) - 3
     assert last.startswith("Skipped for want of")
+
+
+def test_make_test_passes_if_what_failed_beside_others_passes_alone(kitchen: Kitchen) -> None:
+    code, runs, _ = kitchen.test(0, 1, 0, 0)
+    assert code == 0
+    assert "-n 0 -x --last-failed --last-failed-no-failures none" in runs[2]
+    assert "waits" in runs[1]
+    assert "waits" in runs[2]
+
+
+@pytest.mark.parametrize("code", [3, 4, 5])
+def test_make_test_stops_when_pytest_itself_fails(kitchen: Kitchen, code: int) -> None:
+    assert kitchen.test(code, 0, 0)[0] != 0
 
 
 def test_make_test_stops_when_it_is_interrupted(kitchen: Kitchen) -> None:

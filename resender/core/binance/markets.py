@@ -126,7 +126,33 @@ STREAM_PATHS: dict[Market, dict[str, str]] = {
     Market.UM: {"kline": "/market", "bookTicker": "/public", "miniTicker": "/market"},
     Market.CM: {"kline": "", "bookTicker": "", "miniTicker": ""},
 }
-WS_API_SPOT = "wss://ws-api.binance.com:443"
+# Whose user data alone comes over this host: the risk stream of margin accounts.
+STREAM_MARGIN = "wss://margin-stream.binance.com"
+WS_API_HOSTS: dict[Market, str] = {
+    Market.SPOT: "wss://ws-api.binance.com:443",
+    Market.UM: "wss://ws-fapi.binance.com",
+    Market.CM: "wss://ws-dapi.binance.com",
+}
+WS_API_PATHS: dict[Market, str] = {
+    Market.SPOT: "/ws-api/v3",
+    Market.UM: "/ws-fapi/v1",
+    Market.CM: "/ws-dapi/v1",
+}
+# Binance's own host names of WebSockets, as `REST_NAMES`. Options moved to the USD-M host in 2026; their old
+# name is served from there. Source: spot web-socket-streams.md of 2026-07-21; derivatives SDKs of 2026-08-21.
+STREAM_NAMES: dict[str, Market] = {
+    "stream.binance.com": Market.SPOT,
+    "data-stream.binance.vision": Market.SPOT,
+    "fstream.binance.com": Market.UM,
+    "dstream.binance.com": Market.CM,
+    "nbstream.binance.com": Market.OPTIONS,
+}
+MARGIN_STREAM_NAME = "margin-stream.binance.com"
+WS_API_NAMES: dict[str, Market] = {
+    "ws-api.binance.com": Market.SPOT,
+    "ws-fapi.binance.com": Market.UM,
+    "ws-dapi.binance.com": Market.CM,
+}
 
 SPOT_INTERVALS: tuple[str, ...] = (
     "1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M",

@@ -13,7 +13,8 @@ from typing import Literal
 
 import orjson
 
-from resender.core.binance.markets import SPOT_INTERVALS
+from resender.core.binance.markets import SPOT_INTERVALS, STREAM_HOSTS
+from resender.core.binance.stream_kinds import stream_kind
 
 Method = Literal["SUBSCRIBE", "UNSUBSCRIBE"]
 
@@ -22,14 +23,9 @@ SHUTDOWN_STREAM = "!serverShutdown"
 MAX_SYMBOL_CHARS = 64
 MAX_MESSAGE_ID = 2**31 - 1
 
-_INTERVAL = "|".join(SPOT_INTERVALS)
 # Letters and digits of any script: spot lists Chinese symbols. No class here holds a quote, a
 # backslash, a blank, "/", "?", "&", "%" or "#", so no name can leave its JSON string or its URL.
 _SYMBOL = re.compile(rf"[\w.\-]{{1,{MAX_SYMBOL_CHARS}}}")
-_SUFFIX = re.compile(
-    rf"kline_(?:{_INTERVAL})(?:@\+08:00)?|continuousKline_(?:{_INTERVAL})"
-    r"|bookTicker|miniTicker|ticker|aggTrade|trade|markPrice(?:@1s)?|depth(?:5|10|20)(?:@[15]00ms)?"
-)
 # Of all symbols of a market that traded, once a second. Source: web-socket-streams.md of 2026-07-21.
 MINI_TICKERS = "!miniTicker@arr"
 # {"method":"UNSUBSCRIBE","params":[...],"id":2147483647}
@@ -37,17 +33,11 @@ _FRAME_BYTES = len(b'{"method":"UNSUBSCRIBE","params":[],"id":2147483647}')
 
 
 def check_stream_name(name: str) -> str:
-    """Return a stream name that is safe to send, `<symbol>@<what>` with the symbol in lower case.
+    """Return a stream name that is safe to send: `<symbol>@<what>` in lower case, or one of all symbols.
 
-    Of the all-market streams only `!miniTicker@arr` is known; its data is an array.
-    Raises: ValueError.
-    Source: spot web-socket-streams.md of 2026-07-21; derivatives SDKs of 2026-08-21. An
-        upper-case symbol is acknowledged and silent (measured on USD-M).
+    Raises: ValueError for what is in none of the tables of `stream_kinds`.
     """
-    if name == MINI_TICKERS:
-        return name
-    symbol, _, suffix = name.partition("@")
-    if not _SYMBOL.fullmatch(symbol) or symbol != symbol.lower() or not _SUFFIX.fullmatch(suffix):
+    if not any(stream_kind(market, name) for market in STREAM_HOSTS):
         raise ValueError(f"{name[:100]!r} is no stream name")
     return name
 

@@ -145,7 +145,7 @@ class Governor:
         egresses = self._by_market[market]
         if key is not None:
             if len(egresses) > 1:
-                egresses = [self._sticky(market, key, mono, excluding)]
+                egresses = [self.egress_of_key(market, key, mono, excluding)]
             self._check_orders(key, charge, mono)
             if pool.startswith(SAPI_UID_POOL):  # metered by account, not by address
                 counter = f"{pool}#{_digest(key).hex()[:16]}"
@@ -193,7 +193,9 @@ class Governor:
         rolling = self._rolling(egress, name)
         return rolling.spent(mono) + weight <= rolling.limit
 
-    def _sticky(self, market: Market, key: str, mono: float, excluding: Iterable[Egress]) -> Egress:
+    def egress_of_key(
+        self, market: Market, key: str, mono: float, excluding: Iterable[Egress] = ()
+    ) -> Egress:
         """Return the one egress of an API key; another one only while that cannot connect at all."""
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
         egresses = self._key_egresses.get((market, digest))

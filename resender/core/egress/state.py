@@ -38,6 +38,8 @@ class Limits:
     futures: int = 2400
     options: int = 400
     pm: int = 6000
+    # Source: USD-M WebSocket API general information of 2026-08: 2400 a minute, apart from REST.
+    ws_um: int = 2400
     sapi: int = 12_000
     sapi_uid: int = 180_000
     window_ms: int = MINUTE_MS

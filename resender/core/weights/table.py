@@ -22,6 +22,8 @@ SPOT_POOL = "spot"
 FUTURES_POOL = "futures"
 OPTIONS_POOL = "options"
 PM_POOL = "pm"
+# The WebSocket API of USD-M has a limit of its own; those of spot and COIN-M share that of REST.
+WS_UM_POOL = "ws_um"
 # Each sapi path has a counter of its own, by IP (12,000 a minute) or by user (180,000).
 # Source: Binance's developer forum, topic 9275, "Request limit on the API endpoints".
 SAPI_POOL = "sapi:"

@@ -33,6 +33,8 @@ _INTERVALS = ("1m", "3m", "5m", "15m")  # others close too seldom to be compared
 class _Compared:
     """One series held on both streams; listens to the plain one."""
 
+    is_relay = False
+
     def __init__(self, streams: KlineStreams, kept: KeptKlines, begun_mono: float) -> None:
         self.kept = kept
         self.stream = kline_stream(kept.symbol, kept.interval)

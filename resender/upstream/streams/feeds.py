@@ -23,6 +23,8 @@ from resender.upstream.streams.spread import Health, SpreadSessions
 # The streams of the cache's second source have a connection of their own: it must not fall silent
 # together with what it vouches for.
 WITNESS = "witness"
+# Times in microseconds are asked for in the URL and hold for the whole connection.
+MICROSECOND = "microsecond"
 
 
 class Listener(Protocol):
@@ -31,7 +33,11 @@ class Listener(Protocol):
     Shape: `on_frame` gets the stream's name, the payload as parsed and the whole message as it came; it
         returns False or raises ValueError, KeyError or TypeError if the data is unusable. `on_live`
         names streams that have become subscribed, `on_lost` those no connection carries any more.
+        `is_relay` tells that it passes messages on as they came, in order: it is handed no payload
+        where nobody else wants it read.
     """
+
+    is_relay: bool
 
     def on_frame(self, name: str, data: Any, raw: bytes) -> bool | None: ...
     def on_live(self, names: list[str]) -> None: ...
@@ -43,6 +49,8 @@ class Feed:
 
     def __init__(self, make_pool: Callable[[Feed], StreamPool]) -> None:
         self._listeners: dict[str, tuple[Listener, ...]] = {}
+        self.raw_names: set[str] = set()
+        self.relayed_names: set[str] = set()
         self.pool = make_pool(self)
         self._is_started = False
 
@@ -64,7 +72,7 @@ class Feed:
         self.pool.want(fresh)
         there = [name for name in fresh if name in self._listeners and self.pool.proof_mono(name) is not None]
         for name in fresh:
-            self._listeners[name] = (*self._listeners.get(name, ()), listener)
+            self._hear(name, (*self._listeners.get(name, ()), listener))
         if there:
             asyncio.get_running_loop().call_soon(self._tell_late, there, listener)
 
@@ -82,11 +90,19 @@ class Feed:
         unwanted = []
         for name in names:
             left = tuple(each for each in self._listeners.get(name, ()) if each is not listener)
-            if left:
-                self._listeners[name] = left
-            elif self._listeners.pop(name, None) is not None:
+            if not left and name in self._listeners:
                 unwanted.append(name)
+            self._hear(name, left)
         self.pool.drop(unwanted)
+
+    def _hear(self, name: str, listeners: tuple[Listener, ...]) -> None:
+        if listeners:
+            self._listeners[name] = listeners
+        else:
+            self._listeners.pop(name, None)
+        relays = sum(listener.is_relay for listener in listeners)
+        (self.relayed_names.add if relays else self.relayed_names.discard)(name)
+        (self.raw_names.add if relays and relays == len(listeners) else self.raw_names.discard)(name)
 
     def shift(self, name: str, mute_s: float) -> None:
         """Carry a stream on another connection, see `StreamPool.shift`."""
@@ -180,7 +196,14 @@ class Feeds:
 
         Shape: feeds of another `role` have connections of their own.
         """
-        key = (market, STREAM_PATHS[market][what], role)
+        return self.at(market, STREAM_PATHS[market][what], role)
+
+    def at(self, market: Market, path: str, role: str = "") -> Feed:
+        """Return the feed of a URL path of the market's stream host, see `StreamPool`.
+
+        Shape: with the role `MICROSECOND` times come in microseconds; spot only.
+        """
+        key = (market, path, role)
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = Feed(lambda feed: self._make_pool(*key, feed))
@@ -196,9 +219,9 @@ class Feeds:
         limits = StreamLimits(
             streams_per_connection=self._streams_per_connection,
             messages_per_s=3.0 if market is Market.SPOT else 6.0,
-            # 300 in 5 minutes for an address; the witness' own connection and, on USD-M, two
-            # pools share it.
-            connects_per_5_min=30 if role == WITNESS else 110 if market is Market.UM else 220,
+            # 300 in 5 minutes for an address: 60 are left to what clients relay, 30 to each other role;
+            # on USD-M two pools share the rest.
+            connects_per_5_min=30 if role else 90 if market is Market.UM else 180,
             silence_s=self._silence_s,
             ping_every_s=min(3.0, self._silence_s * 0.45),
         )
@@ -224,4 +247,6 @@ class Feeds:
             market, url, path, limits,
             on_frame=feed.on_frame, on_live=feed.on_live, on_lost=feed.on_lost,
             tasks=self._tasks, clock=self._clock, role=role, session_factory=make_session, connects=connects,
+            query="?timeUnit=MICROSECOND" if role == MICROSECOND else "",
+            raw_names=feed.raw_names, relayed_names=feed.relayed_names,
         )  # fmt: skip

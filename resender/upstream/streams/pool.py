@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random as random_module
 import re
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import check_stream_name
 from resender.core.binance.stream_pacing import CONNECT_WINDOW_S, StreamLimits, rotation_age_s
 from resender.core.window_budget import WindowBudget
+from resender.upstream.streams.handover import Handover
 from resender.upstream.streams.link import OnFrame, StreamLink, StreamStats
 from resender.upstream.streams.session import Socket, StreamBroken, StreamSession
 
@@ -91,6 +92,7 @@ class _Slot:
             # The old connection died during its rotation. What it lost is not known, so its
             # streams are lost and those the new one carries are live anew.
             self.next = None
+            self.pool._handovers.pop(heir).forget()
             self.reconnects += 1
             self.pool.stats.reconnects += 1
             self.pool._install(self, heir)
@@ -114,7 +116,8 @@ class StreamPool:
         ("btcusdt@kline_1m", {"e": "kline", ...}, b'{"stream":...') for every data frame in order of
         arrival and returns False or raises ValueError, KeyError or TypeError if the data is unusable;
         `on_live` gets streams that have become subscribed: re-read them by REST before trusting
-        them; `on_lost` gets streams no live connection carries any more, at once.
+        them; `on_lost` gets streams no live connection carries any more, at once. `raw_names` are handed
+        over unread; of `relayed_names` frames come in order even while one connection replaces another.
     The callbacks run on the loop and must not block; they may call `want` and `drop`.
     """
 
@@ -134,12 +137,18 @@ class StreamPool:
         session_factory: Callable[[], Opens] | None = None,
         connects: WindowBudget | None = None,
         role: str = "",
+        query: str = "",
+        raw_names: Set[str] = frozenset(),
+        relayed_names: Set[str] = frozenset(),
     ) -> None:
         if not _PATH.fullmatch(path):
             raise ValueError(f"{path!r} is no stream path")
         self.market = market
         self.path = path
         self._role = role
+        self._target = f"{path}/stream{query}"
+        self._raw_names = raw_names
+        self._relayed_names = relayed_names
         self.stats = StreamStats()
         self._limits = limits
         self._on_frame = on_frame
@@ -157,6 +166,7 @@ class StreamPool:
         self._last_number = 0
         self._mine: set[asyncio.Task[None]] = set()
         self._links: dict[asyncio.Task[None], StreamLink] = {}
+        self._handovers: dict[StreamLink, Handover] = {}
         self._rotation_wake = asyncio.Event()
         self._is_running = False
 
@@ -350,7 +360,7 @@ class StreamPool:
             self._install(slot, fresh)
             fresh.subscribe(slot.names)
 
-    async def _open(self, slot: _Slot) -> StreamLink:
+    async def _open(self, slot: _Slot, *, is_heir: bool = False) -> StreamLink:
         """Open a link for a line, within the connect limit.
 
         Raises: StreamBroken.
@@ -360,25 +370,29 @@ class StreamPool:
         self._connects.take(self._clock.mono())
         self.stats.connects += 1
         try:
-            socket = await self._session.open(f"{self.path}/stream", self._limits.max_message_bytes)
+            socket = await self._session.open(self._target, self._limits.max_message_bytes)
         except StreamBroken:
             raise
         except Exception as error:
             logger.exception("%s: unexpected failure", self._label(slot))
             raise StreamBroken(type(error).__name__) from None
+        handover = Handover(self._on_frame, self._relayed_names, is_keeping=is_heir)
         link = StreamLink(
             f"{self._label(slot)}/{self.stats.connects}",
             socket,
             self._limits,
             owner=slot,
-            on_frame=self._on_frame,
+            on_frame=handover.on_frame if is_heir else self._on_frame,
             clock=self._clock,
             spawn=self._spawn,
             stats=self.stats,
+            raw_names=self._raw_names,
         )
         task = self._spawn(link.run(), f"{link.label}:read")
         self._links[task] = link
         task.add_done_callback(self._links.pop)
+        if is_heir:
+            self._handovers[link] = handover
         return link
 
     def _tell_live(self, link: StreamLink, names: list[str]) -> None:
@@ -434,11 +448,13 @@ class StreamPool:
         if old is None or old.is_broken:
             return True
         try:
-            new = await self._open(slot)
+            new = await self._open(slot, is_heir=True)
         except StreamBroken as error:
             logger.warning("%s: no connection for the rotation: %s", self._label(slot), error)
             return False
+        handover = self._handovers[new]
         if slot.is_closed or slot.link is not old or old.is_broken:
+            del self._handovers[new]
             new.retire()
             return True
         slot.next = new
@@ -452,22 +468,26 @@ class StreamPool:
                 old.retire()
                 self.stats.rotations += 1
                 logger.info("%s: rotated", self._label(slot))
+                if not handover.release():
+                    new.give_up("a frame cannot be used")
                 self._tell_live(new, gained)
             return slot.link is not old
         finally:
             if slot.next is new:
                 slot.next = None
+            self._handovers.pop(new, None)
             if slot.link is not new:
                 new.retire()
 
     async def _overlap(self, slot: _Slot, old: StreamLink, new: StreamLink) -> bool:
         """Let both links run until the new one carries all the old one does, and has shown it."""
         step_s = self._limits.ack_timeout_s
+        handover = self._handovers[new]
 
         async def until(is_done: Callable[[], bool], timeout_s: float) -> bool:
             """Wait; False if a link broke, the line was closed or time ran out."""
             end = self._clock.mono() + timeout_s
-            while slot.next is new and not new.is_broken and not slot.is_closed:
+            while slot.next is new and not (new.is_broken or slot.is_closed or handover.is_full):
                 if is_done():
                     return True
                 if self._clock.mono() >= end:

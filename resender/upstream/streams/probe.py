@@ -36,5 +36,4 @@ async def first_frame_ms(session: StreamSession, path: str, name: str, wait_s: f
     except OSError:
         raise StreamBroken("the connection broke off") from None
     finally:
-        await opened.ws.close()
-        opened.transport.abort()
+        await opened.close()

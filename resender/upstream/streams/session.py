@@ -45,6 +45,15 @@ class Socket:
     ws: aiohttp.ClientWebSocketResponse[Any]
     transport: asyncio.Transport
 
+    async def close(self, code: int = 1000) -> None:
+        """Close it and leave nothing behind, whatever state it is in."""
+        try:
+            await self.ws.close(code=code)
+        finally:
+            self.transport.abort()
+            # aiohttp forgets to, where the connection broke while it was read.
+            self.ws._response.close()
+
 
 class StreamSession(RestClient):
     """Opens WebSockets; the same guarded session as for REST, so nothing is repeated in secret."""

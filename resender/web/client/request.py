@@ -40,6 +40,7 @@ from resender.web.answers import client_ip, write_error
 from resender.web.client.cached import accepts_gzip, ask_cache, is_cached_path, write_hit, write_pieces
 from resender.web.client.local import LOCAL_PREFIX, answer_local
 from resender.web.client.relay import AnswerRelay
+from resender.web.client.streams import wants_upgrade
 from resender.web.connection import ClientConnection
 
 logger = logging.getLogger("resender.forward")
@@ -104,9 +105,12 @@ class RequestDelegate(AnswerRelay):
         # The limit is ours to enforce, Tornado's own answer to a large body is not JSON.
         self.connection.set_max_body_size(_UNLIMITED)
         path = self.target.partition("?")[0]
-        if has_page(path):
+        is_upgrade = wants_upgrade(self.method, headers)
+        if is_upgrade or has_page(path):
             # The admin part streams bodies and knows its own limits; the other pages take none.
-            self.limit = _PAGE_BODY_BYTES if path in _PAGES else max(self.limit, _ADMIN_BODY_BYTES)
+            self.limit = (
+                _PAGE_BODY_BYTES if is_upgrade or path in _PAGES else max(self.limit, _ADMIN_BODY_BYTES)
+            )
             self.error = self._too_large(headers)
             if self.error is None:
                 self.inner = self.application.start_request(self.server_connection, self.connection)

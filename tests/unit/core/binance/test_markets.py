@@ -12,8 +12,9 @@ from resender.core.binance.markets import (
     INTERVALS,
     MARKETS,
     STREAM_HOSTS,
+    STREAM_MARGIN,
     STREAM_PATHS,
-    WS_API_SPOT,
+    WS_API_HOSTS,
     Market,
     MarketFacts,
 )
@@ -50,7 +51,9 @@ def test_only_portfolio_margin_has_no_clock() -> None:
 
 def test_streams_are_known_of_the_markets_with_candles_and_go_over_tls() -> None:
     assert set(STREAM_HOSTS) == set(STREAM_PATHS) == set(INTERVALS)
-    assert {urlsplit(url).scheme for url in (*STREAM_HOSTS.values(), WS_API_SPOT)} == {"wss"}
+    assert {
+        urlsplit(url).scheme for url in (*STREAM_HOSTS.values(), *WS_API_HOSTS.values(), STREAM_MARGIN)
+    } == {"wss"}
     assert {frozenset(paths) for paths in STREAM_PATHS.values()} == {
         frozenset({"kline", "bookTicker", "miniTicker"})
     }

@@ -65,7 +65,7 @@ def test_interval_that_is_none_is_refused(interval: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "", "btcusdt", "@kline_1m", "BTCUSDT@kline_1m", "btcusdt@KLINE_1m", "btcusdt@kline_1H", "!ticker@arr",
+        "", "btcusdt", "@kline_1m", "BTCUSDT@kline_1m", "btcusdt@KLINE_1m", "btcusdt@kline_1H", "!ticker",
         "btcusdt@kline_1m@+09:00", "btcusdt@bookticker", "btcusdt@kline_1m\n", "btcusdt@kline_1m/ethusdt@trade",
     ],
 )  # fmt: skip

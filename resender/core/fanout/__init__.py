@@ -1,0 +1,1 @@
+"""Rules of the streams for clients: pure, no socket and no loop."""

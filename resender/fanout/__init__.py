@@ -1,0 +1,9 @@
+"""The streams of the clients: each upstream stream once for any number of listeners.
+
+What this package gives to others is named here.
+"""
+
+from resender.fanout.client import StreamClient
+from resender.fanout.hub import Fanout, FanoutOptions, Guest
+
+__all__ = ["Fanout", "FanoutOptions", "Guest", "StreamClient"]

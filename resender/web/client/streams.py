@@ -1,0 +1,256 @@
+"""The WebSocket door for clients: who may enter, what they want, and their connection to it.
+
+Everything below the handshake is Tornado's; what is said on market streams is `fanout/`, what is relayed one to
+one is `stream_relay.py`. One handler belongs to one connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from tornado import httputil
+from tornado.iostream import IOStream
+from tornado.routing import Matcher
+from tornado.websocket import WebSocketHandler
+
+from resender.core.binance.stream_urls import StreamRoute, is_listen_key, resolve_stream
+from resender.core.fanout.frames import DEFLATE_BITS
+from resender.core.redact import path_only
+from resender.errors import AnswerError, BadRequest, Busy, Denied, Forbidden, RouteError
+from resender.fanout import StreamClient
+from resender.services import Services
+from resender.store import LogRecord
+from resender.web.base import BaseHandler
+from resender.web.client.stream_relay import Relay, carry_user_data
+from resender.web.client.stream_sink import TornadoSink
+from resender.web.connection import connection_tokens
+
+logger = logging.getLogger("resender.streams")
+
+# A SUBSCRIBE of 1024 names is some 40 KiB.
+_MAX_MESSAGE_BYTES = 131_072
+_MAX_RELAYED_BYTES = 4 << 20
+# So many listenKeys may be subscribed on one connection of market streams.
+_MAX_LISTEN_KEYS = 10
+MICROSECOND = "microsecond"
+
+
+def wants_upgrade(method: str, headers: httputil.HTTPHeaders) -> bool:
+    """Tell the handshake of a WebSocket. Source: RFC 6455 section 4.2.1."""
+    upgrade = headers.get("Upgrade")
+    return (
+        upgrade is not None
+        and method == "GET"
+        and upgrade.strip().lower() == "websocket"
+        and "upgrade" in connection_tokens(headers.get("Connection", ""))
+    )
+
+
+class UpgradeMatcher(Matcher):
+    """Matches every handshake, whatever its path."""
+
+    def match(self, request: httputil.HTTPServerRequest) -> dict[str, Any] | None:
+        return {} if wants_upgrade(request.method or "", request.headers) else None
+
+
+class StreamHandler(BaseHandler, WebSocketHandler):
+    """One WebSocket of one client."""
+
+    route: StreamRoute
+    client: StreamClient | None = None
+    relay: Relay | None = None
+
+    async def prepare(self) -> None:
+        """Decide who may enter and for what; what is relayed has its upstream before it is accepted."""
+        try:
+            self._admit()
+            if self.route.what in ("user", "ws_api"):
+                self.relay = await self._make_relay()
+        except AnswerError as error:
+            self._note_call(error.answer.status, error.msg)
+            self.services.metrics.tally.note_refused()
+            raise
+
+    async def _make_relay(self) -> Relay:
+        services, route = self.services, self.route
+        key = self.request.headers.get("X-Mbx-Apikey")
+        upstream = None
+        # Where it matters whose key it is, the first request tells.
+        if route.what == "user" or key is not None or not services.relays.has_choice(route.market):
+            upstream = await services.relays.open(
+                route.host, route.target, route.market,
+                api_key=key, listen_key=route.listen_key, client=self.ip,
+            )  # fmt: skip
+        return Relay(
+            services, route, upstream, address=self.ip, path=self._shown_path(), note_call=self._note_method
+        )
+
+    def _shown_path(self) -> str:
+        return path_only(self.request.uri or "/")[:200]
+
+    def _admit(self) -> None:
+        services, headers = self.services, self.request.headers
+        self.ip = self.client_ip()
+        self.entry_id = services.access.whitelist.match(self.ip)
+        target = self.request.uri or "/"
+        if self.entry_id is None:
+            services.access.refused.note(self.ip, path_only(target), services.clock.now_ms())
+            services.access.note_stranger(self.ip, f"refused {self.ip}: not in the whitelist")
+            raise Forbidden(self.ip)
+        if "Origin" in headers:
+            # A page of any site could listen with the address of whoever looks at it.
+            raise Denied("A browser may not open streams: the request has an Origin header.")
+        if headers.get("Sec-WebSocket-Version") != "13" or not headers.get("Sec-WebSocket-Key"):
+            raise BadRequest("This is no WebSocket handshake of version 13.")
+        self.route = resolve_stream(target)
+        if not services.calls.is_open:
+            raise Busy("The gateway is stopping.")
+        if not services.fanout.has_room:
+            services.fanout.stats.refused += 1
+            raise Busy("There are as many clients of streams as MAX_STREAM_CLIENTS allows.")
+        if self.route.what == "closes":
+            raise RouteError("Unknown route.")
+        if self.route.market not in services.dispatch.egress.markets:
+            raise RouteError(
+                f"The market {self.route.market} is switched off in the settings of this gateway."
+            )
+
+    # --- what Tornado asks -------------------------------------------------------------------
+
+    def check_origin(self, origin: str) -> bool:
+        return False
+
+    @property
+    def max_message_size(self) -> int:
+        return _MAX_MESSAGE_BYTES if self.relay is None else _MAX_RELAYED_BYTES
+
+    def get_compression_options(self) -> dict[str, Any] | None:
+        """Agree on compression without context only: then one compressed frame serves all clients.
+
+        Source: RFC 7692 section 7.1.1: a server may ask for these where the client offers less.
+        """
+        self.is_deflated = False
+        if self.relay is not None or not self.services.config.stream_deflate:
+            return None
+        offers = self.request.headers.get("Sec-WebSocket-Extensions", "")
+        for offer in offers.split(","):
+            name, *words = [word.strip() for word in offer.split(";")]
+            params = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+            window = params.get("server_max_window_bits", "15").strip('"')
+            if name == "permessage-deflate" and window.isdigit() and int(window) >= DEFLATE_BITS:
+                self.request.headers["Sec-WebSocket-Extensions"] = (
+                    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
+                    f"server_max_window_bits={DEFLATE_BITS}"
+                )
+                self.is_deflated = True
+                return {"compression_level": 1, "mem_level": 5}
+        return None
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        self._note_call(101, None)
+        self.user_data: dict[str, asyncio.Task[None]] = {}
+        try:
+            await WebSocketHandler.get(self, *args, **kwargs)
+        finally:
+            if self.relay is not None:
+                await self.relay.finish()
+
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        services, route = self.services, self.route
+        connection = self.ws_connection
+        assert connection is not None
+        stream = cast(IOStream, connection.stream)
+        self.set_nodelay(True)
+        if self.relay is not None:
+            self.relay.start(lambda drained: TornadoSink(connection, stream, drained))
+            return
+        sink = TornadoSink(connection, stream, self._drained)
+        self.client = StreamClient(
+            sink,
+            route.market,
+            address=self.ip,
+            path=self._shown_path(),
+            is_combined=route.is_combined,
+            is_deflated=self.is_deflated,
+            role=MICROSECOND if route.is_microsecond else "",
+            max_streams=route.max_streams,
+            queue_bytes=services.config.client_queue_bytes,
+        )
+        services.fanout.add(self.client, route.names)
+
+    def _drained(self) -> None:
+        if self.client is not None:
+            self.client.drained()
+
+    async def on_message(self, message: str | bytes) -> None:
+        self._note_sign()
+        if self.relay is not None:
+            await self.relay.hear(message)
+            return
+        client = self.client
+        if client is not None and not client.is_closed:
+            wanted = self.services.fanout.hear(client, message)
+            if self.user_data or any(is_listen_key(name) for name in wanted):
+                self._follow_user_data(client)
+
+    def _follow_user_data(self, client: StreamClient) -> None:
+        """Start and end what brings user data, after the subscriptions have changed."""
+        keys = [name for name in client.names if is_listen_key(name)][:_MAX_LISTEN_KEYS]
+        for key in [key for key in self.user_data if key not in keys or client.is_closed]:
+            self.user_data.pop(key).cancel()
+        for key in keys:
+            if key not in self.user_data and not client.is_closed:
+                self.user_data[key] = self.services.tasks.spawn(
+                    carry_user_data(self.services, client, client.market, key), name="relay:user-data"
+                )
+
+    def on_ping(self, data: bytes) -> None:
+        self._note_sign()
+
+    def on_pong(self, data: bytes) -> None:
+        self._note_sign()
+
+    def _note_sign(self) -> None:
+        one = self.client if self.relay is None else self.relay
+        if one is not None:
+            one.last_sign = self.services.clock.mono()
+
+    def on_close(self) -> None:
+        client, self.client = self.client, None
+        if client is not None:
+            self.services.fanout.remove(client)
+            for task in self.user_data.values():
+                task.cancel()
+        if self.relay is not None:
+            self.relay.end()
+
+    # --- the log -------------------------------------------------------------------------------
+
+    def _note_method(self, method: str, status: int, duration_ms: float, error: str | None) -> None:
+        """Log one request of the WebSocket API, without its parameters."""
+        path = f"{path_only(self.request.uri or '/')} {method[:60]}"
+        self._note_call(status, error, path=path, duration_ms=duration_ms)
+
+    def _note_call(self, status: int, error: str | None, *, path: str = "", duration_ms: float = 0.0) -> None:
+        services: Services = self.services
+        now_ms = services.clock.now_ms()
+        if self.entry_id is not None:
+            services.store.note_seen(self.entry_id, now_ms)
+        if services.store.log_enabled:
+            route = getattr(self, "route", None)
+            services.store.log(
+                LogRecord(
+                    time_ms=now_ms,
+                    ip=self.ip,
+                    method="WS",
+                    market=route.market.value if route is not None else "",
+                    path=(path or path_only(self.request.uri or "/"))[:512],
+                    status=status,
+                    upstream_status=status if path else None,
+                    duration_ms=round(duration_ms, 3),
+                    bytes=0,
+                    error=error,
+                )
+            )

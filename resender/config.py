@@ -2,13 +2,12 @@
 
 One field of `Config` is one setting: its upper-case name stands in `settings.py`, the
 environment may override it as `RESENDER_<NAME>`, command-line arguments override both.
-This is the only module that reads `settings.py` or the environment. `Config` is frozen.
+Only this module and `settings_file` read `settings.py` or the environment. `Config` is frozen.
 """
 
 from __future__ import annotations
 
 import os
-import runpy
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -24,6 +23,8 @@ from resender.config_values import (
     read_egress,
     read_flag,
     read_fraction,
+    read_host_suffix,
+    read_hosts,
     read_pins,
     read_preload,
     read_text,
@@ -41,7 +42,7 @@ from resender.core.binance.markets import (
 from resender.core.egress.spec import EgressSpec, Pins, parse_egress, parse_pins
 from resender.core.redact import MASK, redact
 from resender.errors import ConfigError
-from resender.places import IS_INSTALLED, home, is_foreign
+from resender.places import home
 
 ENVIRONMENT_PREFIX = "RESENDER_"
 
@@ -85,6 +86,11 @@ class Config:
     upstream_dapi: str = _upstream(Market.CM, "COIN-M futures")
     upstream_eapi: str = _upstream(Market.OPTIONS, "options")
     upstream_papi: str = _upstream(Market.PM, "portfolio margin")
+    upstream_data: str = setting(
+        "https://data.binance.vision",
+        base_url("http", "https", can_be_off=True),
+        "Base URL of Binance's files of past market data, read as `/data.binance.vision/...`. `off` = not served.",
+    )
     stream_spot: str = setting(
         STREAM_HOSTS[Market.SPOT],
         base_url("ws", "wss"),
@@ -131,6 +137,17 @@ class Config:
         (),
         read_addresses,
         "Reverse proxies whose `X-Forwarded-For` or `X-Real-IP` is believed; nobody else's is.",
+    )
+    host_suffix: str = setting(
+        "",
+        read_host_suffix,
+        "Domain of this gateway's own names for Binance's hosts: with `gw.example`, `fapi.gw.example` stands for "
+        "`fapi.binance.com`, `stream.gw.example` for `stream.binance.com`. Empty = off.",
+    )
+    proxy_hosts: tuple[str, ...] = setting(
+        (),
+        read_hosts,
+        "Hosts that whitelisted clients may reach with `CONNECT host:443`, TLS untouched. Empty = off.",
     )
     admin_enabled: bool = setting(
         True, read_flag, "Serve the admin pages under `/admin`; `false` = none at all."
@@ -315,6 +332,16 @@ class Config:
         read_flag,
         "Compress streams for clients that offer permessage-deflate: a third of the bytes for some more CPU.",
     )
+    close_first_ms: int = setting(
+        0,
+        integer_between(0, 8000),
+        "`/local/{market}/closes` tells what is final by then, so long after a close. `0` = only when all are.",
+    )
+    close_deadline_ms: int = setting(
+        3500,
+        integer_between(100, 8000),
+        "`/local/{market}/closes` names what is not final by then, so long after a close; it follows later.",
+    )
     stream_quiet_s: float = setting(
         10.0,
         seconds_between(1, 300),
@@ -400,21 +427,6 @@ SETTINGS: dict[str, Setting] = {
     for f in fields(Config)
     if f.default is not MISSING
 }
-
-
-def read_settings_file(path: Path | None = None) -> dict[str, Any]:
-    """Run `settings.py`; return its upper-case names. Raises: ConfigError if it cannot or must not be run."""
-    path = path or home() / "settings.py"
-    if not path.exists():
-        return {}
-    if IS_INSTALLED and is_foreign(path):
-        raise ConfigError(f"{path} belongs to another user and is not run: take it over, or start elsewhere.")
-    try:
-        names = runpy.run_path(str(path))
-    except Exception as error:
-        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigError(f"{path.name}{where}: {type(error).__name__}: {error}") from None
-    return {name: value for name, value in names.items() if name.isupper() and not name.startswith("_")}
 
 
 def load_config(

@@ -6,6 +6,7 @@ for people. It knows no setting by name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from resender.core.access.whitelist import normalise_address
 from resender.core.egress.spec import parse_egress, parse_pins
 from resender.core.market.preload import parse_preload
 
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.)*[a-z0-9][a-z0-9-]{0,62}")
 OFF = "off"
 
 Parser = Callable[[Any], Any]
@@ -108,6 +110,21 @@ def read_pins(value: Any) -> tuple[str, ...]:
 
 def read_addresses(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normalise_address(item) for item in read_items(value)))
+
+
+def read_host_suffix(value: Any) -> str:
+    text = read_text(value).lower().strip(".")
+    if text and not _HOST.fullmatch(text):
+        raise ValueError("must be a domain such as gw.example, without a scheme, a port or a path")
+    return text
+
+
+def read_hosts(value: Any) -> tuple[str, ...]:
+    hosts = tuple(dict.fromkeys(item.lower().rstrip(".") for item in read_items(value)))
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host[:60]!r} is no host name; hosts stand here without a port")
+    return hosts
 
 
 def read_fraction(value: Any) -> float:

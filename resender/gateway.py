@@ -16,6 +16,7 @@ from resender.access import Access
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
 from resender.config import Config
+from resender.config_values import OFF
 from resender.core.binance.markets import Market
 from resender.core.egress.budget import MINUTE_MS
 from resender.core.egress.state import Limits
@@ -25,6 +26,7 @@ from resender.gauges import add_readers
 from resender.market.cache import CacheOptions, MarketCache
 from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
+from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
 from resender.services import Services
 from resender.status import Status
@@ -32,12 +34,14 @@ from resender.store import PreloadRow, Store
 from resender.upstream.closures import CLOSED_KEY, Closures
 from resender.upstream.connector import Timeouts
 from resender.upstream.dispatch import Dispatch
+from resender.upstream.downloads import Downloads
 from resender.upstream.egress import EgressOptions, EgressPool
 from resender.upstream.egresses import bind_problem
 from resender.upstream.streams.connects import CONNECTS_KEY, Connects
 from resender.upstream.streams.feeds import Feeds
 from resender.upstream.streams.relays import Relays
 from resender.upstream.tls import make_context
+from resender.upstream.tunnels import Tunnels
 from resender.upstream.weight_limits import WeightLimits
 
 logger = logging.getLogger("resender.gateway")
@@ -109,6 +113,10 @@ class Gateway:
             connects=self.connects,
         )
         self.cache = self._make_cache() if config.cache_enabled else None
+        self.closes: CloseFeeds | None = None
+        if self.cache is not None:
+            when = CloseOptions(config.close_first_ms, config.close_deadline_ms)
+            self.closes = CloseFeeds(self.cache, when, self.tasks)
         self.fanout = Fanout(
             self.feeds,
             FanoutOptions(
@@ -136,6 +144,13 @@ class Gateway:
             clock=self.clock,
             ssl_context=self.ssl_context,
         )
+        self.downloads = Downloads(
+            "" if config.upstream_data == OFF else config.upstream_data,
+            self.egresses,
+            connect_s=config.connect_timeout_s,
+            read_s=config.read_timeout_s,
+            ssl_context=self.ssl_context,
+        )
         self._stored_rules: tuple[PreloadRule, ...] = ()
         self.status = Status(
             access=self.access,
@@ -153,8 +168,11 @@ class Gateway:
             tasks=self.tasks,
             dispatch=self.dispatch,
             cache=self.cache,
+            closes=self.closes,
             fanout=self.fanout,
             relays=self.relays,
+            downloads=self.downloads,
+            tunnels=Tunnels(self.egresses, config.connect_timeout_s),
             store=self.store,
             status=self.status,
             user_agent=user_agent,
@@ -246,6 +264,8 @@ class Gateway:
             stack.push_async_callback(self.connects.save_last)
             await self.egress.start()
             stack.push_async_callback(self.egress.stop)
+            await self.downloads.start()
+            stack.push_async_callback(self.downloads.stop)
             stack.push_async_callback(self.tasks.cancel)
             if self.cache is not None:
                 self.cache.start()

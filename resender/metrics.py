@@ -79,6 +79,14 @@ class Metrics:
             "resender_bytes_sent", "Bytes of answers' bodies sent to clients.", registry=registry
         )
         self.in_flight = Gauge("resender_in_flight", "Calls under way to an upstream now.", registry=registry)
+        self.tunnels = Counter(
+            "resender_tunnels", "Connections of CONNECT that have ended.", registry=registry
+        )
+        self.tunnel_bytes = Counter(
+            "resender_tunnel_bytes",
+            "Bytes passed through connections of CONNECT, both ways.",
+            registry=registry,
+        )
         info = Gauge(
             "resender_build_info", "Always 1; the label tells the version.", ["version"], registry=registry
         )

@@ -11,18 +11,21 @@ from resender.calls import Calls
 from resender.config import Config
 from resender.fanout import Fanout
 from resender.market.cache import MarketCache
+from resender.market.close_feed import CloseFeeds
 from resender.metrics import Metrics
 from resender.status import Status
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
+from resender.upstream.downloads import Downloads
 from resender.upstream.streams.relays import Relays
+from resender.upstream.tunnels import Tunnels
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """The services handlers use; each names those it needs.
 
-    Shape: `cache` is None where the market cache is switched off; `tasks` ends with the gateway.
+    Shape: `cache` and `closes` are None where the market cache is switched off; `tasks` ends with the gateway.
     """
 
     config: Config
@@ -33,8 +36,11 @@ class Services:
     tasks: Tasks
     dispatch: Dispatch
     cache: MarketCache | None
+    closes: CloseFeeds | None
     fanout: Fanout
     relays: Relays
+    downloads: Downloads
+    tunnels: Tunnels
     store: Store
     status: Status
     user_agent: str

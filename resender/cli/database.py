@@ -11,10 +11,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from resender.config import ENVIRONMENT_PREFIX, Config, load_config, read_settings_file
+from resender.config import ENVIRONMENT_PREFIX, Config, load_config
 from resender.errors import ConfigError, ResenderError
 from resender.lock import running_gateways
 from resender.places import IS_INSTALLED, home, starters
+from resender.settings_file import read_settings_file
 
 
 def tell_database(config: Config) -> None:

@@ -15,12 +15,13 @@ from datetime import datetime, timezone
 from resender import __version__
 from resender.cli import preload, users
 from resender.cli.database import tell_database
-from resender.config import SETTINGS, Config, load_config, read_settings_file
+from resender.config import SETTINGS, Config, load_config
 from resender.core.access.whitelist import normalise_address
 from resender.core.redact import redact
 from resender.errors import ConfigError, ResenderError, StartError, StoreUnfit
 from resender.log import is_journal, set_up_logging
 from resender.places import home
+from resender.settings_file import read_settings_file
 
 EXIT_FAILED = 1
 # Starting again would not help: a setting is wrong, a port taken, the database newer.

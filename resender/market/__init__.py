@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from resender.market.bodies import worth_packing
 from resender.market.cache import CACHED_MARKETS, CacheOptions, MarketCache
+from resender.market.close_feed import CLOSE_INTERVALS, CloseFeeds, CloseOptions
 from resender.market.joined import Joined, JoinedAnswers, Pieces
 from resender.market.kinds import PATHS, BookTickers, Klines
 from resender.market.kinds.base import Hit, Outcome
@@ -16,10 +17,13 @@ from resender.market.series import BOOK_TICKER, Kept, KeptKlines
 __all__ = [
     "BOOK_TICKER",
     "CACHED_MARKETS",
+    "CLOSE_INTERVALS",
     "MAX_WAIT_MS",
     "PATHS",
     "BookTickers",
     "CacheOptions",
+    "CloseFeeds",
+    "CloseOptions",
     "Closes",
     "Hit",
     "Joined",

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import re
 import ssl
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -37,7 +36,7 @@ from resender.errors import (
 )
 from resender.upstream.connector import EgressUnusable, Timeouts
 from resender.upstream.egresses import make_rest_client
-from resender.upstream.rest import RestClient, RestResponse
+from resender.upstream.rest import RestClient, RestResponse, readable
 from resender.upstream.tls import make_context
 
 logger = logging.getLogger("resender.egress")
@@ -342,7 +341,7 @@ class EgressPool:
             undo = governor.close(grant, status, pause_s or self._default_pause_s(grant, status), mono)
         text = b""
         if is_order_limit or not pause_s:
-            text = _readable(await response.peek())
+            text = readable(await response.peek())
         found = _BANNED_UNTIL.search(text)
         if found is not None and not pause_s:
             pause_s = (int(found.group(1)) - governor.clock.low_ms(mono)) / 1000
@@ -366,16 +365,6 @@ class EgressPool:
         window_ms = grant.reservation.budget.window_ms
         end_ms = (clock.high_ms(mono) // window_ms + 1) * window_ms
         return max(1.0, (end_ms - clock.low_ms(mono)) / 1000)
-
-
-def _readable(body: bytes) -> bytes:
-    """Return the beginning of a body, unpacked if it is gzip."""
-    if body[:2] == b"\x1f\x8b":
-        try:
-            return zlib.decompressobj(wbits=31).decompress(body, 4096)
-        except zlib.error:
-            return b""
-    return body[:4096]
 
 
 __all__ = ["Call", "EgressExhausted", "EgressOptions", "EgressPool"]

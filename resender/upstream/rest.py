@@ -277,3 +277,13 @@ def gunzip(body: bytes) -> bytes:
         return gzip.decompress(body)
     except (OSError, EOFError, zlib.error):
         raise UpstreamLost("The upstream sent a damaged compressed answer.") from None
+
+
+def readable(body: bytes) -> bytes:
+    """Return the beginning of a body, unpacked if it is gzip."""
+    if body[:2] == b"\x1f\x8b":
+        try:
+            return zlib.decompressobj(wbits=31).decompress(body, 4096)
+        except zlib.error:
+            return b""
+    return body[:4096]

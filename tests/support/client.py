@@ -65,7 +65,9 @@ def build(
 ) -> bytes:
     """Build a request; a body gets a Content-Length."""
     raw_target = target if isinstance(target, bytes) else target.encode("latin-1")
-    lines = [b"%s %s HTTP/%s" % (method.encode(), raw_target, version.encode()), b"Host: gateway"]
+    lines = [b"%s %s HTTP/%s" % (method.encode(), raw_target, version.encode())]
+    if not any(name == "Host" for name, _ in headers):
+        lines.append(b"Host: gateway")
     if close:
         lines.append(b"Connection: close")
     lines += [f"{name}: {value}".encode("latin-1") for name, value in headers]

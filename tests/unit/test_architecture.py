@@ -17,6 +17,7 @@ LAYERS = {
     "places": "A",
     "config_values": "AB",
     "config": "B",
+    "settings_file": "B",
     "aio": "B",
     "metrics": "B",
     "passwords": "B",

@@ -16,10 +16,10 @@ import pytest
 from resender import config, places
 from resender.cli import database
 from resender.cli.main import main
-from resender.config import read_settings_file
 from resender.errors import ConfigError
 from resender.lock import running_gateways
 from resender.places import COMMAND, is_foreign, starters
+from resender.settings_file import read_settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
 _WAIT = "import sys; print('up', flush=True); sys.stdin.read()"

@@ -53,7 +53,7 @@ def resolve(target: str) -> Route:
     segments = path.split("/", 3)  # ["", first, second, rest]
     first = segments[1]
     second = segments[2] if len(segments) > 2 else ""
-    if _has_dot_segment(path):
+    if has_dot_segment(path):
         raise BadRequest("A path cannot contain '.' or '..' segments.")
     if "." in first:
         return _of_name(first, path[len(first) + 1 :], mark + query)
@@ -91,7 +91,7 @@ def _of_name(name: str, path: str, query: str) -> Route:
     return Route(market, path + query, path)
 
 
-def _has_dot_segment(path: str) -> bool:
+def has_dot_segment(path: str) -> bool:
     """Tell whether a segment is `.` or `..`, percent-encoded or not."""
     if "." not in path and "%2" not in path:
         return False

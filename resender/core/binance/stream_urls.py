@@ -49,7 +49,7 @@ class StreamRoute:
 
     Shape: `what` is market streams, user data relayed one to one, the WebSocket API, or settled closes.
         `names` are the streams in the URL; `target` is the upstream's path and query of what is relayed,
-        `host` the setting of its base URL; `listen_key` is a secret.
+        `host` the setting of its base URL; `listen_key` is a secret; `query` belongs to closes.
     """
 
     what: What
@@ -100,7 +100,7 @@ def resolve_stream(target: str) -> StreamRoute:
     if params.get("responseFormat", "").lower() == "sbe" or "sbe" in first.partition(".")[0]:
         raise RouteError(_NO_SBE)
     if first == "local":
-        return _local(segments, query)
+        return _local(segments, target.partition("?")[2])
     if "." in first:
         return _of_name(first, segments[1:], params, query)
     market = next((market for market, path in WS_API_PATHS.items() if path == "/" + "/".join(segments)), None)

@@ -30,6 +30,7 @@ from resender.core.weights.rules import Charge
 from resender.core.weights.ws_api import handshake_charge, method_charge
 from resender.core.window_budget import WindowBudget
 from resender.errors import Busy, EgressExhausted, UpstreamUnreachable
+from resender.upstream.rest import readable
 from resender.upstream.streams.session import Socket, StreamBroken, StreamSession
 from resender.upstream.streams.spread import make_stream_session
 
@@ -43,6 +44,7 @@ _MAX_MESSAGE_BYTES = 16 << 20
 _MAX_KEYS = 4096
 # Codes that may not be sent. Source: RFC 6455 section 7.4.1.
 _UNSPOKEN = (1005, 1006, 1015)
+_LISTEN_KEY = re.compile(rb'"listenKey"\s*:\s*"([A-Za-z0-9]{20,200})"')
 _STATUS = re.compile(rb'"status":(\d{3})')
 _ID = re.compile(rb'"id":("(?:[^"\\]|\\.){0,200}"|-?\d{1,20}|null)')
 _USED = re.compile(rb'"rateLimitType":"REQUEST_WEIGHT"[^}]*?"count":(\d{1,9})')
@@ -153,6 +155,12 @@ class Relays:
         if len(self._listen_keys) >= _MAX_KEYS:
             del self._listen_keys[next(iter(self._listen_keys))]
         self._listen_keys[_digest(listen_key)] = egress
+
+    def note_made(self, body: bytes, egress: str) -> None:
+        """Read the listenKey off an answer that gives one."""
+        found = _LISTEN_KEY.search(readable(body))
+        if found is not None:
+            self.note_listen_key(found[1].decode(), egress)
 
     def has_choice(self, market: Market) -> bool:
         """Tell whether it matters whose API key a connection is for."""

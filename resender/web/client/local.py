@@ -81,7 +81,8 @@ async def answer_local(
     return await _local_book_ticker(cache, market, params, packed=packed)
 
 
-def _check(cache: MarketCache, market: Market, symbol: str) -> None:
+def check_symbol(cache: MarketCache, market: Market, symbol: str) -> None:
+    """Refuse what is not traded on a market. Raises: BadRequest."""
     symbols = cache.states[market].symbols
     if not SYMBOL.fullmatch(symbol) or (symbols.is_loaded and symbol not in symbols):
         raise BadRequest(f"The symbol {symbol[:50]!r} cannot be traded on {market}.")
@@ -156,7 +157,7 @@ async def _local_klines(
     if [symbol is not None, symbols is not None, bool(listed)].count(True) != 1:
         raise BadRequest('Give either `symbol=` or `symbols=all` or `symbols=["A","B"]`.')
     if symbol is not None:
-        _check(cache, market, symbol)
+        check_symbol(cache, market, symbol)
         if closed is not None:
             call = ClosedCall((symbol,), interval, limit, closed, is_single=True)
             return await answer_closed(cache, market, call, packed=packed)
@@ -176,7 +177,7 @@ async def _local_klines(
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
     if not is_all:
         for name in names:
-            _check(cache, market, name)
+            check_symbol(cache, market, name)
     if closed is not None:
         call = ClosedCall(names, interval, limit, closed, is_all=is_all)
         return await answer_closed(cache, market, call, packed=packed)
@@ -197,7 +198,7 @@ async def _local_book_ticker(
     if symbol is not None and symbols is not None:
         raise BadRequest("Give either `symbol` or `symbols`.")
     if symbol is not None:
-        _check(cache, market, symbol)
+        check_symbol(cache, market, symbol)
         found = await _resolve(_book_ticker(cache, market, symbol))
         if isinstance(found, Miss):
             raise NotReady(f"{symbol} bookTicker is not ready: {found.reason}.")
@@ -212,7 +213,7 @@ async def _local_book_ticker(
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
     if not is_all:
         for name in names:
-            _check(cache, market, name)
+            check_symbol(cache, market, name)
     cache.kind(BookTickers, market).use(names)  # quiet ones are compared in one read, all of them
     outcomes = await _resolve_all(lambda name: _book_ticker(cache, market, name), names)
     return await _many(cache, names, outcomes, is_all=is_all, as_object=False, packed=packed)

@@ -147,9 +147,8 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
     def _note(self, response: RestResponse | SharedAnswer, pairs: Pairs) -> None:
         """Tell the client how its answer came about, and the weight as it is now."""
         services, route = self.services, self.route
-        assert route is not None
         kind = response.kind
-        if kind == "shared":
+        if kind == "shared" and route is not None:
             # What was used when the answer was made is long past.
             now = services.dispatch.egress.used_weight.get(POOL_OF[route.market])
             for index, (name, _) in enumerate(pairs):

@@ -17,7 +17,15 @@ from tornado import httputil
 from tornado.iostream import StreamClosedError
 
 from resender.core.binance.headers import Pairs, headers_up
-from resender.core.binance.routing import METHODS, Route, encode_high_bytes, has_signature, resolve
+from resender.core.binance.host_names import behind_host, download_of
+from resender.core.binance.routing import (
+    METHODS,
+    Route,
+    encode_high_bytes,
+    has_dot_segment,
+    has_signature,
+    resolve,
+)
 from resender.core.market.requests import Miss
 from resender.core.redact import path_only
 from resender.core.sharing import share_key
@@ -39,8 +47,9 @@ from resender.upstream import REPEATABLE, Call, RestResponse, SharedAnswer
 from resender.web.answers import client_ip, write_error
 from resender.web.client.cached import accepts_gzip, ask_cache, is_cached_path, write_hit, write_pieces
 from resender.web.client.local import LOCAL_PREFIX, answer_local
-from resender.web.client.relay import AnswerRelay
+from resender.web.client.side_calls import SideCalls
 from resender.web.client.streams import wants_upgrade
+from resender.web.client.tunnel import read_authority
 from resender.web.connection import ClientConnection
 
 logger = logging.getLogger("resender.forward")
@@ -51,6 +60,7 @@ _DRAIN_BYTES_STRANGER = 64 << 10
 _UNLIMITED = 1 << 62
 _ADMIN_BODY_BYTES = 8 << 20
 _PAGE_BODY_BYTES = 1 << 10
+_READS = ("GET", "HEAD")
 _PAGES = frozenset({"/", "/healthz", "/metrics"})
 
 
@@ -67,7 +77,7 @@ def _declared_length(headers: httputil.HTTPHeaders) -> int:
     return int(text) if len(text) < 19 else _UNLIMITED
 
 
-class RequestDelegate(AnswerRelay):
+class RequestDelegate(SideCalls):
     """One request of one client."""
 
     def __init__(
@@ -164,7 +174,12 @@ class RequestDelegate(AnswerRelay):
             return
         services.calls.in_flight += 1
         self.connection.set_close_callback(self._client_gone)
-        work = self._serve_local(self.target) if self.is_local else self._forward(target)
+        if self.authority is not None:
+            work = self._serve_tunnel(*self.authority)
+        elif self.download is not None:
+            work = self._serve_download(encode_high_bytes(self.download))
+        else:
+            work = self._serve_local(self.target) if self.is_local else self._forward(target)
         self.task = services.calls.tasks.spawn(work, name="call-forward")
 
     def on_connection_close(self) -> None:
@@ -185,6 +200,19 @@ class RequestDelegate(AnswerRelay):
         self.entry_id = services.access.whitelist.match(self.ip)
         if self.entry_id is None:
             raise Forbidden(self.ip)
+        if self.method == "CONNECT":
+            self.authority = read_authority(services, self.target)
+            return
+        target = self.target
+        if services.config.host_suffix:
+            target = behind_host(target, headers.get("Host"), services.config.host_suffix)
+        self.download = download_of(target)
+        if self.download is not None:
+            if self.method not in _READS:
+                raise MethodNotAllowed("Bulk files can be read only.", "GET, HEAD")
+            if has_dot_segment(self.download):
+                raise BadRequest("A path cannot contain '.' or '..' segments.")
+            return
         self.is_local = self.target.startswith(LOCAL_PREFIX)
         if self.is_local and self.method != "GET":
             takes_post = self.target.partition("?")[0].endswith("/klines")
@@ -192,7 +220,7 @@ class RequestDelegate(AnswerRelay):
                 text = "Local endpoints answer GET only, klines POST too."
                 raise MethodNotAllowed(text, "GET, POST" if takes_post else "GET")
         if not self.is_local:
-            self.route = resolve(self.target)
+            self.route = resolve(target)
         if self.method not in METHODS:
             raise MethodNotAllowed(f"The method {self.method[:20]} is not allowed.")
         too_large = self._too_large(headers)
@@ -397,7 +425,12 @@ class RequestDelegate(AnswerRelay):
         if self.method == "GET" and key is None and not self.body:
             self.share_key, is_fresh = share_key(route.market, target, up)
         call = Call(route.market, self.method, target, up, self.body, key, self.ip)
-        return await self.services.dispatch.send(call, self.share_key, is_fresh=is_fresh)
+        response = await self.services.dispatch.send(call, self.share_key, is_fresh=is_fresh)
+        is_key_made = self.method == "POST" and route.path.endswith("/listenKey")
+        if is_key_made and response.status == 200 and isinstance(response, RestResponse):
+            # Its stream goes through the same egress.
+            self.services.relays.note_made(await response.peek(), response.egress)
+        return response
 
     def _cut_off(self) -> tuple[int, int, str]:
         """The gateway stops and can wait no longer; a client left without a word might repeat the call."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 from tornado import httputil
@@ -15,6 +16,7 @@ from tornado.iostream import IOStream
 from tornado.routing import Matcher
 from tornado.websocket import WebSocketHandler
 
+from resender.core.binance.host_names import behind_host
 from resender.core.binance.stream_urls import StreamRoute, is_listen_key, resolve_stream
 from resender.core.fanout.frames import DEFLATE_BITS
 from resender.core.redact import path_only
@@ -23,6 +25,7 @@ from resender.fanout import StreamClient
 from resender.services import Services
 from resender.store import LogRecord
 from resender.web.base import BaseHandler
+from resender.web.client.stream_closes import WantedCloses, listen_to_closes, read_wanted_closes
 from resender.web.client.stream_relay import Relay, carry_user_data
 from resender.web.client.stream_sink import TornadoSink
 from resender.web.connection import connection_tokens
@@ -61,6 +64,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     route: StreamRoute
     client: StreamClient | None = None
     relay: Relay | None = None
+    wanted: WantedCloses
+    leave_closes: Callable[[], None] | None = None
 
     async def prepare(self) -> None:
         """Decide who may enter and for what; what is relayed has its upstream before it is accepted."""
@@ -68,6 +73,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self._admit()
             if self.route.what in ("user", "ws_api"):
                 self.relay = await self._make_relay()
+            elif self.route.what == "closes":
+                self.wanted = read_wanted_closes(self.services, self.route)
         except AnswerError as error:
             self._note_call(error.answer.status, error.msg)
             self.services.metrics.tally.note_refused()
@@ -104,14 +111,12 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             raise Denied("A browser may not open streams: the request has an Origin header.")
         if headers.get("Sec-WebSocket-Version") != "13" or not headers.get("Sec-WebSocket-Key"):
             raise BadRequest("This is no WebSocket handshake of version 13.")
-        self.route = resolve_stream(target)
+        self.route = resolve_stream(behind_host(target, headers.get("Host"), services.config.host_suffix))
         if not services.calls.is_open:
             raise Busy("The gateway is stopping.")
         if not services.fanout.has_room:
             services.fanout.stats.refused += 1
             raise Busy("There are as many clients of streams as MAX_STREAM_CLIENTS allows.")
-        if self.route.what == "closes":
-            raise RouteError("Unknown route.")
         if self.route.market not in services.dispatch.egress.markets:
             raise RouteError(
                 f"The market {self.route.market} is switched off in the settings of this gateway."
@@ -179,6 +184,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             queue_bytes=services.config.client_queue_bytes,
         )
         services.fanout.add(self.client, route.names)
+        if route.what == "closes":
+            self.leave_closes = listen_to_closes(services, route.market, self.wanted, self.client)
 
     def _drained(self) -> None:
         if self.client is not None:
@@ -190,7 +197,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             await self.relay.hear(message)
             return
         client = self.client
-        if client is not None and not client.is_closed:
+        if client is not None and not client.is_closed and self.route.what == "market":
             wanted = self.services.fanout.hear(client, message)
             if self.user_data or any(is_listen_key(name) for name in wanted):
                 self._follow_user_data(client)
@@ -220,6 +227,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     def on_close(self) -> None:
         client, self.client = self.client, None
         if client is not None:
+            if self.leave_closes is not None:
+                self.leave_closes()
             self.services.fanout.remove(client)
             for task in self.user_data.values():
                 task.cancel()

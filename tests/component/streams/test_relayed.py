@@ -50,7 +50,7 @@ async def ask(
 
 
 async def listen_key(one: Bench, root: str = "/fapi/v1") -> str:
-    reply = await call(one.run.port, "POST", f"{root}/listenKey", [("X-MBX-APIKEY", account(one)[0])])
+    reply = await call(one.run.port, "POST", f"{root}/listenKey", (("X-MBX-APIKEY", account(one)[0]),))
     return str(reply.json()["listenKey"])
 
 
@@ -59,7 +59,7 @@ async def place(one: Bench, root: str, **order: str) -> None:
     query = "&".join(f"{k}={v}" for k, v in {**ORDER, **order, "timestamp": str(one.clock())}.items())
     sign = hmac.new(secret.encode(), query.encode(), hashlib.sha256).hexdigest()
     reply = await call(
-        one.run.port, "POST", f"{root}/order?{query}&signature={sign}", [("X-MBX-APIKEY", key)]
+        one.run.port, "POST", f"{root}/order?{query}&signature={sign}", (("X-MBX-APIKEY", key),)
     )
     assert reply.status == 200, reply.body
 

@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-CLIENTS := binance_interface python_binance ccxt binance_connector
+CLIENTS := binance_interface python_binance ccxt binance_connector binance_futures_connector binance_sdk unicorn_binance
 
 .PHONY: help run demo test clients test-fast test-browser screenshots check format bench docs docs-tables docs-check package deps clean
 

@@ -82,8 +82,17 @@ STREAM_UM = "wss://fstream.binance.com"
 # WebSocket base URL of COIN-M market data. Belongs to `UPSTREAM_DAPI`.
 STREAM_CM = "wss://dstream.binance.com"
 
-# Base URL of the spot WebSocket API. Reserved; no effect yet.
+# WebSocket base URL of the margin risk stream, for clients. Belongs to `UPSTREAM_API`.
+STREAM_MARGIN = "wss://margin-stream.binance.com"
+
+# Base URL of the spot WebSocket API, for clients. Belongs to `UPSTREAM_API`.
 WS_API_SPOT = "wss://ws-api.binance.com:443"
+
+# Base URL of the USD-M WebSocket API, for clients. Belongs to `UPSTREAM_FAPI`.
+WS_API_UM = "wss://ws-fapi.binance.com"
+
+# Base URL of the COIN-M WebSocket API, for clients. Belongs to `UPSTREAM_DAPI`.
+WS_API_CM = "wss://ws-dapi.binance.com"
 
 # --- Egresses (several IPs) and weight -----------------------------------------------------------
 
@@ -200,6 +209,30 @@ REST_FINAL_AFTER_MS = 1500
 
 # How often closed candles are saved for a warm restart.
 CANDLE_SAVE_S = 300
+
+# --- Streams for clients -------------------------------------------------------------------------
+
+# WebSockets of clients at once; one more is answered 503. `0` = none are served.
+MAX_STREAM_CLIENTS = 1000
+
+# Different streams held for all clients together; over it a client gets Binance's own error, code
+# 4.
+MAX_CLIENT_STREAMS = 5000
+
+# What may wait for a client that reads too slowly. Beyond, of tickers and order books only the
+# newest is kept; where every event counts the client is closed with 1008.
+CLIENT_QUEUE_BYTES = 1_048_576
+
+# A stream is kept for so long after its last client has left.
+STREAM_LINGER_S = 10
+
+# Send a client the newest ticker, order book or candle at once when it subscribes, not only at the
+# next change.
+STREAM_LAST_FRAME = True
+
+# Compress streams for clients that offer permessage-deflate: a third of the bytes for some more
+# CPU.
+STREAM_DEFLATE = False
 
 # --- Logs --------------------------------------------------------------------------------------
 

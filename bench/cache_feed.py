@@ -322,8 +322,7 @@ class Reader(asyncio.Protocol):
         self._transport.abort()
 
 
-async def main() -> None:
-    feed = Feed()
+async def main(feed: Feed) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -347,4 +346,4 @@ if __name__ == "__main__":
         import uvloop
 
         run = uvloop.run
-    run(main())
+    run(main(Feed()))

@@ -54,13 +54,17 @@ class Child:
 
     def ask(self, text: str = "", timeout_s: float = _ANSWER_S) -> Any:
         """Send a line and return the answer."""
+        self.tell(text)
+        return self.read(timeout_s)
+
+    def tell(self, text: str) -> None:
+        """Send a line; its answer has to be read."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(text.encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             raise ServerError(f"{self.name} has ended") from None
-        return self.read(timeout_s)
 
     def cpu_s(self) -> float:
         return servers._cpu_s(str(self.process.pid))

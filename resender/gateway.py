@@ -23,6 +23,7 @@ from resender.core.egress.state import Limits
 from resender.core.market.preload import PreloadRule, parse_preload
 from resender.fanout import Fanout, FanoutOptions
 from resender.gauges import add_readers
+from resender.loop_lag import LoopLag
 from resender.market.cache import CacheOptions, MarketCache
 from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
@@ -64,6 +65,7 @@ class Gateway:
         # What the services do by themselves; the clients' calls have tasks of their own.
         self.tasks = Tasks()
         self.calls = Calls()
+        self.lag = LoopLag()
         self.access = Access(config.trusted_proxies, self.clock)
         self.store = Store(
             config.database,
@@ -156,9 +158,13 @@ class Gateway:
             access=self.access,
             dispatch=self.dispatch,
             cache=self.cache,
+            fanout=self.fanout,
+            lag=self.lag,
             store=self.store,
             clock=self.clock,
         )
+        self.lag.on_lag = self.metrics.loop_lag.observe
+        self.fanout.on_written = self.metrics.stream_writes.observe
         self.services = Services(
             config=config,
             clock=self.clock,
@@ -272,6 +278,8 @@ class Gateway:
                 stack.push_async_callback(self.cache.stop)
             stack.push_async_callback(self.relays.stop)
             self.fanout.start()
+            self.lag.start()
+            stack.callback(self.lag.stop)
             stack.push_async_callback(self.feeds.stop)
             stack.push_async_callback(self.fanout.stop)
             stack.push_async_callback(self.calls.tasks.cancel)

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
+from resender.fanout import FanoutSnapshot
 from resender.services import Services
 from resender.status import AnswerCounts, CloseSnapshot, MarketSnapshot
 from resender.upstream.shared_answers import SharedAnswers
@@ -32,6 +33,7 @@ def add_readers(services: Services) -> None:
         if cache is not None:
             families += cache_families(status.answers(), status.markets())
             families += close_families(status.closes())
+        families += fanout_families(status.fanout(), status.slowest())
         return families + store_families(store.stats, access.whitelist.size)
 
     metrics.in_flight.set_function(lambda: calls.in_flight)
@@ -179,6 +181,69 @@ def close_families(snapshots: Iterable[CloseSnapshot]) -> list[Family]:
         if close.trip_p50_ms is not None:
             trip.add_metric(names, close.trip_p50_ms / 1000)
     return [after, series, trip]
+
+
+def fanout_families(snapshot: FanoutSnapshot, slowest: list[dict[str, Any]]) -> list[Family]:
+    """Name who listens to streams, what they got, and what held the event loop."""
+    counts = snapshot.counts
+    clients = GaugeMetricFamily(
+        "resender_stream_clients",
+        "WebSockets of clients: market streams, relayed ones (user data, WebSocket API), closes.",
+        labels=["kind"],
+    )
+    for kind in ("market", "relay", "closes"):
+        clients.add_metric([kind], sum(client.kind == kind for client in snapshot.clients))
+    ended = CounterMetricFamily(
+        "resender_stream_clients_ended",
+        "Clients of streams that were closed here: they read too slowly, or the upstream lost events.",
+        labels=["reason"],
+    )
+    ended.add_metric(["slow"], counts["closed_slow"])
+    ended.add_metric(["lost"], counts["closed_lost"])
+    queue = sum(client.queue for client in snapshot.clients)
+    events = counts["events_in"]
+    held = GaugeMetricFamily(
+        "resender_loop_held_seconds",
+        "Longest time the event loop was held, by what held it.",
+        labels=["where"],
+    )
+    for each in slowest:
+        held.add_metric([each["where"]], each["ms"] / 1000)
+    return [
+        clients,
+        ended,
+        held,
+        GaugeMetricFamily(
+            "resender_client_streams", "Upstream streams held for clients.", value=snapshot.streams
+        ),
+        CounterMetricFamily("resender_stream_events", "Events of streams that came for clients.", events),
+        CounterMetricFamily(
+            "resender_stream_duplicates",
+            "Events that came twice and were passed on once.",
+            counts["duplicates"],
+        ),
+        CounterMetricFamily(
+            "resender_stream_gaps", "Times that events were missing in a stream.", counts["gaps"]
+        ),
+        CounterMetricFamily("resender_stream_frames", "Frames for clients.", counts["frames_out"]),
+        CounterMetricFamily(
+            "resender_stream_bytes", "Bytes written to clients of streams.", counts["bytes_out"]
+        ),
+        CounterMetricFamily(
+            "resender_stream_dropped",
+            "Frames left out for clients that read too slowly, where a newer one made them worthless.",
+            counts["dropped"],
+        ),
+        CounterMetricFamily(
+            "resender_stream_refused", "Clients refused because there were too many.", counts["refused"]
+        ),
+        GaugeMetricFamily("resender_stream_queued_bytes", "Bytes that wait for slow clients.", value=queue),
+        GaugeMetricFamily(
+            "resender_stream_fanout_ratio",
+            "Frames for clients to each event that came, since the start.",
+            value=counts["frames_out"] / events if events else 0.0,
+        ),
+    ]
 
 
 def store_families(stats: Any, whitelist_size: int) -> list[Family]:

@@ -28,6 +28,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # From a cache answer on the same continent to Binance's own time-out.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+_LAG_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
 
@@ -85,6 +86,18 @@ class Metrics:
         self.tunnel_bytes = Counter(
             "resender_tunnel_bytes",
             "Bytes passed through connections of CONNECT, both ways.",
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "resender_loop_lag_seconds",
+            "How late the event loop was at each of its beats, 50 a second.",
+            buckets=_LAG_BUCKETS,
+            registry=registry,
+        )
+        self.stream_writes = Histogram(
+            "resender_stream_write_seconds",
+            "Time from an event's arrival to its writing to the clients of streams, for each round of writing.",
+            buckets=_LAG_BUCKETS,
             registry=registry,
         )
         info = Gauge(

@@ -18,12 +18,16 @@ from resender.core.egress.report import weight_rows
 from resender.core.market.close_log import CloseStats
 from resender.core.market.costs import POOLS, cheapest_piece, kline_weight
 from resender.core.reachability import UNKNOWN, UNREACHABLE, text_of
+from resender.fanout import Fanout, FanoutSnapshot, fanout_snapshot
+from resender.loop_lag import LoopLag
 from resender.market.cache import MarketCache
 from resender.market.kinds import Klines
 from resender.market.market_state import MarketState
 from resender.market.series import Kept, KeptKlines
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
+
+_SLOWEST_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +124,33 @@ class Status:
     """Makes the snapshots."""
 
     def __init__(
-        self, *, access: Access, dispatch: Dispatch, cache: MarketCache | None, store: Store, clock: Clock
+        self,
+        *,
+        access: Access,
+        dispatch: Dispatch,
+        cache: MarketCache | None,
+        fanout: Fanout,
+        lag: LoopLag,
+        store: Store,
+        clock: Clock,
     ) -> None:
+        self._fanout = fanout
+        self._lag = lag
         self._access = access
         self._dispatch = dispatch
         self._governor = dispatch.egress.governor
         self._cache = cache
         self._store = store
         self._clock = clock
+
+    def fanout(self) -> FanoutSnapshot:
+        """Tell who listens to streams."""
+        return fanout_snapshot(self._fanout)
+
+    def slowest(self) -> list[dict[str, Any]]:
+        """Tell what held the event loop for longest since the start, the worst first."""
+        worst = sorted(self._lag.worst.items(), key=lambda item: -item[1])[:_SLOWEST_SHOWN]
+        return [{"where": where, "ms": round(seconds * 1000, 1)} for where, seconds in worst]
 
     # --- the cache -------------------------------------------------------------------------
 
@@ -278,7 +301,7 @@ class Status:
         Shape: {"series":[{"market","symbol","interval","state","last_open","age_ms","proof",
             "mutes","rows","hits","misses"}],"connections":[{"market","streams","age_s","last_frame_ms",
             "reconnects"}],"backfill":[{"pool","limit","rows_read","queued"}],"closes": as `close_rows`,
-            "weights": as `weight_rows`}.
+            "streams": as `FanoutSnapshot.shown`,"loop":[{"where","ms"}],"weights": as `weight_rows`}.
         """
         return {
             "series": [
@@ -319,6 +342,8 @@ class Status:
                 for each in self.backfills()
             ],
             "closes": close_rows(self.closes()),
+            "streams": self.fanout().shown(),
+            "loop": self.slowest(),
             "weights": self.weights(),
         }
 

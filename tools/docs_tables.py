@@ -31,6 +31,7 @@ from resender.config import SETTINGS, Config, Setting
 from resender.core.market.requests import MISS_REASONS
 from resender.errors import ANSWERS
 from resender.gateway import Gateway
+from tools.stream_shapes import KEY, SHAPES
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = ("en", "zh")
@@ -312,6 +313,18 @@ def commands_table(texts: Texts) -> str:
     return table([texts.get("head.command"), texts.get("head.effect")], rows)
 
 
+def streams_table(texts: Texts) -> str:
+    rows = [
+        [
+            library,
+            f"`ws://B:8000{base}`",
+            "<br>".join(f"`{target.replace(KEY, '<listenKey>')}`" for target in targets),
+        ]
+        for library, base, targets in SHAPES
+    ]
+    return table([texts.get(f"head.{name}") for name in ("library", "base", "opens")], rows)
+
+
 TABLES: dict[str, Callable[[Texts], str]] = {
     "settings": settings_table,
     "errors": errors_table,
@@ -319,6 +332,7 @@ TABLES: dict[str, Callable[[Texts], str]] = {
     "headers": headers_table,
     "miss reasons": reasons_table,
     "commands": commands_table,
+    "stream addresses": streams_table,
 }
 
 

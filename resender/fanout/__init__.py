@@ -5,5 +5,6 @@ What this package gives to others is named here.
 
 from resender.fanout.client import StreamClient
 from resender.fanout.hub import Fanout, FanoutOptions, Guest
+from resender.fanout.report import FanoutSnapshot, fanout_snapshot
 
-__all__ = ["Fanout", "FanoutOptions", "Guest", "StreamClient"]
+__all__ = ["Fanout", "FanoutOptions", "FanoutSnapshot", "Guest", "StreamClient", "fanout_snapshot"]

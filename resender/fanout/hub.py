@@ -60,6 +60,7 @@ class Guest(Protocol):
     """A connection that is no `StreamClient` but counts as a client: what is relayed one to one."""
 
     address: str
+    market: Market
     path: str
     since_ms: int
     frames_in: int
@@ -188,7 +189,7 @@ class Fanout:
         client.next_ping = now + _PING_EVERY_S
         self.clients[client.number] = client
         self.stats.opened += 1
-        wanted = [name for name in names if not name.isdigit()]
+        wanted = [name for name in dict.fromkeys(names) if not name.isdigit()]
         if wanted and self.subscribe(client, wanted):
             self._send_last(client, wanted)
 
@@ -225,19 +226,19 @@ class Fanout:
         client.pending.append(frame)
 
     def hear(self, client: StreamClient, text: str | bytes) -> list[str]:
-        """Take a message of a client; return the names to subscribe that are no streams but keys."""
-        keys: list[str] = []
+        """Take a message of a client; return the names it has newly subscribed, streams or not."""
         try:
             command = read_command(client.market, text)
         except Refused as refused:
             self.send(client, refused.reply)
-            return keys
+            return []
         reply = b"null"
         wanted: list[str] = []
         if command.method == "SUBSCRIBE":
-            wanted = list(command.params)
+            # Who has a stream already has its newest event too.
+            wanted = [name for name in dict.fromkeys(command.params) if name not in client.names]
             if not self.subscribe(client, wanted):
-                return keys
+                return []
         elif command.method == "UNSUBSCRIBE":
             self.unsubscribe(client, command.params)
         elif command.method == "LIST_SUBSCRIPTIONS":

@@ -63,8 +63,11 @@ def parse_stream(name: str, market: Market) -> Stream | None:
         return Stream(name, "diffDepth", symbol, "public", detail=(found[1] or "")[1:-2])
     if tail == "bookTicker":
         return Stream(name, "bookTicker", symbol, "public")
-    if tail in ("miniTicker", "ticker", "aggTrade") or (tail == "trade" and is_spot):
+    if tail in ("miniTicker", "ticker", "aggTrade"):
         return Stream(name, tail, symbol, "market")
+    if tail == "trade":
+        # Undocumented on futures; ccxt 4.5.90 listens to it on the public path.
+        return Stream(name, tail, symbol, "public")
     if not is_spot and tail in ("markPrice", "markPrice@1s"):
         return Stream(name, "markPrice", symbol, "market", detail=tail.partition("@")[2])
     return None

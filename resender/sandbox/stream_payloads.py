@@ -147,9 +147,14 @@ def depth_diff(store: MarketStore, symbol: str, before: int, newest: int, now: i
 
 
 def trade(store: MarketStore, symbol: str, row: dict[str, object], is_aggregate: bool, now: int) -> str:
-    """Return an aggTrade (or, on spot, trade) event of one trade row."""
+    """Return an aggTrade or trade event of one trade row."""
     spec = store.series[symbol].spec
     maker = "true" if row["isBuyerMaker"] else "false"
+    if not is_aggregate and store.market is not Market.SPOT:
+        return (
+            f'{{"e":"trade","E":{now},"T":{row["time"]},"s":"{symbol}","t":{row["id"]},"p":"{row["price"]}",'
+            f'"q":"{row["qty"]}","X":"MARKET","m":{maker}}}'
+        )
     if not is_aggregate:
         return (
             f'{{"e":"trade","E":{now},"s":"{symbol}","t":{row["id"]},"p":"{row["price"]}",'

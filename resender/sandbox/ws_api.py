@@ -5,6 +5,8 @@ A `WsApi` is one market's service; it holds its open sockets and what they have 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import re
@@ -82,7 +84,11 @@ class WsApi:
         self._exchange = exchange
         self._desk = desk
         self._sessions: set[_Session] = set()
+        # Events of accounts, sent by one task: what a request brings about comes after its answer.
         self._waiting: list[tuple[_Session, bytes]] = []
+        self._answering = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self.server = CountingServer(self._handle)
         port = exchange.config.ports.get(SERVICES[market], 0)
         self.listener = Listener(exchange.config.host, port, self.server)
@@ -91,9 +97,14 @@ class WsApi:
     async def start(self) -> None:
         """Listen."""
         await self.listener.open()
+        self._task = asyncio.create_task(self._tell(), name=f"sandbox-ws-api:{self.market}")
 
     async def stop(self) -> None:
         """Cut every connection and close the port."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
         for transport in self.server.transports():
             transport.abort()
         await self.listener.stop()
@@ -133,17 +144,25 @@ class WsApi:
         if faults.reset_before and re.search(faults.reset_before, method):
             reset(request.transport)
             return
-        reply = self.answer(session, parsed, method, peer)
-        if faults.reset_after and re.search(faults.reset_after, method):
-            reset(request.transport)
-            return
-        if faults.silent:
-            return
-        await session.socket.send_str(orjson.dumps(reply).decode())
-        waiting, self._waiting = self._waiting, []
-        for other, event in waiting:
-            if not other.socket.closed:
-                await other.socket.send_str(event.decode())
+        self._answering += 1
+        try:
+            reply = self.answer(session, parsed, method, peer)
+            if faults.reset_after and re.search(faults.reset_after, method):
+                reset(request.transport)
+            elif not faults.silent:
+                await session.socket.send_str(orjson.dumps(reply).decode())
+        finally:
+            self._answering -= 1
+            self._wake.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                session, event = self._waiting.pop(0)
+                with contextlib.suppress(ConnectionError):
+                    await session.socket.send_str(event.decode())
 
     def answer(self, session: _Session, request: Any, method: str, peer: str) -> dict[str, Any]:
         """Answer one request."""
@@ -230,6 +249,8 @@ class WsApi:
                 if owner == api_key:
                     text = orjson.dumps({"subscriptionId": number, "event": event})
                     self._waiting.append((session, text))
+        if not self._answering:
+            self._wake.set()
 
 
 def _text(value: Any) -> str:

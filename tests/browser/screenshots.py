@@ -30,6 +30,7 @@ from tests.support.browser import (
 )
 from tests.support.browser_filling import fill
 from tests.support.processes import GatewayProcess, SandboxThread, starter
+from tests.support.stream_programs import listening
 
 FOLDER = Path(__file__).resolve().parent / "screenshots"
 LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
@@ -97,6 +98,7 @@ def running(is_full: bool) -> Iterator[tuple[GatewayProcess, Admin]]:
         admin = Admin.log_in(gateway)
         if is_full:
             fill(gateway, exchange, admin)
+            stack.enter_context(listening(gateway.port))
         yield gateway, admin
 
 

@@ -23,10 +23,12 @@ LAYERS = {
     "passwords": "B",
     "log": "B",
     "lock": "B",
+    "loop_lag": "B",
     "systemd": "B",
     "access": "C",
     "calls": "C",
     "upstream": "C",
+    "fanout": "C",
     "market": "C",
     "store": "C",
     "status": "D",
@@ -40,7 +42,7 @@ LAYERS = {
     "sandbox": "sandbox",
 }
 # What the web layer may know of the services' packages: their front, not what is behind it.
-FRONTS = ("resender.market", "resender.upstream", "resender.store")
+FRONTS = ("resender.market", "resender.upstream", "resender.store", "resender.fanout")
 # Third-party packages and the parts of the program that may import them.
 OWNERS = {
     "aiohttp": {"upstream", "sandbox"},

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from resender.config import SETTINGS, Config, load_config, read_settings_file, shown_value
+from resender.config import SETTINGS, Config, load_config, shown_value
 from resender.core.binance.markets import Market
 from resender.errors import ConfigError
+from resender.settings_file import read_settings_file
 
 PROMISED = {
     "HOST", "PORT", "DATA_DIR", "DATABASE_URL", "UPSTREAM_API", "UPSTREAM_FAPI", "UPSTREAM_DAPI", "UPSTREAM_EAPI",
-    "UPSTREAM_PAPI", "STREAM_SPOT", "STREAM_UM", "STREAM_CM", "WS_API_SPOT", "WHITELIST", "TRUSTED_PROXIES",
-    "ADMIN_PASSWORD", "EGRESS", "LOG_LEVEL", "CONNECT_TIMEOUT_S", "READ_TIMEOUT_S", "TOTAL_TIMEOUT_S",
-    "MAX_IN_FLIGHT", "MAX_BODY_BYTES", "LOG_RETENTION_DAYS", "LOG_MAX_ROWS",
+    "UPSTREAM_PAPI", "STREAM_SPOT", "STREAM_UM", "STREAM_CM", "STREAM_MARGIN", "WS_API_SPOT", "WS_API_UM",
+    "WS_API_CM", "MAX_STREAM_CLIENTS", "MAX_CLIENT_STREAMS", "CLIENT_QUEUE_BYTES", "STREAM_LINGER_S",
+    "STREAM_LAST_FRAME", "STREAM_DEFLATE", "WHITELIST", "TRUSTED_PROXIES", "ADMIN_PASSWORD",
+    "EGRESS", "LOG_LEVEL", "CONNECT_TIMEOUT_S", "READ_TIMEOUT_S", "TOTAL_TIMEOUT_S", "MAX_IN_FLIGHT",
+    "MAX_BODY_BYTES", "LOG_RETENTION_DAYS", "LOG_MAX_ROWS",
 }  # fmt: skip
 
 

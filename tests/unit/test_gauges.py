@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from resender.aio import Clock
+from resender.aio import Clock, Tasks
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
@@ -13,6 +13,7 @@ from resender.core.egress.report import weight_rows
 from resender.core.egress.spec import parse_egress
 from resender.core.market.close_log import EVENT, READ, CloseLog
 from resender.core.weights.rules import Charge
+from resender.fanout import Fanout, FanoutOptions, fanout_snapshot
 from resender.gauges import (
     Family,
     add_readers,
@@ -139,6 +140,7 @@ def test_database_is_told_with_what_it_lost() -> None:
 
 def test_scrape_reads_the_services_as_they_are_then() -> None:
     one, metrics = governor(), Metrics()
+    nobody = Fanout(cast(Any, None), FanoutOptions(), clock=Clock(), tasks=Tasks())
     stats = SimpleNamespace(log_written=0, log_dropped=0, log_queued=0, errors=0, healthy=True)
     calls = SimpleNamespace(in_flight=0)
     services = SimpleNamespace(
@@ -148,7 +150,11 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
         cache=None,
         access=SimpleNamespace(whitelist=SimpleNamespace(size=1)),
         store=SimpleNamespace(stats=stats),
-        status=SimpleNamespace(weights=lambda: weight_rows(one, 1.0)),
+        status=SimpleNamespace(
+            weights=lambda: weight_rows(one, 1.0),
+            fanout=lambda: fanout_snapshot(nobody),
+            slowest=lambda: [{"where": "x.y", "ms": 7.0}],
+        ),
         dispatch=SimpleNamespace(
             egress=SimpleNamespace(markets={Market.SPOT}, clients={}, governor=one),
             shared_answers=SharedAnswers(lambda: 1.0),
@@ -161,6 +167,8 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
     assert "resender_in_flight 3.0" in text
     assert 'resender_weight_reserved{egress="a",pool="spot"} 20.0' in text
     assert "resender_cache_answers" not in text, "there is no cache"
+    assert 'resender_stream_clients{kind="market"} 0.0' in text
+    assert 'resender_loop_held_seconds{where="x.y"} 0.007' in text
 
 
 def test_last_close_is_named_with_its_figures_in_seconds() -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from resender.aio import Clock
+from resender.aio import Clock, Tasks
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
@@ -16,6 +16,8 @@ from resender.core.egress.spec import parse_egress
 from resender.core.egress.state import Limits
 from resender.core.market.klines import KlineSeries
 from resender.core.weights.rules import Charge
+from resender.fanout import Fanout, FanoutOptions
+from resender.loop_lag import LoopLag
 from resender.market.kinds import Klines
 from resender.market.series import KeptKlines, KeptTicker
 from resender.status import Status
@@ -88,10 +90,13 @@ class World:
             egress=SimpleNamespace(governor=self.governor, upstreams=(Market.SPOT, Market.PM)),
             last_answers={},
         )
+        self.lag = LoopLag()
         self.status = Status(
             access=cast(Any, SimpleNamespace(whitelist=SimpleNamespace(size=4))),
             dispatch=cast(Any, self.dispatch),
             cache=cast(Any, self.cache),
+            fanout=Fanout(cast(Any, None), FanoutOptions(), clock=Clock(), tasks=Tasks()),
+            lag=self.lag,
             store=cast(Any, None),
             clock=Clock(now_ms=lambda: START_MS, mono=lambda: MONO),
         )
@@ -111,8 +116,18 @@ def test_gateway_without_a_cache_has_a_picture_too() -> None:
     status = World(has_cache=False).status
     assert (status.answers().hits, status.answers().reasons) == (0, ())
     assert status.markets() == status.backfills() == list(status.kept()) == []
-    assert status.local() == {"series": [], "connections": [], "backfill": [], "closes": [], "weights": []}
+    told = status.local()
+    assert told.pop("streams")["clients"] == []
+    empty = {"series": [], "connections": [], "backfill": [], "closes": [], "loop": [], "weights": []}
+    assert told == empty
     assert status.in_words() == "4 whitelist entries"
+
+
+def test_slowest_holds_of_the_loop_come_first(world: World) -> None:
+    world.lag.worst.update({f"place{n}": n / 1000 for n in range(1, 15)})
+    slowest = world.status.slowest()
+    assert slowest[0] == {"where": "place14", "ms": 14.0}
+    assert len(slowest) == 10
 
 
 def test_hits_and_misses_are_each_what_the_cache_counted(world: World) -> None:

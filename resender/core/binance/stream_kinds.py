@@ -128,6 +128,8 @@ def stream_kind(market: Market, name: str) -> StreamKind | None:
     what = name
     if not name.startswith("!") and name not in _BARE:
         symbol, _, what = name.partition("@")
+        if what.startswith("!") or what in _BARE:
+            return None
         if not what or not _SYMBOL.fullmatch(symbol) or symbol != symbol.lower():
             return None
     elif len(name) > 64:

@@ -206,7 +206,7 @@ def _user(
         raise BadRequest("`listenKey` cannot be one.")
     mode = "stream" if is_combined else "ws"
     if kind in _PM_CLASSES:
-        target = f"/{kind}/{mode}/{listen_key}"
+        target = f"/{kind}/{'stream?streams=' if is_combined else 'ws/'}{listen_key}"
     elif market is Market.UM:
         events = params.get("events")
         asked = f"&events={quote(events, safe='/,_')}" if events else _ALL_EVENTS

@@ -30,6 +30,7 @@ from resender.core.egress.state import (
     Limits,
     Quarantine,
     ban_text,
+    key_digest,
     limit_text,
     pool_group,
 )
@@ -148,7 +149,7 @@ class Governor:
                 egresses = [self.egress_of_key(market, key, mono, excluding)]
             self._check_orders(key, charge, mono)
             if pool.startswith(SAPI_UID_POOL):  # metered by account, not by address
-                counter = f"{pool}#{_digest(key).hex()[:16]}"
+                counter = f"{pool}#{key_digest(key).hex()[:16]}"
         elif len(egresses) > 1:
             usable = [
                 egress
@@ -197,7 +198,7 @@ class Governor:
         self, market: Market, key: str, mono: float, excluding: Iterable[Egress] = ()
     ) -> Egress:
         """Return the one egress of an API key; another one only while that cannot connect at all."""
-        digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
+        digest = key_digest(key)
         egresses = self._key_egresses.get((market, digest))
         if egresses is None:
             egresses = self._order_for(market, key, digest)
@@ -222,7 +223,7 @@ class Governor:
         """Tell whether a call that was not sent may try an egress it has not tried yet."""
         egresses: Sequence[Egress] = self._by_market[market]
         if key is not None:
-            digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
+            digest = key_digest(key)
             egresses = self._key_egresses.get((market, digest), egresses)
         return any(egress not in excluding for egress in egresses)
 
@@ -309,7 +310,7 @@ class Governor:
         """
         if not self._key_pauses or not charge.is_order:
             return
-        until = self._key_pauses.get((charge.pool, _digest(key)))
+        until = self._key_pauses.get((charge.pool, key_digest(key)))
         if until is not None and until > mono:
             self.refused["orders"] += 1
             raise EgressExhausted(
@@ -445,7 +446,7 @@ class Governor:
         """An account is over its limit of orders: it alone waits, not the address."""
         if len(self._key_pauses) >= _MAX_KEYS:
             self._key_pauses.clear()
-        self._key_pauses[pool, _digest(key)] = until_mono
+        self._key_pauses[pool, key_digest(key)] = until_mono
 
     # --- what others want to know ----------------------------------------------------------
 
@@ -496,7 +497,3 @@ class Governor:
                 self.close_pool(egress, pool, status, mono + left_s)
                 count += 1
         return count
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "replace")).digest()

@@ -5,6 +5,7 @@ Values with little behaviour; `Governor` owns and changes them. No state of its 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from resender.core.binance.markets import Market
@@ -25,6 +26,11 @@ POOLS_OF: dict[Market, tuple[str, ...]] = {
 def pool_group(pool: str) -> str:
     """Return the family of a pool that a ban closes as one."""
     return SAPI if pool.startswith(SAPI) else pool
+
+
+def key_digest(key: str) -> bytes:
+    """Return what stands for an API key where the key itself must not be kept."""
+    return hashlib.sha256(key.encode("utf-8", "replace")).digest()
 
 
 @dataclass(frozen=True, slots=True)

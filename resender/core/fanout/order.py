@@ -13,10 +13,11 @@ from collections import deque
 from resender.core.binance.stream_kinds import Flow, Order, StreamKind
 
 _PATTERNS = {order: re.compile(order.value) for order in Order if order.value}
-_OPEN_TIME = re.compile(rb'"k":\{"t":(-?\d+)')
+_TIMES = re.compile(rb'"k":\{"t":(-?\d+),"T":(-?\d+)')
 CLOSED = b'"x":true'
 # The frames of one stream of all symbols within an overlap.
 _RECENT = 64
+_SAME_TIME = 16
 
 
 class Verdict(enum.Enum):
@@ -34,14 +35,14 @@ class Sequence:
     """
 
     __slots__ = (
-        "_after_loss",
         "_is_candle",
         "_is_depth",
+        "_is_timed",
         "_last",
-        "_last_payload",
-        "_open",
+        "_expected",
         "_pattern",
         "_recent",
+        "_same_time",
     )
 
     def __init__(self, kind: StreamKind) -> None:
@@ -49,20 +50,20 @@ class Sequence:
         self._is_depth = kind.order is Order.DEPTH
         self._is_candle = kind.flow is Flow.CANDLE
         self._last: int | None = None
-        self._last_payload = b""
+        self._is_timed = kind.order is Order.EVENT_TIME
+        # Several events may have the time of the last one.
+        self._same_time: deque[bytes] = deque(maxlen=_SAME_TIME)
         self._recent: deque[int] | None = None if self._pattern is not None else deque(maxlen=_RECENT)
-        # Of a candle that was open when the stream was lost; None once it has been seen to go on.
-        self._open: int | None = None
-        self._after_loss = False
+        # When the candle opens that must come first after a loss: the one that was open, or the next one.
+        self._expected: int | None = None
 
     def lost(self) -> None:
         """The stream was lost: what comes next need not follow."""
-        if self._is_candle and self._last_payload and CLOSED not in self._last_payload:
-            found = _OPEN_TIME.search(self._last_payload)
-            self._open = int(found[1]) if found is not None else None
-            self._after_loss = self._open is not None
+        newest = self._same_time[-1] if self._same_time else b""
+        if self._is_candle and (found := _TIMES.search(newest)) is not None:
+            self._expected = int(found[2]) + 1 if CLOSED in newest else int(found[1])
         self._last = None
-        self._last_payload = b""
+        self._same_time.clear()
         if self._recent is not None:
             self._recent.clear()
 
@@ -86,17 +87,18 @@ class Sequence:
             return self._judge_depth(found)
         number, last = int(found[1]), self._last
         if last is not None and number <= last:
-            is_same_time = self._pattern is _PATTERNS[Order.EVENT_TIME] and number == last
-            if not is_same_time or payload == self._last_payload:
+            if number < last or not self._is_timed or payload in self._same_time:
                 return Verdict.SEEN
+        elif self._is_timed:
+            self._same_time.clear()
         self._last = number
-        if self._pattern is _PATTERNS[Order.EVENT_TIME]:
-            self._last_payload = payload
-        if self._after_loss:
-            self._after_loss = False
-            at = _OPEN_TIME.search(payload)
-            if at is not None and int(at[1]) != self._open:
-                return Verdict.AFTER_GAP
+        if self._is_timed:
+            self._same_time.append(payload)
+        if self._expected is not None and (at := _TIMES.search(payload)) is not None:
+            expected, opens = self._expected, int(at[1])
+            if opens >= expected:
+                self._expected = None
+            return Verdict.AFTER_GAP if opens > expected else Verdict.NEW
         return Verdict.NEW
 
     def _judge_depth(self, found: re.Match[bytes]) -> Verdict:
@@ -107,5 +109,6 @@ class Sequence:
         if final <= last:
             self._last = last
             return Verdict.SEEN
-        follows = int(previous) == last if previous is not None else first == last + 1
+        # Two connections of spot may cut the updates at different places: an overlap leaves nothing out.
+        follows = int(previous) == last if previous is not None else first <= last + 1
         return Verdict.NEW if follows else Verdict.AFTER_GAP

@@ -149,7 +149,7 @@ def method_charge(market: Market, method: str, params: dict[str, Any]) -> Charge
     how, path = found
     if how.isdigit():
         return Charge(int(how), pool)
-    cost = charge(market, how, _ROOTS[market] + path, _query(params) if how == "GET" else "")
+    cost = charge(market, how, _ROOTS[market] + path, _query(params))
     return Charge(cost.weight, pool, None, cost.is_order, cost.is_public)
 
 

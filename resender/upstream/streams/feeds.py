@@ -12,12 +12,15 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import orjson
+
 from resender.aio import Clock, Tasks
 from resender.core.binance.markets import STREAM_PATHS, Market
 from resender.core.binance.stream_pacing import StreamLimits
 from resender.core.egress.spec import EgressSpec
 from resender.upstream.streams.connects import Connects
-from resender.upstream.streams.pool import ConnectionInfo, Opens, StreamPool
+from resender.upstream.streams.pool import ConnectionInfo, StreamPool
+from resender.upstream.streams.session import Opens
 from resender.upstream.streams.spread import Health, SpreadSessions
 
 # The streams of the cache's second source have a connection of their own: it must not fall silent
@@ -124,6 +127,9 @@ class Feed:
 
     def on_frame(self, name: str, data: Any, raw: bytes) -> bool | None:
         listeners = self._listeners.get(name, ())
+        if data is None and name not in self.raw_names:
+            # Kept back unread by a rotation, and since then somebody came who wants it read.
+            data = orjson.loads(raw)["data"]
         if len(listeners) == 1:
             return listeners[0].on_frame(name, data, raw)
         # One that cannot use a frame must not keep it from the others.

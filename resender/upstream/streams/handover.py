@@ -6,10 +6,13 @@ each other; a listener that relays them in order gets those of the new one when 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Set
 from typing import Any
 
 from resender.upstream.streams.link import OnFrame
+
+logger = logging.getLogger("resender.upstream")
 
 _MAX_BYTES = 32 << 20
 
@@ -49,6 +52,9 @@ class Handover:
             try:
                 is_good = self._on_frame(*frame) is not False and is_good
             except (ValueError, KeyError, TypeError):
+                is_good = False
+            except Exception:
+                logger.exception("the callback for a frame of %s failed", frame[0])
                 is_good = False
         return is_good
 

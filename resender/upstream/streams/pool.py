@@ -13,7 +13,7 @@ import random as random_module
 import re
 from collections.abc import Callable, Coroutine, Iterable, Set
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from resender.aio import Backoff, Clock, Tasks
 from resender.core.binance.markets import Market
@@ -22,7 +22,7 @@ from resender.core.binance.stream_pacing import CONNECT_WINDOW_S, StreamLimits, 
 from resender.core.window_budget import WindowBudget
 from resender.upstream.streams.handover import Handover
 from resender.upstream.streams.link import OnFrame, StreamLink, StreamStats
-from resender.upstream.streams.session import Socket, StreamBroken, StreamSession
+from resender.upstream.streams.session import Opens, StreamBroken, StreamSession
 
 __all__ = ["ConnectionInfo", "StreamLimits", "StreamPool", "StreamStats"]
 
@@ -34,16 +34,6 @@ _ROTATION_POLL_S = 0.25
 _HANDOVER_POLL_S = 0.02
 _CLOSE_S = 3.0
 _PATH = re.compile(r"(?:/[a-z]+)*")
-
-
-class Opens(Protocol):
-    """What a session factory makes: something that opens WebSockets, such as `StreamSession`."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def open(self, target: str, max_message_bytes: int) -> Socket: ...
 
 
 @dataclass(frozen=True, slots=True)

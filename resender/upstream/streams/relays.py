@@ -40,6 +40,9 @@ logger = logging.getLogger("resender.upstream")
 _CONNECTS = 60
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_S = 2.0
+# User data may be quiet for hours: without pings nobody would see that the connection is gone.
+_PING_EVERY_S = 20.0
+_SILENCES = 3
 _MAX_MESSAGE_BYTES = 16 << 20
 _MAX_KEYS = 4096
 # Codes that may not be sent. Source: RFC 6455 section 7.4.1.
@@ -67,15 +70,28 @@ class RelayConnection:
         self.close_reason = ""
 
     async def receive(self) -> str | bytes | None:
-        """Return the next message, text as bytes of UTF-8 in `str`'s place; None at the end.
+        """Return the next message; None at the end.
 
-        Shape: text comes as `str`, binary as `bytes`. Pings are answered here.
+        Shape: text comes as `str`, binary as `bytes`. Pings are answered here; a connection that does not
+            answer those of the gateway is at its end.
         """
+        silences = 0
         while True:
-            message = await self._ws.receive()
-            kind, data, extra = message
+            try:
+                kind, data, extra = await self._ws.receive(timeout=_PING_EVERY_S)
+            except asyncio.TimeoutError:
+                silences += 1
+                if silences >= _SILENCES or not await self.ping():
+                    self.close_code = 1006
+                    return None
+                continue
+            silences = 0
             if kind is WSMsgType.TEXT:
-                return data if isinstance(data, str) else bytes(data).decode()
+                try:
+                    return data if isinstance(data, str) else bytes(data).decode()
+                except UnicodeDecodeError:
+                    self.close_code = 1006
+                    return None
             if kind is WSMsgType.BINARY:
                 return bytes(data)
             if kind is WSMsgType.PING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from yarl import URL
@@ -53,6 +53,16 @@ class Socket:
             self.transport.abort()
             # aiohttp forgets to, where the connection broke while it was read.
             self.ws._response.close()
+
+
+class Opens(Protocol):
+    """Something that opens WebSockets, such as `StreamSession`: what a session factory makes."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def open(self, target: str, max_message_bytes: int) -> Socket: ...
 
 
 class StreamSession(RestClient):

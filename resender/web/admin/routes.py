@@ -12,6 +12,7 @@ from tornado.routing import URLSpec
 
 from resender.services import Services
 from resender.web.admin.api.audit import AuditHandler
+from resender.web.admin.api.clients import ClientHandler, ClientsHandler
 from resender.web.admin.api.closes import ClosesHandler
 from resender.web.admin.api.doctor import DoctorHandler
 from resender.web.admin.api.login import (
@@ -90,6 +91,8 @@ def admin_routes(services: Services) -> list[URLSpec]:
         "preload/estimate": EstimateHandler,
         f"preload/{_ROW_ID}": PreloadHandler,
         "backfill": BackfillHandler,
+        "clients": ClientsHandler,
+        f"clients/{_ID}": ClientHandler,
         "closes": ClosesHandler,
         "log": LogHandler,
         "logs": LogsHandler,

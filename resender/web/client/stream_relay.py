@@ -48,6 +48,7 @@ class Relay:
         note_call: NoteCall,
     ) -> None:
         self.address = address
+        self.market = route.market
         self.path = path
         self.since_ms = services.clock.now_ms()
         self.frames_in = self.frames_out = self.bytes_out = 0
@@ -83,7 +84,9 @@ class Relay:
     # --- from the client -------------------------------------------------------------------
 
     async def hear(self, message: str | bytes) -> None:
-        """Pass a message of the client on."""
+        """Pass a message of the client on; one that crossed the end of its connection is passed no more."""
+        if self._is_closed:
+            return
         self.frames_in += 1
         if self._route.what == "ws_api":
             await self._request(message)
@@ -96,7 +99,7 @@ class Relay:
         except ValueError:
             request = None
         if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-            self._write(text_frame(_NO_REQUEST))
+            await self._answer(_NO_REQUEST)
             return
         if self._upstream is None and not await self._open_for(request):
             return
@@ -105,10 +108,15 @@ class Relay:
         refusal = self._desk.admit(request)
         if refusal is not None:
             self._note_call(request["method"], orjson.loads(refusal)["status"], 0.0, "no weight")
-            self._write(text_frame(refusal))
+            await self._answer(refusal)
             return
         if not await self._upstream.send(message):
             self._lost(1006, "")
+
+    async def _answer(self, answer: bytes) -> None:
+        """Answer a request here; the next one is read when the client has taken this."""
+        self._write(text_frame(answer))
+        await self._can_write.wait()
 
     async def _open_for(self, request: dict[str, Any]) -> bool:
         """Open the upstream for the API key of the first request: it may be bound to one egress."""
@@ -170,7 +178,7 @@ class Relay:
             self._can_write.clear()
 
     async def _keep(self) -> None:
-        """Ping both sides; end what shows no sign of life."""
+        """Ping the client; end it if it shows no sign of life. The upstream sees to itself."""
         while True:
             await asyncio.sleep(_PING_EVERY_S)
             if self._services.clock.mono() - self.last_sign > _SILENT_S:
@@ -182,14 +190,13 @@ class Relay:
     def close(self, code: int, reason: str) -> None:
         """End the client's connection with words."""
         if not self._is_closed and self._sink is not None:
-            # At most 123 bytes of words. Source: RFC 6455 section 5.5.
-            words = reason.encode()[:123].decode("utf-8", "ignore")
-            self._sink.close(code if code not in _UNSPOKEN else 1000, words)
+            self._sink.close(code if code not in _UNSPOKEN else 1000, reason)
         self._is_closed = True
 
     def end(self) -> None:
         """The client is gone."""
         self._is_closed = True
+        self._can_write.set()
         self._services.fanout.guests.pop(self._number, None)
         if self._desk is not None:
             for method in self._desk.end():
@@ -204,8 +211,13 @@ class Relay:
             await self._upstream.close()
 
 
-async def carry_user_data(services: Services, client: StreamClient, market: Market, listen_key: str) -> None:
-    """Bring the events of a listenKey to a client that subscribed it beside its market streams."""
+async def carry_user_data(
+    services: Services, client: StreamClient, market: Market, listen_key: str, is_open: asyncio.Event
+) -> None:
+    """Bring the events of a listenKey to a client that subscribed it beside its market streams.
+
+    Shape: `is_open` is set from when on nothing that happens can be missed any more.
+    """
     fanout = services.fanout
     try:
         upstream = await services.relays.open(
@@ -216,6 +228,7 @@ async def carry_user_data(services: Services, client: StreamClient, market: Mark
         logger.warning("client %s: %s", client.address, error.msg)
         fanout.close(client, RESTART, "user data not reachable")
         return
+    is_open.set()
     try:
         while (message := await upstream.receive()) is not None:
             payload = message.encode() if isinstance(message, str) else message

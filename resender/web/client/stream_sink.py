@@ -61,4 +61,5 @@ class TornadoSink:
             self._drained()
 
     def close(self, code: int, reason: str) -> None:
-        self._connection.close(code, reason)
+        # At most 123 bytes of words. Source: RFC 6455 section 5.5.
+        self._connection.close(code, reason.encode()[:123].decode("utf-8", "ignore"))

@@ -19,11 +19,13 @@ from tornado.websocket import WebSocketHandler
 from resender.core.binance.host_names import behind_host
 from resender.core.binance.stream_urls import StreamRoute, is_listen_key, resolve_stream
 from resender.core.fanout.frames import DEFLATE_BITS
+from resender.core.fanout.protocol import Refused, read_command
 from resender.core.redact import path_only
 from resender.errors import AnswerError, BadRequest, Busy, Denied, Forbidden, RouteError
 from resender.fanout import StreamClient
 from resender.services import Services
 from resender.store import LogRecord
+from resender.web.admin.origin import foreign_origin
 from resender.web.base import BaseHandler
 from resender.web.client.stream_closes import WantedCloses, listen_to_closes, read_wanted_closes
 from resender.web.client.stream_relay import Relay, carry_user_data
@@ -106,9 +108,11 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             services.access.refused.note(self.ip, path_only(target), services.clock.now_ms())
             services.access.note_stranger(self.ip, f"refused {self.ip}: not in the whitelist")
             raise Forbidden(self.ip)
-        if "Origin" in headers:
-            # A page of any site could listen with the address of whoever looks at it.
-            raise Denied("A browser may not open streams: the request has an Origin header.")
+        # A page of any site could listen with the address of whoever looks at it. Some libraries that are no
+        # browser name this server itself there: Python's websocket-client does.
+        origin = foreign_origin(headers.get("Origin"), headers.get("Sec-Fetch-Site"), [headers.get("Host", "")])
+        if origin is not None:
+            raise Denied(f"A page of another site may not open streams ({origin}).")
         if headers.get("Sec-WebSocket-Version") != "13" or not headers.get("Sec-WebSocket-Key"):
             raise BadRequest("This is no WebSocket handshake of version 13.")
         self.route = resolve_stream(behind_host(target, headers.get("Host"), services.config.host_suffix))
@@ -125,7 +129,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     # --- what Tornado asks -------------------------------------------------------------------
 
     def check_origin(self, origin: str) -> bool:
-        return False
+        return True  # `_admit` has
 
     @property
     def max_message_size(self) -> int:
@@ -197,21 +201,42 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             await self.relay.hear(message)
             return
         client = self.client
-        if client is not None and not client.is_closed and self.route.what == "market":
-            wanted = self.services.fanout.hear(client, message)
-            if self.user_data or any(is_listen_key(name) for name in wanted):
-                self._follow_user_data(client)
+        if client is None or client.is_closed or self.route.what != "market":
+            return
+        await self._open_user_data(client, message)
+        if not client.is_closed:
+            self.services.fanout.hear(client, message)
+            self._drop_user_data(client)
 
-    def _follow_user_data(self, client: StreamClient) -> None:
-        """Start and end what brings user data, after the subscriptions have changed."""
-        keys = [name for name in client.names if is_listen_key(name)][:_MAX_LISTEN_KEYS]
-        for key in [key for key in self.user_data if key not in keys or client.is_closed]:
+    async def _open_user_data(self, client: StreamClient, message: str | bytes) -> None:
+        """Open what a message subscribes of user data: it is answered when no event can be missed any more."""
+        try:
+            command = read_command(client.market, message)
+        except Refused:
+            return  # the answer will tell
+        if command.method != "SUBSCRIBE":
+            return
+        opening = []
+        for name in command.params:
+            if is_listen_key(name) and name not in self.user_data and len(self.user_data) < _MAX_LISTEN_KEYS:
+                opening.append(self._follow_user_data(client, name))
+        for is_open in opening:
+            await is_open.wait()
+
+    def _follow_user_data(self, client: StreamClient, listen_key: str) -> asyncio.Event:
+        """Begin to bring user data; the event is set when that has succeeded or failed."""
+        is_open = asyncio.Event()
+        task = self.services.tasks.spawn(
+            carry_user_data(self.services, client, client.market, listen_key, is_open), name="relay:user-data"
+        )
+        task.add_done_callback(lambda _: is_open.set())
+        self.user_data[listen_key] = task
+        return is_open
+
+    def _drop_user_data(self, client: StreamClient) -> None:
+        """End what brings user data that is not subscribed any more."""
+        for key in [key for key in self.user_data if key not in client.names or client.is_closed]:
             self.user_data.pop(key).cancel()
-        for key in keys:
-            if key not in self.user_data and not client.is_closed:
-                self.user_data[key] = self.services.tasks.spawn(
-                    carry_user_data(self.services, client, client.market, key), name="relay:user-data"
-                )
 
     def on_ping(self, data: bytes) -> None:
         self._note_sign()

@@ -176,8 +176,13 @@ async def test_who_may_not_enter_is_told_in_json_before_the_upgrade(tmp_path: Pa
             status, body, _ = await ears.refused(path)
             assert status == 404
             assert "SBE" in body["msg"]
-        status, body, headers = await ears.refused("/ws", Origin="https://evil.example")
-        assert (status, body["code"], headers["X-Resender-Error"]) == (403, -12, "denied")
+        for origin in (
+            "https://evil.example", "null", "", "http://127.0.0.1", f"https://127.0.0.1:{one.run.port + 1}",
+            f"http://127.0.0.1.evil.example:{one.run.port}", f"http://127.0.0.1:{one.run.port}@evil.example",
+        ):  # fmt: skip
+            status, body, headers = await ears.refused("/ws", Origin=origin)
+            assert (status, body["code"], headers["X-Resender-Error"]) == (403, -12, "denied"), origin
+        assert (await ears.refused("/ws", **{"Sec-Fetch-Site": "cross-site"}))[0] == 403
         assert (await ears.refused("/ws", **{"Sec-WebSocket-Version": "8"}))[0] == 400
         async with ears.open("/ws"):
             status, body, headers = await ears.refused("/ws")
@@ -185,6 +190,14 @@ async def test_who_may_not_enter_is_told_in_json_before_the_upgrade(tmp_path: Pa
         one.run.gateway.access.set_whitelist([])
         status, body, _ = await ears.refused("/ws")
         assert (status, body["msg"]) == (403, "Forbidden IP: 127.0.0.1")
+
+
+async def test_client_that_names_this_server_as_its_origin_is_no_foreign_page(tmp_path: Path) -> None:
+    """Python's websocket-client does, and with it Binance's own older connectors."""
+    async with bench(tmp_path) as one, listener(one) as ears:
+        for origin in (f"http://127.0.0.1:{one.run.port}", f"https://127.0.0.1:{one.run.port}"):
+            async with ears.open(f"/ws/{BOOK}", headers={"Origin": origin}) as ear:
+                assert (await ear.event())["s"] == "BTCUSDT"
 
 
 async def test_too_many_streams_end_the_connection_as_on_binance(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from resender.config import Config
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.egress.governor import Governor
 from resender.core.egress.spec import parse_egress
+from resender.fanout import Fanout, FanoutOptions
+from resender.loop_lag import LoopLag
 from resender.metrics import Metrics
 from resender.status import Status
 from resender.store import SessionRow, TokenRow, UserRow
@@ -162,6 +164,7 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
     store = store or FakeStore()
     calls = Calls()
     calls.is_open = True
+    fanout = Fanout(cast(Any, None), FanoutOptions(), clock=clock, tasks=Tasks())
     return SimpleNamespace(
         config=config,
         clock=clock,
@@ -172,8 +175,15 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
         dispatch=dispatch,
         cache=cache,
         store=store,
+        fanout=fanout,
         status=Status(
-            access=access, dispatch=cast(Any, dispatch), cache=cache, store=cast(Any, store), clock=clock
+            access=access,
+            dispatch=cast(Any, dispatch),
+            cache=cache,
+            fanout=fanout,
+            lag=LoopLag(),
+            store=cast(Any, store),
+            clock=clock,
         ),
         user_agent="binance-resender/0",
         ssl_context=None,

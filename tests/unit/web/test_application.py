@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from tornado.routing import PathMatches
 from tornado.web import Application
 
 from resender.web.application import GatewayDelegate, make_admin_app, make_admin_server, make_app, make_server
 from resender.web.base import NotFoundHandler
 from resender.web.client.request import RequestDelegate
+from resender.web.client.streams import StreamHandler, UpgradeMatcher
 from resender.web.connection import IDLE_GRACE_S
 from tests.support.client import call, exchange, parse
 from tests.unit.web.serving import FakeConnection, make_services
 
 
 def paths(app: Application) -> set[str]:
-    return {rule.matcher.regex.pattern for rule in app.wildcard_router.rules}  # type: ignore[attr-defined]
+    matchers = [rule.matcher for rule in app.wildcard_router.rules]
+    return {matcher.regex.pattern for matcher in matchers if isinstance(matcher, PathMatches)}
 
 
 def has_admin(app: Application) -> bool:
@@ -35,6 +38,16 @@ async def test_admin_pages_elsewhere_or_nowhere_are_not_on_the_clients_port(sett
     assert not has_admin(app)
     page = next(rule for rule in app.wildcard_router.rules if rule.name == "front").target_kwargs["page"]
     assert "/admin" not in page
+
+
+async def test_handshake_of_a_websocket_goes_before_every_page_on_the_clients_port_alone() -> None:
+    services = make_services(admin_port=8001)
+    first, *others = make_app(services).wildcard_router.rules
+    assert isinstance(first.matcher, UpgradeMatcher)
+    assert first.target is StreamHandler
+    assert all(isinstance(rule.matcher, PathMatches) for rule in others)
+    assert all(isinstance(rule.matcher, PathMatches) for rule in make_admin_app(services).wildcard_router.rules)
+    await services.tasks.cancel()
 
 
 async def test_admin_port_has_the_admin_pages_alone() -> None:

@@ -22,6 +22,7 @@ PAGES = (
     "logs",
     "streams",
     "closes",
+    "clients",
     "users",
     "account",
     "audit",

@@ -34,6 +34,15 @@ class FakeTransport:
         self.is_aborted = True
 
 
+class FakeResponse:
+    """What aiohttp keeps of the handshake; it holds the connection until it is closed."""
+
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
 class FakeWs:
     """The part of aiohttp's client WebSocket that a link uses."""
 
@@ -45,6 +54,7 @@ class FakeWs:
         self.sent: list[tuple[WSMsgType, bytes]] = []
         self.error: Exception | None = None
         self.is_closed = False
+        self._response = FakeResponse()
 
     async def receive(self) -> WSMessage:
         while not self.transport.is_aborted:
@@ -66,7 +76,7 @@ class FakeWs:
     def push(self, data: bytes) -> None:
         self.received.put_nowait(WSMessage(WSMsgType.TEXT, data, None))
 
-    async def close(self) -> bool:
+    async def close(self, *, code: int = 1000) -> bool:
         self.is_closed = True
         return True
 
@@ -123,7 +133,9 @@ class World:
         await self.pool.stop()
         assert not len(self.tasks)
         assert not self.session.is_started
-        assert all(ws.is_closed and ws.transport.is_aborted for ws in self.session.opened)
+        assert all(
+            ws.is_closed and ws.transport.is_aborted and ws._response.is_closed for ws in self.session.opened
+        )
 
 
 async def test_session_of_the_factory_is_used() -> None:

@@ -47,6 +47,7 @@ def assert_closed(session: Session) -> None:
     (ws,) = session.opened
     assert ws.is_closed
     assert ws.transport.is_aborted
+    assert ws._response.is_closed
 
 
 async def test_first_data_frame_ends_the_probe_and_answers_and_pings_do_not() -> None:

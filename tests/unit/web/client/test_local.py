@@ -98,7 +98,9 @@ async def test_without_a_cache_there_is_only_the_status() -> None:
     with pytest.raises(RouteError, match="switched off"):
         await ask(None, "um/klines", "symbol=BTCUSDT&interval=1m")
     status, extra, _ = await ask(None, "status", "whatever=1")
-    assert status == {"series": [], "connections": [], "backfill": [], "closes": [], "weights": []}
+    assert status.pop("streams")["upstream_streams"] == 0
+    empty = {"series": [], "connections": [], "backfill": [], "closes": [], "loop": [], "weights": []}
+    assert status == empty
     assert extra == {}
 
 

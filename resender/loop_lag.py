@@ -1,0 +1,93 @@
+"""How late the event loop is, and what made it wait.
+
+A beat on the loop, and a thread that looks where the loop is when a beat is overdue. One `LoopLag` belongs to
+one gateway; it changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+_BEAT_S = 0.02
+# Overdue by so much: somebody holds the loop.
+_LATE_S = 0.005
+_MAX_PLACES = 200
+_OWN = "resender"
+
+
+class LoopLag:
+    """The lag of the loop it was started on.
+
+    Shape: `worst` are the longest waits by the place that held the loop, a function of ours if one was under way.
+    Units: seconds.
+    """
+
+    def __init__(self) -> None:
+        self.worst: dict[str, float] = {}
+        # Told of the lag of every beat.
+        self.on_lag: Callable[[float], None] = lambda seconds: None
+        self._due = 0.0
+        self._place = ""
+        self._handle: asyncio.TimerHandle | None = None
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        watched = threading.get_ident()
+        self._end.clear()
+        self._due = time.perf_counter() + _BEAT_S
+        self._handle = loop.call_later(_BEAT_S, self._beat, loop)
+        self._thread = threading.Thread(target=self._watch, args=(watched,), name="loop-lag", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = time.perf_counter()
+        late = max(0.0, now - self._due)
+        self.on_lag(late)
+        place, self._place = self._place, ""
+        if late > _LATE_S:
+            self._note(place or "unknown", late)
+        self._due = now + _BEAT_S
+        self._handle = loop.call_later(_BEAT_S, self._beat, loop)
+
+    def _note(self, place: str, late: float) -> None:
+        if place not in self.worst and len(self.worst) >= _MAX_PLACES:
+            del self.worst[min(self.worst, key=lambda each: self.worst[each])]
+        self.worst[place] = max(late, self.worst.get(place, 0.0))
+
+    def _watch(self, watched: int) -> None:
+        while not self._end.is_set():
+            wait_s = self._due + _LATE_S - time.perf_counter()
+            if wait_s > 0:
+                self._end.wait(wait_s + 0.001)
+                continue
+            if not self._place:
+                frame = sys._current_frames().get(watched)
+                self._place = _place_of(frame)
+            self._end.wait(_LATE_S)
+
+
+def _place_of(frame: FrameType | None) -> str:
+    """Name the innermost function of ours in a stack, or the innermost at all."""
+    innermost = ""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        name = f"{module}.{frame.f_code.co_name}"
+        innermost = innermost or name
+        if module.partition(".")[0] == _OWN:
+            return name
+        frame = frame.f_back
+    return innermost

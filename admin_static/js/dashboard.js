@@ -70,6 +70,9 @@ function showTiles(now) {
   const silence = Math.max(0, ...now.streams.map((line) => line.last_frame_ms ?? 0));
   const hint = connections ? t('dashboard.streams_hint', { streams: sum('streams'), age: millis(silence) }) : t('dashboard.streams_hint_none');
   tile('streams', number(alive), `/ ${number(connections)}`, hint, alive < connections ? 'warn' : '');
+  tile('listeners', number(now.stream_clients), '', t('dashboard.listeners_hint', { n: number(now.client_streams) }));
+  const { loop } = now;
+  tile('loop', loop === null ? '–' : millis(loop.ms), '', loop === null ? t('dashboard.loop_none') : t('dashboard.loop_hint', { where: loop.where }), loop !== null && loop.ms > 250 ? 'warn' : '');
   tile('memory', bytes(now.memory_bytes), '', t('dashboard.uptime', { time: duration(now.uptime_s) }));
 }
 

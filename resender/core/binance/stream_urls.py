@@ -178,7 +178,9 @@ def _streams(market: Market, segments: list[str], params: dict[str, str]) -> Str
     names = tuple(segments[1:])
     if is_combined:
         names = tuple(name for name in params.get("streams", "").split("/") if name)
-    listen_key = params.get("listenKey") or next((name for name in names if is_listen_key(name)), "")
+    # Beside other names a listenKey is followed like them, as if it had been subscribed.
+    only = names[0] if len(names) == 1 else ""
+    listen_key = params.get("listenKey") or (only if is_listen_key(only) else "")
     if listen_key:
         return _user(host, kind, listen_key, params, is_combined=is_combined)
     if kind in _PM_CLASSES:

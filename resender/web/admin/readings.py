@@ -138,6 +138,9 @@ class Live:
             "whitelist": services.access.whitelist.size,
             "refused": services.access.refused.total,
             "streams_open": self.streams_open,
+            "stream_clients": services.fanout.size,
+            "client_streams": services.fanout.topic_count,
+            "loop": next(iter(services.status.slowest()), None),
         }
 
     def _clients(self) -> list[dict[str, Any]]:

@@ -188,6 +188,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             queue_bytes=services.config.client_queue_bytes,
         )
         services.fanout.add(self.client, route.names)
+        for key in [name for name in self.client.names if is_listen_key(name)][:_MAX_LISTEN_KEYS]:
+            self._follow_user_data(self.client, key)
         if route.what == "closes":
             self.leave_closes = listen_to_closes(services, route.market, self.wanted, self.client)
 

@@ -154,8 +154,8 @@ class Crowd:
     ) -> int:
         """Open `clients` connections to so many streams; return how many are open in all.
 
-        Shape: client i listens to `each` streams from i * `each` on, in a circle, or so many later; `form` is `ws` (raw) or `stream`
-            (combined); with `ca_file` over TLS, and the streams are subscribed by message.
+        Shape: client i listens to `each` streams from `offset` + i * `each` on, in a circle; `form` is `ws` (raw)
+            or `stream` (combined); with `ca_file` over TLS, and the streams are subscribed by message.
         """
         names = names_of(streams, kind)
         context = ssl.create_default_context(cafile=ca_file) if ca_file else None
@@ -212,6 +212,9 @@ class Crowd:
 
     async def total(self) -> int:
         return self.counts.frames
+
+    async def count(self) -> int:
+        return len(self.ears)
 
     async def close(self) -> int:
         for ear in self.ears:

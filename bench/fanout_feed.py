@@ -35,7 +35,8 @@ class SteadyFeed(Feed):
     async def steady(self, rate: int, seconds: float, kind: str, streams: int) -> dict[str, Any]:
         """Send `rate` events a second, streams in turn, those of one moment in one write to each connection.
 
-        Shape: the first `streams` names are sent, the others stay silent; `sent` events; `late_ms` is how late events were at the 99th percentile of the moments.
+        Shape: the first `streams` names are sent, the others stay silent; `sent` events; `late_ms` is how late
+            events were at the 99th percentile of the moments.
         """
         keys = [("", name) for name in names_of(streams, kind)]
         random.Random(1).shuffle(keys)

@@ -27,6 +27,7 @@ _CM_RANGE_MS = 200 * iv.DAY_MS
 # Rows are kept in chunks of this length, by interval.
 _CHUNK_MS = {"1s": iv.HOUR_MS, "1m": iv.DAY_MS, "3m": iv.DAY_MS, "5m": iv.DAY_MS}
 _UPDATE_BASE = 7_000_000_000
+_MOST_TICKERS = 50
 
 
 class BookTicker(NamedTuple):
@@ -301,6 +302,14 @@ class MarketStore:
         changed = min(now, -int(-regular * 1000 // hz) - phase) if hz > 0 else now
         changed = max(changed, spec.listed_ms, self._burst_ms.get(symbol, 0))
         return self._quote(spec, update_id, min(changed, now))
+
+    def tickers_back_to(self, symbol: str, update_id: int, now_ms: int) -> list[BookTicker]:
+        """Return the last book tickers, the newest first, down to an update or a screenful."""
+        spec = self.series[symbol].spec
+        hz = self._config.book_ticker_hz / (40 if spec.quiet else 1)
+        step_ms = 1000 / hz if hz > 0 else 0.0
+        count = min(self.update_id(symbol, now_ms) - update_id, _MOST_TICKERS)
+        return [self.book_ticker(symbol, now_ms - int(n * step_ms)) for n in range(count + 1)]
 
     def next_update(self, symbol: str, now_ms: int) -> BookTicker:
         """Change a book ticker at once, out of its rhythm, and return it."""

@@ -15,6 +15,9 @@ from .orders import Order
 from .prices import mix
 from .symbols import SymbolSpec
 
+# Of one side in one event; more would be a crash of the market.
+_MOST_GONE = 5000
+
 
 def eight(text: str) -> str:
     """Write a number with eight decimals, as spot does."""
@@ -158,6 +161,25 @@ def depth(store: MarketStore, symbol: str, limit: int, now_ms: int) -> tuple[int
         qty = fixed(size + (noise >> 20) % (60 * size), spec.qty_decimals, lots)
         asks.append([fixed(ask + level, digits, shown), qty])
     return ticker.update_id, ticker.time_ms, bids, asks
+
+
+def gone(store: MarketStore, symbol: str, since_id: int, now_ms: int) -> tuple[list[Any], list[Any]]:
+    """Return the bids and asks that are no longer there, with nothing in them.
+
+    Shape: what stood better than the best of now at an update after `since_id`, or at that one: who follows the changes never sees a bid above an ask.
+    """
+    tickers = store.tickers_back_to(symbol, since_id, now_ms)
+    spec = store.series[symbol].spec
+    is_spot = store.market is Market.SPOT
+    digits = spec.price_decimals
+    shown, lots = (8, 8) if is_spot else (digits, spec.qty_decimals)
+    nothing = fixed(0, spec.qty_decimals, lots)
+    bids = [int(ticker.bid.replace(".", "")) // 10 ** (shown - digits) for ticker in tickers]
+    asks = [int(ticker.ask.replace(".", "")) // 10 ** (shown - digits) for ticker in tickers]
+    return (
+        [[fixed(price, digits, shown), nothing] for price in range(max(bids), bids[0], -1)[:_MOST_GONE]],
+        [[fixed(price, digits, shown), nothing] for price in range(min(asks), asks[0])[:_MOST_GONE]],
+    )
 
 
 def trades(

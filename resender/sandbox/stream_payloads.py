@@ -136,7 +136,8 @@ def depth(store: MarketStore, symbol: str, levels: int, now: int) -> str:
 def depth_diff(store: MarketStore, symbol: str, before: int, newest: int, now: int) -> str:
     """Return a diff depth event with the updates after `before` up to `newest`."""
     _, at_ms, bids, asks = shapes.depth(store, symbol, 5, now)
-    levels = orjson.dumps({"b": bids, "a": asks}).decode()[1:-1]
+    gone_bids, gone_asks = shapes.gone(store, symbol, before, now)
+    levels = orjson.dumps({"b": gone_bids + bids, "a": gone_asks + asks}).decode()[1:-1]
     head = f'"e":"depthUpdate","E":{now},'
     if store.market is Market.SPOT:
         return f'{{{head}"s":"{symbol}","U":{before + 1},"u":{newest},{levels}}}'

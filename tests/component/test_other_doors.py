@@ -70,7 +70,9 @@ async def test_bulk_files_are_streamed_through_and_nothing_else(tmp_path: Path) 
         other = outer.sandbox.urls["UPSTREAM_API"]
         async with bench(tmp_path / "4", upstream_data=other) as one:
             before = outer.mark()
-            reply = await call(one.run.port, "GET", "/data.binance.vision/api/v3/exchangeInfo?symbol=BTC%55SDT")
+            reply = await call(
+                one.run.port, "GET", "/data.binance.vision/api/v3/exchangeInfo?symbol=BTC%55SDT"
+            )
             assert reply.status == 200
             assert b"symbols" in reply.body
             assert [(c.method, c.target) for c in outer.calls("", before)] == [

@@ -35,7 +35,18 @@ USER, PASSWORD = "root", "a calm long secret"
 # Longer than anything takes on a loaded machine; a limit, never what a test waits for.
 PATIENCE_MS = 20_000
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
-PAGES = ("dashboard", "whitelist", "logs", "streams", "closes", "clients", "users", "account", "audit", "settings")
+PAGES = (
+    "dashboard",
+    "whitelist",
+    "logs",
+    "streams",
+    "closes",
+    "clients",
+    "users",
+    "account",
+    "audit",
+    "settings",
+)
 
 
 def find_browser() -> str:

@@ -190,8 +190,8 @@ class GatewayProcess(Program):
         values: dict[str, object] = {"HOST": "127.0.0.1", "PORT": 0, "DATA_DIR": self.data}
         # No test may reach Binance by mistake: what is not named leads nowhere.
         values |= {facts.rest_setting: "https://127.0.0.1:9" for facts in MARKETS}
-        streams = ("STREAM_SPOT", "STREAM_UM", "STREAM_CM", "WS_API_SPOT")
-        values |= dict.fromkeys(streams, "wss://127.0.0.1:9")
+        streams = ("STREAM_SPOT", "STREAM_UM", "STREAM_CM", "STREAM_MARGIN")
+        values |= dict.fromkeys((*streams, "WS_API_SPOT", "WS_API_UM", "WS_API_CM"), "wss://127.0.0.1:9")
         values |= {"WHITELIST": "127.0.0.1", "LOG_LEVEL": "DEBUG", **settings}
         self.settings = values
         super().__init__(folder, *arguments, **values)
@@ -305,13 +305,15 @@ def environment(settings: Mapping[str, object] | None = None) -> dict[str, str]:
     return values | {f"RESENDER_{name}": str(value) for name, value in (settings or {}).items()}
 
 
-def run_client(name: str, url: str) -> dict[str, Any]:
+def run_client(
+    name: str, url: str, script: str = "calls", account: tuple[str, str] = (API_KEY, API_SECRET)
+) -> dict[str, Any]:
     """Run a client script with its library's own Python and return the document it prints."""
     python = ROOT / ".venv-clients" / name / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{name} is not installed: make .venv-clients/{name}/ready")
     result = subprocess.run(
-        [str(python), str(CLIENTS / f"{name}_calls.py"), url, API_KEY, API_SECRET, json.dumps(STRANGER)],
+        [str(python), str(CLIENTS / f"{name}_{script}.py"), url, *account, json.dumps(STRANGER)],
         env=environment(),
         capture_output=True,
         timeout=PATIENCE_S * 2,

@@ -8,7 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from resender.config import SETTINGS
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_urls import resolve_stream
 from tools import docs_hooks, docs_site, docs_tables
+from tools.stream_shapes import KEY, SHAPES
 
 WORDS = {"list": "list", "text": "text"}
 
@@ -50,6 +53,17 @@ def test_names_in_a_sentence_are_set_as_code_once(text: str, marked: str) -> Non
 
 def test_a_bar_in_a_cell_does_not_part_the_row() -> None:
     assert docs_tables.table(["a"], [["x|y"]]).splitlines()[2] == r"| x\|y |"
+
+
+@pytest.mark.parametrize(("base", "target"), [(base, one) for _, base, targets in SHAPES for one in targets])
+def test_addresses_of_streams_told_lead_where_they_say(base: str, target: str) -> None:
+    route = resolve_stream(target.replace(KEY, "a1B2" * 16))
+    hosts = {"stream": Market.SPOT, "fstream": Market.UM, "dstream": Market.CM}
+    hosts |= {"ws-api": Market.SPOT, "ws-fapi": Market.UM, "ws-dapi": Market.CM}
+    assert route.market is hosts[base.strip("/").replace(".", "/").partition("/")[0]]
+    wanted = "ws_api" if "/ws-" in target else "user" if KEY in target else "market"
+    assert route.what == wanted
+    assert not any("=" in name or "?" in name for name in route.names)
 
 
 def test_settings_file_gets_the_tables_sentences_and_keeps_values_and_headings() -> None:

@@ -110,9 +110,14 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             raise Forbidden(self.ip)
         # A page of any site could listen with the address of whoever looks at it. Some libraries that are no
         # browser name this server itself there: Python's websocket-client does.
-        origin = foreign_origin(headers.get("Origin"), headers.get("Sec-Fetch-Site"), [headers.get("Host", "")])
+        origin = foreign_origin(
+            headers.get("Origin"), headers.get("Sec-Fetch-Site"), [headers.get("Host", "")]
+        )
         if origin is not None:
             raise Denied(f"A page of another site may not open streams ({origin}).")
+        if "Origin" in headers and headers.get("User-Agent", "").startswith("Mozilla/"):
+            # Its name may have been made to lead here.
+            raise Denied("A browser may not open streams.")
         if headers.get("Sec-WebSocket-Version") != "13" or not headers.get("Sec-WebSocket-Key"):
             raise BadRequest("This is no WebSocket handshake of version 13.")
         self.route = resolve_stream(behind_host(target, headers.get("Host"), services.config.host_suffix))
@@ -284,7 +289,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
                     market=route.market.value if route is not None else "",
                     path=(path or path_only(self.request.uri or "/"))[:512],
                     status=status,
-                    upstream_status=status if path else None,
+                    upstream_status=status if path and error is None else None,
                     duration_ms=round(duration_ms, 3),
                     bytes=0,
                     error=error,

@@ -183,6 +183,8 @@ async def test_who_may_not_enter_is_told_in_json_before_the_upgrade(tmp_path: Pa
             status, body, headers = await ears.refused("/ws", Origin=origin)
             assert (status, body["code"], headers["X-Resender-Error"]) == (403, -12, "denied"), origin
         assert (await ears.refused("/ws", **{"Sec-Fetch-Site": "cross-site"}))[0] == 403
+        rebound = {"Host": "evil.example", "Origin": "http://evil.example", "User-Agent": "Mozilla/5.0 (X11)"}
+        assert (await ears.refused("/ws", **rebound))[0] == 403
         assert (await ears.refused("/ws", **{"Sec-WebSocket-Version": "8"}))[0] == 400
         await wait_until(lambda: not one.run.gateway.fanout.size)
         async with ears.open("/ws"):

@@ -1,6 +1,6 @@
 """Listen through a gateway with binance-futures-connector and print what came, as one JSON document.
 
-Run by tests/e2e/test_streams_connectors.py with the library's own Python:
+Run by tests/e2e/test_client_streams.py with the library's own Python:
 `binance_futures_connector_streams.py URL KEY SECRET HEADERS`.
 """
 

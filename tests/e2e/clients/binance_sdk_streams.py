@@ -1,6 +1,6 @@
 """Listen through a gateway with Binance's SDKs and print what came, as one JSON document.
 
-Run by tests/e2e/test_streams_binance_sdk.py with the libraries' own Python:
+Run by tests/e2e/test_client_streams.py with the libraries' own Python:
 `binance_sdk_streams.py URL KEY SECRET HEADERS`.
 """
 
@@ -42,9 +42,7 @@ def configured(market):
     return {
         "config_rest_api": ConfigurationRestAPI(api_key=KEY, api_secret=SECRET, base_path=URL),
         "config_ws_streams": ConfigurationWebSocketStreams(stream_url=f"{WS}/{stream}"),
-        "config_ws_api": ConfigurationWebSocketAPI(
-            api_key=KEY, api_secret=SECRET, stream_url=f"{WS}/{path}"
-        ),
+        "config_ws_api": ConfigurationWebSocketAPI(api_key=KEY, api_secret=SECRET, stream_url=f"{WS}/{path}"),
     }
 
 

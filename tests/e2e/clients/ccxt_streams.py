@@ -1,6 +1,6 @@
 """Listen through a gateway with ccxt.pro and print what came, as one JSON document.
 
-Run by tests/e2e/test_streams_ccxt.py with the library's own Python:
+Run by tests/e2e/test_client_streams.py with the library's own Python:
 `ccxt_streams.py URL KEY SECRET HEADERS`.
 """
 
@@ -84,9 +84,9 @@ async def watch(kind, symbol, other, amount):
 
 
 async def books(exchange, symbol):
-    """Return what an order book showed three times: a snapshot and the changes since."""
+    """Return what an order book showed: a snapshot and the changes since."""
     found = []
-    for _ in range(3):
+    for _ in range(6):
         book = await once(exchange.watch_order_book(symbol))
         row = {"symbol": book["symbol"], "bid": book["bids"][0][0], "ask": book["asks"][0][0]}
         found.append({**row, "nonce": book["nonce"]})

@@ -1,6 +1,6 @@
 """Listen through a gateway with python-binance and print what came, as one JSON document.
 
-Run by tests/e2e/test_streams_python_binance.py with the library's own Python:
+Run by tests/e2e/test_client_streams.py with the library's own Python:
 `python_binance_streams.py URL KEY SECRET HEADERS`.
 """
 

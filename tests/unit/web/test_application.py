@@ -46,7 +46,9 @@ async def test_handshake_of_a_websocket_goes_before_every_page_on_the_clients_po
     assert isinstance(first.matcher, UpgradeMatcher)
     assert first.target is StreamHandler
     assert all(isinstance(rule.matcher, PathMatches) for rule in others)
-    assert all(isinstance(rule.matcher, PathMatches) for rule in make_admin_app(services).wildcard_router.rules)
+    assert all(
+        isinstance(rule.matcher, PathMatches) for rule in make_admin_app(services).wildcard_router.rules
+    )
     await services.tasks.cancel()
 
 

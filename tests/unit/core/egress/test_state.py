@@ -15,6 +15,7 @@ from resender.core.egress.state import (
     Limits,
     Quarantine,
     ban_text,
+    key_digest,
     limit_text,
     pool_group,
 )
@@ -58,6 +59,11 @@ def test_ban_of_the_family_outlasts_the_pause_of_one_counter() -> None:
     egress.closed["sapi:/a"] = Closure(90.0, 429)
     assert egress.closure("sapi:/a", 30.0) == Closure(90.0, 429)
     assert egress.closure("sapi:/b", 30.0) == Closure(60.0, 418)
+
+
+def test_key_is_stood_for_by_its_digest_whatever_its_letters() -> None:
+    assert key_digest("abc").hex() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert key_digest("\ud800") == key_digest("?")
 
 
 # -- quarantine -----------------------------------------------------------------------------------

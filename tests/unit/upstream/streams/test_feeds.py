@@ -242,6 +242,38 @@ async def test_feed_is_started_once(feed: Feed, pool: FakePool) -> None:
     assert pool.starts == 1
 
 
+# --- listeners that pass messages on ----------------------------------------------------------------
+
+
+async def test_stream_is_read_as_soon_as_one_listener_wants_it_read(feed: Feed) -> None:
+    relay, other, reader = Ear(is_relay=True), Ear(is_relay=True), Ear()
+    feed.subscribe([A, B], relay)
+    feed.subscribe([A], other)
+    feed.subscribe([B, C], reader)
+    assert (feed.raw_names, feed.relayed_names) == ({A}, {A, B})
+    feed.subscribe([A], reader)
+    assert (feed.raw_names, feed.relayed_names) == (set(), {A, B})
+    feed.unsubscribe([A, B, C], reader)
+    assert (feed.raw_names, feed.relayed_names) == ({A, B}, {A, B})
+    feed.unsubscribe([A, B], relay)
+    assert (feed.raw_names, feed.relayed_names) == ({A}, {A})
+    feed.unsubscribe([A], other)
+    assert (feed.raw_names, feed.relayed_names) == (set(), set())
+
+
+async def test_frame_kept_back_unread_is_read_for_who_came_meanwhile(feed: Feed) -> None:
+    relay, reader = Ear(is_relay=True), Ear()
+    feed.subscribe([A], relay)
+    raw = b'{"stream":"%s","data":{"u":1}}' % A.encode()
+    feed.on_frame(A, None, raw)
+    feed.subscribe([A], reader)
+    feed.on_frame(A, None, raw)
+    assert [data for _, data, _ in relay.frames] == [None, {"u": 1}]
+    assert [data for _, data, _ in reader.frames] == [{"u": 1}]
+    with pytest.raises(ValueError):
+        feed.on_frame(A, None, b"no json")
+
+
 # --- which pools there are ------------------------------------------------------------------------
 
 

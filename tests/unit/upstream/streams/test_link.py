@@ -106,7 +106,7 @@ class FakeSession:
 
 
 class World:
-    def __init__(self, session: FakeSession) -> None:
+    def __init__(self, session: FakeSession, *raw_names: str) -> None:
         self.session = session
         self.tasks = Tasks()
         self.told: list[tuple[str, list[str]]] = []
@@ -122,6 +122,7 @@ class World:
             tasks=self.tasks,
             clock=Clock(mono=time.monotonic),
             session_factory=lambda: session,
+            raw_names=set(raw_names),
         )
 
     async def __aenter__(self) -> World:
@@ -144,6 +145,18 @@ async def test_session_of_the_factory_is_used() -> None:
         assert world.session.targets == ["/public/stream"]
         world.session.opened[0].push(b'{"stream":"btcusdt@bookTicker","data":{"u":1}}')
         await wait_until(lambda: world.frames == [{"u": 1}])
+
+
+async def test_stream_nobody_wants_read_is_handed_over_unread_where_it_is_built_as_binance_does() -> None:
+    async with World(FakeSession(), BTC) as world:
+        await wait_until(lambda: world.told)
+        ws = world.session.opened[0]
+        ws.push(b'{"stream":"btcusdt@bookTicker","data":no json}')
+        ws.push(b'{"stream":"btcusdt@bookTicker", "data":{"u":2}}')
+        ws.push(b'{"data":{"u":3},"stream":"btcusdt@bookTicker"}')
+        ws.push(b'{"stream":"ethusdt@bookTicker","data":{"u":4}}')
+        await wait_until(lambda: world.frames == [None, {"u": 2}, {"u": 3}])
+        await wait_until(lambda: world.pool.stats.ignored == 1)
 
 
 async def test_unexpected_error_of_a_session_is_logged_and_tried_again(

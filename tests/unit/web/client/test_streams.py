@@ -1,0 +1,107 @@
+"""The handshake: what is one, what is agreed on compression, how long a message may be."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.websocket import WebSocketProtocol13
+
+from resender.core.fanout.frames import DEFLATE_BITS
+from resender.web.client.streams import StreamHandler, UpgradeMatcher, wants_upgrade
+
+AGREED = (
+    f"permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits={DEFLATE_BITS}"
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "is_one"),
+    [
+        ("GET", {"Upgrade": "websocket", "Connection": "Upgrade"}, True),
+        ("GET", {"Upgrade": " WebSocket ", "Connection": "keep-alive, UPGRADE"}, True),
+        ("POST", {"Upgrade": "websocket", "Connection": "Upgrade"}, False),
+        ("HEAD", {"Upgrade": "websocket", "Connection": "Upgrade"}, False),
+        ("GET", {"Upgrade": "h2c", "Connection": "Upgrade"}, False),
+        ("GET", {"Upgrade": "websocket", "Connection": "keep-alive"}, False),
+        ("GET", {"Upgrade": "websocket", "Connection": "upgraded"}, False),
+        ("GET", {"Upgrade": "websocket"}, False),
+        ("GET", {"Connection": "Upgrade"}, False),
+        ("GET", {}, False),
+    ],
+)
+def test_handshake_is_told_by_its_method_and_two_headers(
+    method: str, headers: dict[str, str], is_one: bool
+) -> None:
+    assert wants_upgrade(method, HTTPHeaders(headers)) == is_one
+    connection: Any = SimpleNamespace(context=None)
+    request = HTTPServerRequest(method, "/any/path?x", headers=HTTPHeaders(headers), host="x", connection=connection)
+    assert UpgradeMatcher().match(request) == ({} if is_one else None)
+
+
+def handler(offer: str | None, *, deflate: bool = True, is_relay: bool = False) -> StreamHandler:
+    made = StreamHandler.__new__(StreamHandler)
+    headers = HTTPHeaders() if offer is None else HTTPHeaders({"Sec-WebSocket-Extensions": offer})
+    made.request = cast(Any, SimpleNamespace(headers=headers))
+    made.services = cast(Any, SimpleNamespace(config=SimpleNamespace(stream_deflate=deflate)))
+    made.relay = cast(Any, object()) if is_relay else None
+    return made
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; client_max_window_bits=10; server_no_context_takeover",
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        'permessage-deflate; server_max_window_bits="15"',
+        f"permessage-deflate; server_max_window_bits={DEFLATE_BITS}",
+        "x-webkit-deflate-frame, permessage-deflate",
+        "permessage-deflate; server_max_window_bits=9, permessage-deflate",
+    ],
+)
+def test_compression_is_agreed_on_without_context_whatever_was_offered(offer: str) -> None:
+    made = handler(offer)
+    assert made.get_compression_options() is not None
+    assert made.is_deflated
+    # What Tornado reads and answers.
+    extensions = WebSocketProtocol13._parse_extensions_header(cast(Any, None), made.request.headers)
+    assert extensions == [
+        (
+            "permessage-deflate",
+            {
+                "server_no_context_takeover": None,
+                "client_no_context_takeover": None,
+                "server_max_window_bits": str(DEFLATE_BITS),
+            },
+        )
+    ]
+    assert made.request.headers["Sec-WebSocket-Extensions"] == AGREED
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        None, "", "permessage-bzip2", "permessage-deflate; server_max_window_bits=8",
+        f"permessage-deflate; server_max_window_bits={DEFLATE_BITS - 1}", "permessage-deflate; server_max_window_bits",
+        "permessage-deflate; server_max_window_bits=x", "permessage-deflate; server_max_window_bits=-15",
+    ],
+)  # fmt: skip
+def test_nothing_is_compressed_for_who_does_not_offer_it_so(offer: str | None) -> None:
+    made = handler(offer)
+    assert made.get_compression_options() is None
+    assert not made.is_deflated
+
+
+def test_nothing_is_compressed_where_the_settings_say_no_or_a_connection_is_relayed() -> None:
+    for made in (handler("permessage-deflate", deflate=False), handler("permessage-deflate", is_relay=True)):
+        assert made.get_compression_options() is None
+        assert not made.is_deflated
+
+
+def test_messages_of_relayed_connections_may_be_longer() -> None:
+    assert handler(None).max_message_size == 131_072
+    assert handler(None, is_relay=True).max_message_size == 4 << 20

@@ -14,6 +14,10 @@ HOST = "0.0.0.0"
 # Port to listen on. `0` = the system chooses one.
 PORT = 8000
 
+# Domain of this gateway's own names for Binance's hosts: with `gw.example`, `fapi.gw.example`
+# stands for `fapi.binance.com`, `stream.gw.example` for `stream.binance.com`. Empty = off.
+HOST_SUFFIX = ""
+
 # Folder of the database and of the saved candles. A relative path starts beside `run.py`.
 DATA_DIR = "data"
 
@@ -30,6 +34,9 @@ WHITELIST = []
 
 # Reverse proxies whose `X-Forwarded-For` or `X-Real-IP` is believed; nobody else's is.
 TRUSTED_PROXIES = []
+
+# Hosts that whitelisted clients may reach with `CONNECT host:443`, TLS untouched. Empty = off.
+PROXY_HOSTS = []
 
 # --- Admin pages (/admin) ----------------------------------------------------------------------
 
@@ -71,6 +78,10 @@ UPSTREAM_EAPI = "https://eapi.binance.com"
 
 # REST base URL of portfolio margin. `off` = not served.
 UPSTREAM_PAPI = "https://papi.binance.com"
+
+# Base URL of Binance's files of past market data, read as `/data.binance.vision/...`. `off` = not
+# served.
+UPSTREAM_DATA = "https://data.binance.vision"
 
 # WebSocket base URL of spot market data, without a path. Belongs to `UPSTREAM_API`: change both.
 STREAM_SPOT = "wss://stream.binance.com:9443"
@@ -233,6 +244,13 @@ STREAM_LAST_FRAME = True
 # Compress streams for clients that offer permessage-deflate: a third of the bytes for some more
 # CPU.
 STREAM_DEFLATE = False
+
+# `/local/{market}/closes` tells what is final by then, so long after a close. `0` = only when all
+# are.
+CLOSE_FIRST_MS = 0
+
+# `/local/{market}/closes` names what is not final by then, so long after a close; it follows later.
+CLOSE_DEADLINE_MS = 3500
 
 # --- Logs --------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,26 +33,41 @@ import fanout
 import servers
 from boundary import Waiter
 from cache_servers import Child
-from servers import BENCH, Server, ServerError
+from servers import Server, ServerError
 
 _SECRET, _KEY = b"0123456789abcdef" * 4, "k" * 64
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _SYMBOLS = 400
+# 10 listeners each: the clients' process takes a part of the same two cores.
+_STREAMS = 500
 _POLLERS = 200
 _POLL_S = 1.0
 _WHOLE_S = 0.5
 _PAUSE_S = 0.008
 _WARM = 100
 _FILL_S = 200.0
-PHASES = ("nothing", "streams", "everything")
+# The load and other work shall not keep what is measured from its core, where that may be asked for.
+_NICE = -10
+# What runs beside the orders of each phase.
+PHASES: dict[str, tuple[str, ...]] = {
+    "nothing": (),
+    "streams": ("streams",),
+    "streams, polls": ("streams", "polls"),
+    "streams, whole markets": ("streams", "whole"),
+    "streams, backfill": ("streams", "fill"),
+    "streams, export": ("streams", "export"),
+    "everything": ("streams", "polls", "whole", "fill", "export"),
+}
 
 
 # --- beside the orders, in a process of its own -----------------------------------------------------
 
 
-async def beside(port: int, symbols: list[str]) -> None:
-    """Read whole markets, poll single series and have further ones filled, until standard input ends."""
+async def beside(port: int, symbols: list[str], what: list[str], interval: str) -> None:
+    """Read whole markets, poll single series and have those of `interval` filled, until standard input ends."""
     counts: Counter[str] = Counter()
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
     async def poll(number: int) -> None:
         waiter = Waiter(port, None)
@@ -74,11 +89,15 @@ async def beside(port: int, symbols: list[str]) -> None:
     async def fill() -> None:
         waiter = Waiter(port, None)
         for symbol in symbols:
-            status, _ = await waiter.get(f"/fapi/v1/klines?symbol={quote(symbol)}&interval=5m&limit=500")
+            status, _ = await waiter.get(
+                f"/fapi/v1/klines?symbol={quote(symbol)}&interval={interval}&limit=500"
+            )
             counts[f"new series {status}"] += 1
             await asyncio.sleep(0.03)
 
-    work = [poll(number) for number in range(_POLLERS)] + [whole(), fill()]
+    work = [poll(number) for number in range(_POLLERS)] if "polls" in what else []
+    work += [whole()] if "whole" in what else []
+    work += [fill()] if "fill" in what else []
     tasks = [asyncio.get_running_loop().create_task(each) for each in work]
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
@@ -193,9 +212,14 @@ class Bench:
             cache_servers.gateway(python, folder, urls, preload="um:*USDT@1m", settings=settings)
         )
         self.bare = stack.enter_context(servers.bare(python, folder, canned.url))
+        for pid in (0, canned.process.pid, self.gateway.process.pid, self.bare.process.pid):
+            with contextlib.suppress(PermissionError):
+                for thread in (0,) if not pid else map(int, os.listdir(f"/proc/{pid}/task")):
+                    os.setpriority(os.PRIO_PROCESS, thread, _NICE)
         admin._fill_log(folder / "gateway" / "resender.db")
         with cache_servers.Client(self.gateway) as client:
             series = client.status()["series"]
+        self._intervals = ["5m", "15m", "3m"]
         self._symbols = [each["symbol"] for each in series]
         cache_servers.wait_live(self.gateway, len(series), _FILL_S)
 
@@ -205,25 +229,29 @@ class Bench:
         with contextlib.ExitStack() as stack:
             crowd: Child | None = None
             exporting: admin.Reader | None = None
-            if name != "nothing":
+            parts = PHASES[name]
+            if parts:
                 self._begin_streams()
-            if name == "everything":
+            if set(parts) & {"polls", "whole", "fill"}:
+                # Series are filled once: of each phase others.
+                interval = self._intervals.pop() if "fill" in parts else ""
                 child = cache_servers.child(
                     "beside", self._python, self._folder, "orders.py",
-                    "beside", str(self.gateway.port), json.dumps(self._symbols),
+                    "beside", str(self.gateway.port), json.dumps(self._symbols), json.dumps(parts), interval,
                 )  # fmt: skip
                 crowd = stack.enter_context(child)
                 crowd.read()
+            if "export" in parts:
                 cookie = admin._log_in(self.gateway)
                 exporting = stack.enter_context(contextlib.closing(admin.export(self.gateway, cookie)))
-                time.sleep(1)
+            time.sleep(1)
             self._clients.ask('{"do": "begin"}')
             began, cpu, busy = time.monotonic(), self.gateway.cpu_s(), fanout._busy_s()
             times = place_all(self.gateway, self.bare, self._options.orders)
             duration = time.monotonic() - began
             cpu, busy = self.gateway.cpu_s() - cpu, fanout._busy_s() - busy
             found: dict[str, Any] = {}
-            if name != "nothing":
+            if parts:
                 heard = self._clients.ask('{"do": "end"}')
                 found |= {"frames/s": round(heard["frames"] / duration), "frames' p99 ms": heard["p99_ms"]}
                 if heard["closed"]:
@@ -235,7 +263,7 @@ class Bench:
             if exporting is not None:
                 found["rows exported"] = exporting.lines
                 found["export was over"] = exporting.is_over
-            if name != "nothing":
+            if parts:
                 self._feed.read(self._length_s + 60)
         return Phase(name, *times, cpu / duration, busy / duration, found)
 
@@ -245,7 +273,7 @@ class Bench:
         return (self._options.orders + _WARM) * (2 * _PAUSE_S + 0.008) + 8
 
     def _begin_streams(self) -> None:
-        wanted = fanout.SCENARIOS["many"]
+        wanted = replace(fanout.SCENARIOS["many"], streams=_STREAMS)
         if not self._clients.ask('{"do": "count"}'):
             opening = {"do": "open", "port": self.gateway.port, "clients": wanted.clients}
             self._clients.ask(
@@ -289,8 +317,12 @@ def report(machine: dict[str, Any], phases: list[Phase], lag: str) -> str:
         cells = [percentile(values, share) for values in (own, other) for share in (0.5, 0.99, 0.999)]
         cells += [cells[0] - cells[3], cells[1] - cells[4]]
         rows.append(
-            [phase.name, *(f"{cell:.2f}" for cell in cells)]
-            + [f"{phase.gateway_cpu:.0%}", f"{phase.machine_cpu / machine['cores']:.0%}"]
+            [
+                phase.name,
+                *(f"{cell:.2f}" for cell in cells),
+                f"{phase.gateway_cpu:.0%}",
+                f"{phase.machine_cpu / machine['cores']:.0%}",
+            ]
         )
     parts = [machine["text"], "", cache_servers.table(rows), ""]
     parts += [f"- {phase.name}: {json.dumps(phase.beside)}" for phase in phases if phase.beside]
@@ -302,15 +334,18 @@ def report(machine: dict[str, Any], phases: list[Phase], lag: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--orders", type=int, default=1500, metavar="N", help="of each phase (default 1500)")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PHASES), metavar="NAME,...",
-                        help=f"only these: {', '.join(PHASES)}")  # fmt: skip
+    parser.add_argument("--only", type=lambda text: text.split(";"), default=list(PHASES), metavar="NAME;...",
+                        help=f"only these: {'; '.join(PHASES)}")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the figures into a file")
     options = parser.parse_args()
     if not 100 <= options.orders <= 20_000 or not set(options.only) <= set(PHASES):
-        parser.error(f"--orders must lie between 100 and 20,000; phases are {', '.join(PHASES)}")
+        parser.error(f"--orders must lie between 100 and 20,000; phases are {'; '.join(PHASES)}")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resender-bench-")))
         machine = cache_servers.machine()
+        machine["text"] += (
+            f"; gateway, bare forwarder, upstream and orders run at nice {_NICE} where that is allowed"
+        )
         print(machine["text"], file=sys.stderr)
         bench = Bench(stack, folder, servers.find_python(), options)
         phases = [bench.run(name) for name in PHASES if name in options.only]
@@ -345,6 +380,6 @@ if __name__ == "__main__":
             import uvloop
 
             asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-        asyncio.run(beside(int(sys.argv[2]), json.loads(sys.argv[3])))
+        asyncio.run(beside(int(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]))
         sys.exit(0)
     sys.exit(cache_servers.run(main))

@@ -20,14 +20,15 @@ import orjson
 
 from resender import __version__
 from resender.config import Config
-from resender.core.binance.markets import BY_MARKET, STREAM_PATHS, Market
+from resender.core.binance.markets import BY_MARKET, STREAM_PATHS, WS_API_PATHS, Market
 from resender.core.binance.stream_names import MINI_TICKERS, book_ticker_stream
 from resender.core.egress.spec import EgressSpec
+from resender.core.weights.ws_api import handshake_charge, method_charge
 from resender.errors import AnswerError
 from resender.upstream.connector import EgressUnusable, Timeouts, handshake_words
 from resender.upstream.egresses import bind_problem, gateway_url, make_rest_client
 from resender.upstream.rest import RestResponse
-from resender.upstream.streams.probe import first_frame_ms
+from resender.upstream.streams.probe import first_frame_ms, ping_ws_api
 from resender.upstream.streams.session import StreamBroken
 from resender.upstream.streams.spread import make_stream_session
 from resender.upstream.tls import make_context
@@ -50,7 +51,7 @@ class Examination:
 
     Shape: `url` is the upstream as configured, `egress` the name of the egress. DNS, TCP and TLS
         are measured only where this machine does them: a proxy does them by itself; of another
-        Binance Resender they are those to it.
+        Binance Resender they are those to it. A WebSocket API has a result of its own, with `ping_ms` alone.
     Units: milliseconds; `stream_ms` until the first frame of a stream came; `skew_ms` is positive
         when this machine's clock is ahead. None means not measured.
     """
@@ -77,7 +78,8 @@ class _EgressFailed(Exception):
 async def examine(config: Config, *, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[Examination]:
     """Examine the enabled upstreams in turn, through one egress after the other.
 
-    Shape: without `ssl_context` the system's authorities are trusted.
+    Shape: after a market that answers comes its WebSocket API, where clients are served one; without
+        `ssl_context` the system's authorities are trusted.
     """
     for spec in config.egresses:
         fault = ""
@@ -93,6 +95,14 @@ async def examine(config: Config, *, ssl_context: ssl.SSLContext | None = None) 
                 except Exception as error:
                     result.verdict = result.verdict or f"failed: {type(error).__name__}"
             yield result
+            # Where REST does not answer, that is what to mend first.
+            if result.status == 200 and _has_ws_api(config, spec, market):
+                result = Examination(market, _ws_api_url(config, market), spec.name)
+                try:
+                    await _examine_ws_api(config, spec, result, ssl_context)
+                except Exception as error:
+                    result.verdict = f"failed: {type(error).__name__}"
+                yield result
 
 
 async def _examine_one(
@@ -240,6 +250,44 @@ async def _stream(config: Config, spec: EgressSpec, result: Examination, context
             f"REST answers, but its streams do not ({problem}): calls are forwarded and none is answered "
             "from memory; CACHE_ENABLED=false if that is meant"
         )
+
+
+def _has_ws_api(config: Config, spec: EgressSpec, market: Market) -> bool:
+    return spec.has_streams and market in WS_API_PATHS and config.max_stream_clients > 0
+
+
+def _ws_api_url(config: Config, market: Market) -> str:
+    hosts = {Market.SPOT: config.ws_api_spot, Market.UM: config.ws_api_um, Market.CM: config.ws_api_cm}
+    return hosts[market] + WS_API_PATHS[market]
+
+
+async def _examine_ws_api(
+    config: Config, spec: EgressSpec, result: Examination, ssl_context: ssl.SSLContext | None
+) -> None:
+    """Open the WebSocket API of a market as for a client, and ping it: nothing is placed or changed."""
+    market, path = result.market, WS_API_PATHS[result.market]
+    cost = handshake_charge(market).weight, method_charge(market, "ping", {}).weight
+    session = make_stream_session(
+        spec,
+        result.url.removesuffix(path),
+        config.connect_timeout_s,
+        ssl_context=ssl_context or make_context(),
+    )
+    await session.start()
+    try:
+        pong = await ping_ws_api(session, path, _STREAM_WAIT_S)
+        result.status, result.ping_ms, result.used_weight = pong.status, pong.took_ms, pong.used_weight
+        result.is_ok = pong.status == 200
+        result.verdict = f"ok: the handshake and a ping cost {cost[0]} + {cost[1]} of the weight"
+        if not result.is_ok:
+            result.verdict = f"the WebSocket API answers a ping with status {pong.status}"
+    except StreamBroken as error:
+        result.verdict = (
+            f"REST answers, but the WebSocket API does not ({error}): clients that trade or hear of their "
+            f"orders over {path} are refused"
+        )
+    finally:
+        await session.stop()
 
 
 def _judge(result: Examination, spec: EgressSpec, body: bytes, headers: dict[bytes, str]) -> None:

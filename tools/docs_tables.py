@@ -177,6 +177,8 @@ class Texts:
 # What is set as code: names of settings, headers, files, paths, parameters; examples; values before " = ".
 _WORDS = (
     r"(?:[A-Z]+_)+[A-Z]+(?!\w)",
+    r"/local/\{market\}/closes|/data\.binance\.vision/\.\.\.|CONNECT host:443",
+    r"(?:\w+\.)?gw\.example|(?:fapi|stream)\.binance\.com",
     r"X-Forwarded-For|X-Real-IP",
     r"/(?:admin|market|public|private|local)\b",
     r"(?:run\.py(?: whitelist)?|settings\.py)\b",

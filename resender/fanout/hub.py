@@ -198,6 +198,7 @@ class Fanout:
         client.is_closed = True
         if self.clients.pop(client.number, None) is not None:
             self.stats.dropped += client.dropped
+            self.stats.bytes_out += client.bytes_out
             self.unsubscribe(client, list(client.names))
 
     def close(self, client: StreamClient, code: int, reason: str) -> None:
@@ -384,13 +385,11 @@ class Fanout:
         """Write what has come in this turn, some clients at a time."""
         batch, self._woken = self._woken[:_FLUSH_AT_ONCE], self._woken[_FLUSH_AT_ONCE:]
         for client in batch:
-            before = client.bytes_out
             try:
                 client.flush()
             except Exception:
                 logger.exception("writing to a client of streams failed")
                 self.close(client, RESTART, "internal error")
-            self.stats.bytes_out += client.bytes_out - before
         self.on_written(self._clock.mono() - self._woken_at)
         if self._woken:
             asyncio.get_running_loop().call_soon(self._flush)

@@ -81,9 +81,10 @@ def fanout_snapshot(fanout: Fanout) -> FanoutSnapshot:
     ]  # fmt: skip
     rows.sort(key=lambda row: -row.number)
     stats = fanout.stats
+    bytes_out = stats.bytes_out + sum(client.bytes_out for client in fanout.clients.values())
     dropped = stats.dropped + sum(client.dropped for client in fanout.clients.values())
     counts = {
-        "events_in": stats.events_in, "frames_out": stats.frames_out, "bytes_out": stats.bytes_out,
+        "events_in": stats.events_in, "frames_out": stats.frames_out, "bytes_out": bytes_out,
         "dropped": dropped, "duplicates": stats.duplicates, "gaps": stats.gaps, "opened": stats.opened,
         "refused": stats.refused, "closed_slow": stats.closed_slow, "closed_lost": stats.closed_lost,
     }  # fmt: skip

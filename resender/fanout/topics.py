@@ -52,7 +52,7 @@ class Topic:
         elif flow is Flow.CANDLE:
             self.last = payload
             if CLOSED in payload:
-                name = None
+                name, self.last = None, b""  # who comes later has not waited for it
         else:
             name = None
         self.frames += 1

@@ -166,7 +166,8 @@ def depth(store: MarketStore, symbol: str, limit: int, now_ms: int) -> tuple[int
 def gone(store: MarketStore, symbol: str, since_id: int, now_ms: int) -> tuple[list[Any], list[Any]]:
     """Return the bids and asks that are no longer there, with nothing in them.
 
-    Shape: what stood better than the best of now at an update after `since_id`, or at that one: who follows the changes never sees a bid above an ask.
+    Shape: what stood better than the best of now at an update after `since_id`, or at that one: who follows
+        the changes never sees a bid above an ask.
     """
     tickers = store.tickers_back_to(symbol, since_id, now_ms)
     spec = store.series[symbol].spec

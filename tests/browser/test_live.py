@@ -158,9 +158,9 @@ def test_doctor_writes_a_line_as_soon_as_it_has_one(
     run.click()
     expect(lines.first).to_contain_text("https://127.0.0.1:")
     expect(run).to_be_disabled()  # it is still at work on the slow one
-    expect(lines).to_have_count(5)
+    expect(lines).to_have_count(8)  # the WebSocket APIs of three of the five
     expect(run).to_be_enabled()
-    expect(state).to_contain_text("5")
+    expect(state).to_contain_text("8")
     exchange.ask(lambda sandbox: sandbox.faults.clear())
     assert admin.items("audit")[0]["action"] == "doctor.run"
 

@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.component, pytest.mark.usefixtures("trusted")]
 
 
 async def examine_all(tmp_path: Path, url: str, **settings: object) -> list[Examination]:
-    # Without the cache no streams are wanted; they have tests of their own.
-    config = make_config(tmp_path, url, **{"cache_enabled": False, **settings})
+    # Without the cache and clients no WebSockets are wanted; they have tests of their own.
+    config = make_config(tmp_path, url, **{"cache_enabled": False, "max_stream_clients": 0, **settings})
     return [result async for result in examine(config)]
 
 

@@ -24,7 +24,8 @@ async def examine_through(
     tmp_path: Path, url: str, *egress: str, upstream_fapi: str = "off", **settings: object
 ) -> list[Examination]:
     settings = {"connect_timeout_s": 0.5, **ONE_MARKET, "upstream_fapi": upstream_fapi, **settings}
-    values = {"cache_enabled": False, **settings}  # streams have tests of their own
+    # WebSockets have tests of their own.
+    values = {"cache_enabled": False, "max_stream_clients": 0, **settings}
     config = make_config(tmp_path / "outer", url, egress=list(egress), **values)
     return [result async for result in examine(config)]
 

@@ -40,7 +40,7 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def examined(folder: Path, exchange: Sandbox, **settings: object) -> dict[Market, Examination]:
-    config = gateway_config(folder, exchange, **settings)
+    config = gateway_config(folder, exchange, **{"max_stream_clients": 0, **settings})
     return {found.market: found async for found in examine(config, ssl_context=client_context())}
 
 
@@ -158,7 +158,7 @@ async def test_streams_are_tried_through_the_way_out_that_carries_them(
 @pytest.mark.usefixtures("with_admin_pages")
 async def test_admin_api_tells_how_long_a_stream_took(tmp_path: Path, exchange: Sandbox) -> None:
     exchange.faults.refuse_streams(Market.CM)
-    config = gateway_config(tmp_path, exchange, upstream_papi="off")
+    config = gateway_config(tmp_path, exchange, upstream_papi="off", max_stream_clients=0)
     async with running(config) as run:
         me = await log_in(run.gateway, run.port)
         async with me.stream("doctor", "POST") as stream:

@@ -137,14 +137,15 @@ def test_log_commands_are_followed_by_a_running_server(start: Start) -> None:
 
 
 def verdicts(program: Program) -> dict[str, str]:
-    """Return the last column of doctor's table by market."""
+    """Return the last column of doctor's table by market; of a WebSocket API by its path."""
     lines = program.stdout.splitlines()
     column = lines[0].index("verdict")
     found = {}
     for line in lines[1:]:
         if not line:
             break
-        found[line.split()[0]] = line[column:]
+        market, url = line.split()[:2]
+        found[url.partition("://")[2].partition("/")[2] or market] = line[column:]
     return found
 
 
@@ -152,13 +153,24 @@ def test_doctor_is_content_with_the_sandbox(exchange: SandboxThread, tmp_path: P
     before = len(exchange.calls())
     program = Program(tmp_path, "doctor", **exchange.settings())
     assert program.wait() == 0, program.stderr
-    assert verdicts(program) == dict.fromkeys(("spot", "um", "cm", "options", "pm"), "ok")
-    assert program.stdout.endswith("All 5 upstreams answer.\n")
+    found = verdicts(program)
+    assert {name: found.pop(name) for name in ("spot", "um", "cm", "options", "pm")} == dict.fromkeys(
+        ("spot", "um", "cm", "options", "pm"), "ok"
+    )
+    words = "ok: the handshake and a ping cost {} + 1 of the weight"
+    assert found == {
+        "ws-api/v3": words.format(2),
+        "ws-fapi/v1": words.format(5),
+        "ws-dapi/v1": words.format(5),
+    }
+    assert program.stdout.endswith("All 8 upstreams answer.\n")
     program.check_healthy()
     # It asks for little: a few pings, nothing signed.
     calls = exchange.calls()[before:]
     assert {one.path.split("/")[-1] for one in calls} == {"ping", "time"}
     assert {one.header("x-mbx-apikey") for one in calls} == {None}
+    asked = exchange.ask(lambda sandbox: [api.requests for api in sandbox.ws_apis.values()])
+    assert asked == [[("ping", "doctor")]] * 3
 
 
 def test_doctor_says_what_is_wrong_with_each_upstream(exchange: SandboxThread, tmp_path: Path) -> None:
@@ -203,9 +215,9 @@ def test_doctor_tells_that_streams_do_not_work_and_fails(exchange: SandboxThread
     finally:
         exchange.ask(lambda sandbox: faults.clear())
     assert verdicts(program)["spot"].startswith("REST answers, but its streams do not (")
-    assert program.stdout.endswith("1 of 1 upstreams do not answer as they should.\n")
+    assert program.stdout.endswith("1 of 2 upstreams do not answer as they should.\n")
     assert program.stderr == "", "the progress is for terminals"
-    assert verdicts(without) == {"spot": "ok"}
+    assert verdicts(without)["spot"] == "ok"
 
 
 def test_doctor_without_upstreams_fails(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ async def run(config) -> list[Examination]:
 async def test_address_the_machine_lacks_is_told_for_each_market_and_nothing_is_tried(tmp_path: Path) -> None:
     async with RawUpstream() as upstream:
         config = make_config(tmp_path, upstream.url, egress="lost=192.0.2.7,default", upstream_eapi="off",
-                             upstream_papi="off", cache_enabled=False)  # fmt: skip
+                             upstream_papi="off", cache_enabled=False, max_stream_clients=0)  # fmt: skip
         upstream.answer = answer_like_binance
         results = await run(config)
     assert [(each.egress, each.market) for each in results] == [
@@ -134,7 +134,8 @@ async def answer_like_binance(request: Request, peer: Peer) -> None:
 
 async def examined(tmp_path: Path, upstream: RawUpstream, **settings) -> Examination:
     off = dict.fromkeys(("upstream_fapi", "upstream_dapi", "upstream_eapi", "upstream_papi"), "off")
-    (result,) = await run(make_config(tmp_path, upstream.url, cache_enabled=False, **off, **settings))
+    config = make_config(tmp_path, upstream.url, cache_enabled=False, max_stream_clients=0, **off, **settings)
+    (result,) = await run(config)
     return result
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from resender import config, places
+from resender import config, places, settings_file
 from resender.cli import database
 from resender.cli.main import main
 from resender.errors import ConfigError
@@ -42,7 +42,7 @@ def started(*command: str | Path, **options: object) -> Iterator[subprocess.Pope
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Have the program think that it is installed; return the current folder."""
-    for module in (places, config, database):
+    for module in (places, settings_file, database):
         monkeypatch.setattr(module, "IS_INSTALLED", True)
     for name in [name for name in os.environ if name.startswith("RESENDER_")]:
         monkeypatch.delenv(name)

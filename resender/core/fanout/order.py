@@ -35,11 +35,11 @@ class Sequence:
     """
 
     __slots__ = (
+        "_expected",
         "_is_candle",
         "_is_depth",
         "_is_timed",
         "_last",
-        "_expected",
         "_pattern",
         "_recent",
         "_same_time",

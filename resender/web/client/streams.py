@@ -40,6 +40,9 @@ _MAX_RELAYED_BYTES = 4 << 20
 # So many listenKeys may be subscribed on one connection of market streams.
 _MAX_LISTEN_KEYS = 10
 MICROSECOND = "microsecond"
+_EXTENSIONS = "Sec-WebSocket-Extensions"
+_NO_CONTEXT = "server_no_context_takeover; client_no_context_takeover"
+_AGREED = f"permessage-deflate; {_NO_CONTEXT}; server_max_window_bits={DEFLATE_BITS}"
 
 
 def wants_upgrade(method: str, headers: httputil.HTTPHeaders) -> bool:
@@ -148,19 +151,20 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         self.is_deflated = False
         if self.relay is not None or not self.services.config.stream_deflate:
             return None
-        offers = self.request.headers.get("Sec-WebSocket-Extensions", "")
+        offers = self.request.headers.get(_EXTENSIONS, "")
         for offer in offers.split(","):
             name, *words = [word.strip() for word in offer.split(";")]
             params = {word.partition("=")[0]: word.partition("=")[2] for word in words}
             window = params.get("server_max_window_bits", "15").strip('"')
             if name == "permessage-deflate" and window.isdigit() and int(window) >= DEFLATE_BITS:
-                self.request.headers["Sec-WebSocket-Extensions"] = (
-                    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
-                    f"server_max_window_bits={DEFLATE_BITS}"
-                )
+                # Tornado overlooks parameters without a value; `set_header` takes the values away again.
+                self.request.headers[_EXTENSIONS] = _AGREED.replace("takeover;", "takeover=;")
                 self.is_deflated = True
                 return {"compression_level": 1, "mem_level": 5}
         return None
+
+    def set_header(self, name: str, value: Any) -> None:
+        super().set_header(name, _AGREED if name == _EXTENSIONS else value)
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
         self._note_call(101, None)

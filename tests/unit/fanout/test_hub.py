@@ -263,7 +263,10 @@ async def test_guests_count_as_clients(world: World) -> None:
 # --- losses and gaps ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "is_closed"), [(TRADE, True), (DEPTH, True), (TICKER, False), (CANDLE, False), ("!ticker@arr", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "is_closed"),
+    [(TRADE, True), (DEPTH, True), (TICKER, False), (CANDLE, False), ("!ticker@arr", False)],
+)  # fmt: skip
 async def test_loss_ends_those_who_need_every_event_and_nobody_else(
     world: World, name: str, is_closed: bool
 ) -> None:

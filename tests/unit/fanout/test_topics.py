@@ -69,7 +69,7 @@ def test_event_without_listeners_is_kept_for_who_comes() -> None:
         ("a@bookTicker", EVENT, True, True),
         ("a@depth5", EVENT, True, True),
         ("a@kline_1m", EVENT, True, True),
-        ("a@kline_1m", CLOSED, True, False),
+        ("a@kline_1m", CLOSED, False, False),
         ("a@trade", EVENT, False, False),
         ("a@depth", EVENT, False, False),
         ("!ticker@arr", EVENT, False, False),

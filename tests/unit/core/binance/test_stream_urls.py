@@ -187,9 +187,11 @@ def test_settled_closes_are_under_local(name: str) -> None:
     "target",
     [
         "/", "/x", "/evil.com/ws", "/stream.binance.com", "/stream.binance.com/x", "/stream.binance.com:x/ws",
-        "/stream.binance.com:/ws", "/stream.binance.com:123456/ws", "/stream.binance.com:%D9%A3/ws", "/stream/btcusdt@trade",
+        "/stream.binance.com:/ws", "/stream.binance.com:123456/ws", "/stream.binance.com:%D9%A3/ws",
+        "/stream/btcusdt@trade",
         "/stream.binance.com.evil.com/ws", "/fstream.binance.com/private", "/fstream.binance.com/public/market/ws",
-        "/dstream.binance.com/market/ws", "/stream.binance.com/public/ws", "/eoptions/ws", "/fstream.binance.com/eoptions/ws",
+        "/dstream.binance.com/market/ws", "/stream.binance.com/public/ws", "/eoptions/ws",
+        "/fstream.binance.com/eoptions/ws",
         "/pm/ws", f"/pm/ws/{A}", "/pm/ws/x", "/margin-stream.binance.com/ws", f"/margin-stream.binance.com/ws/{A}",
         f"/margin-stream.binance.com/stream/{KEY}", "/ws-api/v4", "/ws-api", "/ws-api/v3/x", "/ws-api.binance.com/ws",
         "/ws-fapi.binance.com/ws-api/v3", "/local", "/local/spot", "/local/options/closes", "/local/spot/closes/x",
@@ -203,7 +205,8 @@ def test_what_is_no_stream_is_an_unknown_route(target: str) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["/stream-sbe.binance.com/ws", "/stream-sbe.binance.com:9443/stream", "/ws?responseFormat=sbe", "/ws-api/v3?responseFormat=SBE"],
+    ["/stream-sbe.binance.com/ws", "/stream-sbe.binance.com:9443/stream", "/ws?responseFormat=sbe",
+    "/ws-api/v3?responseFormat=SBE"],
 )  # fmt: skip
 def test_binary_encoding_is_refused_in_words(target: str) -> None:
     with pytest.raises(RouteError, match="SBE"):

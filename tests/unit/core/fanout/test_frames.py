@@ -39,7 +39,8 @@ def read(frame: bytes) -> tuple[int, bytes]:
 @pytest.mark.parametrize(
     ("size", "head"),
     [
-        (0, b"\x81\x00"), (1, b"\x81\x01"), (125, b"\x81\x7d"), (126, b"\x81\x7e\x00\x7e"), (65_535, b"\x81\x7e\xff\xff"),
+        (0, b"\x81\x00"), (1, b"\x81\x01"), (125, b"\x81\x7d"), (126, b"\x81\x7e\x00\x7e"),
+        (65_535, b"\x81\x7e\xff\xff"),
         (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
     ],
 )  # fmt: skip
@@ -101,7 +102,8 @@ def test_payload_of_a_recorded_frame_is_cut_out_and_wrapped_again_byte_for_byte(
 
 @pytest.mark.parametrize(
     "payload",
-    [b"{}", b"[]", b'{"data":{"data":1}}', b'{"a":"\\"data\\":","p":"0.10"}', b'[{"E":1}]', b'{"a":  1}', b"null", "{'币'}".encode()],
+    [b"{}", b"[]", b'{"data":{"data":1}}', b'{"a":"\\"data\\":","p":"0.10"}', b'[{"E":1}]', b'{"a":  1}', b"null",
+    "{'币'}".encode()],
 )  # fmt: skip
 def test_payload_comes_out_as_it_was_put_in(payload: bytes) -> None:
     assert payload_of(wrapped("btcusdt@trade", payload)) == payload
@@ -115,7 +117,8 @@ def test_name_stands_unescaped_in_the_combined_form() -> None:
     "frame",
     [
         b"", b"{}", b'{"result":null,"id":1}', b'{"stream":"a"}', b'{"stream":"a","data":{}} ',
-        b'{"stream": "a","data":{}}', b'{"data":{},"stream":"a"}', b'{"stream":"a", "data":{}}', b'{"stream":"a"}"data":{}}',
+        b'{"stream": "a","data":{}}', b'{"data":{},"stream":"a"}', b'{"stream":"a", "data":{}}',
+        b'{"stream":"a"}"data":{}}',
         b'[{"stream":"a","data":{}}]',
     ],
 )  # fmt: skip

@@ -48,7 +48,10 @@ def test_usd_m_alone_has_a_limit_apart_from_rest() -> None:
 
 
 # Source: web-socket-api.md of 2026-07-21.
-@pytest.mark.parametrize(("limit", "cost"), [(1, 5), (100, 5), (101, 25), (500, 25), (501, 50), (1000, 50), (1001, 250), (5000, 250)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limit", "cost"),
+    [(1, 5), (100, 5), (101, 25), (500, 25), (501, 50), (1000, 50), (1001, 250), (5000, 250)],
+)  # fmt: skip
 def test_depth_of_spot_costs_by_its_limit(limit: int, cost: int) -> None:
     assert weight("depth", symbol="BTCUSDT", limit=limit) == cost
     assert weight("depth", symbol="BTCUSDT") == 5
@@ -106,7 +109,8 @@ def test_methods_that_place_change_or_cancel_orders_have_the_orders_reserve() ->
     orders = {method for market, method in ALL if method_charge(market, method, {}).is_order}
     assert orders == {
         "order.place", "order.test", "order.cancel", "order.cancelReplace", "order.amend.keepPriority", "order.modify",
-        "openOrders.cancelAll", "orderList.place", "orderList.place.oco", "orderList.place.oto", "orderList.place.otoco",
+        "openOrders.cancelAll", "orderList.place", "orderList.place.oco", "orderList.place.oto",
+        "orderList.place.otoco",
         "orderList.place.opo", "orderList.place.opoco", "orderList.cancel", "sor.order.place", "sor.order.test",
         "algoOrder.place", "algoOrder.cancel",
     }  # fmt: skip
@@ -122,7 +126,7 @@ def test_unknown_method_is_charged_carefully(market: Market) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{"limit": "5000"}, {"limit": 5000.0}, {"limit": True}, {"limit": [5]}, {"limit": {"a": 1}}, 
+    [{"limit": "5000"}, {"limit": 5000.0}, {"limit": True}, {"limit": [5]}, {"limit": {"a": 1}},
      {"limit": -1}, {"limit": 0}, {"limit": 10**18}],
 )  # fmt: skip
 def test_limit_that_is_no_plain_number_is_no_cheaper(params: dict[str, Any]) -> None:

@@ -193,7 +193,7 @@ async def test_another_gateway_carries_no_websockets(make: Any) -> None:
     for _ in range(3):
         await world.open()
     assert set(world.egresses) == {"a"}
-    assert not world.relays.has_choice(UM)
+    assert world.relays.has_choice(UM)  # a key may belong to the other gateway
     assert make(*TWO).relays.has_choice(UM)
     assert not make("a=127.0.0.1;markets=um", "b=127.0.0.2;markets=spot").relays.has_choice(UM)
 
@@ -301,7 +301,8 @@ async def test_messages_come_as_they_were_and_pings_are_answered() -> None:
     ("end", "code"),
     [
         (message(WSMsgType.CLOSE, 0), 1005), (message(WSMsgType.CLOSE, 1000, "bye"), 1000),
-        (message(WSMsgType.CLOSED), 1006), (message(WSMsgType.CLOSING), 1006), (message(WSMsgType.ERROR, OSError()), 1006),
+        (message(WSMsgType.CLOSED), 1006), (message(WSMsgType.CLOSING), 1006),
+        (message(WSMsgType.ERROR, OSError()), 1006),
         (message(WSMsgType.TEXT, b"\xff\xfe"), 1006),
     ],
 )  # fmt: skip
@@ -351,7 +352,10 @@ async def test_message_is_sent_as_it_is_or_told_not_to_be() -> None:
     assert len(ws.sent) == 1
 
 
-@pytest.mark.parametrize(("code", "spoken"), [(1000, 1000), (1001, 1001), (4000, 4000), (1005, 1000), (1006, 1000), (1015, 1000), (7, 1000), (70_000, 1000)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "spoken"),
+    [(1000, 1000), (1001, 1001), (4000, 4000), (1005, 1000), (1006, 1000), (1015, 1000), (7, 1000), (70_000, 1000)],
+)  # fmt: skip
 async def test_connection_is_closed_once_with_a_code_that_may_be_sent(code: int, spoken: int) -> None:
     relayed, ws = connection()
     await asyncio.gather(relayed.close(code), relayed.close(1011))

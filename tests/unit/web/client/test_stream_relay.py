@@ -359,7 +359,9 @@ async def test_nothing_is_written_behind_the_end(world: World) -> None:
     assert world.sink.closed == [(1012, "the gateway stops")]
 
 
-async def test_client_is_pinged_and_ended_when_it_is_silent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_is_pinged_and_ended_when_it_is_silent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_PING_EVERY_S", 0.001)
     world.relay()
     await wait_until(lambda: world.sink.written)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
+from tornado.routing import Rule
 from tornado.websocket import WebSocketProtocol13
 
 from resender.core.fanout.frames import DEFLATE_BITS
 from resender.web.client.streams import StreamHandler, UpgradeMatcher, wants_upgrade
+from tests.unit.web.serving import make_services, served
 
-AGREED = (
-    f"permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits={DEFLATE_BITS}"
-)
+NO_CONTEXT = "server_no_context_takeover; client_no_context_takeover"
+AGREED = f"permessage-deflate; {NO_CONTEXT}; server_max_window_bits={DEFLATE_BITS}"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,9 @@ def test_handshake_is_told_by_its_method_and_two_headers(
 ) -> None:
     assert wants_upgrade(method, HTTPHeaders(headers)) == is_one
     connection: Any = SimpleNamespace(context=None)
-    request = HTTPServerRequest(method, "/any/path?x", headers=HTTPHeaders(headers), host="x", connection=connection)
+    start = RequestStartLine(method, "/any/path?x", "HTTP/1.1")
+    sent = HTTPHeaders(headers | {"Host": "x"})
+    request = HTTPServerRequest(headers=sent, connection=connection, start_line=start)
     assert UpgradeMatcher().match(request) == ({} if is_one else None)
 
 
@@ -67,19 +71,37 @@ def test_compression_is_agreed_on_without_context_whatever_was_offered(offer: st
     made = handler(offer)
     assert made.get_compression_options() is not None
     assert made.is_deflated
-    # What Tornado reads and answers.
-    extensions = WebSocketProtocol13._parse_extensions_header(cast(Any, None), made.request.headers)
-    assert extensions == [
-        (
-            "permessage-deflate",
-            {
-                "server_no_context_takeover": None,
-                "client_no_context_takeover": None,
-                "server_max_window_bits": str(DEFLATE_BITS),
-            },
-        )
-    ]
-    assert made.request.headers["Sec-WebSocket-Extensions"] == AGREED
+    # What Tornado reads of it.
+    ((name, words),) = WebSocketProtocol13._parse_extensions_header(cast(Any, None), made.request.headers)
+    assert name == "permessage-deflate"
+    assert words["server_max_window_bits"] == str(DEFLATE_BITS)
+    assert words.keys() == {
+        "server_no_context_takeover",
+        "client_no_context_takeover",
+        "server_max_window_bits",
+    }
+
+
+async def test_client_reads_of_compression_what_was_agreed_on() -> None:
+    """Go's gorilla/websocket connects to nobody who does not promise both."""
+    services = make_services(stream_deflate=True)
+    services.relays = None
+    matcher = UpgradeMatcher()
+    async with served(services, [Rule(matcher, StreamHandler, {"services": services})]) as port:  # type: ignore[list-item]
+        for offer, answer in (("permessage-deflate; client_max_window_bits", AGREED), ("", None)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = (
+                "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            )  # fmt: skip
+            offered = f"Sec-WebSocket-Extensions: {offer}\r\n" if offer else ""
+            writer.write(f"{head}{offered}\r\n".encode())
+            lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            assert lines[0].startswith("HTTP/1.1 101")
+            found = [line.partition(": ")[2] for line in lines if line.startswith("Sec-Websocket-Extensions")]
+            assert found == ([answer] if answer else [])
+            writer.close()
+            await writer.wait_closed()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import ssl
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 from resender import __version__
@@ -17,6 +18,7 @@ from resender.aio import Clock, Tasks
 from resender.calls import Calls
 from resender.config import Config
 from resender.config_values import OFF
+from resender.core.access.whitelist import Entry
 from resender.core.binance.markets import Market
 from resender.core.egress.budget import MINUTE_MS
 from resender.core.egress.state import Limits
@@ -253,7 +255,7 @@ class Gateway:
         """
         async with AsyncExitStack() as stack:
             await self.store.start(
-                on_whitelist=self.access.set_whitelist,
+                on_whitelist=self._set_whitelist,
                 on_preload=self._set_preload,
                 first_password=self.config.admin_password if self.config.admin_enabled else None,
             )
@@ -295,6 +297,10 @@ class Gateway:
         """Stop every service, in the reverse order of their start."""
         self.calls.is_open = False
         await self._stack.aclose()
+
+    def _set_whitelist(self, entries: Iterable[Entry]) -> None:
+        self.access.set_whitelist(entries)
+        self.fanout.expel(lambda address: self.access.whitelist.match(address) is not None)
 
     # --- preload rules ---------------------------------------------------------------------
 

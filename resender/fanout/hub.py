@@ -33,6 +33,7 @@ logger = logging.getLogger("resender.fanout")
 
 # Close codes of RFC 6455: 1000 is left out on purpose, some clients take it as final.
 RESTART, TOO_SLOW, TRY_LATER = 1012, 1008, 1013
+_EXPELLED = (1008, "the address is not in the whitelist any more")
 _SWEEP_S = 1.0
 # Other work gets its turn after so many clients.
 _FLUSH_AT_ONCE = 64
@@ -209,6 +210,13 @@ class Fanout:
             client.flush()
         self.remove(client)
         client.sink.close(code, reason)
+
+    def expel(self, is_allowed: Callable[[str], bool]) -> None:
+        """End the connections of addresses that may not enter any more."""
+        for client in [one for one in self.clients.values() if not is_allowed(one.address)]:
+            self.close(client, *_EXPELLED)
+        for guest in [one for one in self.guests.values() if not is_allowed(one.address)]:
+            guest.close(*_EXPELLED)
 
     def send(self, client: StreamClient, payload: bytes) -> None:
         """Send a client a message of its own, behind what waits for it."""

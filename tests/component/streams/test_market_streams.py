@@ -261,3 +261,13 @@ async def test_pings_of_clients_are_answered_and_garbage_ends_only_its_own_conne
         writer.close()
         assert (await other.event())["s"] == "BTCUSDT"
         await wait_until(lambda: len(one.run.gateway.fanout.clients) == 1)
+
+
+async def test_address_taken_off_the_whitelist_loses_its_streams_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one, listener(one) as ears:
+        async with ears.open(f"/ws/{BOOK}") as ear, ears.open("/ws-api/v3") as api:
+            await ear.event()
+            assert await one.run.gateway.store.whitelist_remove("127.0.0.1")
+            words = (1008, "the address is not in the whitelist any more")
+            assert await ear.closed() == words
+            assert await api.closed() == words

@@ -188,10 +188,11 @@ def fanout_families(snapshot: FanoutSnapshot, slowest: list[dict[str, Any]]) -> 
     counts = snapshot.counts
     clients = GaugeMetricFamily(
         "resender_stream_clients",
-        "WebSockets of clients: market streams, relayed ones (user data, WebSocket API), closes.",
+        "Connections of clients that last: market streams, closes, relayed WebSockets (user data, WebSocket API), "
+        "tunnels of CONNECT.",
         labels=["kind"],
     )
-    for kind in ("market", "relay", "closes"):
+    for kind in ("market", "closes", "relay", "tunnel"):
         clients.add_metric([kind], sum(client.kind == kind for client in snapshot.clients))
     ended = CounterMetricFamily(
         "resender_stream_clients_ended",

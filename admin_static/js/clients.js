@@ -33,7 +33,7 @@ async function disconnect(client) {
 function makeRow(client) {
   const names = client.names.join(', ') + (client.streams > client.names.length && client.names.length ? ' …' : '');
   const what = el('div', {},
-    el('div', {}, `${t(`clients.kind.${client.kind}`)} · ${marketName(client.market)}`),
+    el('div', {}, t(`clients.kind.${client.kind}`) + (client.market ? ` · ${marketName(client.market)}` : '')),
     el('div', { class: 'soft small mono wrap-any' }, names || client.path));
   const queue = el('span', { class: 'text-end' }, bytes(client.queue),
     client.dropped > 0 && el('span', { class: 'soft small d-block' }, t('clients.dropped_n', { n: number(client.dropped) })));

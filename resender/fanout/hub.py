@@ -58,10 +58,14 @@ class Feeds(Protocol):
 
 
 class Guest(Protocol):
-    """A connection that is no `StreamClient` but counts as a client: what is relayed one to one."""
+    """A connection that is no `StreamClient` but counts as a client.
 
+    Shape: `kind` is relay (user data, WebSocket API) or tunnel (CONNECT), `market` its word or empty.
+    """
+
+    kind: str
     address: str
-    market: Market
+    market: str
     path: str
     since_ms: int
     frames_in: int

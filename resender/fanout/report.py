@@ -19,8 +19,9 @@ _NAMES_SHOWN = 5
 class StreamClientRow:
     """One client.
 
-    Shape: `kind` is market, relay (user data, WebSocket API) or closes; `names` are the first of its streams,
-        listenKeys left out, and `streams` how many there are. Units: `queue` bytes, `since_ms` epoch milliseconds.
+    Shape: `kind` is market, closes, relay (user data, WebSocket API) or tunnel (CONNECT); `names` are the
+        first of its streams, listenKeys left out, and `streams` how many there are.
+    Units: `queue` bytes, `since_ms` epoch milliseconds.
     """
 
     number: int
@@ -74,7 +75,7 @@ def fanout_snapshot(fanout: Fanout) -> FanoutSnapshot:
     ]  # fmt: skip
     rows += [
         StreamClientRow(
-            number, guest.address, "relay", guest.market.value, guest.path, 1, (), guest.frames_out,
+            number, guest.address, guest.kind, guest.market, guest.path, 1, (), guest.frames_out,
             guest.bytes_out, 0, 0, guest.since_ms,
         )
         for number, guest in fanout.guests.items()

@@ -120,6 +120,8 @@ async def test_connect_reaches_the_hosts_of_the_settings_and_no_other(
         await one.run.gateway.store.set_log_enabled(True)
         reader, writer, head = await connect(one.run.port, f"LOCALHOST:{port}")
         assert head == b"HTTP/1.1 200 Connection Established\r\n\r\n"
+        (guest,) = one.run.gateway.fanout.guests.values()
+        assert (guest.kind, guest.address, guest.path) == ("tunnel", "127.0.0.1", f"localhost:{port}")
         await writer.start_tls(client_context(), server_hostname="localhost")
         writer.write(b"GET /api/v3/time HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = await asyncio.wait_for(reader.read(), 10)
@@ -143,7 +145,13 @@ async def test_connect_reaches_the_hosts_of_the_settings_and_no_other(
         _, writer, head = await connect(one.run.port, f"localhost:{port}")
         assert head.startswith(b"HTTP/1.1 502")
         writer.close()
-        one.run.gateway.access.set_whitelist([])
+        await one.sandbox.start_listening("api")
+        reader, other, head = await connect(one.run.port, f"localhost:{port}")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert await one.run.gateway.store.whitelist_remove("127.0.0.1")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        other.close()
+        await wait_until(lambda: not one.run.gateway.fanout.size)
         _, writer, head = await connect(one.run.port, f"localhost:{port}")
         assert head.startswith(b"HTTP/1.1 403")
         writer.close()

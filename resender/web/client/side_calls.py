@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from resender.core.binance.headers import headers_up
 from resender.errors import AnswerError, InternalError
@@ -20,9 +23,29 @@ logger = logging.getLogger("resender.forward")
 EGRESS_WANTED = "X-Resender-Egress"
 
 
+@dataclass(slots=True)
+class Tunnel:
+    """One connection of CONNECT. It is a `Guest` of the fan-out; its bytes are counted when it has ended."""
+
+    address: str
+    path: str
+    since_ms: int
+    ends: list[Callable[[], object]]
+    kind: str = "tunnel"
+    market: str = ""
+    frames_in: int = 0
+    frames_out: int = 0
+    bytes_out: int = 0
+
+    def close(self, code: int, reason: str) -> None:
+        for end in self.ends:
+            end()
+
+
 class SideCalls(AnswerRelay):
     """What one request needs for them."""
 
+    ip: str
     # Path and query of the bulk file that is wanted; host and port of the connection.
     download: str | None = None
     authority: tuple[str, int] | None = None
@@ -67,6 +90,17 @@ class SideCalls(AnswerRelay):
             services.metrics.bytes_sent.inc(sent)
             self._log(status, upstream_status, (time.monotonic() - started) * 1000, sent, problem)
 
+    @contextmanager
+    def _shown(self, authority: str, ends: list[Callable[[], object]]) -> Iterator[None]:
+        """Let a tunnel be seen among the clients that last, and be ended there."""
+        fanout = self.services.fanout
+        number = fanout.next_number()
+        fanout.guests[number] = Tunnel(self.ip, authority, self.services.clock.now_ms(), ends)
+        try:
+            yield
+        finally:
+            fanout.guests.pop(number, None)
+
     async def _serve_tunnel(self, host: str, port: int) -> None:
         services = self.services
         started = time.monotonic()
@@ -80,7 +114,9 @@ class SideCalls(AnswerRelay):
                 problem = "client gone"
                 return
             status = 200
-            up, down = await serve_tunnel(services.tasks, self.connection.detach(), upstream)
+            stream = self.connection.detach()
+            with self._shown(f"{host}:{port}", [stream.close, upstream[1].close]):
+                up, down = await serve_tunnel(services.tasks, stream, upstream)
         except AnswerError as error:
             services.calls.in_flight -= 1
             status, problem = error.answer.status, error.msg

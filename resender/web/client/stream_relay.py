@@ -48,7 +48,8 @@ class Relay:
         note_call: NoteCall,
     ) -> None:
         self.address = address
-        self.market = route.market
+        self.kind = "relay"
+        self.market = route.market.value
         self.path = path
         self.since_ms = services.clock.now_ms()
         self.frames_in = self.frames_out = self.bytes_out = 0

@@ -245,11 +245,10 @@ STREAM_LAST_FRAME = True
 # CPU.
 STREAM_DEFLATE = False
 
-# `/local/{market}/closes` tells what is final by then, so long after a close. `0` = only when all
-# are.
+# `/local/.../closes` tells what is final by then, so long after a close. `0` = only when all are.
 CLOSE_FIRST_MS = 0
 
-# `/local/{market}/closes` names what is not final by then, so long after a close; it follows later.
+# `/local/.../closes` names what is not final by then, so long after a close; it follows later.
 CLOSE_DEADLINE_MS = 3500
 
 # --- Logs --------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ class Target:
 
 @dataclass(slots=True)
 class Bench:
-    """What all parts share. Shape: `pins` is whether the server has a core of its own."""
+    """What all parts share. Shape: `is_preferred` tells that all programs go before other work."""
 
     folder: Path
     python: str
@@ -137,10 +137,13 @@ class Bench:
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     count: int = 0
+    is_preferred: bool = True
 
     # --- programs --------------------------------------------------------------------------
 
-    def _pin(self, pid: int, *, is_server: bool) -> None:
+    def _place(self, pid: int, *, is_server: bool) -> None:
+        if self.options.prefer:
+            self.is_preferred = cache_servers.prefer(pid) and self.is_preferred
         cores = sorted(os.sched_getaffinity(0))
         if self.options.pin and len(cores) > 1:
             for thread in os.listdir(f"/proc/{pid}/task"):
@@ -153,7 +156,7 @@ class Bench:
         ca_file = str(servers.ca_file(self.folder, name))
         child = cache_servers.child(name, self.python, self.folder, "fanout_feed.py", ca_file)
         feed = stack.enter_context(child)
-        self._pin(feed.process.pid, is_server=False)
+        self._place(feed.process.pid, is_server=False)
         return feed, feed.read()["port"], ca_file
 
     def clients(self, stack: contextlib.ExitStack) -> Child:
@@ -161,7 +164,7 @@ class Bench:
         child = cache_servers.child(f"clients{self.count}", self.python, self.folder, "fanout_clients.py")
         clients = stack.enter_context(child)
         clients.read()
-        self._pin(clients.process.pid, is_server=False)
+        self._place(clients.process.pid, is_server=False)
         return clients
 
     def gateway(self, stack: contextlib.ExitStack, feed_port: int, **settings: str) -> Server:
@@ -182,7 +185,7 @@ class Bench:
         server = stack.enter_context(
             cache_servers.gateway(self.python, folder, urls, settings=wanted, command=command)
         )
-        self._pin(server.process.pid, is_server=True)
+        self._place(server.process.pid, is_server=True)
         return server
 
     def bare(self, stack: contextlib.ExitStack, feed_port: int, streams: int, kind: str) -> Server:
@@ -196,7 +199,7 @@ class Bench:
         server = stack.enter_context(
             servers.started(f"bare{self.count}", command, port, self.folder, env=env)
         )
-        self._pin(server.process.pid, is_server=True)
+        self._place(server.process.pid, is_server=True)
         return server
 
     def target(self, stack: contextlib.ExitStack, name: str, wanted: Scenario) -> Target:
@@ -504,6 +507,8 @@ def main() -> int:
             result["memory"] = bench.memory()
         if "frames" in options.only:
             result["frames"] = frame_costs()
+    if options.prefer and bench.is_preferred:
+        machine["text"] += ", all before other work"
     print(report(result, samples))
     result["samples"] = {name: [asdict(sample) for sample in mine] for name, mine in samples.items()}
     cache_servers.finish(result, options.json)
@@ -522,6 +527,8 @@ def _options() -> argparse.Namespace:
                         help=f"measure only these: {', '.join(PARTS)}")  # fmt: skip
     parser.add_argument("--tries", type=int, default=4, metavar="N",
                         help="measure again, so often at most, while other work disturbs (default 4)")  # fmt: skip
+    parser.add_argument("--no-prefer", dest="prefer", action="store_false",
+                        help="let other work of this machine disturb what is measured")  # fmt: skip
     parser.add_argument("--no-pin", dest="pin", action="store_false", help="let all share all cores")
     parser.add_argument(
         "--profile", metavar="FILE", help="profile the gateways with cProfile into FILE.<number>"

@@ -44,10 +44,8 @@ _POLLERS = 200
 _POLL_S = 1.0
 _WHOLE_S = 0.5
 _PAUSE_S = 0.008
-_WARM = 100
+_LEADING = 100
 _FILL_S = 200.0
-# The load and other work shall not keep what is measured from its core, where that may be asked for.
-_NICE = -10
 # What runs beside the orders of each phase.
 PHASES: dict[str, tuple[str, ...]] = {
     "nothing": (),
@@ -66,8 +64,6 @@ PHASES: dict[str, tuple[str, ...]] = {
 async def beside(port: int, symbols: list[str], what: list[str], interval: str) -> None:
     """Read whole markets, poll single series and have those of `interval` filled, until standard input ends."""
     counts: Counter[str] = Counter()
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
     async def poll(number: int) -> None:
         waiter = Waiter(port, None)
@@ -173,11 +169,11 @@ def place_all(gateway: Server, bare: Server, count: int) -> tuple[list[float], l
     traders = Trader(gateway), Trader(bare)
     times: tuple[list[float], list[float]] = ([], [])
     try:
-        for number in range(_WARM + count):
+        for number in range(_LEADING + count):
             for index in (0, 1) if number % 2 else (1, 0):
                 time.sleep(_PAUSE_S)
                 took = traders[index].place(number) * 1e3
-                if number >= _WARM:
+                if number >= _LEADING:
                     times[index].append(took)
     finally:
         for trader in traders:
@@ -203,7 +199,7 @@ class Bench:
                 weight_limits={"futures": 10**6},
             )
         )  # fmt: skip
-        streams = fanout.Bench(folder, python, argparse.Namespace(pin=False, profile=None))
+        streams = fanout.Bench(folder, python, argparse.Namespace(pin=False, profile=None, prefer=False))
         self._feed, feed_port, _ = streams.feed(stack)
         self._clients = streams.clients(stack)
         urls = venue.urls | {"UPSTREAM_DAPI": canned.url, "STREAM_SPOT": f"wss://127.0.0.1:{feed_port}"}
@@ -212,10 +208,12 @@ class Bench:
             cache_servers.gateway(python, folder, urls, preload="um:*USDT@1m", settings=settings)
         )
         self.bare = stack.enter_context(servers.bare(python, folder, canned.url))
-        for pid in (0, canned.process.pid, self.gateway.process.pid, self.bare.process.pid):
-            with contextlib.suppress(PermissionError):
-                for thread in (0,) if not pid else map(int, os.listdir(f"/proc/{pid}/task")):
-                    os.setpriority(os.PRIO_PROCESS, thread, _NICE)
+        # On a machine of its own the load would not keep what is measured waiting.
+        measured = (os.getpid(), canned.process.pid, self.gateway.process.pid, self.bare.process.pid)
+        load = (venue.child.process.pid, self._feed.process.pid, self._clients.process.pid)
+        self.is_preferred = options.prefer and all(
+            [cache_servers.prefer(pid, 2) for pid in measured] + [cache_servers.prefer(pid) for pid in load]
+        )
         admin._fill_log(folder / "gateway" / "resender.db")
         with cache_servers.Client(self.gateway) as client:
             series = client.status()["series"]
@@ -241,6 +239,8 @@ class Bench:
                 )  # fmt: skip
                 crowd = stack.enter_context(child)
                 crowd.read()
+                if self.is_preferred:
+                    cache_servers.prefer(crowd.process.pid)
             if "export" in parts:
                 cookie = admin._log_in(self.gateway)
                 exporting = stack.enter_context(contextlib.closing(admin.export(self.gateway, cookie)))
@@ -270,7 +270,7 @@ class Bench:
     @property
     def _length_s(self) -> float:
         """A generous guess of how long the orders of a phase take."""
-        return (self._options.orders + _WARM) * (2 * _PAUSE_S + 0.008) + 8
+        return (self._options.orders + _LEADING) * (2 * _PAUSE_S + 0.008) + 8
 
     def _begin_streams(self) -> None:
         wanted = replace(fanout.SCENARIOS["many"], streams=_STREAMS)
@@ -336,6 +336,8 @@ def main() -> int:
     parser.add_argument("--orders", type=int, default=1500, metavar="N", help="of each phase (default 1500)")
     parser.add_argument("--only", type=lambda text: text.split(";"), default=list(PHASES), metavar="NAME;...",
                         help=f"only these: {'; '.join(PHASES)}")  # fmt: skip
+    parser.add_argument("--no-prefer", dest="prefer", action="store_false",
+                        help="let other work of this machine disturb what is measured")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the figures into a file")
     options = parser.parse_args()
     if not 100 <= options.orders <= 20_000 or not set(options.only) <= set(PHASES):
@@ -343,13 +345,12 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resender-bench-")))
         machine = cache_servers.machine()
-        machine["text"] += (
-            f"; gateway, bare forwarder, upstream and orders run at nice {_NICE} where that is allowed"
-        )
         print(machine["text"], file=sys.stderr)
         bench = Bench(stack, folder, servers.find_python(), options)
         phases = [bench.run(name) for name in PHASES if name in options.only]
         lag = lag_of(bench.gateway)
+        if bench.is_preferred:
+            machine["text"] += "; all before other work, gateway, bare forwarder, upstream and orders first"
     print(report(machine, phases, lag))
     cache_servers.finish(
         {

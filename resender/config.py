@@ -335,12 +335,12 @@ class Config:
     close_first_ms: int = setting(
         0,
         integer_between(0, 8000),
-        "`/local/{market}/closes` tells what is final by then, so long after a close. `0` = only when all are.",
+        "`/local/.../closes` tells what is final by then, so long after a close. `0` = only when all are.",
     )
     close_deadline_ms: int = setting(
         3500,
         integer_between(100, 8000),
-        "`/local/{market}/closes` names what is not final by then, so long after a close; it follows later.",
+        "`/local/.../closes` names what is not final by then, so long after a close; it follows later.",
     )
     stream_quiet_s: float = setting(
         10.0,

@@ -226,7 +226,9 @@ def fanout_families(snapshot: FanoutSnapshot, slowest: list[dict[str, Any]]) -> 
         CounterMetricFamily(
             "resender_stream_gaps", "Times that events were missing in a stream.", counts["gaps"]
         ),
-        CounterMetricFamily("resender_stream_frames", "Frames for clients.", counts["frames_out"]),
+        CounterMetricFamily(
+            "resender_stream_frames", "Frames of market streams for clients.", counts["frames_out"]
+        ),
         CounterMetricFamily(
             "resender_stream_bytes", "Bytes written to clients of streams.", counts["bytes_out"]
         ),

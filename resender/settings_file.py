@@ -22,7 +22,7 @@ def read_settings_file(path: Path | None = None) -> dict[str, Any]:
         raise ConfigError(f"{path} belongs to another user and is not run: take it over, or start elsewhere.")
     try:
         names = runpy.run_path(str(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigError(f"{path.name}{where}: {type(error).__name__}: {error}") from None
     return {name: value for name, value in names.items() if name.isupper() and not name.startswith("_")}

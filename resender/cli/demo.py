@@ -10,6 +10,7 @@ import sys
 
 from resender.cli.serve import serve
 from resender.config import Config
+from resender.config_values import OFF
 from resender.passwords import generate_password, hash_password
 from resender.sandbox import API_KEY, API_SECRET, Sandbox, SandboxConfig
 from resender.store import DuplicateEntry, Repository, open_repository
@@ -36,6 +37,8 @@ async def demo(config: Config) -> int:
     )
     async with Sandbox(SandboxConfig()) as sandbox:
         urls = {name.lower(): url for name, url in sandbox.urls.items()}
+        # Nothing of the demo leads to the real exchange.
+        urls |= {"stream_margin": sandbox.urls["STREAM_SPOT"], "upstream_data": OFF}
         config = dataclasses.replace(config, **urls)  # type: ignore[arg-type]
         context = make_context(cadata=sandbox.ca_pem.decode("ascii"))
         return await serve(

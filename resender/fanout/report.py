@@ -6,13 +6,17 @@ It reads a `Fanout` and changes nothing. No state.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from resender.core.binance.stream_urls import is_listen_key
+from resender.core.redact import redact
+from resender.fanout.client import StreamClient
 from resender.fanout.hub import Fanout
 
-# So many names of a client are shown.
+# So many names of a client are shown, and so much of one that is none of Binance's.
 _NAMES_SHOWN = 5
+_NAME_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,19 @@ class FanoutSnapshot:
         }
 
 
+def _names(client: StreamClient) -> tuple[str, ...]:
+    # What looks like no stream at all is listed too, and may have a key in it.
+    shown = (redact(name)[:_NAME_CHARS] for name in client.names if not is_listen_key(name))
+    return tuple(islice(shown, _NAMES_SHOWN))
+
+
 def fanout_snapshot(fanout: Fanout) -> FanoutSnapshot:
     """Take a picture of the fan-out."""
     rows = [
         StreamClientRow(
             number, client.address, "closes" if client.path.startswith("/local/") else "market",
             client.market.value, client.path, len(client.names),
-            tuple([name for name in client.names if not is_listen_key(name)][:_NAMES_SHOWN]),
+            _names(client),
             client.frames_out, client.bytes_out, client.backlog.size, client.dropped, client.since_ms,
         )
         for number, client in fanout.clients.items()

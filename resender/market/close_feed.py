@@ -26,6 +26,7 @@ logger = logging.getLogger("resender.market")
 CLOSE_INTERVALS = tuple(word for word, length in INTERVAL_MS.items() if 0 < length <= 86_400_000)
 # A call up to 250 ms before a close means that close.
 _BEFORE_MS = 150
+_MARGIN_MS = 400
 _AGAIN_S = 1.0
 # What is not proven so long after a close is not waited for any more.
 _GIVE_UP_MS = 30_000
@@ -67,27 +68,30 @@ class CloseTopic:
 
     async def _next(self, last_ms: int) -> int:
         facts, length = self._klines.facts, self._length_ms
+        self._want()
         if not facts.server.is_set:
             await asyncio.sleep(_UNKNOWN_S)
             return last_ms
         close_ms = max((facts.now_ms() // length + 1) * length, last_ms + length)
         while (left_ms := close_ms - _BEFORE_MS - facts.now_ms()) > 0:
             await asyncio.sleep(min(left_ms / 1000, 5.0))
+            self._want()
         await self._tell(close_ms)
         return close_ms
 
     async def _tell(self, close_ms: int) -> None:
         """Tell one close: at most one message of what is final early, one at the deadline, one of the rest."""
-        told: dict[str, bytes] = {}
         missing = self._names()
         options, now_ms = self._options, self._klines.facts.now_ms
         give_up_ms = close_ms + min(_GIVE_UP_MS, self._length_ms // 2)
-        for wait_ms in (options.first_ms, options.deadline_ms):
+        # The next close is told in its turn, whatever became of this one.
+        deadline_ms = min(options.deadline_ms, self._length_ms - _MARGIN_MS)
+        first_ms = options.first_ms if options.first_ms < deadline_ms else 0
+        for wait_ms in (first_ms, deadline_ms):
             if wait_ms and missing:
                 rows, missing = self._split(await self._wait(tuple(missing), wait_ms), missing, close_ms)
-                if rows or wait_ms == options.deadline_ms:
+                if rows or wait_ms == deadline_ms:
                     self._send(close_ms, rows, missing)
-                told |= rows
         late: dict[str, bytes] = {}
         while missing and now_ms() < give_up_ms and self.ears:
             found = await self._wait(tuple(missing), MAX_WAIT_MS)
@@ -97,6 +101,14 @@ class CloseTopic:
                 await asyncio.sleep(_AGAIN_S)
         if late:
             self._send(close_ms, late, missing)
+
+    def _want(self) -> None:
+        """Have the series that were named kept, also while closes are far apart."""
+        klines, (market, interval, symbols) = self._klines, self.key
+        for name in symbols or ():
+            if (name, interval) not in klines.kept:
+                klines.desk.begin(market, name, interval)
+        klines.use(symbols or (), interval)
 
     def _names(self) -> list[str]:
         _, interval, symbols = self.key
@@ -122,7 +134,10 @@ class CloseTopic:
             f'"missing":{orjson.dumps(missing).decode()},"settled_ms":{self._klines.facts.now_ms() - close_ms}}}'
         ).encode()
         for ear in list(self.ears.values()):
-            ear(message)
+            try:
+                ear(message)
+            except Exception:
+                logger.exception("a close cannot be told to one who listens")
 
 
 class CloseFeeds:

@@ -192,7 +192,7 @@ class GatewayProcess(Program):
         values |= {facts.rest_setting: "https://127.0.0.1:9" for facts in MARKETS}
         streams = ("STREAM_SPOT", "STREAM_UM", "STREAM_CM", "STREAM_MARGIN")
         values |= dict.fromkeys((*streams, "WS_API_SPOT", "WS_API_UM", "WS_API_CM"), "wss://127.0.0.1:9")
-        values |= {"WHITELIST": "127.0.0.1", "LOG_LEVEL": "DEBUG", **settings}
+        values |= {"UPSTREAM_DATA": "off", "WHITELIST": "127.0.0.1", "LOG_LEVEL": "DEBUG", **settings}
         self.settings = values
         super().__init__(folder, *arguments, **values)
         try:

@@ -44,6 +44,9 @@ def with_admin_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_config(data_dir: Path, upstream: str = "", **settings: Any) -> Config:
     """Build a config: every upstream is `upstream` unless named, loopback is whitelisted."""
     values: dict[str, Any] = dict.fromkeys(UPSTREAM_SETTINGS, upstream or "https://127.0.0.1:9")
+    streams = ("STREAM_SPOT", "STREAM_UM", "STREAM_CM", "STREAM_MARGIN")
+    values |= dict.fromkeys((*streams, "WS_API_SPOT", "WS_API_UM", "WS_API_CM"), "wss://127.0.0.1:9")
+    values["UPSTREAM_DATA"] = "off"
     values |= {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": 0, "WHITELIST": "127.0.0.1"}
     # Tests name the streams they harm: one name for a symbol, whatever its contract.
     values["UM_KLINE_STREAM"] = "plain"

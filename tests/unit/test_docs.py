@@ -25,6 +25,7 @@ from resender import __version__
 from resender.cli.main import _parser
 from resender.config import ENVIRONMENT_PREFIX, SETTINGS, Config
 from resender.core.binance.markets import MARKETS
+from resender.core.binance.stream_urls import resolve_stream
 from resender.core.market.requests import MISS_REASONS
 from resender.errors import ANSWERS, RETRIED_BY_CLIENTS, AnswerError, RouteError
 from resender.gateway import Gateway
@@ -41,6 +42,8 @@ TEXTS = tuple(name for pair in PAIRS for name in pair)
 METRICS_PAGE = "docs/reference/metrics.md"
 LOCAL_PAGE = "docs/reference/local-api.md"
 EMPTY = {"en": "empty", "zh": "空"}
+#: Below /local, but no path of HTTP: a WebSocket.
+LOCAL_SOCKETS = {"/local/{market}/closes"}
 
 
 def module_with(function: str) -> Any:
@@ -295,7 +298,7 @@ def local_endpoints() -> set[str]:
             if isinstance(part, ast.Name) and part.id.isupper():
                 part = ast.Constant(getattr(web_market, part.id))
             found |= set(literal_texts(part))
-    return {path if path.startswith("/") else f"/local/{{market}}/{path}" for path in found}
+    return {path if path.startswith("/") else f"/local/{{market}}/{path}" for path in found} | LOCAL_SOCKETS
 
 
 def told_endpoints(name: str) -> set[str]:
@@ -327,7 +330,14 @@ def test_every_local_endpoint_is_told_and_exists(name: str) -> None:
     assert told_endpoints(name) == local_endpoints()
 
 
-@pytest.mark.parametrize("path", sorted(told_endpoints(LOCAL_PAGE)))
+@pytest.mark.parametrize("path", sorted(LOCAL_SOCKETS))
+@pytest.mark.parametrize("market", ["spot", "um", "cm"])
+def test_every_local_websocket_told_is_one(path: str, market: str) -> None:
+    route = resolve_stream(path.replace("{market}", market))
+    assert (route.what, route.market.value) == (path.rpartition("/")[2], market)
+
+
+@pytest.mark.parametrize("path", sorted(told_endpoints(LOCAL_PAGE) - LOCAL_SOCKETS))
 @pytest.mark.parametrize("market", ["spot", "um", "cm"])
 def test_every_local_endpoint_told_is_answered(path: str, market: str, tmp_path: Path) -> None:
     async def ask() -> None:
@@ -374,13 +384,18 @@ def test_every_path_answered_from_memory_is_told(name: str) -> None:
 
 
 def shapes() -> set[frozenset[str]]:
-    """Read from the program the keys of every dict that is written out, and the fields of every class."""
+    """Read from the program the keys of every dict that is written out, and the fields of every class.
+
+    What a dict takes in with `**` is one of its module's others.
+    """
     found: set[frozenset[str]] = set()
     for module in parsed_sources():
+        dicts = [node for node in ast.walk(module) if isinstance(node, ast.Dict)]
+        keys = {node: frozenset(text for key in node.keys for text in literal_texts(key)) for node in dicts}
+        found |= set(keys.values())
+        found |= {keys[node] | other for node in dicts if None in node.keys for other in keys.values()}
         for node in ast.walk(module):
-            if isinstance(node, ast.Dict):
-                found.add(frozenset(text for key in node.keys for text in literal_texts(key)))
-            elif isinstance(node, ast.ClassDef):
+            if isinstance(node, ast.ClassDef):
                 fields = [part.target for part in node.body if isinstance(part, ast.AnnAssign)]
                 found.add(frozenset(field.id for field in fields if isinstance(field, ast.Name)))
     return found

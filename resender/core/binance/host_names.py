@@ -10,8 +10,8 @@ from resender.core.binance.markets import MARGIN_STREAM_NAME, REST_NAMES, STREAM
 # Bulk files of past market data; nothing else of that host is needed.
 DOWNLOAD_NAME = "data.binance.vision"
 _NAMES = (*REST_NAMES, *STREAM_NAMES, *WS_API_NAMES, MARGIN_STREAM_NAME)
-# The first label of each: "fapi", "stream", "ws-api", "data-api" ...
-_BY_LABEL = {name.partition(".")[0]: name for name in reversed(_NAMES)}
+# The first label of each: "fapi", "stream", "ws-api", "data-api", "data" ...
+_BY_LABEL = {name.partition(".")[0]: name for name in reversed((*_NAMES, DOWNLOAD_NAME))}
 
 
 def behind_host(target: str, host: str | None, suffix: str) -> str:
@@ -30,9 +30,12 @@ def behind_host(target: str, host: str | None, suffix: str) -> str:
 def download_of(target: str) -> str | None:
     """Return the path and query of a bulk file, None if a target wants something else.
 
-    Shape: "/data.binance.vision/data/spot/..." gives "/data/spot/...".
+    Shape: "/data.binance.vision/data/spot/..." gives "/data/spot/..."; slashes in front are taken as one, as
+        `routing.resolve` takes them.
     """
-    first, slash, rest = target[1:].partition("/")
+    if not target.startswith("/"):
+        return None
+    first, slash, rest = target.lstrip("/").partition("/")
     if not slash or first.partition(":")[0].lower() != DOWNLOAD_NAME:
         return None
     return f"/{rest}"

@@ -202,6 +202,8 @@ class RequestDelegate(SideCalls):
             raise Forbidden(self.ip)
         if self.method == "CONNECT":
             self.authority = read_authority(services, self.target)
+            if not services.fanout.has_room:
+                raise Busy("There are as many lasting connections as MAX_STREAM_CLIENTS allows.")
             return
         target = self.target
         if services.config.host_suffix:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tornado.iostream import IOStream
+
 from resender.core.binance.headers import headers_up
 from resender.errors import AnswerError, InternalError
 from resender.upstream import RestResponse
 from resender.web.client.relay import AnswerRelay
-from resender.web.client.tunnel import serve_tunnel
+from resender.web.client.tunnel import Streams, serve_tunnel
 
 logger = logging.getLogger("resender.forward")
 
@@ -66,6 +68,8 @@ class SideCalls(AnswerRelay):
         problem: str | None = None
         try:
             up = headers_up(self.headers.get_all(), services.user_agent)
+            # An API key is no business of a host of files, or of a mirror.
+            up = [pair for pair in up if not pair[0].startswith("X-")]
             response = await services.downloads.get(self.method, target, up)
             status = response.status
             sent, problem = await self.relay(response)
@@ -77,11 +81,12 @@ class SideCalls(AnswerRelay):
             self.connection.close()
         except Exception:
             logger.exception("a download failed")
-            problem = "internal error"
+            bug = InternalError()
+            status, problem = bug.answer.status, bug.msg
             if self.has_begun:
                 self.connection.close()
             else:
-                self._answer(InternalError())
+                sent = self._answer(bug)
         finally:
             services.calls.in_flight -= 1
             if response is not None:
@@ -104,24 +109,48 @@ class SideCalls(AnswerRelay):
     async def _serve_tunnel(self, host: str, port: int) -> None:
         services = self.services
         started = time.monotonic()
-        status = up = down = 0
+        status, is_open = 0, False
         problem: str | None = None
         try:
-            upstream = await services.tunnels.open(host, port, self.headers.get(EGRESS_WANTED))
-            services.calls.in_flight -= 1  # it may last for days
-            if self.is_gone or self.connection.stream.closed():
+            try:
+                upstream = await services.tunnels.open(host, port, self.headers.get(EGRESS_WANTED))
+            finally:
+                services.calls.in_flight -= 1  # it may last for days
+            is_allowed = services.access.whitelist.match(self.ip) is not None
+            if self.is_gone or self.connection.stream.closed() or not is_allowed:
                 upstream[1].close()
-                problem = "client gone"
+                self.connection.close()
+                problem = "client gone" if is_allowed else "not in the whitelist any more"
                 return
-            status = 200
+            # It may last for days and is no call any more: a stop does not wait for it.
             stream = self.connection.detach()
-            with self._shown(f"{host}:{port}", [stream.close, upstream[1].close]):
-                up, down = await serve_tunnel(services.tasks, stream, upstream)
+            services.tasks.spawn(
+                self._carry(stream, upstream, f"{host}:{port}", started), name="tunnel:carry"
+            )
+            is_open = True
         except AnswerError as error:
-            services.calls.in_flight -= 1
             status, problem = error.answer.status, error.msg
             self._answer(error, close=True)
+        except asyncio.CancelledError:
+            problem = "gateway stopped"
+            self.connection.close()
+        except Exception:
+            logger.exception("a tunnel failed")
+            bug = InternalError()
+            status, problem = bug.answer.status, bug.msg
+            self._answer(bug, close=True)
+        finally:
+            if not is_open:
+                self._log(status, None, (time.monotonic() - started) * 1000, 0, problem)
+
+    async def _carry(self, stream: IOStream, upstream: Streams, authority: str, started: float) -> None:
+        """Pass a tunnel's bytes on until it ends."""
+        services = self.services
+        up = down = 0
+        try:
+            with self._shown(authority, [stream.close, upstream[1].transport.abort]):
+                up, down = await serve_tunnel(services.tasks, stream, upstream)
         finally:
             services.metrics.tunnels.inc()
             services.metrics.tunnel_bytes.inc(up + down)
-            self._log(status, None, (time.monotonic() - started) * 1000, up + down, problem)
+            self._log(200, None, (time.monotonic() - started) * 1000, up + down, None)

@@ -14,7 +14,11 @@ from resender.aio import Tasks
 from resender.errors import BadRequest, Denied, MethodNotAllowed
 from resender.services import Services
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 _CHUNK_BYTES = 65_536
+# A host that takes nothing for so long is gone, or its client is.
+_STUCK_S = 60.0
 _ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 _PORT = 443
 
@@ -35,21 +39,25 @@ def read_authority(services: Services, target: str) -> tuple[str, int]:
     return host.lower().rstrip("."), int(port)
 
 
-async def serve_tunnel(
-    tasks: Tasks, client: IOStream, upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter]
-) -> tuple[int, int]:
-    """Pass bytes on until both sides have ended; return how many went up and down."""
+async def serve_tunnel(tasks: Tasks, client: IOStream, upstream: Streams) -> tuple[int, int]:
+    """Pass bytes on until one side has ended, then end the other; return how many went up and down.
+
+    What came before an end still arrives; half of a connection is not kept open.
+    """
     reader, writer = upstream
     counts = [0, 0]
 
     async def up() -> None:
-        with suppress(StreamClosedError, OSError):
+        try:
             while True:
                 data = await client.read_bytes(_CHUNK_BYTES, partial=True)
                 counts[0] += len(data)
                 writer.write(data)
-                await writer.drain()
-        writer.close()  # the client has ended
+                await asyncio.wait_for(writer.drain(), _STUCK_S)
+        except (StreamClosedError, OSError):
+            writer.close()  # the client has ended
+        except asyncio.TimeoutError:
+            writer.transport.abort()
 
     async def down() -> None:
         while data := await reader.read(_CHUNK_BYTES):

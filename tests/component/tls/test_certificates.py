@@ -171,7 +171,7 @@ async def test_wrong_certificate_is_told_in_one_line_and_a_good_one_works_at_onc
 
 
 async def _examine(tmp_path: Path, url: str) -> list[Examination]:
-    config = make_config(tmp_path, url, connect_timeout_s=2.0, cache_enabled=False)
+    config = make_config(tmp_path, url, connect_timeout_s=2.0, cache_enabled=False, max_stream_clients=0)
     return [result async for result in examine(config, ssl_context=client_context())]
 
 

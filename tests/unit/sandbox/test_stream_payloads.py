@@ -1,4 +1,4 @@
-"""The simulated order book: who follows its changes sees what a snapshot shows."""
+"""What streams bring of the simulated market: who follows the changes of a book sees what a snapshot shows."""
 
 import json
 

@@ -6,6 +6,7 @@ that lives while the program runs; `web/` gets its `services`, `cli/serve.py` st
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import ssl
@@ -291,7 +292,8 @@ class Gateway:
 
     async def drain(self) -> None:
         """Take no new calls and wait for those in flight, at most `SHUTDOWN_S`, see `Calls.drain`."""
-        await self.calls.drain(self.config.shutdown_s)
+        longest_s = self.config.shutdown_s
+        await asyncio.gather(self.calls.drain(longest_s), self.relays.drain(longest_s))
 
     async def stop(self) -> None:
         """Stop every service, in the reverse order of their start."""

@@ -3,8 +3,16 @@
 What this package gives to others is named here.
 """
 
-from resender.fanout.client import StreamClient
-from resender.fanout.hub import Fanout, FanoutOptions, Guest
+from resender.fanout.client import Guest, StreamClient
+from resender.fanout.hub import EXPELLED, Fanout, FanoutOptions
 from resender.fanout.report import FanoutSnapshot, fanout_snapshot
 
-__all__ = ["Fanout", "FanoutOptions", "FanoutSnapshot", "Guest", "StreamClient", "fanout_snapshot"]
+__all__ = [
+    "EXPELLED",
+    "Fanout",
+    "FanoutOptions",
+    "FanoutSnapshot",
+    "Guest",
+    "StreamClient",
+    "fanout_snapshot",
+]

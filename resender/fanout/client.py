@@ -108,3 +108,21 @@ class StreamClient:
             if not self.sink.write(data):
                 return
         self.is_blocked = False
+
+
+class Guest(Protocol):
+    """A connection that is no `StreamClient` but counts as a client.
+
+    Shape: `kind` is relay (user data, WebSocket API) or tunnel (CONNECT), `market` its word or empty.
+    """
+
+    kind: str
+    address: str
+    market: str
+    path: str
+    since_ms: int
+    frames_in: int
+    frames_out: int
+    bytes_out: int
+
+    def close(self, code: int, reason: str) -> None: ...

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,17 +27,19 @@ from resender.core.fanout.protocol import (
     read_command,
     result,
 )
-from resender.fanout.client import StreamClient
-from resender.fanout.topics import Topic
+from resender.fanout.client import Guest, StreamClient
+from resender.fanout.topics import Reply, Topic
 
 logger = logging.getLogger("resender.fanout")
 
 # Close codes of RFC 6455: 1000 is left out on purpose, some clients take it as final.
 RESTART, TOO_SLOW, TRY_LATER = 1012, 1008, 1013
-_EXPELLED = (1008, "the address is not in the whitelist any more")
+EXPELLED = (1008, "the address is not in the whitelist any more")
 _SWEEP_S = 1.0
 # Other work gets its turn after so many clients: an order needs several turns, and a write takes some 12 µs.
 _FLUSH_AT_ONCE = 8
+_END_AT_ONCE = 16
+_WHOLE = (Flow.SEQUENCE, Flow.CANDLE)
 _PING_EVERY_S = 20.0
 _SILENT_S = 60.0
 # A stream that is away for longer is no short interruption.
@@ -55,24 +58,6 @@ class Feeds(Protocol):
     """Every feed there is."""
 
     def at(self, market: Market, path: str, role: str = "") -> Any: ...
-
-
-class Guest(Protocol):
-    """A connection that is no `StreamClient` but counts as a client.
-
-    Shape: `kind` is relay (user data, WebSocket API) or tunnel (CONNECT), `market` its word or empty.
-    """
-
-    kind: str
-    address: str
-    market: str
-    path: str
-    since_ms: int
-    frames_in: int
-    frames_out: int
-    bytes_out: int
-
-    def close(self, code: int, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +113,7 @@ class Source:
         return None
 
     def on_live(self, names: list[str]) -> None:
-        for name in names:
-            topic = self.topics.get(name)
-            if topic is not None:
-                topic.lost_since = None
+        self._fanout.live([self.topics[name] for name in names if name in self.topics])
 
     def on_lost(self, names: list[str]) -> None:
         self._fanout.lost([self.topics[name] for name in names if name in self.topics])
@@ -156,6 +138,7 @@ class Fanout:
         self._woken: list[StreamClient] = []
         self._woken_at = 0.0
         self._is_flushing = False
+        self._ending: deque[tuple[StreamClient, bytes, str]] = deque()
         self._topics = 0
 
     # --- life ------------------------------------------------------------------------------
@@ -218,9 +201,9 @@ class Fanout:
     def expel(self, is_allowed: Callable[[str], bool]) -> None:
         """End the connections of addresses that may not enter any more."""
         for client in [one for one in self.clients.values() if not is_allowed(one.address)]:
-            self.close(client, *_EXPELLED)
+            self.close(client, *EXPELLED)
         for guest in [one for one in self.guests.values() if not is_allowed(one.address)]:
-            guest.close(*_EXPELLED)
+            guest.close(*EXPELLED)
 
     def send(self, client: StreamClient, payload: bytes) -> None:
         """Send a client a message of its own, behind what waits for it."""
@@ -260,9 +243,29 @@ class Fanout:
             reply = orjson.dumps(client.is_combined)
         else:
             self._set_combined(client, is_combined=command.params[1])
-        self.send(client, result(command.message_id, reply))
-        self._send_last(client, wanted)
+        answer = Reply(client, result(command.message_id, reply), wanted)
+        for topic in self._topics_of(client, wanted):
+            # Who builds on each event may ask for a snapshot once he is answered: from then on none may be missed.
+            if topic.lost_since is not None and topic.kind.flow in _WHOLE:
+                answer.missing += 1
+                topic.replies.append(answer)
+        if not answer.missing:
+            self._reply(answer)
         return wanted
+
+    def _reply(self, answer: Reply) -> None:
+        self.send(answer.client, answer.text)
+        self._send_last(answer.client, answer.names)
+
+    def live(self, topics: list[Topic]) -> None:
+        """Streams have become live: who waited for them is answered."""
+        for topic in topics:
+            topic.lost_since = None
+            replies, topic.replies = topic.replies, []
+            for answer in replies:
+                answer.missing -= 1
+                if not answer.missing:
+                    self._reply(answer)
 
     def _set_combined(self, client: StreamClient, *, is_combined: bool) -> None:
         topics = self._topics_of(client, client.names)
@@ -286,6 +289,9 @@ class Fanout:
         source = self.source(client.market, client.role)
         kinds = {name: kind for name in fresh if (kind := stream_kind(client.market, name)) is not None}
         new = [name for name in kinds if name not in source.topics]
+        if self._topics + len(new) > self.options.max_streams:
+            self._drop_idle(0.0, excluding=set(kinds) if new else set())
+            new = [name for name in kinds if name not in source.topics]
         if (
             len(client.names) + len(fresh) > client.max_streams
             or self._topics + len(new) > self.options.max_streams
@@ -375,9 +381,27 @@ class Fanout:
         self._end(list(ended), "upstream lost")
 
     def _end(self, clients: list[StreamClient], reason: str) -> None:
+        """End many connections: nothing reaches them from now on, and they are closed some at a time."""
+        is_idle = not self._ending
         for client in clients:
-            self.stats.closed_lost += 1
-            self.close(client, RESTART, reason)
+            if not client.is_closed:
+                client.is_closed = True
+                self.stats.closed_lost += 1
+                before = b"" if client.is_blocked else b"".join(client.pending)
+                client.pending.clear()
+                self._ending.append((client, before, reason))
+        if is_idle and self._ending:
+            self._end_some()
+
+    def _end_some(self) -> None:
+        for _ in range(min(_END_AT_ONCE, len(self._ending))):
+            client, before, reason = self._ending.popleft()
+            self.remove(client)
+            if before:
+                client.sink.write(before)
+            client.sink.close(RESTART, reason)
+        if self._ending:
+            asyncio.get_running_loop().call_soon(self._end_some)
 
     def _too_slow(self, client: StreamClient) -> None:
         if not client.is_closed:
@@ -429,25 +453,31 @@ class Fanout:
                     ping = ping_frame(b"%d" % self._clock.now_ms())
                 self.push(client, ping)
         for source in self._sources.values():
-            self._sweep_topics(source, now)
+            for topic in source.topics.values():
+                if topic.lost_since is not None and now - topic.lost_since > _LOST_S:
+                    topic.lost_since = now
+                    self._end(topic.clients, "upstream not reachable")
+        self._drop_idle(self.options.linger_s)
 
-    def _sweep_topics(self, source: Source, now: float) -> None:
-        linger_s = self.options.linger_s
-        idle: list[Topic] = []
-        for topic in source.topics.values():
-            if topic.idle_since is not None and now - topic.idle_since >= linger_s:
-                idle.append(topic)
-            elif topic.lost_since is not None and now - topic.lost_since > _LOST_S:
-                topic.lost_since = now
-                self._end(topic.clients, "upstream not reachable")
-        by_path: dict[str, list[str]] = {}
-        for topic in idle:
-            del source.topics[topic.name]
-            for path in topic.kind.paths:
-                by_path.setdefault(path, []).append(topic.name)
-        self._topics -= len(idle)
-        for path, names in by_path.items():
-            self._feeds.at(source.market, path, source.role).unsubscribe(names, source)
+    def _drop_idle(self, linger_s: float, excluding: Set[str] = frozenset()) -> None:
+        """Give up the streams nobody has wanted for so long."""
+        now = self._clock.mono()
+        for source in self._sources.values():
+            idle = [
+                topic
+                for topic in source.topics.values()
+                if topic.idle_since is not None
+                and now - topic.idle_since >= linger_s
+                and topic.name not in excluding
+            ]
+            by_path: dict[str, list[str]] = {}
+            for topic in idle:
+                del source.topics[topic.name]
+                for path in topic.kind.paths:
+                    by_path.setdefault(path, []).append(topic.name)
+            self._topics -= len(idle)
+            for path, names in by_path.items():
+                self._feeds.at(source.market, path, source.role).unsubscribe(names, source)
 
     # --- for status and metrics --------------------------------------------------------------
 

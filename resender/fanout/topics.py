@@ -5,10 +5,22 @@ A `Topic` belongs to a `Source`; it knows clients only as something frames are p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from resender.core.binance.stream_kinds import Flow, StreamKind
 from resender.core.fanout.frames import deflated_frame, text_frame, wrapped
 from resender.core.fanout.order import CLOSED, Sequence
 from resender.fanout.client import StreamClient
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """A reply that waits until so many of its streams are live."""
+
+    client: StreamClient
+    text: bytes
+    names: list[str]
+    missing: int = 0
 
 
 class Topic:
@@ -19,7 +31,17 @@ class Topic:
     Units: `idle_since` and `lost_since` monotonic seconds, None while somebody listens or it is live.
     """
 
-    __slots__ = ("frames", "idle_since", "kind", "last", "listeners", "lost_since", "name", "sequence")
+    __slots__ = (
+        "frames",
+        "idle_since",
+        "kind",
+        "last",
+        "listeners",
+        "lost_since",
+        "name",
+        "replies",
+        "sequence",
+    )
 
     def __init__(self, name: str, kind: StreamKind, now: float) -> None:
         self.name = name
@@ -30,6 +52,8 @@ class Topic:
         self.idle_since: float | None = None
         self.lost_since: float | None = now
         self.frames = 0
+        # Replies to SUBSCRIBE that wait until the stream is live; the hub's.
+        self.replies: list[Reply] = []
 
     @property
     def clients(self) -> list[StreamClient]:

@@ -62,6 +62,7 @@ class WsApiFaults:
     reset_before: str = ""
     refuse_status: int = 0
     silent: bool = False
+    delay_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +81,8 @@ class WsApi:
         self.faults = WsApiFaults()
         # Every request received: method and id.
         self.requests: list[tuple[str, Any]] = []
+        # The method of each and the address it came from.
+        self.peers: list[tuple[str, str]] = []
         self.accepted = 0
         self._exchange = exchange
         self._desk = desk
@@ -141,6 +144,7 @@ class WsApi:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             parsed, method = None, ""
         self.requests.append((method, parsed.get("id") if isinstance(parsed, dict) else None))
+        self.peers.append((method, peer))
         if faults.reset_before and re.search(faults.reset_before, method):
             reset(request.transport)
             return
@@ -150,6 +154,8 @@ class WsApi:
             if faults.reset_after and re.search(faults.reset_after, method):
                 reset(request.transport)
             elif not faults.silent:
+                if faults.delay_s:
+                    await asyncio.sleep(faults.delay_s)
                 await session.socket.send_str(orjson.dumps(reply).decode())
         finally:
             self._answering -= 1
@@ -254,4 +260,7 @@ class WsApi:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    try:
+        return value if isinstance(value, str) else orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return ""  # nested too deeply

@@ -8,6 +8,16 @@ from __future__ import annotations
 from resender.upstream.egress import Call
 from resender.upstream.rest import REPEATABLE, RestResponse
 from resender.upstream.shared_answers import SharedAnswer
-from resender.upstream.streams.relays import ApiDesk, RelayConnection, Relays
+from resender.upstream.streams.relays import ApiDesk, RelayConnection, Relays, is_request, key_of
 
-__all__ = ["REPEATABLE", "ApiDesk", "Call", "RelayConnection", "Relays", "RestResponse", "SharedAnswer"]
+__all__ = [
+    "REPEATABLE",
+    "ApiDesk",
+    "Call",
+    "RelayConnection",
+    "Relays",
+    "RestResponse",
+    "SharedAnswer",
+    "is_request",
+    "key_of",
+]

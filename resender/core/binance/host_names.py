@@ -22,9 +22,30 @@ def behind_host(target: str, host: str | None, suffix: str) -> str:
     """
     if not suffix or not host or not target.startswith("/") or target.startswith("/local/"):
         return target
-    label, dot, rest = host.partition(":")[0].lower().partition(".")
-    name = _BY_LABEL.get(label) if dot and rest == suffix.lower() else None
+    name = _BY_LABEL.get(_label(host, suffix))
     return target if name is None else f"/{name}{target}"
+
+
+def is_unknown_name(target: str, host: str | None, suffix: str) -> bool:
+    """Tell a name below the suffix that stands for nothing, where the path does not say what is wanted either.
+
+    A stream's path is the same for every market: a misspelled name must not bring another market's prices.
+    """
+    if (
+        not suffix
+        or not host
+        or "." in target[1:].partition("?")[0].partition("/")[0]
+        or target.startswith(("/local/", "/ws-"))
+    ):
+        return False
+    label = _label(host, suffix)
+    return bool(label) and label not in _BY_LABEL
+
+
+def _label(host: str, suffix: str) -> str:
+    """Return what stands in front of the suffix, empty if it is another domain."""
+    label, dot, rest = host.partition(":")[0].lower().rstrip(".").partition(".")
+    return label if dot and rest == suffix.lower() else ""
 
 
 def download_of(target: str) -> str | None:

@@ -34,7 +34,8 @@ UM_EVENTS = (
 )  # fmt: skip
 _ALL_EVENTS = f"&events={'/'.join(UM_EVENTS)}"
 
-_LISTEN_KEY = re.compile(r"[A-Za-z0-9]{40,128}")
+# As long as `redact` masks: nothing that is taken for one is shown.
+_LISTEN_KEY = re.compile(r"[A-Za-z0-9]{60,128}")
 _UM_CLASSES = ("public", "market", "private")
 _PM_CLASSES = ("pm", "pm-classic")
 _MICROSECOND, _MILLISECOND = ("microsecond",), ("millisecond", "")

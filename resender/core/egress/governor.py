@@ -32,6 +32,7 @@ from resender.core.egress.state import (
     ban_text,
     key_digest,
     limit_text,
+    order_pool,
     pool_group,
 )
 from resender.core.weights.table import EXTRA_LIMITS, SAPI_UID_POOL, Charge
@@ -310,7 +311,7 @@ class Governor:
         """
         if not self._key_pauses or not charge.is_order:
             return
-        until = self._key_pauses.get((charge.pool, key_digest(key)))
+        until = self._key_pauses.get((order_pool(charge.pool), key_digest(key)))
         if until is not None and until > mono:
             self.refused["orders"] += 1
             raise EgressExhausted(
@@ -446,7 +447,7 @@ class Governor:
         """An account is over its limit of orders: it alone waits, not the address."""
         if len(self._key_pauses) >= _MAX_KEYS:
             self._key_pauses.clear()
-        self._key_pauses[pool, key_digest(key)] = until_mono
+        self._key_pauses[order_pool(pool), key_digest(key)] = until_mono
 
     # --- what others want to know ----------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from resender.core.binance.markets import Market
 from resender.core.egress.budget import MINUTE_MS, Budget, Reservation, RollingBudget
 from resender.core.egress.spec import EgressSpec
-from resender.core.weights.table import Charge
+from resender.core.weights.table import FUTURES_POOL, WS_UM_POOL, Charge
 
 SAPI = "sapi"
 POOLS_OF: dict[Market, tuple[str, ...]] = {
@@ -21,6 +21,11 @@ POOLS_OF: dict[Market, tuple[str, ...]] = {
     Market.OPTIONS: ("options",),
     Market.PM: ("pm",),
 }
+
+
+def order_pool(pool: str) -> str:
+    """Return the pool an account's limit of orders belongs to: USD-M has one for REST and WebSocket API."""
+    return FUTURES_POOL if pool == WS_UM_POOL else pool
 
 
 def pool_group(pool: str) -> str:

@@ -158,6 +158,9 @@ def _query(params: dict[str, Any]) -> str:
     for name, value in params.items():
         if value is None:
             continue
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        try:
+            text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        except orjson.JSONEncodeError:
+            continue  # nested too deeply: the rule takes the dearest
         pairs.append(f"{name}={text}")
     return "&".join(pairs)

@@ -252,7 +252,7 @@ class StreamLink:
                     return problem
                 continue
             self.last_sign = now
-            if raw_names and (name := _name_of(data)) in raw_names and name in streams:
+            if raw_names and (name := _name_of(data)) in raw_names and streams.get(name) == _LIVE:
                 payload, is_wanted = None, True
             else:
                 try:
@@ -262,7 +262,8 @@ class StreamLink:
                     return f"a frame of {len(data)} bytes is not JSON"
                 try:
                     name, payload = frame["stream"], frame["data"]
-                    is_wanted = name in streams
+                    # What comes before the ack belongs to a subscription that is just ending.
+                    is_wanted = streams.get(name) == _LIVE
                 except (KeyError, TypeError):
                     if (problem := self._on_reply(frame)) is not None:
                         return problem

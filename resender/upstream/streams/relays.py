@@ -37,9 +37,12 @@ from resender.upstream.streams.spread import make_stream_session
 logger = logging.getLogger("resender.upstream")
 
 # Beside what the gateway's own pools of that market may open, see `Feeds`: 300 in 5 minutes for an address.
-_CONNECTS = 60
+# User data and the WebSocket API have a half each: neither uses up what the other needs to trade.
+_CONNECTS = 30
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_S = 2.0
+_DRAIN_STEP_S = 0.02
+_MAX_ID_CHARS = 128
 # User data may be quiet for hours: without pings nobody would see that the connection is gone.
 _PING_EVERY_S = 20.0
 _SILENCES = 3
@@ -153,7 +156,8 @@ class Relays:
         self._clock = clock
         self._ssl_context = ssl_context
         self._sessions: dict[tuple[str, str], StreamSession] = {}
-        self._connects: dict[tuple[str, Market], WindowBudget] = {}
+        self._connects: dict[tuple[str, str], WindowBudget] = {}
+        self._desks: set[ApiDesk] = set()
         self._listen_keys: dict[bytes, str] = {}
         self._turn = 0
         self._tasks = Tasks()
@@ -224,7 +228,7 @@ class Relays:
         """
         egress = self._choose(market, api_key, listen_key)
         mono = self._clock.mono()
-        connects = self._connects.setdefault((egress.name, market), WindowBudget(_CONNECTS, CONNECT_WINDOW_S))
+        connects = self._connects.setdefault((egress.name, host), WindowBudget(_CONNECTS, CONNECT_WINDOW_S))
         wait_s = connects.wait_s(mono)
         if wait_s > 0:
             raise Busy(
@@ -265,15 +269,31 @@ class Relays:
 
     # --- weight ------------------------------------------------------------------------------
 
-    def _admit(self, market: Market, charge: Charge, egress: Egress, client: str) -> Grant:
+    def _admit(
+        self, market: Market, charge: Charge, egress: Egress, client: str, key: str | None = None
+    ) -> Grant:
         others = [other for other in self._governor.egresses_of(market) if other is not egress]
         return self._governor.admit(
-            market, charge, self._clock.mono(), client=client, priority=CLIENT, excluding=others
+            market, charge, self._clock.mono(), key=key, client=client, priority=CLIENT, excluding=others
         )
+
+    def fits(self, market: Market, api_key: str, egress: Egress) -> bool:
+        """Tell whether a connection through this egress may carry what an API key signs."""
+        if not self.has_choice(market):
+            return True
+        return self._governor.egress_of_key(market, api_key, self._clock.mono()) is egress
 
     def desk(self, market: Market, egress: Egress, client: str) -> ApiDesk:
         """Make what keeps the books of one connection to the WebSocket API."""
-        return ApiDesk(self, market, egress, client)
+        desk = ApiDesk(self, market, egress, client)
+        self._desks.add(desk)
+        return desk
+
+    async def drain(self, longest_s: float) -> None:
+        """Wait until every request that was sent has its answer."""
+        end = self._clock.mono() + longest_s
+        while any(desk.unanswered for desk in self._desks) and self._clock.mono() < end:
+            await asyncio.sleep(_DRAIN_STEP_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +302,7 @@ class _Asked:
 
     method: str
     grant: Grant
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +326,8 @@ class ApiDesk:
         self._client = client
         # By the JSON text of the id, in the order they were sent.
         self._open: dict[bytes, list[_Asked]] = {}
+        # Whose orders they are, if the requests do not say so themselves: of `session.logon`.
+        self._session_key: str | None = None
 
     @property
     def unanswered(self) -> list[str]:
@@ -319,11 +342,14 @@ class ApiDesk:
         method, params = request["method"], request.get("params")
         charge = method_charge(self._market, method, params if isinstance(params, dict) else {})
         message_id = orjson.dumps(request.get("id"))
+        key = key_of(request) or self._session_key
         try:
-            grant = self._relays._admit(self._market, charge, self._egress, self._client)
+            grant = self._relays._admit(self._market, charge, self._egress, self._client, key)
         except EgressExhausted as error:
             return self._refusal(message_id, error)
-        self._open.setdefault(message_id, []).append(_Asked(method, grant))
+        if method == "session.logon":
+            self._session_key = key
+        self._open.setdefault(message_id, []).append(_Asked(method, grant, key))
         return None
 
     def _refusal(self, message_id: bytes, error: EgressExhausted) -> bytes:
@@ -345,6 +371,8 @@ class ApiDesk:
             return None
         found = _ID.search(head)
         asked = self._take(found[1] if found is not None else b"")
+        if asked is None:
+            return None
         grant = asked.grant
         tail = message[-_TAIL_BYTES:].encode()
         used = _USED.search(tail)
@@ -354,27 +382,35 @@ class ApiDesk:
             grant, code if code in (418, 429) else 200, int(used[1]) if used else None, mono
         )
         if code in (418, 429):
-            self._close(grant, code, tail, mono)
+            self._close(asked, code, tail, mono)
         return Answered(asked.method, code, (mono - grant.sent_mono) * 1000)
 
-    def _take(self, message_id: bytes) -> _Asked:
+    def _take(self, message_id: bytes) -> _Asked | None:
+        """Take the request that is answered. One whose id nobody knows answers no order, as far as is known."""
         waiting = self._open.get(message_id)
         if waiting is None:
-            message_id, waiting = next(iter(self._open.items()))
+            others = (each for each, asked in self._open.items() if not asked[0].grant.charge.is_order)
+            first = next(others, None)
+            if first is None:
+                return None
+            message_id, waiting = first, self._open[first]
         asked = waiting.pop(0)
         if not waiting:
             del self._open[message_id]
         return asked
 
-    def _close(self, grant: Grant, status: int, tail: bytes, mono: float) -> None:
+    def _close(self, asked: _Asked, status: int, tail: bytes, mono: float) -> None:
         """A 429 or 418 came: nothing more goes into that pool there, by REST neither."""
+        grant = asked.grant
         found = _RETRY_AFTER.search(tail)
         pause_s = _BAN_S if status == 418 else 60.0
         if found is not None:
             pause_s = (int(found[1]) - self._governor.clock.low_ms(mono)) / 1000
-        if status == 429 and grant.charge.is_order and b"-1015" in tail:
-            return  # the account's own limit of orders
         pause_s = min(_MAX_PAUSE_S, max(1.0, pause_s))
+        if status == 429 and grant.charge.is_order and b"-1015" in tail:
+            # The account's own limit of orders, by REST too.
+            self._governor.pause_orders(asked.key or "", grant.charge.pool, mono + pause_s)
+            return
         self._governor.close(grant, status, pause_s, mono)
         logger.warning(
             "the WebSocket API of %s answers %d through %s: nothing is sent there to %s for %d s",
@@ -383,12 +419,28 @@ class ApiDesk:
 
     def end(self) -> list[str]:
         """The connection is gone; return the methods of the requests that have no answer."""
+        self._relays._desks.discard(self)
         left = self.unanswered
         for waiting in self._open.values():
             for asked in waiting:
                 self._governor.unanswered(asked.grant, self._clock.mono())
         self._open.clear()
         return left
+
+
+def key_of(request: dict[str, Any]) -> str | None:
+    """Return the API key a request of the WebSocket API carries."""
+    params = request.get("params")
+    key = params.get("apiKey") if isinstance(params, dict) else None
+    return key if isinstance(key, str) and key else None
+
+
+def is_request(request: Any) -> bool:
+    """Tell whether this is a request whose answer can be told from others: id and method are plain."""
+    if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+        return False
+    number = request.get("id")
+    return number is None or type(number) is int or (isinstance(number, str) and len(number) <= _MAX_ID_CHARS)
 
 
 def _digest(key: str) -> bytes:

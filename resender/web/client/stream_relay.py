@@ -16,10 +16,10 @@ import orjson
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_urls import StreamRoute, user_target
 from resender.core.fanout.frames import binary_frame, ping_frame, text_frame, wrapped
-from resender.errors import AnswerError
+from resender.errors import ANSWERS, AnswerError
 from resender.fanout import StreamClient
 from resender.services import Services
-from resender.upstream import ApiDesk, RelayConnection
+from resender.upstream import ApiDesk, RelayConnection, is_request, key_of
 from resender.web.client.stream_sink import TornadoSink
 
 logger = logging.getLogger("resender.streams")
@@ -31,6 +31,8 @@ _SILENT_S = 60.0
 _UNSPOKEN = (1005, 1006, 1015)
 # Source: web-socket-api.md of 2026-07-21.
 _NO_REQUEST = b'{"id":null,"status":400,"error":{"code":-1135,"msg":"Invalid JSON Request"}}'
+# Methods after which something stands on the connection.
+_STATEFUL = ("session.", "userDataStream.")
 NoteCall = Callable[[str, int, float, "str | None"], None]
 
 
@@ -65,6 +67,10 @@ class Relay:
         self._tasks: list[asyncio.Task[None]] = []
         self._number = 0
         self._is_closed = False
+        # What stands on the upstream: API keys that fit its egress, a log-in or subscriptions.
+        self._keys: set[str] = set()
+        self._has_state = False
+        self._carrying: asyncio.Task[None] | None = None
 
     def start(self, make_sink: Callable[[Callable[[], None]], TornadoSink]) -> None:
         """Begin to relay, once the client has been accepted."""
@@ -80,7 +86,8 @@ class Relay:
     def _begin(self, upstream: RelayConnection) -> None:
         if self._route.what == "ws_api":
             self._desk = self._services.relays.desk(self._route.market, upstream.egress, self.address)
-        self._tasks.append(self._services.tasks.spawn(self._carry(upstream), name="relay:carry"))
+        self._carrying = self._services.tasks.spawn(self._carry(upstream), name="relay:carry")
+        self._tasks.append(self._carrying)
 
     # --- from the client -------------------------------------------------------------------
 
@@ -99,13 +106,17 @@ class Relay:
             request = orjson.loads(message)
         except ValueError:
             request = None
-        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+        if not is_request(request):
             await self._answer(_NO_REQUEST)
             return
-        if self._upstream is None and not await self._open_for(request):
+        if not self._services.calls.is_open:
+            await self._answer(_stopping(request))
+            return
+        if not await self._has_upstream_for(request):
             return
         assert self._upstream is not None
         assert self._desk is not None
+        self._has_state |= request["method"].startswith(_STATEFUL)
         refusal = self._desk.admit(request)
         if refusal is not None:
             self._note_call(request["method"], orjson.loads(refusal)["status"], 0.0, "no weight")
@@ -119,15 +130,41 @@ class Relay:
         self._write(text_frame(answer))
         await self._can_write.wait()
 
-    async def _open_for(self, request: dict[str, Any]) -> bool:
-        """Open the upstream for the API key of the first request: it may be bound to one egress."""
-        route, params = self._route, request.get("params")
-        key = params.get("apiKey") if isinstance(params, dict) else None
+    async def _has_upstream_for(self, request: dict[str, Any]) -> bool:
+        """Have an upstream through the egress an API key is bound to; a request without one takes any."""
+        key, upstream = key_of(request), self._upstream
+        if upstream is not None:
+            is_new = key is not None and key not in self._keys
+            if not is_new or key is None:
+                return True
+            if self._services.relays.fits(self._route.market, key, upstream.egress):
+                self._keys.add(key)
+                return True
+            if self._has_state or self._desk is None or self._desk.unanswered:
+                self.close(
+                    RESTART, f"this key belongs to another egress; nothing was sent of {request['method']}"
+                )
+                return False
+            self._give_up(upstream)
+        if key is not None:
+            self._keys.add(key)
+        return await self._open_for(key)
+
+    def _give_up(self, upstream: RelayConnection) -> None:
+        """Leave an upstream on which nothing stands; another takes its place."""
+        self._upstream = None
+        if self._carrying is not None:
+            self._carrying.cancel()
+            self._tasks.remove(self._carrying)
+        if self._desk is not None:
+            self._desk.end()
+
+    async def _open_for(self, key: str | None) -> bool:
+        route = self._route
         try:
             upstream = await self._services.relays.open(
-                route.host, route.target, route.market, client=self.address,
-                api_key=key if isinstance(key, str) else None,
-            )  # fmt: skip
+                route.host, route.target, route.market, client=self.address, api_key=key
+            )
         except AnswerError as error:
             self.close(TRY_LATER, "nothing was sent: upstream not reachable")
             logger.warning("client %s: %s", self.address, error.msg)
@@ -158,15 +195,13 @@ class Relay:
 
     def _lost(self, code: int, reason: str) -> None:
         """The upstream is gone: so is the client's connection, and it gets to know what it cannot."""
-        left = self._desk.end() if self._desk is not None else []
-        for method in left:
-            self._note_call(method, 0, 0.0, "outcome unknown")
-        if left:
-            self.close(INTERNAL, f"upstream lost: outcome unknown of {', '.join(left)}")
-        elif code == 1006:
-            self.close(RESTART, "upstream lost")
-        else:
-            self.close(code, reason)
+        if code == 1006:
+            code, reason = RESTART, "upstream lost"
+        left = self._desk.unanswered if self._desk is not None else []
+        self.close(code, "upstream lost" if left else reason)
+        if self._desk is not None:
+            for method in self._desk.end():
+                self._note_call(method, 0, 0.0, "outcome unknown")
 
     # --- to the client ---------------------------------------------------------------------
 
@@ -189,10 +224,14 @@ class Relay:
                 self._write(ping_frame(b"%d" % self._services.clock.now_ms()))
 
     def close(self, code: int, reason: str) -> None:
-        """End the client's connection with words."""
+        """End the client's connection with words; whatever the reason, an outcome it will not hear of comes first."""
+        left = self._desk.unanswered if self._desk is not None else []
+        if left:
+            code, reason = INTERNAL, f"{reason}: outcome unknown of {', '.join(left)}"
         if not self._is_closed and self._sink is not None:
-            self._sink.close(code if code not in _UNSPOKEN else 1000, reason)
+            self._sink.close(code if code not in _UNSPOKEN else RESTART, reason)
         self._is_closed = True
+        self._can_write.set()
 
     def end(self) -> None:
         """The client is gone."""
@@ -210,6 +249,12 @@ class Relay:
         self.end()
         if self._upstream is not None:
             await self._upstream.close()
+
+
+def _stopping(request: dict[str, Any]) -> bytes:
+    """Answer a request that comes while the gateway stops."""
+    error = {"code": ANSWERS["busy"].code, "msg": "The gateway is stopping; nothing was sent."}
+    return orjson.dumps({"id": request.get("id"), "status": ANSWERS["busy"].status, "error": error})
 
 
 async def carry_user_data(

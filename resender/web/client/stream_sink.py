@@ -57,7 +57,8 @@ class TornadoSink:
         return False
 
     def _written(self, future: Any) -> None:
-        if not future.cancelled() and future.exception() is None:
+        if not future.cancelled():
+            future.exception()  # a client that is gone waits for nothing any more
             self._drained()
 
     def close(self, code: int, reason: str) -> None:

@@ -10,19 +10,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import unquote
 
 from tornado import httputil
 from tornado.iostream import IOStream
 from tornado.routing import Matcher
 from tornado.websocket import WebSocketHandler
 
-from resender.core.binance.host_names import behind_host
+from resender.core.binance.host_names import behind_host, is_unknown_name
 from resender.core.binance.stream_urls import StreamRoute, is_listen_key, resolve_stream
 from resender.core.fanout.frames import DEFLATE_BITS
-from resender.core.fanout.protocol import Refused, read_command
+from resender.core.fanout.protocol import CLOSE_TOO_MANY, TOO_MANY_SUBSCRIPTIONS, Refused, read_command
 from resender.core.redact import path_only
 from resender.errors import AnswerError, BadRequest, Busy, Denied, Forbidden, RouteError
-from resender.fanout import StreamClient
+from resender.fanout import EXPELLED, StreamClient
 from resender.services import Services
 from resender.store import LogRecord
 from resender.web.admin.origin import foreign_origin
@@ -96,11 +97,17 @@ class StreamHandler(BaseHandler, WebSocketHandler):
                 api_key=key, listen_key=route.listen_key, client=self.ip,
             )  # fmt: skip
         return Relay(
-            services, route, upstream, address=self.ip, path=self._shown_path(), note_call=self._note_method
+            services,
+            route,
+            upstream,
+            address=self.ip,
+            path=self._shown_path()[:200],
+            note_call=self._note_method,
         )
 
     def _shown_path(self) -> str:
-        return path_only(self.request.uri or "/")[:200]
+        """Return the path as it may be shown: of a listenKey nothing, however it is written."""
+        return path_only(unquote(self.request.uri or "/"))
 
     def _admit(self) -> None:
         services, headers = self.services, self.request.headers
@@ -121,9 +128,13 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         if "Origin" in headers and headers.get("User-Agent", "").startswith("Mozilla/"):
             # Its name may have been made to lead here.
             raise Denied("A browser may not open streams.")
-        if headers.get("Sec-WebSocket-Version") != "13" or not headers.get("Sec-WebSocket-Key"):
+        is_old = self.request.version == "HTTP/1.0"
+        if is_old or headers.get("Sec-WebSocket-Version") != "13" or not headers.get("Sec-WebSocket-Key"):
             raise BadRequest("This is no WebSocket handshake of version 13.")
-        self.route = resolve_stream(behind_host(target, headers.get("Host"), services.config.host_suffix))
+        host, suffix = headers.get("Host"), services.config.host_suffix
+        self.route = resolve_stream(behind_host(target, host, suffix))
+        if is_unknown_name(target, host, suffix):
+            raise RouteError("Unknown route: no host of Binance has this name.")
         if not services.calls.is_open:
             raise Busy("The gateway is stopping.")
         if not services.fanout.has_room:
@@ -156,7 +167,12 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             name, *words = [word.strip() for word in offer.split(";")]
             params = {word.partition("=")[0]: word.partition("=")[2] for word in words}
             window = params.get("server_max_window_bits", "15").strip('"')
-            if name == "permessage-deflate" and window.isdigit() and int(window) >= DEFLATE_BITS:
+            if (
+                name == "permessage-deflate"
+                and window.isascii()
+                and window.isdigit()
+                and int(window) >= DEFLATE_BITS
+            ):
                 # Tornado overlooks parameters without a value; `set_header` takes the values away again.
                 self.request.headers[_EXTENSIONS] = _AGREED.replace("takeover;", "takeover=;")
                 self.is_deflated = True
@@ -167,6 +183,12 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         super().set_header(name, _AGREED if name == _EXTENSIONS else value)
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
+        connection = self.request.connection
+        if connection is None or getattr(connection, "stream").closed():  # noqa: B009
+            self._note_call(0, "client gone")
+            if self.relay is not None:
+                await self.relay.finish()
+            return
         self._note_call(101, None)
         self.user_data: dict[str, asyncio.Task[None]] = {}
         try:
@@ -181,6 +203,9 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         assert connection is not None
         stream = cast(IOStream, connection.stream)
         self.set_nodelay(True)
+        if services.access.whitelist.match(self.ip) is None:  # taken off while the upstream was being opened
+            connection.close(*EXPELLED)
+            return
         if self.relay is not None:
             self.relay.start(lambda drained: TornadoSink(connection, stream, drained))
             return
@@ -189,7 +214,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             sink,
             route.market,
             address=self.ip,
-            path=self._shown_path(),
+            path=self._shown_path()[:200],
             is_combined=route.is_combined,
             is_deflated=self.is_deflated,
             role=MICROSECOND if route.is_microsecond else "",
@@ -229,8 +254,13 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             return
         opening = []
         for name in command.params:
-            if is_listen_key(name) and name not in self.user_data and len(self.user_data) < _MAX_LISTEN_KEYS:
-                opening.append(self._follow_user_data(client, name))
+            if not is_listen_key(name) or name in self.user_data:
+                continue
+            if len(self.user_data) >= _MAX_LISTEN_KEYS:
+                self.services.fanout.send(client, TOO_MANY_SUBSCRIPTIONS)
+                self.services.fanout.close(client, *CLOSE_TOO_MANY)
+                return
+            opening.append(self._follow_user_data(client, name))
         for is_open in opening:
             await is_open.wait()
 
@@ -275,7 +305,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
 
     def _note_method(self, method: str, status: int, duration_ms: float, error: str | None) -> None:
         """Log one request of the WebSocket API, without its parameters."""
-        path = f"{path_only(self.request.uri or '/')} {method[:60]}"
+        path = f"{self._shown_path()} {method[:60]}"
         self._note_call(status, error, path=path, duration_ms=duration_ms)
 
     def _note_call(self, status: int, error: str | None, *, path: str = "", duration_ms: float = 0.0) -> None:
@@ -291,7 +321,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
                     ip=self.ip,
                     method="WS",
                     market=route.market.value if route is not None else "",
-                    path=(path or path_only(self.request.uri or "/"))[:512],
+                    path=(path or self._shown_path())[:512],
                     status=status,
                     upstream_status=status if path and error is None else None,
                     duration_ms=round(duration_ms, 3),

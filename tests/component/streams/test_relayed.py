@@ -258,13 +258,13 @@ async def test_requests_are_in_the_log_without_what_they_say(tmp_path: Path) -> 
 
 async def test_too_many_connections_are_refused_with_the_time_to_wait(tmp_path: Path) -> None:
     async with bench(tmp_path) as one, listener(one) as ears:
-        for _ in range(60):
+        for _ in range(30):
             async with ears.open("/ws-dapi/v1"):
                 pass
         status, _, headers = await ears.refused("/ws-dapi/v1")
         assert (status, headers["X-Resender-Error"]) == (503, "busy")
         assert 200 < int(headers["Retry-After"]) <= 301
-        assert one.sandbox.ws_apis[Market.CM].accepted == 60
+        assert one.sandbox.ws_apis[Market.CM].accepted == 30
         async with ears.open("/ws-fapi/v1") as ear:
             assert (await ask(ear, "ping"))["status"] == 200
 
@@ -278,3 +278,56 @@ async def test_gateway_that_stops_tells_every_client(tmp_path: Path) -> None:
             assert await ear.closed() == (1012, "the gateway stops")
             assert await api.closed() == (1012, "the gateway stops")
             assert time.monotonic() - begun < 5
+
+
+async def test_stop_waits_for_an_order_and_tells_what_it_cannot_wait_for(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one, listener(one) as ears:
+        api, gateway = one.sandbox.ws_apis[Market.SPOT], one.run.gateway
+        async with ears.open("/ws-api/v3") as ear:
+            api.faults.delay_s = 0.5
+            await ear.socket.send_str(
+                orjson.dumps({"id": 7, "method": "order.place", "params": signed(one, **ORDER)}).decode()
+            )
+            await wait_until(lambda: api.requests)
+            await gateway.drain()
+            assert (await ear.next(1))["status"] == 200
+            await ear.socket.send_str('{"id":8,"method":"time"}')
+            assert await ear.next(1) == {
+                "id": 8, "status": 503, "error": {"code": -8, "msg": "The gateway is stopping; nothing was sent."},
+            }  # fmt: skip
+            gateway.calls.is_open = True
+            api.faults.silent = True
+            await ear.socket.send_str(
+                orjson.dumps(
+                    {"id": 9, "method": "order.cancel", "params": signed(one, symbol="BTCUSDT")}
+                ).decode()
+            )
+            await wait_until(lambda: len(api.requests) == 2)
+            assert await gateway.store.whitelist_remove("127.0.0.1")
+            code, words = await ear.closed()
+            assert code == 1011
+            assert words.endswith("outcome unknown of order.cancel")
+
+
+async def test_key_bound_to_an_egress_trades_through_it_alone(tmp_path: Path) -> None:
+    exchange = small_exchange()
+    key = next(iter(exchange.accounts))
+    settings = {"egress": "a=127.0.0.2,b=127.0.0.3", "egress_pins": f"{key}=b"}
+    async with bench(tmp_path, exchange, **settings) as one, listener(one) as ears:
+        api = one.sandbox.ws_apis[Market.SPOT]
+        for _ in range(3):
+            async with ears.open("/ws-api/v3") as ear:
+                await ask(ear, "time", None, 1)
+                assert (await ask(ear, "order.place", signed(one, **ORDER), 2))["status"] == 200
+        orders = [peer for method, peer in api.peers if method == "order.place"]
+        assert orders == ["127.0.0.3"] * 3
+
+
+async def test_odd_ids_and_deep_nests_are_answered_here(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one, listener(one) as ears, ears.open("/ws-api/v3") as ear:
+        deep = "[" * 300 + "]" * 300
+        for message_id in (deep, "{}", f'"{"x" * 300}"', "1.5", "true"):
+            await ear.socket.send_str(f'{{"id":{message_id},"method":"time"}}')
+            assert (await ear.next())["error"]["code"] == -1135
+        await ear.socket.send_str(f'{{"id":1,"method":"ticker.price","params":{{"symbol":{deep}}}}}')
+        assert (await ear.next())["id"] == 1

@@ -132,7 +132,7 @@ class World:
 
     async def settle(self) -> None:
         """Let what was put before clients be written."""
-        for _ in range(10):
+        for _ in range(40):
             await asyncio.sleep(0)
 
     async def texts(self, client: StreamClient) -> list[bytes]:

@@ -11,6 +11,7 @@ import pytest
 
 from resender.core.binance.markets import Market
 from resender.core.fanout.frames import text_frame, wrapped
+from resender.fanout import hub
 from resender.fanout.client import StreamClient
 from resender.fanout.hub import RESTART, TOO_SLOW
 from tests.unit.fanout.fakes import NOW_MS, World, frames, make_client, sink
@@ -100,7 +101,7 @@ async def test_many_clients_are_written_in_several_turns(world: World) -> None:
     clients = [world.client(TICKER) for _ in range(150)]
     world.spot.push(TICKER, ticker(1))
     await asyncio.sleep(0)
-    assert sum(bool(sink(client).written) for client in clients) == 64
+    assert sum(bool(sink(client).written) for client in clients) == hub._FLUSH_AT_ONCE
     world.spot.push(TICKER, ticker(2))
     await world.settle()
     assert all(sink(client).texts() == [ticker(1), ticker(2)] for client in clients)
@@ -418,9 +419,36 @@ async def test_who_comes_late_is_shown_the_newest_event_behind_the_reply(world: 
     for name, payload in ((TICKER, ticker(1)), (TICKER, ticker(2)), (TRADE, b'{"t":1}')):
         world.spot.push(name, payload)
     assert await world.texts(world.client(TICKER, TICKER, TRADE)) == [ticker(2)]
+    world.spot.live(TICKER, TRADE)
     late = world.client(combined=True)
     say(world, late, "SUBSCRIBE", TICKER, TRADE, TICKER2)
     assert await world.texts(late) == [b'{"result":null,"id":1}', wrapped(TICKER, ticker(2))]
+
+
+async def test_reply_waits_until_no_event_can_be_missed_any_more(world: World) -> None:
+    client = world.client()
+    say(world, client, "SUBSCRIBE", TRADE, DEPTH, TICKER)
+    assert await world.texts(client) == []
+    world.spot.live(TRADE, TICKER)
+    assert await world.texts(client) == []
+    world.spot.live(DEPTH)
+    assert await world.texts(client) == [b'{"result":null,"id":1}']
+    say(world, client, "SUBSCRIBE", TICKER2)  # a state misses nothing
+    assert await world.texts(client) == [b'{"result":null,"id":1}']
+    gone = world.client()
+    say(world, gone, "SUBSCRIBE", "b@trade")
+    world.fanout.remove(gone)
+    world.spot.live("b@trade")
+    assert await world.texts(gone) == []
+
+
+async def test_streams_that_only_linger_make_room(world: World) -> None:
+    most = world.fanout.options.max_streams
+    client = world.client(*(f"a{n}@trade" for n in range(min(most, 1000))))
+    world.fanout.unsubscribe(client, list(client.names))
+    assert world.fanout.topic_count
+    other = world.client(*(f"b{n}@trade" for n in range(min(most, 1000))))
+    assert not other.is_closed
 
 
 async def test_who_has_a_stream_already_is_not_shown_its_newest_event_again(world: World) -> None:

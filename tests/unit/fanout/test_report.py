@@ -108,7 +108,7 @@ async def test_only_the_first_names_are_shown_and_all_are_counted(world: World) 
 
 
 async def test_listen_key_is_counted_and_never_shown(world: World) -> None:
-    world.client(KEY, "a@trade", "k" * 40, "b@trade")
+    world.client(KEY, "a@trade", "k" * 64, "b@trade")
     (row,) = shown(world)["clients"]
     assert (row["streams"], row["names"]) == (4, ["a@trade", "b@trade"])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resender.core.binance.host_names import DOWNLOAD_NAME, behind_host, download_of
+from resender.core.binance.host_names import DOWNLOAD_NAME, behind_host, download_of, is_unknown_name
 from resender.core.binance.markets import (
     MARGIN_STREAM_NAME,
     REST_NAMES,
@@ -55,7 +55,7 @@ def test_name_is_known_with_any_port_and_in_any_case(host: str, suffix: str) -> 
     "host",
     [
         None, "", ".", ":", ":443", "gw.example", ".gw.example", "fapi", "fapi.", "fapi:443", "evil.gw.example",
-        "data.gw.example", "fapi.gw.example.evil.com", "fapi.evil.com", "evil.fapi.gw.example", "fapi.gw.example.",
+        "fapi.gw.example.evil.com", "fapi.evil.com", "evil.fapi.gw.example",
         "fapi..gw.example", "fapigw.example", "fapi.gw.example/../x", "fapi.gw.example@evil.com", "fapi.gw.example,x",
         "fapi.gw.example, fapi.gw.example", "fapi.gw.example\x00", " fapi.gw.example", "fapi .gw.example",
         "fapi%2egw.example", "fapi.binance.com", "[::1]:443", "10.0.0.1:8000", "fapi.gw.example\r\nX: y",
@@ -63,6 +63,35 @@ def test_name_is_known_with_any_port_and_in_any_case(host: str, suffix: str) -> 
 )  # fmt: skip
 def test_host_that_is_no_name_of_ours_changes_nothing(host: str | None) -> None:
     assert behind_host("/fapi/v1/time", host, SUFFIX) == "/fapi/v1/time"
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "is_unknown"),
+    [
+        ("/ws/x", "fstrem.gw.example", True),
+        ("/stream?streams=a.b", "fstream-auth.gw.example:443", True),
+        ("/ws/x", "fstream.gw.example.", False),
+        ("/fstream.binance.com/ws", "gateway.gw.example", False),
+        ("/local/um/closes", "gateway.gw.example", False),
+        ("/ws-api/v3", "gateway.gw.example", False),
+        ("/ws/x", "gw.example", False),
+        ("/ws/x", "other.example", False),
+        ("/ws/x", None, False),
+    ],
+)
+def test_stream_of_a_misspelled_name_is_no_other_markets(
+    target: str, host: str | None, is_unknown: bool
+) -> None:
+    assert is_unknown_name(target, host, SUFFIX) is is_unknown
+    assert not is_unknown_name(target, host, "")
+
+
+def test_final_dot_of_a_name_is_none_of_its_letters() -> None:
+    assert behind_host("/fapi/v1/time", "fapi.gw.example.", SUFFIX) == "/fapi.binance.com/fapi/v1/time"
+
+
+def test_bulk_files_have_a_name_too() -> None:
+    assert behind_host("/data/x.zip", "data.gw.example", SUFFIX) == "/data.binance.vision/data/x.zip"
 
 
 @pytest.mark.parametrize("host", ["fapi.gw.example", "fapi.", "fapi", "fapi:443", "", None])

@@ -71,6 +71,10 @@ class FakeDesk:
     def note(self, message: str) -> Answered | None:
         return Answered(self.open.pop(0), 200, 5.0) if '"status"' in message else None
 
+    @property
+    def unanswered(self) -> list[str]:
+        return list(self.open)
+
     def end(self) -> list[str]:
         left, self.open = self.open, []
         return left
@@ -93,6 +97,9 @@ class FakeRelays:
         if self.error is not None:
             raise self.error
         return self.upstream
+
+    def fits(self, market: Market, api_key: str, egress: Any) -> bool:
+        return api_key != "other"
 
     def desk(self, market: Market, egress: Any, client: str) -> FakeDesk:
         return self.desk_made
@@ -121,8 +128,9 @@ class World:
         self.fanout = self.of_fanout.fanout
         self.relays = FakeRelays()
         self.services: Any = SimpleNamespace(
-            clock=self.fanout._clock, tasks=self.of_fanout.tasks, fanout=self.fanout, relays=self.relays
-        )
+            clock=self.fanout._clock, tasks=self.of_fanout.tasks, fanout=self.fanout, relays=self.relays,
+            calls=SimpleNamespace(is_open=True),
+        )  # fmt: skip
         self.calls: list[tuple[str, int, float, str | None]] = []
         self.upstream = self.relays.upstream
         self.desk = self.relays.desk_made
@@ -299,7 +307,7 @@ async def test_client_that_goes_while_its_upstream_opens_leaves_none_behind(worl
         (1006, "", (1012, "upstream lost")),
         (1001, "bye", (1001, "bye")),
         (1008, "disconnected", (1008, "disconnected")),
-        (1005, "", (1000, "")),
+        (1005, "", (1012, "")),
     ],
 )
 async def test_end_of_the_upstream_is_passed_on(

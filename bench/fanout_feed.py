@@ -41,7 +41,7 @@ class SteadyFeed(Feed):
         keys = [("", name) for name in names_of(streams, kind)]
         random.Random(1).shuffle(keys)
         chosen = [(self.streams[key], self.transports[key]) for key in keys]
-        began, sent = time.perf_counter(), 0
+        began, sent, finals = time.perf_counter(), 0, 0
         late: list[float] = []
         while (elapsed := time.perf_counter() - began) < seconds:
             due = int(elapsed * rate)
@@ -52,13 +52,19 @@ class SteadyFeed(Feed):
             for number in range(sent, due):
                 stream, transport = chosen[number % len(chosen)]
                 self.count = max(self.count + 1, stamp())
+                before = stream.open_ms
                 parts.setdefault(transport, []).append(stream.event(self.count, now_ms))
+                # A candle that is over has a last event of its own.
+                finals += bool(before) and stream.open_ms != before
             for transport, events in parts.items():
                 transport.write(b"".join(events))
             sent = max(sent, due)
             await asyncio.sleep(_TICK_S)
         late.sort()
-        return {"sent": sent, "late_ms": round(late[len(late) * 99 // 100] * 1e3, 2) if late else 0.0}
+        return {
+            "sent": sent + finals,
+            "late_ms": round(late[len(late) * 99 // 100] * 1e3, 2) if late else 0.0,
+        }
 
 
 if __name__ == "__main__":

@@ -241,8 +241,7 @@ STREAM_LINGER_S = 10
 # next change.
 STREAM_LAST_FRAME = True
 
-# Compress streams for clients that offer permessage-deflate: a third of the bytes for some more
-# CPU.
+# Compress streams for clients that offer permessage-deflate: books to a fifth, candles to half.
 STREAM_DEFLATE = False
 
 # `/local/.../closes` tells what is final by then, so long after a close. `0` = only when all are.

@@ -1,6 +1,6 @@
 """Measure what streams for clients cost: this gateway beside a bare broadcaster, in one run.
 
-`python bench/fanout.py` takes about ten minutes and needs Linux; bench/README-streams.md tells how to read the tables.
+`python bench/fanout.py` takes some twelve minutes, needs Linux; bench/README-streams.md tells how to read the tables.
 The upstream is `fanout_feed.py` over TLS, the clients are `fanout_clients.py`; each program that is compared has an
 upstream and clients of its own, and only one of them is busy at a time. Exit code 0 only if everything was measured
 and every event reached every client that listens to it.

@@ -1,6 +1,6 @@
 """Measure what an order waits for when everything else is under way: this gateway beside a bare forwarder.
 
-`python bench/orders.py` takes about four minutes and needs Linux; bench/README-streams.md tells how to read the table.
+`python bench/orders.py` takes about six minutes and needs Linux; bench/README-streams.md tells how to read the table.
 Signed orders go one after another, in turn through the gateway and through a bare forwarder whose loop has nothing
 else to do, to the same canned upstream over TLS. Exit code 0 only if every order was answered with 200 and what was to
 run beside them did.

@@ -136,7 +136,7 @@ class StreamPool:
         self.market = market
         self.path = path
         self._role = role
-        self._target = f"{path}/stream{query}"
+        self._query = query
         self._raw_names = raw_names
         self._relayed_names = relayed_names
         self.stats = StreamStats()
@@ -360,7 +360,9 @@ class StreamPool:
         self._connects.take(self._clock.mono())
         self.stats.connects += 1
         try:
-            socket = await self._session.open(self._target, self._limits.max_message_bytes)
+            socket = await self._session.open(
+                f"{self.path}/stream{self._query}", self._limits.max_message_bytes
+            )
         except StreamBroken:
             raise
         except Exception as error:

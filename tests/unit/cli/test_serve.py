@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from resender.cli import serve as module
-from resender.cli.serve import bind, bind_admin, local_url, serve, stop_on_signal
+from resender.cli.serve import bind, bind_admin, local_url, serve, stop_on_signal, tune_collector
 from resender.errors import StartError, StartLater
 from resender.lock import data_dir_lock
 from tests.support.authority import client_context
@@ -168,3 +168,17 @@ async def test_admin_pages_on_a_port_of_their_own_are_only_there(
     assert (await call(admin_port, "GET", "/api/v3/time")).status == 404
     started.stop.set()
     await started.task
+
+
+def test_what_is_old_is_looked_through_seldom_and_never_more_often_than_before() -> None:
+    before = gc.get_threshold()
+    try:
+        tune_collector()
+        assert gc.get_threshold() == (before[0], before[1], max(before[2], 1000))
+        assert gc.get_freeze_count() > 0
+        gc.set_threshold(before[0], before[1], 5000)
+        tune_collector()
+        assert gc.get_threshold()[2] == 5000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

@@ -261,11 +261,15 @@ class Fanout:
         """Streams have become live: who waited for them is answered."""
         for topic in topics:
             topic.lost_since = None
-            replies, topic.replies = topic.replies, []
-            for answer in replies:
-                answer.missing -= 1
-                if not answer.missing:
-                    self._reply(answer)
+            self._release(topic, topic.replies)
+
+    def _release(self, topic: Topic, replies: list[Reply]) -> None:
+        """Let replies wait for a stream no longer."""
+        topic.replies = [answer for answer in topic.replies if answer not in replies]
+        for answer in replies:
+            answer.missing -= 1
+            if not answer.missing:
+                self._reply(answer)
 
     def _set_combined(self, client: StreamClient, *, is_combined: bool) -> None:
         topics = self._topics_of(client, client.names)
@@ -330,6 +334,8 @@ class Fanout:
         now = self._clock.mono()
         for topic in self._topics_of(client, mine):
             topic.listeners[client.variant].pop(client, None)
+            if topic.replies:
+                self._release(topic, [answer for answer in topic.replies if answer.client is client])
             if not any(topic.listeners):
                 topic.idle_since = now
         for name in mine:

@@ -435,6 +435,10 @@ async def test_reply_waits_until_no_event_can_be_missed_any_more(world: World) -
     assert await world.texts(client) == [b'{"result":null,"id":1}']
     say(world, client, "SUBSCRIBE", TICKER2)  # a state misses nothing
     assert await world.texts(client) == [b'{"result":null,"id":1}']
+    away = world.client()
+    say(world, away, "SUBSCRIBE", "c@trade")
+    say(world, away, "UNSUBSCRIBE", "c@trade")
+    assert await world.texts(away) == [b'{"result":null,"id":1}'] * 2, "it waits for nothing any more"
     gone = world.client()
     say(world, gone, "SUBSCRIBE", "b@trade")
     world.fanout.remove(gone)

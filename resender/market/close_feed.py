@@ -83,6 +83,12 @@ class CloseTopic:
         """Tell one close: at most one message of what is final early, one at the deadline, one of the rest."""
         missing = self._names()
         options, now_ms = self._options, self._klines.facts.now_ms
+        if not missing:
+            # Nothing is kept: whoever listens sees that closes come, and that they hold nothing.
+            while (left_ms := close_ms - now_ms()) > 0:
+                await asyncio.sleep(left_ms / 1000)
+            self._send(close_ms, {}, [])
+            return
         give_up_ms = close_ms + min(_GIVE_UP_MS, self._length_ms // 2)
         # The next close is told in its turn, whatever became of this one.
         deadline_ms = min(options.deadline_ms, self._length_ms - _MARGIN_MS)
@@ -158,6 +164,8 @@ class CloseFeeds:
         Shape: `symbols` None = all series of the interval that are held at the close. A message is
             {"interval":..,"open_time":..,"rows":{symbol: row},"missing":[..],"settled_ms":..}, rows as REST's.
         """
+        # Without the market's clock nothing is known of a close, whoever keeps series there.
+        self._cache.states[market].start()
         key = (market, interval, symbols)
         topic = self._topics.get(key)
         if topic is None:

@@ -91,6 +91,13 @@ async def test_first_message_may_go_out_early(tmp_path: Path) -> None:
         assert (sorted(second["rows"]), second["missing"]) == (["ETHUSDT"], [])
 
 
+async def test_market_of_which_nothing_is_kept_has_closes_without_rows(tmp_path: Path) -> None:
+    async with bench(tmp_path, small_exchange(ExchangeClock.before_close(4.0))) as one, listener(one) as ears:
+        async with ears.open("/local/cm/closes?interval=1m") as ear:
+            told = await ear.next(75)
+            assert (told["rows"], told["missing"]) == ({}, [])
+
+
 async def test_nothing_is_waited_for_once_nobody_listens(tmp_path: Path) -> None:
     exchange = small_exchange(ExchangeClock.before_close(5.0))
     async with bench(tmp_path, exchange, preload="um:BTCUSDT@1m") as one, listener(one) as ears:

@@ -200,12 +200,13 @@ async def test_series_that_are_held_at_the_close_are_told_and_no_others(told: To
     assert ear.gist == [(0, "B", "")]
 
 
-async def test_where_nothing_is_held_nothing_is_told(make: Any) -> None:
+async def test_where_nothing_is_held_closes_have_no_rows_and_cost_no_read(make: Any) -> None:
     told = await make()
-    told.cached.cache.states[UM].start()
     ear = told.listen()
     await told.world.until(3 * MINUTE)
-    assert ear.raw == []
+    assert ear.heard
+    assert all((each["rows"], each["missing"]) == ({}, []) for each in ear.heard)
+    assert all(0 <= each["settled_ms"] < 1000 for each in ear.heard)
     assert told.world.door.asked(KLINES[UM]) == []
 
 

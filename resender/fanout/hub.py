@@ -402,10 +402,13 @@ class Fanout:
     def _end_some(self) -> None:
         for _ in range(min(_END_AT_ONCE, len(self._ending))):
             client, before, reason = self._ending.popleft()
-            self.remove(client)
-            if before:
-                client.sink.write(before)
-            client.sink.close(RESTART, reason)
+            try:
+                self.remove(client)
+                if before:
+                    client.sink.write(before)
+                client.sink.close(RESTART, reason)
+            except Exception:  # it must not keep the others from their end
+                logger.exception("ending a client of streams failed")
         if self._ending:
             asyncio.get_running_loop().call_soon(self._end_some)
 

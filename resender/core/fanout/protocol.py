@@ -16,6 +16,8 @@ METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GE
 # Source: the USD-M host, measured in 2026-10: the frame before the connection is closed with 1008.
 TOO_MANY_SUBSCRIPTIONS = b'{"error":{"code":4,"msg":"Too many subscriptions"}}'
 CLOSE_TOO_MANY = (1008, "Too many subscriptions")
+# Close codes that may not be sent. Source: RFC 6455 section 7.4.1.
+UNSPOKEN_CODES = (1005, 1006, 1015)
 # Longer than any name Binance has.
 _MAX_NAME_CHARS = 200
 _MAX_ID_CHARS = 128

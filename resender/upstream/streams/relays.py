@@ -26,6 +26,7 @@ from resender.core.binance.stream_pacing import CONNECT_WINDOW_S
 from resender.core.egress.governor import CLIENT, Governor
 from resender.core.egress.spec import EgressSpec
 from resender.core.egress.state import Egress, Grant
+from resender.core.fanout.protocol import UNSPOKEN_CODES
 from resender.core.weights.rules import Charge
 from resender.core.weights.ws_api import handshake_charge, method_charge
 from resender.core.window_budget import WindowBudget
@@ -48,8 +49,6 @@ _PING_EVERY_S = 20.0
 _SILENCES = 3
 _MAX_MESSAGE_BYTES = 16 << 20
 _MAX_KEYS = 4096
-# Codes that may not be sent. Source: RFC 6455 section 7.4.1.
-_UNSPOKEN = (1005, 1006, 1015)
 _LISTEN_KEY = re.compile(rb'"listenKey"\s*:\s*"([A-Za-z0-9]{20,200})"')
 _STATUS = re.compile(rb'"status":(\d{3})')
 _ID = re.compile(rb'"id":("(?:[^"\\]|\\.){0,200}"|-?\d{1,20}|null)')
@@ -130,7 +129,7 @@ class RelayConnection:
         await asyncio.shield(self._closing)
 
     async def _close(self, code: int) -> None:
-        spoken = code if 1000 <= code < 5000 and code not in _UNSPOKEN else 1000
+        spoken = code if 1000 <= code < 5000 and code not in UNSPOKEN_CODES else 1000
         with contextlib.suppress(aiohttp.ClientError, OSError):
             await self._socket.close(spoken)
 
@@ -263,8 +262,8 @@ class Relays:
             session = make_stream_session(
                 self._specs[egress], self._urls[host], _CONNECT_TIMEOUT_S, ssl_context=self._ssl_context
             )
-            self._sessions[egress, host] = session
             await session.start()
+            self._sessions[egress, host] = session
         return session
 
     # --- weight ------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ from resender.errors import AnswerError, BodyTooLarge, Busy, Denied, Forbidden, 
 from resender.services import Services
 from resender.store import SessionRow, TokenRow, UserRow
 from resender.web.admin.fields import Field, read_flag, read_int, read_object
-from resender.web.admin.origin import SAFE_METHODS, foreign_origin
 from resender.web.admin.sessions import Login
 from resender.web.admin.shared import AdminSite
 from resender.web.base import BaseHandler
+from resender.web.origin import SAFE_METHODS, foreign_origin
 
 logger = logging.getLogger("resender.admin")
 

@@ -16,6 +16,7 @@ import orjson
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_urls import StreamRoute, user_target
 from resender.core.fanout.frames import binary_frame, ping_frame, text_frame, wrapped
+from resender.core.fanout.protocol import UNSPOKEN_CODES
 from resender.errors import ANSWERS, AnswerError
 from resender.fanout import StreamClient
 from resender.services import Services
@@ -27,8 +28,6 @@ logger = logging.getLogger("resender.streams")
 RESTART, INTERNAL, TRY_LATER, TOO_SLOW = 1012, 1011, 1013, 1008
 _PING_EVERY_S = 20.0
 _SILENT_S = 60.0
-# Codes that may not be sent. Source: RFC 6455 section 7.4.1.
-_UNSPOKEN = (1005, 1006, 1015)
 # Source: web-socket-api.md of 2026-07-21.
 _NO_REQUEST = b'{"id":null,"status":400,"error":{"code":-1135,"msg":"Invalid JSON Request"}}'
 # Methods after which something stands on the connection.
@@ -229,7 +228,7 @@ class Relay:
         if left:
             code, reason = INTERNAL, f"{reason}: outcome unknown of {', '.join(left)}"
         if not self._is_closed and self._sink is not None:
-            self._sink.close(code if code not in _UNSPOKEN else RESTART, reason)
+            self._sink.close(code if code not in UNSPOKEN_CODES else RESTART, reason)
         self._is_closed = True
         self._can_write.set()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
@@ -26,12 +27,12 @@ from resender.errors import AnswerError, BadRequest, Busy, Denied, Forbidden, Ro
 from resender.fanout import EXPELLED, StreamClient
 from resender.services import Services
 from resender.store import LogRecord
-from resender.web.admin.origin import foreign_origin
 from resender.web.base import BaseHandler
 from resender.web.client.stream_closes import WantedCloses, listen_to_closes, read_wanted_closes
 from resender.web.client.stream_relay import Relay, carry_user_data
 from resender.web.client.stream_sink import TornadoSink
 from resender.web.connection import connection_tokens
+from resender.web.origin import foreign_origin
 
 logger = logging.getLogger("resender.streams")
 
@@ -41,6 +42,7 @@ _MAX_RELAYED_BYTES = 4 << 20
 # So many listenKeys may be subscribed on one connection of market streams.
 _MAX_LISTEN_KEYS = 10
 MICROSECOND = "microsecond"
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a1-\U0010ffff]")
 _EXTENSIONS = "Sec-WebSocket-Extensions"
 _NO_CONTEXT = "server_no_context_takeover; client_no_context_takeover"
 _AGREED = f"permessage-deflate; {_NO_CONTEXT}; server_max_window_bits={DEFLATE_BITS}"
@@ -107,7 +109,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
 
     def _shown_path(self) -> str:
         """Return the path as it may be shown: of a listenKey nothing, however it is written."""
-        return path_only(unquote(self.request.uri or "/"))
+        path = path_only(unquote(self.request.uri or "/"))
+        return path if path.isprintable() else _UNPRINTABLE.sub("?", path)
 
     def _admit(self) -> None:
         services, headers = self.services, self.request.headers

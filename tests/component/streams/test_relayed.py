@@ -331,3 +331,26 @@ async def test_odd_ids_and_deep_nests_are_answered_here(tmp_path: Path) -> None:
             assert (await ear.next())["error"]["code"] == -1135
         await ear.socket.send_str(f'{{"id":1,"method":"ticker.price","params":{{"symbol":{deep}}}}}')
         assert (await ear.next())["id"] == 1
+
+
+async def test_forty_first_connections_at_once_are_all_served(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one, listener(one) as ears:
+
+        async def ping(number: int) -> int:
+            path = ("/ws-api/v3", "/ws-fapi/v1")[number % 2]
+            async with ears.open(path) as ear:
+                return int((await ask(ear, "ping", None, number))["status"])
+
+        assert await asyncio.gather(*(ping(number) for number in range(40))) == [200] * 40
+
+
+async def test_nothing_in_a_path_can_break_a_line_of_the_log(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one, listener(one) as ears:
+        store = one.run.gateway.store
+        await store.set_log_enabled(True)
+        assert (await ears.refused("/nowhere%0Afake%1b%00"))[0] == 404
+        for _ in range(100):
+            if rows := await store.log_query():
+                break
+            await asyncio.sleep(0.05)
+        assert [row.path for row in rows] == ["/nowhere?fake??"]

@@ -446,6 +446,26 @@ async def test_reply_waits_until_no_event_can_be_missed_any_more(world: World) -
     assert await world.texts(gone) == []
 
 
+async def test_client_that_cannot_be_ended_keeps_no_other_from_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [world.client(TRADE) for _ in range(3 * hub._END_AT_ONCE)]
+
+    def fail(code: int, reason: str) -> None:
+        raise RuntimeError("sink")
+
+    monkeypatch.setattr(sink(clients[1]), "close", fail)
+    world.spot.live(TRADE)
+    world.spot.lose(TRADE)
+    await world.settle()
+    ended = [client for client in clients if sink(client).closed]
+    assert len(ended) == len(clients) - 1
+    late = world.client(TRADE)
+    world.spot.lose(TRADE)
+    await world.settle()
+    assert sink(late).closed
+
+
 async def test_streams_that_only_linger_make_room(world: World) -> None:
     most = world.fanout.options.max_streams
     client = world.client(*(f"a{n}@trade" for n in range(min(most, 1000))))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resender.web.admin.origin import foreign_origin
+from resender.web.origin import foreign_origin
 
 
 @pytest.mark.parametrize(

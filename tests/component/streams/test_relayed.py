@@ -354,3 +354,28 @@ async def test_nothing_in_a_path_can_break_a_line_of_the_log(tmp_path: Path) -> 
                 break
             await asyncio.sleep(0.05)
         assert [row.path for row in rows] == ["/nowhere?fake??"]
+
+
+async def test_address_taken_off_while_its_upstream_is_opened_does_not_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as one, listener(one) as ears:
+        gateway = one.run.gateway
+        opens = gateway.relays.open
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            upstream = await opens(*args, **options)
+            assert await gateway.store.whitelist_remove("127.0.0.1")
+            return upstream
+
+        monkeypatch.setattr(gateway.relays, "open", slow)
+        async with ears.open("/ws-api/v3") as ear:
+            assert await ear.closed() == (1008, "the address is not in the whitelist any more")
+        await wait_until(lambda: not gateway.fanout.size)
+
+
+async def test_more_listen_keys_than_are_served_are_not_acknowledged(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one, listener(one) as ears, ears.open("/private/ws") as ear:
+        await ear.say("SUBSCRIBE", *(f"{number:064d}x" for number in range(11)))
+        assert (await ear.next())["error"]["code"] == 4
+        assert (await ear.closed())[0] == 1008

@@ -18,6 +18,7 @@ from resender.core.egress.spec import EgressSpec, parse_egress, parse_pins
 from resender.core.egress.state import Grant, Limits, limit_text
 from resender.core.weights.rules import Charge
 from resender.core.weights.table import charge
+from resender.core.weights.ws_api import method_charge
 from resender.errors import EgressExhausted
 
 START_MS = 1_791_374_400_000.0  # the start of a minute
@@ -333,6 +334,17 @@ def test_orders_of_one_key_can_be_paused_alone() -> None:
     get(one, ACCOUNT, key="k1")
     get(one, "/fapi/v1/order", market=UM, key="k1", **order)
     get(one, "/api/v3/order", 15.0, key="k1", **order)
+
+
+def test_orders_of_usd_m_are_paused_over_both_ways() -> None:
+    one = governor("127.0.0.2")
+    order = method_charge(UM, "order.place", {})
+    one.pause_orders("k1", "futures", 15.0)
+    with pytest.raises(EgressExhausted):
+        one.admit(UM, order, 5.0, key="k1")
+    one.admit(UM, order, 5.0, key="k2")
+    one.pause_orders("k2", order.pool, 15.0)
+    assert refused(one, "/fapi/v1/order", market=UM, key="k2", method="POST").retry_after_s == 10
 
 
 def test_the_allowance_of_five_minutes_is_kept_beside_the_weight() -> None:

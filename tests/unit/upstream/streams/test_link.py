@@ -159,6 +159,28 @@ async def test_stream_nobody_wants_read_is_handed_over_unread_where_it_is_built_
         await wait_until(lambda: world.pool.stats.ignored == 1)
 
 
+@pytest.mark.parametrize("raw_names", [(), (BTC,)])
+async def test_frame_of_a_subscription_that_has_just_ended_is_not_taken_for_the_new_one(
+    raw_names: tuple[str, ...],
+) -> None:
+    frame = b'{"stream":"btcusdt@bookTicker","data":{"u":%d}}'
+    async with World(FakeSession(), *raw_names) as world:
+        await wait_until(lambda: world.told)
+        ws = world.session.opened[0]
+        ack, ws.push = ws.push, lambda data: None  # type: ignore[method-assign]  # the exchange takes its time
+        world.pool.drop([BTC])
+        world.pool.want([BTC])
+        await wait_until(lambda: b"SUBSCRIBE" in ws.sent[-1][1] and len(ws.sent) > 1)
+        ack(frame % 1)
+        await wait_until(lambda: world.pool.stats.ignored == 1)
+        assert not world.frames
+        ack(b'{"result":null,"id":%d}' % orjson.loads(ws.sent[-1][1])["id"])
+        await wait_until(lambda: len(world.told) == 2)
+        ws.push = ack  # type: ignore[method-assign]
+        ws.push(frame % 2)
+        await wait_until(lambda: len(world.frames) == 1)
+
+
 async def test_unexpected_error_of_a_session_is_logged_and_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -550,3 +550,15 @@ def test_requests_go_by_the_egress_of_their_connection_whatever_the_others_have_
         desk.admit(request("klines", number))
     assert first.budgets == {} or not first.budgets[SPOT_POOL].reserved
     assert second.budgets[SPOT_POOL].reserved == 10
+
+
+async def test_answer_of_an_id_nobody_knows_answers_no_order(make: Any) -> None:
+    desk = make().desk()
+    assert desk.admit({"id": 1, "method": "order.place"}) is None
+    assert desk.note('{"id":null,"status":400,"error":{}}') is None
+    assert desk.unanswered == ["order.place"]
+    assert desk.admit({"id": 2, "method": "time"}) is None
+    answered = desk.note('{"id":null,"status":400,"error":{}}')
+    assert answered is not None
+    assert answered.method == "time"
+    assert desk.end() == ["order.place"]

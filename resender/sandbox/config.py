@@ -70,7 +70,10 @@ class SandboxConfig:
     Shape: `tls` is https and wss, as every exchange; `*_symbols` is a count (None: the default few
         dozen) or a list of names; `listings` gives a symbol's listing time; `accounts` maps API
         key to secret; `gaps` and `outages` take time out of the history; with `holes_1s` a
-        second without a trade has no 1s candle. `rest_lag_ms` and `final_delay` are where
+        second without a trade has no 1s candle. Books have `book_levels` levels a side at least
+        (keys "spot", "um", "cm"; default 6,000 and 1,500), `book_stride` ticks apart (0: as lively
+        as the price; small ones leave a snapshot's range sooner); those of `still_symbols` never
+        change. `rest_lag_ms`, `final_delay` and `partial_on_change` are where
         the switches of the same name in `StreamFaults` start; with `measured` closes go as they
         were measured on the live exchange: finals, silent and empty candles, late rows.
     Units: `_s` seconds, `_ms` milliseconds, `book_ticker_hz` updates a second.
@@ -101,6 +104,10 @@ class SandboxConfig:
     um_symbols: int | Sequence[str] | None = None
     cm_symbols: int | Sequence[str] | None = None
     quiet_symbols: Sequence[str] = ()
+    still_symbols: Sequence[str] = ()
+    book_levels: dict[str, int] = field(default_factory=dict)
+    book_stride: int = 0
+    partial_on_change: bool = False
     gaps: Sequence[Gap] = ()
     outages: Sequence[Outage] = ()
     holes_1s: bool = False

@@ -16,7 +16,7 @@ from resender.core.binance.markets import Market
 from . import intervals as iv
 from .config import SandboxConfig
 from .faults import Faults
-from .market import MarketStore
+from .market import BookView, MarketStore
 from .model import Call, Placement, Violation
 from .opens import late_row_ms
 from .orders import OrderDesk
@@ -60,6 +60,12 @@ class Exchange:
                 return self.stores[market]
         return None
 
+    def universe(self, market: Market) -> list[tuple[MarketStore, str]]:
+        """List what an all-market stream carries: on the futures hosts both kinds of symbols since 2026-06."""
+        markets = [market] if market is Market.SPOT else [Market.UM, Market.CM]
+        stores = [self.stores[one] for one in markets]
+        return [(store, symbol) for store in stores for symbol in store.series]
+
     def rest_klines(
         self,
         store: MarketStore,
@@ -83,6 +89,11 @@ class Exchange:
         if now_ms - iv.open_time(interval, now_ms, offset_ms) < lag_ms:
             now_ms -= lag_ms
         return store.kline_bytes(symbol, interval, start_ms, end_ms, limit, now_ms, offset_ms)
+
+    def rest_book(self, store: MarketStore, symbol: str, limit: int, now_ms: int) -> BookView:
+        """Return the book as REST shows it: `depth_lag_ms` behind the streams."""
+        now_ms -= self.faults.stream(store.market).depth_lag_ms
+        return store.book_at(symbol, store.update_id(symbol, now_ms), limit)
 
     def spec(self, market: Market, symbol: str) -> SymbolSpec | None:
         """Return a symbol of a market."""

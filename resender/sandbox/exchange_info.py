@@ -10,7 +10,7 @@ from typing import Any
 from resender.core.binance.markets import Market
 
 from .config import SandboxConfig
-from .market import fixed
+from .decimals import fixed
 from .symbols import SymbolSpec
 
 _FUTURES_TYPES = ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET",

@@ -77,7 +77,10 @@ class StreamFaults:
         `opens.py`. For `rest_lag_ms` after every close REST shows candles as they stood so much earlier.
         `refuse_status` is the HTTP status of refused handshakes, 0 cuts the connection
         instead. `muted` and `never_start` are patterns of stream names, see `Faults`; of what
-        `lose_once` fits one event is lost, then it is None again.
+        `lose_once` fits one event is lost, then it is None again; `repeat_once` has one sent
+        twice and `swap_once` one sent after the next of its stream. `lose_next` loses as many
+        events as each pattern counts. `partial_on_change` keeps partial depth streams silent
+        while their book does not change; `depth_lag_ms` is how far REST depth trails behind.
     """
 
     refuse: bool = False
@@ -98,6 +101,11 @@ class StreamFaults:
     muted: list[str] = field(default_factory=list)
     never_start: list[str] = field(default_factory=list)
     lose_once: str | None = None
+    repeat_once: str | None = None
+    swap_once: str | None = None
+    lose_next: dict[str, int] = field(default_factory=dict)
+    partial_on_change: bool = False
+    depth_lag_ms: int = 0
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -240,6 +248,7 @@ class Faults:
             silent_open=config.measured,
             zero_open=config.measured,
             late_row=config.measured,
+            partial_on_change=config.partial_on_change,
         )
 
     def strike(self, host: str, method: str, path: str, peer: str = "") -> list[Fault]:

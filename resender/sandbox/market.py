@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import orjson
@@ -16,18 +18,20 @@ import orjson
 from resender.core.binance.markets import INTERVALS, Market
 
 from . import intervals as iv
+from .book import Book, Level
 from .config import Outage, SandboxConfig
-from .prices import STEP_MS, mix
+from .decimals import fixed
 from .series import Candle, Series
 from .symbols import SymbolSpec, build_symbols, make_spec
+from .update_ids import UpdateIds
 
 _FOREVER_MS = 1 << 50
 _CACHED_ROWS = 150_000
 _CM_RANGE_MS = 200 * iv.DAY_MS
 # Rows are kept in chunks of this length, by interval.
 _CHUNK_MS = {"1s": iv.HOUR_MS, "1m": iv.DAY_MS, "3m": iv.DAY_MS, "5m": iv.DAY_MS}
-_UPDATE_BASE = 7_000_000_000
-_MOST_TICKERS = 50
+# Levels of a book a side, unless the configuration says otherwise.
+_BOOK_LEVELS = {Market.SPOT: 6_000, Market.UM: 1_500, Market.CM: 1_500}
 
 
 class BookTicker(NamedTuple):
@@ -41,18 +45,13 @@ class BookTicker(NamedTuple):
     time_ms: int
 
 
-def fixed(value: int, decimals: int, shown: int) -> str:
-    """Write `value / 10**decimals` with `shown` decimals, cutting off the rest."""
-    if shown > decimals:
-        value *= 10 ** (shown - decimals)
-    elif shown < decimals:
-        value //= 10 ** (decimals - shown)
-    if shown == 0:
-        return str(value)
-    text = str(value)
-    if len(text) <= shown:
-        text = text.zfill(shown + 1)
-    return f"{text[:-shown]}.{text[-shown:]}"
+class BookView(NamedTuple):
+    """A book as it stood at an update: rows of price and quantity, the best first."""
+
+    update_id: int
+    time_ms: int
+    bids: list[list[str]]
+    asks: list[list[str]]
 
 
 @dataclass(slots=True)
@@ -71,9 +70,8 @@ class MarketStore:
         self.series: dict[str, Series] = {}
         self._chunks: OrderedDict[tuple[str, str, int, int], _Chunk] = OrderedDict()
         self._cached_rows = 0
-        self._extra_updates: dict[str, int] = {}
-        self._burst_ms: dict[str, int] = {}
-        self._frozen: dict[str, int] = {}
+        self._books: dict[str, Book] = {}
+        self._started_ms = now_ms
         wanted = {
             Market.SPOT: config.spot_symbols, Market.UM: config.um_symbols, Market.CM: config.cm_symbols
         }.get(market)  # fmt: skip
@@ -113,7 +111,7 @@ class MarketStore:
         series = self.series[symbol]
         series.add_gap(now_ms, _FOREVER_MS)
         series.spec.status = status or ("HALT" if self.market is Market.SPOT else "TRADING_HALT")
-        self._frozen.setdefault(symbol, now_ms)
+        self.hold_book(symbol, now_ms)
         self.version += 1
 
     def resume(self, symbol: str, now_ms: int) -> None:
@@ -121,7 +119,7 @@ class MarketStore:
         series = self.series[symbol]
         series.close_gap(now_ms)
         series.spec.status = "TRADING"
-        self.thaw(symbol, now_ms)
+        self.release_book(symbol)
         self.version += 1
 
     def delist(self, symbol: str, now_ms: int) -> None:
@@ -280,62 +278,89 @@ class MarketStore:
         for key in [key for key in self._chunks if key[0] == symbol]:
             self._cached_rows -= len(self._chunks.pop(key).rows) + 1
 
-    # -- book ticker -----------------------------------------------------------------
+    # -- the book ----------------------------------------------------------------------
 
-    def update_id(self, symbol: str, now_ms: int) -> int:
-        """Return the number of a symbol's latest book ticker change."""
-        spec = self.series[symbol].spec
-        now_ms = min(now_ms, self._frozen.get(symbol, now_ms))
-        hz = self._config.book_ticker_hz / (40 if spec.quiet else 1)
-        phase = zlib.crc32(symbol.encode()) % 1000
-        return _UPDATE_BASE + int((now_ms + phase) * hz / 1000) + self._extra_updates.get(symbol, 0)
+    def book(self, symbol: str) -> Book:
+        """Return the book behind bookTicker, REST depth and the depth streams of a symbol."""
+        found = self._books.get(symbol)
+        if found is None or found.spec is not self.series[symbol].spec:
+            found = self._books[symbol] = self._make_book(self.series[symbol])
+        return found
+
+    def _make_book(self, series: Series) -> Book:
+        config, spec = self._config, series.spec
+        hz = 0.0 if spec.symbol in config.still_symbols else config.book_ticker_hz / (40 if spec.quiet else 1)
+        ids = UpdateIds(hz, zlib.crc32(spec.symbol.encode()) % 1000, self._started_ms)
+        levels = config.book_levels.get(self.market.value, _BOOK_LEVELS.get(self.market, 1_500))
+        return Book(config.seed, spec, series.path, ids, levels, config.book_stride)
+
+    def update_id(self, symbol: str, now_ms: int | None = None) -> int:
+        """Return the number of the latest change of a symbol's book (default: by the clock)."""
+        return self.book(symbol).ids.current(self._config.clock_ms() if now_ms is None else now_ms)
 
     def book_ticker(self, symbol: str, now_ms: int | None = None) -> BookTicker:
         """Return the best bid and ask as they stand at `now_ms` (default: the clock)."""
-        now = self._config.clock_ms() if now_ms is None else now_ms
-        update_id = self.update_id(symbol, now)
-        now = min(now, self._frozen.get(symbol, now))
-        spec = self.series[symbol].spec
-        hz = self._config.book_ticker_hz / (40 if spec.quiet else 1)
-        phase = zlib.crc32(symbol.encode()) % 1000
-        regular = update_id - _UPDATE_BASE - self._extra_updates.get(symbol, 0)
-        changed = min(now, -int(-regular * 1000 // hz) - phase) if hz > 0 else now
-        changed = max(changed, spec.listed_ms, self._burst_ms.get(symbol, 0))
-        return self._quote(spec, update_id, min(changed, now))
+        return self.ticker_at(symbol, self.update_id(symbol, now_ms))
 
-    def tickers_back_to(self, symbol: str, update_id: int, now_ms: int) -> list[BookTicker]:
-        """Return the last book tickers, the newest first, down to an update or a screenful."""
-        spec = self.series[symbol].spec
-        hz = self._config.book_ticker_hz / (40 if spec.quiet else 1)
-        step_ms = 1000 / hz if hz > 0 else 0.0
-        count = min(self.update_id(symbol, now_ms) - update_id, _MOST_TICKERS)
-        return [self.book_ticker(symbol, now_ms - int(n * step_ms)) for n in range(count + 1)]
-
-    def next_update(self, symbol: str, now_ms: int) -> BookTicker:
-        """Change a book ticker at once, out of its rhythm, and return it."""
-        self._extra_updates[symbol] = self._extra_updates.get(symbol, 0) + 1
-        self._burst_ms[symbol] = now_ms
-        return self.book_ticker(symbol, now_ms)
-
-    def thaw(self, symbol: str, now_ms: int) -> None:
-        """Let a book ticker change again; its update id goes on growing."""
-        self._frozen.pop(symbol, None)
-
-    def _quote(self, spec: SymbolSpec, update_id: int, at_ms: int) -> BookTicker:
-        price = self.series[spec.symbol].path.price_at(at_ms // STEP_MS * STEP_MS)
-        noise = mix(update_id)
-        bid = price - noise % 3
-        ask = bid + 1 + (noise >> 8) % 2
-        size = 10 ** max(0, spec.qty_decimals - 1)
-        shown, lots = (8, 8) if self.market is Market.SPOT else (spec.price_decimals, spec.qty_decimals)
+    def ticker_at(self, symbol: str, update_id: int) -> BookTicker:
+        """Return the best bid and ask of an update."""
+        book = self.book(symbol)
+        top = book.top(update_id)
+        prices, lots = self._shown(book.spec)
         return BookTicker(
             update_id,
-            fixed(bid, spec.price_decimals, shown),
-            fixed(size + (noise >> 16) % (50 * size), spec.qty_decimals, lots),
-            fixed(ask, spec.price_decimals, shown),
-            fixed(size + (noise >> 32) % (50 * size), spec.qty_decimals, lots),
-            at_ms,
+            fixed(top.bid, *prices),
+            fixed(top.bid_qty, *lots),
+            fixed(top.ask, *prices),
+            fixed(top.ask_qty, *lots),
+            top.at_ms,
         )
+
+    def book_at(self, symbol: str, update_id: int | None = None, limit: int | None = None) -> BookView:
+        """Return the book of an update (default: the latest), `limit` levels a side or all."""
+        wanted = self.update_id(symbol) if update_id is None else update_id
+        book = self.book(symbol)
+        bids, asks = islice(book.bids(wanted), limit), islice(book.asks(wanted), limit)
+        return BookView(
+            wanted, book.top(wanted).at_ms, self._written(book.spec, bids), self._written(book.spec, asks)
+        )
+
+    def book_changes(self, symbol: str, before: int, newest: int) -> BookView:
+        """Return the levels that differ between two updates as they stand at `newest`, 0 for gone ones."""
+        book = self.book(symbol)
+        bids, asks = book.changes(before, newest)
+        return BookView(
+            newest, book.top(newest).at_ms, self._written(book.spec, bids), self._written(book.spec, asks)
+        )
+
+    def next_update(self, symbol: str, now_ms: int) -> BookTicker:
+        """Change a book at once, out of its rhythm, and return its best bid and ask."""
+        book = self.book(symbol)
+        book.forget()
+        return self.ticker_at(symbol, book.ids.insert(now_ms))
+
+    def restart_book(self, symbol: str, now_ms: int, jump: int = 1_000_000) -> int:
+        """Let the update ids jump ahead, as after a restart of the exchange; return the new one."""
+        book = self.book(symbol)
+        book.forget()
+        return book.ids.restart(now_ms, jump)
+
+    def hold_book(self, symbol: str, now_ms: int) -> None:
+        """Let a book change no more until `release_book`."""
+        self.book(symbol).ids.hold(now_ms)
+
+    def release_book(self, symbol: str) -> None:
+        """Let a book change again; its update id goes on growing."""
+        self.book(symbol).ids.release()
+
+    def _shown(self, spec: SymbolSpec) -> tuple[tuple[int, int], tuple[int, int]]:
+        # Decimals kept and shown, of prices and of quantities.
+        price, qty = spec.price_decimals, spec.qty_decimals
+        return ((price, 8), (qty, 8)) if self.market is Market.SPOT else ((price, price), (qty, qty))
+
+    def _written(self, spec: SymbolSpec, levels: Iterable[Level]) -> list[list[str]]:
+        (price, shown), (qty, lots) = self._shown(spec)
+        return [[fixed(at, price, shown), fixed(size, qty, lots)] for at, size in levels]
 
     # -- slices ----------------------------------------------------------------------
 

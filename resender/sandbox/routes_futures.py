@@ -13,8 +13,9 @@ import orjson
 from resender.core.binance.markets import Market
 
 from . import exchange_info, shapes, weights
+from .decimals import fixed
 from .exchange import Exchange
-from .market import MarketStore, fixed
+from .market import MarketStore
 from .model import ApiError, Context, Route, Table
 from .params import read_limit, read_time
 from .routes_trading import FuturesTrading
@@ -158,10 +159,10 @@ class _Futures:
 
     def depth(self, ctx: Context) -> Any:
         symbol = self.symbol(ctx)
-        text = ctx.get("limit", "500")
-        if not text.isdigit() or int(text) not in _DEPTH_LIMITS:
+        text = ctx.get("limit") or "500"
+        if not text.isascii() or not text.isdigit() or int(text) not in _DEPTH_LIMITS:
             raise ApiError(-4021, f"{text} is not valid depth limit")
-        update_id, at_ms, bids, asks = shapes.depth(self.store, symbol, int(text), ctx.now_ms)
+        update_id, at_ms, bids, asks = self.exchange.rest_book(self.store, symbol, int(text), ctx.now_ms)
         book: dict[str, Any] = {"lastUpdateId": update_id, "E": ctx.now_ms, "T": at_ms}
         if self.is_cm:
             book |= {"symbol": symbol, "pair": self.store.series[symbol].spec.pair}

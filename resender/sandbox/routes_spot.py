@@ -155,7 +155,7 @@ class _Spot:
     def depth(self, ctx: Context) -> Any:
         symbol = self.symbol(ctx)
         limit = read_limit(ctx, 100, 5000, clamp=True)
-        update_id, _, bids, asks = shapes.depth(self.store, symbol, limit, ctx.now_ms)
+        update_id, _, bids, asks = self.exchange.rest_book(self.store, symbol, limit, ctx.now_ms)
         return {"lastUpdateId": update_id, "bids": bids, "asks": asks}
 
     def trades(self, ctx: Context) -> Any:

@@ -16,7 +16,7 @@ from .config import REST_SERVICES, Outage, SandboxConfig
 from .exchange import Exchange
 from .faults import Faults
 from .http_server import Listener, RestHost
-from .market import MarketStore
+from .market import BookView, MarketStore
 from .model import Call, Placement, Violation
 from .rest import RestDesk
 from .stream_hub import StreamHub
@@ -162,6 +162,16 @@ class Sandbox:
         """Return the store behind REST and streams of a market."""
         return self._exchange.stores[market]
 
+    def update_id(self, market: Market, symbol: str) -> int:
+        """Return the id of the latest change of a symbol's book."""
+        return self.market(market).update_id(symbol)
+
+    def book_at(
+        self, market: Market, symbol: str, update_id: int | None = None, limit: int | None = None
+    ) -> BookView:
+        """Return a book as it stood at an update (default: now), `limit` levels a side or all: the truth."""
+        return self.market(market).book_at(symbol, update_id, limit)
+
     @property
     def stream_connections(self) -> dict[str, int]:
         """Stream connections open now, by market."""
@@ -201,6 +211,18 @@ class Sandbox:
     def add_outage(self, outage: Outage) -> None:
         """Take an outage out of the history of its market; it may lie ahead."""
         self.market(Market(outage.market)).add_outage(outage)
+
+    def hold_book(self, market: Market, symbol: str) -> None:
+        """Let a symbol's book change no more; its trades go on."""
+        self.market(market).hold_book(symbol, self._exchange.now())
+
+    def release_book(self, market: Market, symbol: str) -> None:
+        """Let a book change again that was held."""
+        self.market(market).release_book(symbol)
+
+    def restart_book(self, market: Market, symbol: str, jump: int = 1_000_000) -> int:
+        """Let a book's update ids jump ahead and its diff stream begin anew; return the new id."""
+        return self.market(market).restart_book(symbol, self._exchange.now(), jump)
 
     def list_symbol(self, market: Market, symbol: str) -> None:
         """List a new symbol now."""

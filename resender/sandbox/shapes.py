@@ -1,4 +1,4 @@
-"""How each market writes an order, a trade, a depth snapshot.
+"""How each market writes an order, a trade.
 
 Pure: values in, JSON data out.
 """
@@ -10,13 +10,11 @@ from typing import Any
 
 from resender.core.binance.markets import Market
 
-from .market import MarketStore, fixed
+from .decimals import fixed
+from .market import MarketStore
 from .orders import Order
 from .prices import mix
 from .symbols import SymbolSpec
-
-# Of one side in one event; more would be a crash of the market.
-_MOST_GONE = 5000
 
 
 def eight(text: str) -> str:
@@ -140,47 +138,6 @@ def futures_order_row(order: Order, spec: SymbolSpec | None, is_ack: bool) -> di
         row["cumBase" if is_cm else "cumQuote"] = order.quote
         row["time"] = order.time_ms
     return row
-
-
-def depth(store: MarketStore, symbol: str, limit: int, now_ms: int) -> tuple[int, int, list[Any], list[Any]]:
-    """Return update id, time, bids and asks; the best of each is the book ticker's."""
-    ticker = store.book_ticker(symbol, now_ms)
-    spec = store.series[symbol].spec
-    is_spot = store.market is Market.SPOT
-    digits = spec.price_decimals
-    shown, lots = (8, 8) if is_spot else (digits, spec.qty_decimals)
-    size = 10 ** max(0, spec.qty_decimals - 1)
-    bid = int(ticker.bid.replace(".", "")) // 10 ** (shown - digits)
-    ask = int(ticker.ask.replace(".", "")) // 10 ** (shown - digits)
-    bids, asks = [[ticker.bid, ticker.bid_qty]], [[ticker.ask, ticker.ask_qty]]
-    for level in range(1, min(limit, 1000)):
-        noise = mix(ticker.update_id, level)
-        if bid - level > 0:
-            qty = fixed(size + noise % (60 * size), spec.qty_decimals, lots)
-            bids.append([fixed(bid - level, digits, shown), qty])
-        qty = fixed(size + (noise >> 20) % (60 * size), spec.qty_decimals, lots)
-        asks.append([fixed(ask + level, digits, shown), qty])
-    return ticker.update_id, ticker.time_ms, bids, asks
-
-
-def gone(store: MarketStore, symbol: str, since_id: int, now_ms: int) -> tuple[list[Any], list[Any]]:
-    """Return the bids and asks that are no longer there, with nothing in them.
-
-    Shape: what stood better than the best of now at an update after `since_id`, or at that one: who follows
-        the changes never sees a bid above an ask.
-    """
-    tickers = store.tickers_back_to(symbol, since_id, now_ms)
-    spec = store.series[symbol].spec
-    is_spot = store.market is Market.SPOT
-    digits = spec.price_decimals
-    shown, lots = (8, 8) if is_spot else (digits, spec.qty_decimals)
-    nothing = fixed(0, spec.qty_decimals, lots)
-    bids = [int(ticker.bid.replace(".", "")) // 10 ** (shown - digits) for ticker in tickers]
-    asks = [int(ticker.ask.replace(".", "")) // 10 ** (shown - digits) for ticker in tickers]
-    return (
-        [[fixed(price, digits, shown), nothing] for price in range(max(bids), bids[0], -1)[:_MOST_GONE]],
-        [[fixed(price, digits, shown), nothing] for price in range(min(asks), asks[0])[:_MOST_GONE]],
-    )
 
 
 def trades(

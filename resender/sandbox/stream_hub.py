@@ -46,6 +46,7 @@ class StreamHub:
         self._subscribers: dict[str, set[StreamConnection]] = {}
         self._feed = StreamFeed(exchange, market, faults, self._emit)
         self._held: tuple[str, str] | None = None
+        self._swapped: dict[str, str] = {}
         self._arrivals: dict[str, deque[float]] = defaultdict(deque)
         self._ping_s = config.spot_ping_s if market is Market.SPOT else config.futures_ping_s
         is_spot = market is Market.SPOT
@@ -238,9 +239,27 @@ class StreamHub:
                 self._send(key, json.dumps(event, separators=(",", ":")))
 
     def _emit(self, name: str, text: str) -> None:
-        if self.faults.lose_once is not None and matches(self.faults.lose_once, name):
-            self.faults.lose_once = None
+        faults = self.faults
+        if faults.lose_once is not None and matches(faults.lose_once, name):
+            faults.lose_once = None
             return
+        for pattern, left in faults.lose_next.items():
+            if left > 0 and matches(pattern, name):
+                faults.lose_next[pattern] = left - 1
+                return
+        swapped = self._swapped.pop(name, None)
+        if swapped is None and faults.swap_once is not None and matches(faults.swap_once, name):
+            faults.swap_once = None
+            self._swapped[name] = text
+            return
+        if faults.repeat_once is not None and matches(faults.repeat_once, name):
+            faults.repeat_once = None
+            self._send(name, text)
+        self._pass(name, text)
+        if swapped is not None:
+            self._pass(name, swapped)
+
+    def _pass(self, name: str, text: str) -> None:
         if self.faults.reorder:
             if self._held is None:
                 self._held = (name, text)

@@ -15,8 +15,8 @@ Access = Literal["public", "market", "private"]
 UM_PATHS: tuple[Access, ...] = ("public", "market", "private")
 _KLINE = re.compile(r"kline_([0-9]+[smhdwM])(@\+08:00)?")
 _CONTINUOUS = re.compile(r"continuousKline_([0-9]+[smhdwM])")
-_DEPTH = re.compile(r"depth(5|10|20)(@100ms|@500ms|@1000ms)?")
-_DIFF = re.compile(r"depth(@100ms|@250ms|@500ms|@1000ms)?")
+_DEPTH = re.compile(r"depth(5|10|20)(?:@(100|500|1000)ms)?")
+_DIFF = re.compile(r"depth(?:@(100|250|500|1000)ms)?")
 _INTERVALS = {*FIXED_MS, "1M"}
 
 
@@ -25,7 +25,8 @@ class Stream:
     """What a stream name means.
 
     Shape: `symbol` upper case, empty for all-market streams; `access` is the USD-M path
-        that delivers it; `offset_ms` shifts candle boundaries; `detail` is a depth or "1s".
+        that delivers it; `offset_ms` shifts candle boundaries; `detail` is a depth or "1s";
+        `push_ms` is the speed of a depth stream.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Stream:
     offset_ms: int = 0
     contract_type: str = ""
     detail: str = ""
+    push_ms: int = 0
 
 
 def parse_stream(name: str, market: Market) -> Stream | None:
@@ -55,12 +57,13 @@ def parse_stream(name: str, market: Market) -> Stream | None:
     if found and not is_spot and found[1] in _INTERVALS and found[1] != "1s":
         pair, _, contract = symbol.partition("_")
         return Stream(name, "continuousKline", pair, "market", found[1], contract_type=contract)
+    usual_ms = 1000 if is_spot else 250
     found = _DEPTH.fullmatch(tail)
     if found:
-        return Stream(name, "depth", symbol, "public", detail=found[1])
+        return Stream(name, "depth", symbol, "public", detail=found[1], push_ms=int(found[2] or usual_ms))
     found = _DIFF.fullmatch(tail)
     if found:
-        return Stream(name, "diffDepth", symbol, "public", detail=(found[1] or "")[1:-2])
+        return Stream(name, "diffDepth", symbol, "public", push_ms=int(found[1] or usual_ms))
     if tail == "bookTicker":
         return Stream(name, "bookTicker", symbol, "public")
     if tail in ("miniTicker", "ticker", "aggTrade"):

@@ -10,7 +10,8 @@ import orjson
 from resender.core.binance.markets import Market
 
 from . import shapes
-from .market import BookTicker, MarketStore, fixed
+from .decimals import fixed
+from .market import BookTicker, BookView, MarketStore
 from .prices import STEP_MS
 from .series import Candle
 from .stream_names import Stream
@@ -118,32 +119,27 @@ def mark_price(store: MarketStore, symbol: str, now: int) -> str:
     )
 
 
-def depth(store: MarketStore, symbol: str, levels: int, now: int) -> str:
-    """Return a partial depth snapshot."""
-    update_id, at_ms, bids, asks = shapes.depth(store, symbol, levels, now)
+def depth(store: MarketStore, symbol: str, book: BookView, before: int, now: int) -> str:
+    """Return a partial depth snapshot; `before` is the update of the frame before it."""
     if store.market is Market.SPOT:
-        return orjson.dumps({"lastUpdateId": update_id, "bids": bids, "asks": asks}).decode()
-    spec = store.series[symbol].spec
-    return orjson.dumps(
-        {
-            "e": "depthUpdate", "E": now, "T": at_ms, "s": symbol, "U": update_id, "u": update_id,
-            "pu": update_id - 1, "b": bids, "a": asks, "ps": spec.pair,
-            "st": 2 if store.market is Market.CM else 1,
-        }
-    ).decode()  # fmt: skip
+        snapshot = {"lastUpdateId": book.update_id, "bids": book.bids, "asks": book.asks}
+        return orjson.dumps(snapshot).decode()
+    return _depth_update(store, symbol, book, before, now)
 
 
 def depth_diff(store: MarketStore, symbol: str, before: int, newest: int, now: int) -> str:
     """Return a diff depth event with the updates after `before` up to `newest`."""
-    _, at_ms, bids, asks = shapes.depth(store, symbol, 5, now)
-    gone_bids, gone_asks = shapes.gone(store, symbol, before, now)
-    levels = orjson.dumps({"b": gone_bids + bids, "a": gone_asks + asks}).decode()[1:-1]
-    head = f'"e":"depthUpdate","E":{now},'
+    return _depth_update(store, symbol, store.book_changes(symbol, before, newest), before, now)
+
+
+def _depth_update(store: MarketStore, symbol: str, book: BookView, before: int, now: int) -> str:
+    levels = orjson.dumps({"b": book.bids, "a": book.asks}).decode()[1:-1]
+    first = min(before + 1, book.update_id)
     if store.market is Market.SPOT:
-        return f'{{{head}"s":"{symbol}","U":{before + 1},"u":{newest},{levels}}}'
-    family = _family(store, store.series[symbol].spec)
+        return f'{{"e":"depthUpdate","E":{now},"s":"{symbol}","U":{first},"u":{book.update_id},{levels}}}'
     return (
-        f'{{{head}"T":{at_ms},"s":"{symbol}","U":{before + 1},"u":{newest},"pu":{before},{levels}{family}}}'
+        f'{{"e":"depthUpdate","E":{now},"T":{book.time_ms},"s":"{symbol}","U":{first},"u":{book.update_id},'
+        f'"pu":{before},{levels}{_family(store, store.series[symbol].spec)}}}'
     )
 
 

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from resender.core.binance.markets import Market
-from resender.sandbox import shapes
 from resender.sandbox import stream_payloads as payloads
 from resender.sandbox.config import SandboxConfig
 from resender.sandbox.market import MarketStore
@@ -20,27 +19,47 @@ def store_of(market):
 
 @pytest.mark.parametrize("market", SYMBOL)
 @pytest.mark.parametrize("step_ms", [100, 1000, 5000])
-def test_book_kept_out_of_the_changes_has_the_best_levels_of_the_snapshot(market, step_ms):
+def test_book_kept_out_of_the_changes_is_the_book_of_rest(market, step_ms):
     store, symbol = store_of(market), SYMBOL[market]
-    update_id, _, bids, asks = shapes.depth(store, symbol, 1000, NOW - 400)
-    book = {"b": {float(p): q for p, q in bids}, "a": {float(p): q for p, q in asks}}
-    before = update_id - 2  # the stream began before the snapshot was taken
-    moved = 0
+    snapshot = store.book_at(symbol, store.update_id(symbol, NOW - 400))
+    book = {"b": dict(snapshot.bids), "a": dict(snapshot.asks)}
+    before = snapshot.update_id
+    events = 0
     for now in range(NOW, NOW + 60_000, step_ms):
         newest = store.update_id(symbol, now)
         if newest <= before:
             continue
         event = json.loads(payloads.depth_diff(store, symbol, before, newest, now))
-        assert (event["U"], event["u"]) == (before + 1, newest)
+        assert (event["U"], event["u"], event.get("pu", before)) == (before + 1, newest, before)
         for side, levels in book.items():
             for price, quantity in event[side]:
                 if float(quantity):
-                    moved += float(price) not in levels
-                    levels[float(price)] = quantity
+                    levels[price] = quantity
                 else:
-                    levels.pop(float(price), None)
-        before = newest
-        _, _, bids, asks = shapes.depth(store, symbol, 5, now)
-        best = sorted(book["b"].items(), reverse=True)[:5], sorted(book["a"].items())[:5]
-        assert best == ([(float(p), q) for p, q in bids], [(float(p), q) for p, q in asks])
-    assert moved > 10
+                    del levels[price]
+        before, events = newest, events + 1
+        if events % 10 == 0 or step_ms == 5000:
+            truth = store.book_at(symbol, newest)
+            assert book == {"b": dict(truth.bids), "a": dict(truth.asks)}
+    assert events > 10
+
+
+def test_depth_frames_have_the_keys_of_their_market_in_order():
+    store = store_of(Market.SPOT)
+    view = store.book_at("BTCUSDT", limit=5)
+    partial = json.loads(payloads.depth(store, "BTCUSDT", view, view.update_id - 3, NOW))
+    assert list(partial) == ["lastUpdateId", "bids", "asks"]
+    assert (partial["lastUpdateId"], len(partial["bids"]), len(partial["asks"])) == (view.update_id, 5, 5)
+    event = json.loads(payloads.depth_diff(store, "BTCUSDT", view.update_id - 3, view.update_id, NOW))
+    assert list(event) == ["e", "E", "s", "U", "u", "b", "a"]
+    for market, symbol, family in ((Market.UM, "BTCUSDT", 1), (Market.CM, "BTCUSD_PERP", 2)):
+        store = store_of(market)
+        view = store.book_at(symbol, limit=20)
+        event = json.loads(payloads.depth(store, symbol, view, view.update_id - 3, NOW))
+        assert list(event) == ["e", "E", "T", "s", "U", "u", "pu", "b", "a", "ps", "st"]
+        assert (event["U"], event["u"], event["pu"]) == (
+            view.update_id - 2,
+            view.update_id,
+            view.update_id - 3,
+        )
+        assert (event["b"], event["a"], event["st"]) == (view.bids, view.asks, family)

@@ -1,0 +1,116 @@
+"""The streams that push at their own pace, driven by a hand-moved clock."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from resender.core.binance.markets import Market
+from resender.sandbox.config import SandboxConfig
+from resender.sandbox.exchange import Exchange
+from resender.sandbox.stream_feed import StreamFeed
+from resender.sandbox.stream_names import parse_stream
+
+NOW = 1_791_374_430_500  # 2026-10-07 12:00:30.500 UTC
+
+
+class World:
+    def __init__(self, market: Market, **options: Any) -> None:
+        self.now = NOW
+        self.market = market
+        self.exchange = Exchange(SandboxConfig(clock_ms=lambda: self.now, **options))
+        self.store = self.exchange.stores[market]
+        self.faults = self.exchange.faults.stream(market)
+        self.events: dict[str, list[Any]] = defaultdict(list)
+        self.feed = StreamFeed(self.exchange, market, self.faults, self._take)
+
+    def _take(self, name: str, text: str) -> None:
+        self.events[name].append(json.loads(text))
+
+    def add(self, name: str) -> None:
+        stream = parse_stream(name, self.market)
+        assert stream is not None
+        self.feed.add(stream, self.now)
+
+    def run(self, seconds: float, step_ms: int = 20) -> None:
+        end = self.now + int(seconds * 1000)
+        while self.now < end:
+            self.now += step_ms
+            self.feed.tick(self.now, self.now / 1000)
+
+
+@pytest.mark.parametrize("market", [Market.SPOT, Market.UM])
+@pytest.mark.parametrize("on_change", [False, True])
+def test_partial_depth_of_a_still_book_comes_always_or_once(market, on_change):
+    world = World(market, still_symbols=["BTCUSDT"], partial_on_change=on_change)
+    for name in ("btcusdt@depth20@100ms", "ethusdt@depth5@100ms"):
+        world.add(name)
+    world.run(10)
+    still, moving = world.events["btcusdt@depth20@100ms"], world.events["ethusdt@depth5@100ms"]
+    assert len({json.dumps([one.get("bids"), one.get("b"), one.get("pu")]) for one in still}) == 1
+    if on_change:
+        assert (len(still), 38 <= len(moving) <= 42) == (1, True)
+    else:
+        assert min(len(still), len(moving)) >= 95
+
+
+@pytest.mark.parametrize(("market", "usual_ms"), [(Market.SPOT, 1000), (Market.UM, 250), (Market.CM, 250)])
+def test_depth_streams_have_their_speeds(market, usual_ms):
+    symbol = "btcusd_perp" if market is Market.CM else "btcusdt"
+    world = World(market, book_ticker_hz=50.0)
+    for name in (f"{symbol}@depth", f"{symbol}@depth@100ms", f"{symbol}@depth10", f"{symbol}@depth10@100ms"):
+        world.add(name)
+    world.run(5, step_ms=10)
+    for name, events in world.events.items():
+        speed = 100 if name.endswith("100ms") else usual_ms
+        assert len(events) == 5000 // speed, name
+
+
+@pytest.mark.parametrize("market", [Market.SPOT, Market.UM])
+def test_partial_frames_are_the_book_and_follow_each_other(market):
+    world = World(market)
+    world.add("btcusdt@depth10@100ms")
+    world.run(20)
+    before = None
+    for event in world.events["btcusdt@depth10@100ms"]:
+        update_id = event["lastUpdateId" if market is Market.SPOT else "u"]
+        truth = world.store.book_at("BTCUSDT", update_id, 10)
+        assert [event.get("bids", event.get("b")), event.get("asks", event.get("a"))] == [
+            truth.bids,
+            truth.asks,
+        ]
+        if market is Market.UM and before is not None:
+            assert event["pu"] == (before["u"] if before["u"] != event["u"] else before["pu"])
+        before = event
+
+
+def test_a_restart_is_a_hole_in_the_diff_stream_and_the_next_book_is_right_again():
+    world = World(Market.UM)
+    world.add("btcusdt@depth@100ms")
+    world.run(2)
+    jumped = world.store.restart_book("BTCUSDT", world.now, 5000)
+    world.run(3)
+    events = world.events["btcusdt@depth@100ms"]
+    holes = [(a, b) for a, b in itertools.pairwise(events) if b["pu"] != a["u"]]
+    assert len(holes) == 1
+    assert holes[0][0]["u"] < jumped - 4000 < holes[0][1]["pu"] < jumped + 10
+    assert world.store.book_at("BTCUSDT").update_id >= jumped
+
+
+def test_a_held_book_says_nothing_and_goes_on_without_a_hole():
+    world = World(Market.SPOT)
+    world.add("btcusdt@depth@100ms")
+    world.run(2)
+    world.store.hold_book("BTCUSDT", world.now)
+    said = len(world.events["btcusdt@depth@100ms"])
+    world.run(2)
+    assert len(world.events["btcusdt@depth@100ms"]) <= said + 1
+    world.store.release_book("BTCUSDT")
+    world.run(2)
+    events = world.events["btcusdt@depth@100ms"]
+    assert all(b["U"] == a["u"] + 1 for a, b in itertools.pairwise(events))
+    assert len(events) > said + 5

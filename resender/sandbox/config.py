@@ -71,11 +71,13 @@ class SandboxConfig:
         dozen) or a list of names; `listings` gives a symbol's listing time; `accounts` maps API
         key to secret; `gaps` and `outages` take time out of the history; with `holes_1s` a
         second without a trade has no 1s candle. Books have `book_levels` levels a side at least
-        (keys "spot", "um", "cm"; default 6,000 and 1,500), `book_stride` ticks apart (0: as lively
-        as the price; small ones leave a snapshot's range sooner); those of `still_symbols` never
-        change. `rest_lag_ms`, `final_delay` and `partial_on_change` are where
-        the switches of the same name in `StreamFaults` start; with `measured` closes go as they
-        were measured on the live exchange: finals, silent and empty candles, late rows.
+        (keys "spot", "um", "cm"; default 6,000 and 1,500), `book_stride` ticks apart (0: as
+        lively as the price; small ones leave a snapshot's range sooner); those of
+        `still_symbols` never change. With `aggregate_holes` one in sixteen aggregates of futures
+        trades does not exist, on REST and streams; with `rounds_quote_qty` a trade's quoteQty is
+        rounded, else cut off. `rest_lag_ms`, `final_delay` and `partial_on_change` are where the
+        switches of the same name in `StreamFaults` start; with `measured` closes go as they were
+        measured on the live exchange: finals, silent and empty candles, late rows.
     Units: `_s` seconds, `_ms` milliseconds, `book_ticker_hz` updates a second.
     """
 
@@ -108,6 +110,8 @@ class SandboxConfig:
     book_levels: dict[str, int] = field(default_factory=dict)
     book_stride: int = 0
     partial_on_change: bool = False
+    aggregate_holes: bool = False
+    rounds_quote_qty: bool = False
     gaps: Sequence[Gap] = ()
     outages: Sequence[Outage] = ()
     holes_1s: bool = False

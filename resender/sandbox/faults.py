@@ -80,7 +80,8 @@ class StreamFaults:
         `lose_once` fits one event is lost, then it is None again; `repeat_once` has one sent
         twice and `swap_once` one sent after the next of its stream. `lose_next` loses as many
         events as each pattern counts. `partial_on_change` keeps partial depth streams silent
-        while their book does not change; `depth_lag_ms` is how far REST depth trails behind.
+        while their book does not change; `depth_lag_ms` and `trades_lag_ms` are
+        how far REST depth and REST trades trail behind.
     """
 
     refuse: bool = False
@@ -106,6 +107,7 @@ class StreamFaults:
     lose_next: dict[str, int] = field(default_factory=dict)
     partial_on_change: bool = False
     depth_lag_ms: int = 0
+    trades_lag_ms: int = 0
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -66,6 +66,9 @@ class MarketStore:
     def __init__(self, market: Market, config: SandboxConfig, now_ms: int) -> None:
         self.market = market
         self._config = config
+        # Where the aggregates of trades have holes, and how price times quantity is written.
+        self.has_aggregate_holes = config.aggregate_holes and market is not Market.SPOT
+        self.rounds_quote_qty = config.rounds_quote_qty
         self.version = 0  # grows with every change of the symbol list
         self.series: dict[str, Series] = {}
         self._chunks: OrderedDict[tuple[str, str, int, int], _Chunk] = OrderedDict()

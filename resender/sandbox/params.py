@@ -109,6 +109,16 @@ def read_time(ctx: Context, name: str) -> int | None:
     return value // 1000 if value >= 10**15 else value
 
 
+def read_number(ctx: Context, name: str) -> int | None:
+    """Return a number such as an id, None when it was not sent."""
+    text = ctx.get(name)
+    if not text:
+        return None
+    if not _DIGITS.fullmatch(text):
+        raise illegal(name, "^[0-9]{1,20}$")
+    return int(text)
+
+
 def read_limit(ctx: Context, default: int, maximum: int, clamp: bool) -> int:
     """Return the limit; above the maximum spot clamps and futures refuse with -1130."""
     text = ctx.get("limit")

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate, pairwise
 
+from .aggregates import aggregate_of, aggregates_after, trades_of
 from .intervals import DAY_MS
 from .symbols import SymbolSpec
 
@@ -79,7 +80,7 @@ class DayShape:
     """One walk of a day in units; index 0 of the running sums is the day's open."""
 
     __slots__ = (
-        "_blocks", "_paths_key", "close", "cum_n", "cum_tv", "cum_tvx", "cum_v", "cum_vx",
+        "_blocks", "_paths_key", "close", "cum_a", "cum_n", "cum_tv", "cum_tvx", "cum_v", "cum_vx",
         "high", "low", "sign", "trade_units",
     )  # fmt: skip
 
@@ -97,7 +98,9 @@ class DayShape:
         self.trade_units = [(m[3], m[4], m[5]) for m in minutes]
         self.cum_v = [0, *accumulate(QUARTERS * m[3] for m in minutes)]
         self.cum_tv = [0, *accumulate(QUARTERS * m[4] for m in minutes)]
-        self.cum_n = [0, *accumulate(m[5] for m in minutes)]
+        # Trades, and the aggregates they come in.
+        self.cum_n = [0, *accumulate(trades_of(m[5]) for m in minutes)]
+        self.cum_a = [0, *accumulate(m[5] for m in minutes)]
         self.cum_vx = [0, *accumulate(sign * m[3] * m[6] for m in minutes)]
         self.cum_tvx = [0, *accumulate(sign * m[4] * m[6] for m in minutes)]
         self._blocks: dict[int, tuple[list[int], list[int]]] = {}
@@ -164,21 +167,29 @@ def day_shapes(seed: int, kind: str) -> tuple[DayShape, ...]:
 class Period:
     """Thirty-two days of one symbol: which shape, which start and how much volume each day."""
 
-    __slots__ = ("scale", "shape_of", "start", "trades_before")
+    __slots__ = ("aggregates_before", "scale", "shape_of", "start", "trades_before")
 
     def __init__(
-        self, shape_of: list[DayShape], start: list[int], scale: list[int], trades_before: list[int]
+        self,
+        shape_of: list[DayShape],
+        start: list[int],
+        scale: list[int],
+        trades_before: list[int],
+        aggregates_before: list[int],
     ) -> None:
         self.shape_of = shape_of
         self.start = start
         self.scale = scale
         self.trades_before = trades_before
+        self.aggregates_before = aggregates_before
 
 
 class PricePath:
     """The price of one symbol at every moment. Owned by the market store."""
 
-    __slots__ = ("_base", "_code", "_period_trades", "_periods", "_shapes", "_volume", "step")
+    __slots__ = (
+        "_base", "_code", "_period_aggregates", "_period_trades", "_periods", "_shapes", "_volume", "step",
+    )  # fmt: skip
 
     def __init__(self, seed: int, spec: SymbolSpec) -> None:
         self._code = zlib.crc32(f"{seed}:{spec.market.value}:{spec.symbol}".encode())
@@ -194,6 +205,7 @@ class PricePath:
         self._periods: dict[int, Period] = {}
         repeats = PERIOD_DAYS // _SHAPES_PER_KIND
         self._period_trades = repeats * sum(shape.cum_n[-1] for shape in self._shapes)
+        self._period_aggregates = repeats * sum(shape.cum_a[-1] for shape in self._shapes)
 
     def period(self, number: int) -> Period:
         """Return the plan of one period; the last few are kept."""
@@ -207,15 +219,17 @@ class PricePath:
         phase = (number + self._code % 40) % 40
         swing = (phase if phase < 20 else 40 - phase) * 20 - 200
         start = self._base + self._base * swing // 1000
-        starts, trades, scale = [], [], []
-        count = number * self._period_trades
+        starts, trades, aggregates, scale = [], [], [], []
+        count, joined = number * self._period_trades, number * self._period_aggregates
         for day, shape in enumerate(shape_of):
             starts.append(start)
             trades.append(count)
+            aggregates.append(joined)
             scale.append(self._volume * (2 + mix(self._code, number, day) % 4))
             start += self.step * shape.close[-1]
             count += shape.cum_n[-1]
-        found = Period(shape_of, starts, scale, trades)
+            joined += shape.cum_a[-1]
+        found = Period(shape_of, starts, scale, trades, aggregates)
         if len(self._periods) >= 160:
             self._periods.clear()
         self._periods[number] = found
@@ -242,23 +256,56 @@ class PricePath:
         trades = shape.trade_units[minute][2]
         return before + shape.cum_n[minute] + trades_after(trades, inside // STEP_MS)
 
-    def time_of_trade(self, trade_id: int) -> int:
-        """Return the moment a trade happened, the inverse of `trade_id_at`."""
+    def aggregate_id_at(self, at_ms: int) -> int:
+        """Return the id of the last aggregate up to a moment."""
+        day, rest = divmod(at_ms, DAY_MS)
+        number, index = divmod(day, PERIOD_DAYS)
+        period = self.period(number)
+        shape = period.shape_of[index]
+        minute, inside = divmod(rest, 60_000)
+        done = aggregates_after(shape.trade_units[minute][2], inside // STEP_MS, QUARTERS)
+        return period.aggregates_before[index] + shape.cum_a[minute] + done
+
+    def aggregate_id_of(self, trade_id: int) -> int:
+        """Return the id of the aggregate a trade belongs to."""
         number = (trade_id - 1) // self._period_trades
         period = self.period(number)
         index = max(0, bisect_right(period.trades_before, trade_id - 1) - 1)
         shape = period.shape_of[index]
         inside_day = trade_id - period.trades_before[index]
         minute = min(MINUTES - 1, max(0, bisect_right(shape.cum_n, inside_day - 1) - 1))
-        trades = max(1, shape.trade_units[minute][2])
-        nth = inside_day - shape.cum_n[minute]
-        quarter = 1 if trades == 1 else max(1, -(-(nth - 1) * QUARTERS // (trades - 1)))
-        return (number * PERIOD_DAYS + index) * DAY_MS + minute * 60_000 + quarter * STEP_MS
+        inside = aggregate_of(inside_day - shape.cum_n[minute])
+        return period.aggregates_before[index] + shape.cum_a[minute] + inside
+
+    def _place(self, aggregate_id: int) -> tuple[int, int, DayShape, int, int]:
+        # Epoch day, trades before it, its shape, the minute and which one of the minute it is.
+        number = (aggregate_id - 1) // self._period_aggregates
+        period = self.period(number)
+        index = max(0, bisect_right(period.aggregates_before, aggregate_id - 1) - 1)
+        shape = period.shape_of[index]
+        inside_day = aggregate_id - period.aggregates_before[index]
+        minute = min(MINUTES - 1, max(0, bisect_right(shape.cum_a, inside_day - 1) - 1))
+        day = number * PERIOD_DAYS + index
+        return day, period.trades_before[index], shape, minute, inside_day - shape.cum_a[minute]
+
+    def trades_of_aggregate(self, aggregate_id: int) -> tuple[int, int]:
+        """Return the ids of the first and the last trade of an aggregate."""
+        _, before, shape, minute, nth = self._place(aggregate_id)
+        before += shape.cum_n[minute]
+        return before + trades_of(nth - 1) + 1, before + trades_of(nth)
+
+    def time_of_aggregate(self, aggregate_id: int) -> int:
+        """Return the moment an aggregate happened, the inverse of `aggregate_id_at`."""
+        day, _, shape, minute, nth = self._place(aggregate_id)
+        count = max(1, shape.trade_units[minute][2])
+        quarter = 1 if count == 1 else max(1, -(-(nth - 1) * QUARTERS // (count - 1)))
+        return day * DAY_MS + minute * 60_000 + quarter * STEP_MS
+
+    def time_of_trade(self, trade_id: int) -> int:
+        """Return the moment a trade happened, the inverse of `trade_id_at`."""
+        return self.time_of_aggregate(self.aggregate_id_of(trade_id))
 
 
-def trades_after(trades: int, quarters: int) -> int:
-    """Return how many of a minute's trades happened in its first quarter seconds.
-
-    The first trade falls into the first quarter and the last into the last.
-    """
-    return 1 + (trades - 1) * quarters // QUARTERS if trades and quarters else 0
+def trades_after(aggregates: int, quarters: int) -> int:
+    """Return how many trades a minute of so many aggregates had in its first quarter seconds."""
+    return trades_of(aggregates_after(aggregates, quarters, QUARTERS))

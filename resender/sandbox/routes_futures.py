@@ -15,11 +15,13 @@ from resender.core.binance.markets import Market
 from . import exchange_info, shapes, weights
 from .decimals import fixed
 from .exchange import Exchange
+from .intervals import HOUR_MS
 from .market import MarketStore
 from .model import ApiError, Context, Route, Table
-from .params import read_limit, read_time
+from .params import read_limit, read_number, read_time
 from .routes_trading import FuturesTrading
 from .signing import mandatory
+from .trades import aggregate_rows, last_trade, trade_rows
 
 _MAX_ROWS = 1500
 _DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
@@ -138,8 +140,8 @@ class _Futures:
         return rows[0] if is_one else rows
 
     def last(self, symbol: str, now_ms: int) -> str:
-        series = self.store.series[symbol]
-        return fixed(series.path.price_at(now_ms), series.spec.price_decimals, series.spec.price_decimals)
+        spec = self.store.series[symbol].spec
+        return fixed(last_trade(self.store, symbol, now_ms).price, spec.price_decimals, spec.price_decimals)
 
     def price(self, ctx: Context) -> Any:
         names, is_one = self._names(ctx)
@@ -168,12 +170,27 @@ class _Futures:
             book |= {"symbol": symbol, "pair": self.store.series[symbol].spec.pair}
         return book | {"bids": bids, "asks": asks}
 
+    def _trades_now(self, ctx: Context) -> int:
+        return ctx.now_ms - self.exchange.faults.stream(self.market).trades_lag_ms
+
     def trades(self, ctx: Context) -> Any:
-        limit = read_limit(ctx, 500, 1000, clamp=False)
-        return shapes.trades(self.store, self.symbol(ctx), limit, ctx.now_ms)
+        limit, symbol = read_limit(ctx, 500, 1000, clamp=False), self.symbol(ctx)
+        return trade_rows(self.store, symbol, limit, self._trades_now(ctx))
+
+    def historical_trades(self, ctx: Context) -> Any:
+        limit, symbol = read_limit(ctx, 100, 500, clamp=False), self.symbol(ctx)
+        return trade_rows(self.store, symbol, limit, self._trades_now(ctx), read_number(ctx, "fromId"))
 
     def agg_trades(self, ctx: Context) -> Any:
-        return shapes.agg_trades(self.trades(ctx), is_spot=False)
+        symbol, limit = self.symbol(ctx), read_limit(ctx, 500, 1000, clamp=False)
+        from_id = read_number(ctx, "fromId")
+        start, end = read_time(ctx, "startTime"), read_time(ctx, "endTime")
+        if start is not None and end is not None:
+            if start > end:
+                raise ApiError(-1023, "Start time is greater than end time.")
+            if end - start > HOUR_MS:
+                raise ApiError(-1127, "More than 1 hours between startTime and endTime.")
+        return aggregate_rows(self.store, symbol, limit, self._trades_now(ctx), from_id, start, end)
 
     def premium_index(self, ctx: Context) -> Any:
         names, is_one = self._names(ctx)
@@ -267,7 +284,7 @@ def futures_table(exchange: Exchange, host: str) -> Table:
         "ticker/24hr": Route(desk.day, one_forty),
         "depth": Route(desk.depth, weights.futures_depth_weight, required=symbol),
         "trades": Route(desk.trades, 5, required=symbol),
-        "historicalTrades": Route(desk.trades, 200, required=symbol),
+        "historicalTrades": Route(desk.historical_trades, 200, required=symbol),
         "aggTrades": Route(desk.agg_trades, 20, required=symbol),
         "premiumIndex": Route(desk.premium_index, 10 if desk.is_cm else weights.by_symbol(1, 10)),
         "fundingRate": Route(desk.funding_rate, 0, required=symbol if desk.is_cm else ()),

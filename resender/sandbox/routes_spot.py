@@ -13,12 +13,14 @@ import orjson
 from resender.core.binance.markets import Market
 
 from . import exchange_info, shapes, weights
+from .decimals import fixed
 from .exchange import Exchange
 from .intervals import parse_time_zone
 from .market import MarketStore
 from .model import ApiError, Context, Placement, Route, Table
-from .params import check_spot_symbol, read_limit, read_symbols, read_time
+from .params import check_spot_symbol, read_limit, read_number, read_symbols, read_time
 from .signing import illegal, mandatory
+from .trades import aggregate_rows, last_trade, trade_rows
 
 _ORDER_PARAMS = (
     "symbol", "side", "type", "timeInForce", "quantity", "quoteOrderQty", "price", "newClientOrderId",
@@ -144,8 +146,8 @@ class _Spot:
         return rows[0] if is_one else rows
 
     def _last(self, symbol: str, now_ms: int) -> str:
-        series = self.store.series[symbol]
-        return shapes.eight(str(series.path.price_at(now_ms)) + f"e-{series.spec.price_decimals}")
+        price = last_trade(self.store, symbol, now_ms).price
+        return fixed(price, self.store.series[symbol].spec.price_decimals, 8)
 
     def day(self, ctx: Context) -> Any:
         names, is_one = self.several(ctx)
@@ -158,11 +160,28 @@ class _Spot:
         update_id, _, bids, asks = self.exchange.rest_book(self.store, symbol, limit, ctx.now_ms)
         return {"lastUpdateId": update_id, "bids": bids, "asks": asks}
 
+    def _trades_now(self, ctx: Context) -> int:
+        return ctx.now_ms - self.exchange.faults.stream(Market.SPOT).trades_lag_ms
+
     def trades(self, ctx: Context) -> Any:
-        return shapes.trades(self.store, self.symbol(ctx), read_limit(ctx, 500, 1000, True), ctx.now_ms)
+        symbol, limit = self.symbol(ctx), read_limit(ctx, 500, 1000, clamp=True)
+        rows = trade_rows(self.store, symbol, limit, self._trades_now(ctx), read_number(ctx, "fromId"))
+        return self._with_times(ctx, rows, "time")
 
     def agg_trades(self, ctx: Context) -> Any:
-        return shapes.agg_trades(self.trades(ctx), is_spot=True)
+        symbol, limit = self.symbol(ctx), read_limit(ctx, 500, 1000, clamp=True)
+        from_id = read_number(ctx, "fromId")
+        start, end = read_time(ctx, "startTime"), read_time(ctx, "endTime")
+        if from_id is not None and (start, end) != (None, None):
+            raise ApiError(-1128, "Combination of optional parameters invalid.")
+        rows = aggregate_rows(self.store, symbol, limit, self._trades_now(ctx), from_id, start, end)
+        return self._with_times(ctx, rows, "T")
+
+    def _with_times(self, ctx: Context, rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+        if self.is_micro(ctx):
+            for row in rows:
+                row.update({name: row[name] * 1000 for name in names})
+        return rows
 
     def avg_price(self, ctx: Context) -> Any:
         symbol = self.symbol(ctx)

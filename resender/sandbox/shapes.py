@@ -1,4 +1,4 @@
-"""How each market writes an order, a trade.
+"""How each market writes an order and the statistics of a day.
 
 Pure: values in, JSON data out.
 """
@@ -13,7 +13,6 @@ from resender.core.binance.markets import Market
 from .decimals import fixed
 from .market import MarketStore
 from .orders import Order
-from .prices import mix
 from .symbols import SymbolSpec
 
 
@@ -138,50 +137,6 @@ def futures_order_row(order: Order, spec: SymbolSpec | None, is_ack: bool) -> di
         row["cumBase" if is_cm else "cumQuote"] = order.quote
         row["time"] = order.time_ms
     return row
-
-
-def trades(
-    store: MarketStore, symbol: str, limit: int, now_ms: int, last_id: int | None = None
-) -> list[dict[str, Any]]:
-    """Return the newest trades, ascending, with the ids the candles count."""
-    series = store.series[symbol]
-    spec, path = series.spec, series.path
-    newest = path.trade_id_at(now_ms) if last_id is None else last_id
-    is_spot = store.market is Market.SPOT
-    shown, lots = (8, 8) if is_spot else (spec.price_decimals, spec.qty_decimals)
-    rows = []
-    for trade_id in range(max(1, newest - limit + 1), newest + 1):
-        at_ms = path.time_of_trade(trade_id)
-        noise = mix(trade_id, spec.price_ticks)
-        price = path.price_at(at_ms)
-        lot = 10 ** max(0, spec.qty_decimals - 2)
-        qty = lot * (1 + noise % 400)
-        row: dict[str, Any] = {
-            "id": trade_id,
-            "price": fixed(price, spec.price_decimals, shown),
-            "qty": fixed(qty, spec.qty_decimals, lots),
-        }
-        quote = fixed(price * qty, spec.price_decimals + spec.qty_decimals, 8 if is_spot else 2)
-        row["baseQty" if spec.contract_size else "quoteQty"] = quote
-        row |= {"time": at_ms, "isBuyerMaker": bool(noise >> 40 & 1)}
-        if is_spot:
-            row["isBestMatch"] = True
-        rows.append(row)
-    return rows
-
-
-def agg_trades(rows: list[dict[str, Any]], is_spot: bool) -> list[dict[str, Any]]:
-    """Write trades as aggTrades, one trade each."""
-    result = []
-    for row in rows:
-        agg = {
-            "a": row["id"], "p": row["price"], "q": row["qty"], "f": row["id"], "l": row["id"],
-            "T": row["time"], "m": row["isBuyerMaker"],
-        }  # fmt: skip
-        if is_spot:
-            agg["M"] = True
-        result.append(agg)
-    return result
 
 
 def day_change(store: MarketStore, symbol: str, now_ms: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from .prices import STEP_MS
 from .series import Candle
 from .stream_names import Stream
 from .symbols import SymbolSpec
+from .trades import Aggregate, Trade, aggregate_row, written
 
 
 def _family(store: MarketStore, spec: SymbolSpec, with_pair: bool = True) -> str:
@@ -143,23 +144,23 @@ def _depth_update(store: MarketStore, symbol: str, book: BookView, before: int, 
     )
 
 
-def trade(store: MarketStore, symbol: str, row: dict[str, object], is_aggregate: bool, now: int) -> str:
-    """Return an aggTrade or trade event of one trade row."""
-    spec = store.series[symbol].spec
-    maker = "true" if row["isBuyerMaker"] else "false"
-    if not is_aggregate and store.market is not Market.SPOT:
+def trade(store: MarketStore, symbol: str, one: Trade, now: int) -> str:
+    """Return a trade event."""
+    price, qty = written(store, store.series[symbol].spec, one.price, one.qty)
+    maker = "true" if one.is_buyer_maker else "false"
+    if store.market is not Market.SPOT:
         return (
-            f'{{"e":"trade","E":{now},"T":{row["time"]},"s":"{symbol}","t":{row["id"]},"p":"{row["price"]}",'
-            f'"q":"{row["qty"]}","X":"MARKET","m":{maker}}}'
+            f'{{"e":"trade","E":{now},"T":{one.time_ms},"s":"{symbol}","t":{one.id},"p":"{price}",'
+            f'"q":"{qty}","X":"MARKET","m":{maker}}}'
         )
-    if not is_aggregate:
-        return (
-            f'{{"e":"trade","E":{now},"s":"{symbol}","t":{row["id"]},"p":"{row["price"]}",'
-            f'"q":"{row["qty"]}","T":{row["time"]},"m":{maker},"M":true}}'
-        )
-    best = ',"M":true' if store.market is Market.SPOT else ""
     return (
-        f'{{"e":"aggTrade","E":{now},"s":"{symbol}","a":{row["id"]},"p":"{row["price"]}",'
-        f'"q":"{row["qty"]}","f":{row["id"]},"l":{row["id"]},"T":{row["time"]},"m":{maker}'
-        f"{best}{_family(store, spec, with_pair=False)}}}"
+        f'{{"e":"trade","E":{now},"s":"{symbol}","t":{one.id},"p":"{price}",'
+        f'"q":"{qty}","T":{one.time_ms},"m":{maker},"M":true}}'
     )
+
+
+def aggregate(store: MarketStore, symbol: str, one: Aggregate, now: int) -> str:
+    """Return an aggTrade event."""
+    body = orjson.dumps(aggregate_row(store, symbol, one)).decode()[1:-1]
+    family = _family(store, store.series[symbol].spec, with_pair=False)
+    return f'{{"e":"aggTrade","E":{now},"s":"{symbol}",{body}{family}}}'

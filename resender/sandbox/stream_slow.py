@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 
 from resender.core.binance.markets import Market
 
-from . import shapes
 from . import stream_payloads as payloads
+from . import trades
 from .exchange import Exchange
 from .faults import StreamFaults
 from .market import MarketStore
 from .stream_names import Stream
 
 Emit = Callable[[str, str], None]
+_MOST_TRADES = 2000  # told at once after a jump of the clock
 _SLOW_MS = {"markPrice": 3000, "miniTicker": 2000, "allMarkPrice": 3000}
 
 
@@ -32,6 +33,8 @@ class _SlowState:
     update_id: int | None = None
     before: int = 0
     restarts: int | None = None
+    # Of trade streams: the id told last.
+    last_id: int | None = None
 
 
 class SlowFeed:
@@ -124,17 +127,20 @@ class SlowFeed:
         self._emit(state.stream.name, payloads.depth(store, symbol, book, state.before, now))
 
     def _push_trades(self, state: _SlowState, store: MarketStore, now: int) -> None:
-        symbol = state.stream.symbol
-        newest = store.series[symbol].path.trade_id_at(now)
-        before = state.marks.get(symbol, newest - 1)
-        if store.series[symbol].spec.status != "TRADING":
-            return
-        state.marks[symbol] = newest
-        for row in shapes.trades(store, symbol, min(20, newest - before), now, newest):
-            is_aggregate = state.stream.kind == "aggTrade"
-            self._emit(state.stream.name, payloads.trade(store, symbol, row, is_aggregate, now))
-
-    # -- streams of all symbols ------------------------------------------------------------
+        symbol, is_aggregate = state.stream.symbol, state.stream.kind == "aggTrade"
+        last_id = trades.last_aggregate_id if is_aggregate else trades.last_trade_id
+        newest = last_id(store, symbol, now)
+        before = last_id(store, symbol, state.since_ms) if state.last_id is None else state.last_id
+        state.last_id = newest
+        for one in range(max(before, newest - _MOST_TRADES) + 1, newest + 1):
+            if is_aggregate:
+                aggregate = trades.aggregate_at(store, symbol, one)
+                if aggregate is not None:
+                    self._emit(state.stream.name, payloads.aggregate(store, symbol, aggregate, now))
+            else:
+                trade = trades.trade_at(store, symbol, one)
+                if trade is not None:
+                    self._emit(state.stream.name, payloads.trade(store, symbol, trade, now))
 
     def _changed(self, state: _SlowState, now: int) -> list[tuple[MarketStore, str]]:
         changed = []

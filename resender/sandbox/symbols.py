@@ -129,6 +129,8 @@ def make_spec(
     else:
         price_decimals = min(8, max(1, 4 - math.floor(math.log10(price))))
         qty_decimals = max(0, min(8 - price_decimals, 3 if price > 50 else 1))
+        if market is Market.SPOT and quote in ("BTC", "ETH", "BNB"):
+            qty_decimals = 4  # price times quantity has more decimals than are shown, as on the exchange
     digest = zlib.crc32(name.encode())
     listed = (listings or {}).get(name)
     if listed is None:

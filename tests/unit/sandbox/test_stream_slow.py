@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from resender.core.binance.markets import Market
+from resender.sandbox import trades
 from resender.sandbox.config import SandboxConfig
 from resender.sandbox.exchange import Exchange
 from resender.sandbox.stream_feed import StreamFeed
@@ -114,3 +115,28 @@ def test_a_held_book_says_nothing_and_goes_on_without_a_hole():
     events = world.events["btcusdt@depth@100ms"]
     assert all(b["U"] == a["u"] + 1 for a, b in itertools.pairwise(events))
     assert len(events) > said + 5
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("market", [Market.SPOT, Market.UM, Market.CM])
+def test_trade_streams_bring_what_rest_lists_and_nothing_from_before(market, holes):
+    symbol = "BTCUSD_PERP" if market is Market.CM else "BTCUSDT"
+    world = World(market, aggregate_holes=holes)
+    for kind in ("aggTrade", "trade"):
+        world.add(f"{symbol.lower()}@{kind}")
+    world.run(30)
+    joined = world.events[f"{symbol.lower()}@aggTrade"]
+    wanted = [
+        row for row in trades.aggregate_rows(world.store, symbol, 1000, world.now) if row["T"] > NOW - 250
+    ]
+    assert [{key: event[key] for key in wanted[0]} for event in joined] == wanted
+    assert [key for key in joined[0] if key in wanted[0]] == list(wanted[0])
+    singles = world.events[f"{symbol.lower()}@trade"]
+    rows = [row for row in trades.trade_rows(world.store, symbol, 1000, world.now) if row["time"] > NOW]
+    assert [(e["t"], e["p"], e["q"], e["T"], e["m"]) for e in singles] == [
+        (row["id"], row["price"], row["qty"], row["time"], row["isBuyerMaker"]) for row in rows
+    ]
+    assert len(joined) > 30
+    assert all(event["T"] <= event["E"] for event in joined + singles)
+    head = ["e", "E", "T", "s"] if market is not Market.SPOT else ["e", "E", "s"]
+    assert list(singles[0])[: len(head)] == head

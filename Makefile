@@ -29,7 +29,7 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		echo "what failed, alone:"; \
 		$(BIN)/python -m pytest "$$@" -n 0 -x --last-failed --last-failed-no-failures none || failed=$$?; \
 	}; \
-	part -n 4 --dist loadfile -m "not (alone or waits)"; \
+	part -n 6 --dist loadfile -m "not (alone or waits)"; \
 	part tests/component/truth -n 8 --dist load -m "waits"; \
 	part tests/component tests/e2e -n 2 --dist loadfile -m "alone"; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
@@ -97,7 +97,8 @@ define venv
 		rm -rf $(1); echo "$(1) could not be made. Is python3-venv there (apt-get install python3-venv), and room on the disk?" >&2; exit 2; }; \
 fi
 endef
-install = -m pip install -q --disable-pip-version-check -r
+# Byte code is made when it is needed: of most modules here it never is.
+install = -m pip install -q --disable-pip-version-check --no-compile -r
 
 # Looked at each time, so that a broken .venv is noticed; what is there already is not done again.
 .PHONY: ALWAYS

@@ -1,13 +1,12 @@
-"""The table of settings and how their values are found.
+"""The table of settings.
 
 One field of `Config` is one setting: its upper-case name stands in `settings.py`, the
-environment may override it as `RESENDER_<NAME>`, command-line arguments override both.
-Only this module and `settings_file` read `settings.py` or the environment. `Config` is frozen.
+environment may override it as `RESENDER_<NAME>`, command-line arguments override both: `config_loading.py`.
+`Config` is frozen.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from resender.config_values import (
     integer_between,
     one_of,
     read_addresses,
+    read_consent,
     read_egress,
     read_flag,
     read_fraction,
@@ -40,11 +40,8 @@ from resender.core.binance.markets import (
     Market,
 )
 from resender.core.egress.spec import EgressSpec, Pins, parse_egress, parse_pins
-from resender.core.redact import MASK, redact
-from resender.errors import ConfigError
+from resender.core.redact import MASK
 from resender.places import home
-
-ENVIRONMENT_PREFIX = "RESENDER_"
 
 
 def setting(default: Any, parse: Parser, help: str, *, secret: bool = False) -> Any:
@@ -226,6 +223,12 @@ class Config:
     exchange_info_memory_s: float = setting(
         60.0, seconds_between(0, 3600), "How long an exchangeInfo answer serves equal calls. `0` = off."
     )
+    consent_max_age_ms: tuple[str, ...] = setting(
+        (),
+        read_consent,
+        "How old answers may be that no stream can prove, by path: `ticker/24hr=2000,um:premiumIndex=1000`. What "
+        "is not named is forwarded, unless the client itself sends `Cache-Control: max-age`.",
+    )
     connect_timeout_s: float = setting(
         5.0, seconds_between(0.05, 300), "Longest wait for DNS, TCP and TLS of a new connection to Binance."
     )
@@ -261,12 +264,12 @@ class Config:
         10.0, seconds_between(0, 600), "How long calls in flight may take to end when the gateway is stopped."
     )
     cache_enabled: bool = setting(
-        True, read_flag, "Answer klines and bookTicker from memory. `false` = always forward."
+        True, read_flag, "Answer market data from memory. `false` = always forward."
     )
     preload: str = setting(
         "",
         read_preload,
-        "Series kept ready from the start, such as `um:*USDT@1m,bookTicker`.",
+        "Series kept ready from the start, such as `um:*USDT@1m,bookTicker,depth20`.",
     )
     kline_depth: int = setting(1500, integer_between(10, 20_000), "Candles kept of each series.")
     max_on_demand_series: int = setting(
@@ -427,69 +430,6 @@ SETTINGS: dict[str, Setting] = {
     for f in fields(Config)
     if f.default is not MISSING
 }
-
-
-def load_config(
-    file_values: Mapping[str, Any],
-    environ: Mapping[str, str] = os.environ,
-    arguments: Mapping[str, Any] | None = None,
-) -> Config:
-    """Join file, environment and arguments into one `Config`.
-
-    Shape: `file_values` and `arguments` by setting name ("PORT"); an argument of None is not given.
-    An empty value means the default or, for lists, none.
-    Raises: ConfigError naming the first setting that is unknown or wrong.
-    """
-    found: dict[str, tuple[str, Any]] = {}
-    for name, value in file_values.items():
-        found[name] = (f"settings.py: {name}", value)
-    for key, value in environ.items():
-        if key.startswith(ENVIRONMENT_PREFIX):
-            found[key[len(ENVIRONMENT_PREFIX) :]] = (key, value)
-    for name, value in (arguments or {}).items():
-        if value is not None:
-            found[name] = (f"--{name.lower().replace('_', '-')}", value)
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name, (where, raw) in found.items():
-        row = SETTINGS.get(name)
-        if row is None:
-            raise ConfigError(f"{where}: there is no such setting{_similar(name)}.")
-        if raw is None or (isinstance(raw, str) and not raw.strip()):
-            continue
-        try:
-            values[name.lower()] = row.parse(raw)
-            sources[name] = where.partition(":")[0]
-        except ValueError as error:
-            shown = MASK if row.secret else redact(repr(raw))
-            raise ConfigError(f"{where} = {shown}: {error}") from None
-    config = Config(**values, sources=sources)
-    _check_egresses(config)
-    return config
-
-
-def _check_egresses(config: Config) -> None:
-    """Refuse egresses that do not fit together.
-
-    Raises: ConfigError.
-    """
-    egresses = config.egresses
-    unknown = sorted(config.pins.names() - {egress.name for egress in egresses})
-    if unknown:
-        raise ConfigError(f"EGRESS_PINS: no entry of EGRESS is named {unknown[0]!r}.")
-    for market in config.upstreams:
-        if not any(egress.serves(market) for egress in egresses):
-            raise ConfigError(
-                f"EGRESS: no entry serves the market {market}. Add `default;markets={market}`, or switch "
-                f"the market off with {BY_MARKET[market].rest_setting} = off."
-            )
-
-
-def _similar(name: str) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, SETTINGS, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def shown_value(config: Config, name: str) -> str:

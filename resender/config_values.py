@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from resender.core.access.whitelist import normalise_address
 from resender.core.egress.spec import parse_egress, parse_pins
+from resender.core.market.consent import parse_consent
 from resender.core.market.preload import parse_preload
 
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.)*[a-z0-9][a-z0-9-]{0,62}")
@@ -163,3 +164,9 @@ def read_preload(value: Any) -> str:
     text = read_text(value)
     parse_preload(text)
     return text
+
+
+def read_consent(value: Any) -> tuple[str, ...]:
+    texts = read_items(value)
+    parse_consent(texts)
+    return texts

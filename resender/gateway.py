@@ -23,6 +23,7 @@ from resender.core.access.whitelist import Entry
 from resender.core.binance.markets import Market
 from resender.core.egress.budget import MINUTE_MS
 from resender.core.egress.state import Limits
+from resender.core.market.consent import parse_consent
 from resender.core.market.preload import PreloadRule, parse_preload
 from resender.fanout import Fanout, FanoutOptions
 from resender.gauges import add_readers
@@ -32,6 +33,7 @@ from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
 from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
+from resender.savings import Savings
 from resender.services import Services
 from resender.status import Status
 from resender.store import PreloadRow, Store
@@ -69,6 +71,7 @@ class Gateway:
         self.tasks = Tasks()
         self.calls = Calls()
         self.lag = LoopLag()
+        self.savings = Savings(self.clock)
         self.access = Access(config.trusted_proxies, self.clock)
         self.store = Store(
             config.database,
@@ -163,6 +166,7 @@ class Gateway:
             cache=self.cache,
             fanout=self.fanout,
             lag=self.lag,
+            savings=self.savings,
             store=self.store,
             clock=self.clock,
         )
@@ -184,6 +188,8 @@ class Gateway:
             tunnels=Tunnels(self.egresses, config.connect_timeout_s),
             store=self.store,
             status=self.status,
+            savings=self.savings,
+            consent=parse_consent(config.consent_max_age_ms),
             user_agent=user_agent,
             ssl_context=self.ssl_context,
         )

@@ -33,6 +33,7 @@ def add_readers(services: Services) -> None:
         if cache is not None:
             families += cache_families(status.answers(), status.markets())
             families += close_families(status.closes())
+        families.append(savings_family(status.saved()))
         families += fanout_families(status.fanout(), status.slowest())
         return families + store_families(store.stats, access.whitelist.size)
 
@@ -109,6 +110,18 @@ def weight_families(
         governor.moved,
     )  # fmt: skip
     return [used, reserved, limit, closed, calls, usable, refused, shared, moved]
+
+
+def savings_family(saved: Mapping[tuple[Market, str], int]) -> Family:
+    """Name the weight that answers out of memory have saved."""
+    family = CounterMetricFamily(
+        "resender_weight_saved",
+        "Weight that calls answered out of memory would have cost, by market and kind of data.",
+        labels=["market", "kind"],
+    )
+    for (market, kind), weight in sorted(saved.items()):
+        family.add_metric([market.value, kind], weight)
+    return family
 
 
 def cache_families(counts: AnswerCounts, markets: Iterable[MarketSnapshot]) -> list[Family]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from resender.access import Access
@@ -13,6 +14,7 @@ from resender.fanout import Fanout
 from resender.market.cache import MarketCache
 from resender.market.close_feed import CloseFeeds
 from resender.metrics import Metrics
+from resender.savings import Savings
 from resender.status import Status
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
@@ -42,6 +44,9 @@ class Services:
     downloads: Downloads
     tunnels: Tunnels
     store: Store
+    # How old answers may be that no stream can prove, by path. Units: milliseconds.
+    consent: Mapping[str, int]
     status: Status
+    savings: Savings
     user_agent: str
     ssl_context: ssl.SSLContext

@@ -24,6 +24,7 @@ from resender.market.cache import MarketCache
 from resender.market.kinds import Klines
 from resender.market.market_state import MarketState
 from resender.market.series import Kept, KeptKlines
+from resender.savings import Savings
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
 
@@ -131,11 +132,13 @@ class Status:
         cache: MarketCache | None,
         fanout: Fanout,
         lag: LoopLag,
+        savings: Savings,
         store: Store,
         clock: Clock,
     ) -> None:
         self._fanout = fanout
         self._lag = lag
+        self._savings = savings
         self._access = access
         self._dispatch = dispatch
         self._governor = dispatch.egress.governor
@@ -159,6 +162,14 @@ class Status:
         if cache is None:
             return AnswerCounts()
         return AnswerCounts(cache.hits, cache.misses, tuple(cache.miss_reasons.most_common()))
+
+    def saved(self) -> dict[tuple[Market, str], int]:
+        """Tell the weight that answers out of memory have saved since the start, by market and kind."""
+        return dict(self._savings.total)
+
+    def saved_today(self) -> dict[str, int]:
+        """Tell the same since midnight (UTC), by kind."""
+        return self._savings.today()
 
     def kept(
         self, market: Market | None = None, what: str | None = None

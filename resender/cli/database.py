@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from resender.config import ENVIRONMENT_PREFIX, Config, load_config
+from resender.config import Config
+from resender.config_loading import ENVIRONMENT_PREFIX, load_config
 from resender.errors import ConfigError, ResenderError
 from resender.lock import running_gateways
 from resender.places import IS_INSTALLED, home, starters

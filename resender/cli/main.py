@@ -15,7 +15,8 @@ from datetime import datetime, timezone
 from resender import __version__
 from resender.cli import preload, users
 from resender.cli.database import tell_database
-from resender.config import SETTINGS, Config, load_config
+from resender.config import SETTINGS, Config
+from resender.config_loading import load_config
 from resender.core.access.whitelist import normalise_address
 from resender.core.redact import redact
 from resender.errors import ConfigError, ResenderError, StartError, StoreUnfit

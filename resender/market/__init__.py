@@ -10,12 +10,11 @@ from resender.market.cache import CACHED_MARKETS, CacheOptions, MarketCache
 from resender.market.close_feed import CLOSE_INTERVALS, CloseFeeds, CloseOptions
 from resender.market.joined import Joined, JoinedAnswers, Pieces
 from resender.market.kinds import PATHS, BookTickers, Klines
-from resender.market.kinds.base import Hit, Outcome
+from resender.market.kinds.base import Hit, Outcome, Wanting
 from resender.market.kinds.closes import MAX_WAIT_MS, Closes, holds, wait_for_closes
-from resender.market.series import BOOK_TICKER, Kept, KeptKlines
+from resender.market.series import Kept, KeptKlines
 
 __all__ = [
-    "BOOK_TICKER",
     "CACHED_MARKETS",
     "CLOSE_INTERVALS",
     "MAX_WAIT_MS",
@@ -34,6 +33,7 @@ __all__ = [
     "MarketCache",
     "Outcome",
     "Pieces",
+    "Wanting",
     "holds",
     "wait_for_closes",
     "worth_packing",

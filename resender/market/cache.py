@@ -102,7 +102,7 @@ class MarketCache:
             )
             for market in CACHED_MARKETS
         }
-        self._at = {path: self.states[market].kind(kind) for path, (kind, market) in PATHS.items()}
+        self._at = {path: self.states[at.market].kind(at.kind) for path, at in PATHS.items()}
         self.backfills: dict[str, Backfill] = {
             pool: Backfill(
                 pool,
@@ -196,13 +196,9 @@ class MarketCache:
 
     # --- answers ---------------------------------------------------------------------------
 
-    def at(self, path: str) -> Kind[Any]:
-        """Return what answers one of the cached paths."""
-        return self._at[path]
-
-    def answer(self, path: str, request: Any, *, packed: bool) -> Outcome:
-        """Answer a call on one of the cached paths, as its kind has read it."""
-        return self._at[path].answer(request, packed=packed)
+    def answer(self, path: str, request: Any, *, packed: bool, max_age_ms: int = 0) -> Outcome:
+        """Answer a call on one of the cached paths, as its `CachedPath.parse` has read it; see `Kind.answer`."""
+        return self._at[path].answer(request, packed=packed, max_age_ms=max_age_ms)
 
     def kind(self, kind: type[AnyKind], market: Market) -> AnyKind:
         """Return one kind of one market."""

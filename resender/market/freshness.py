@@ -11,7 +11,7 @@ from typing import Literal
 
 from resender.core.binance.markets import Market
 from resender.core.market.candles import Candle
-from resender.market.series import KeptKlines
+from resender.market.series import KeptKlines, KeptTraded
 from resender.market.witness import TradeWitness
 
 ProofKind = Literal["event", "rest", "witness"]
@@ -55,20 +55,20 @@ def push_ms(market: Market, interval: str) -> int:
     return SPOT_SECOND_PUSH_MS if interval == "1s" else PUSH_MS[market]
 
 
-def _seen_ms(entry: KeptKlines) -> int:
+def _seen_ms(entry: KeptTraded) -> int:
     """Return until when everything traded is held for certain: a REST answer may lag behind."""
-    return max(entry.event_ms, entry.series.read_ms - _LAG_MS)
+    return max(entry.event_ms, entry.read_ms - _LAG_MS)
 
 
-def kline_proof(
-    entry: KeptKlines, witness: TradeWitness, now_ms: int, quiet_s: float
+def trade_proof(
+    entry: KeptTraded, witness: TradeWitness, now_ms: int, quiet_s: float
 ) -> tuple[Proof, Unproven | None]:
-    """Find the last proof of a kline series, and whether it is too old.
+    """Find the last proof that each trade was seen, and whether it is too old.
 
     Units: `now_ms` epoch milliseconds of the exchange; `quiet_s` seconds after which a series
         without an event of its own needs a witness, twice as many for a spot candle.
     """
-    read_ms, event_ms = entry.series.read_ms, entry.event_ms
+    read_ms, event_ms = entry.read_ms, entry.event_ms
     own = Proof(event_ms, "event") if event_ms >= read_ms else Proof(read_ms, "rest")
     market = entry.market
     if entry.unheard_ms:
@@ -110,13 +110,13 @@ def settles_quiet_soon(kept: KeptKlines, witness: TradeWitness) -> bool:
     return kept.series.unsettled_seen_ms >= max(witness.since_ms, kept.named_ms) + _LAG_MS
 
 
-def was_silent(entry: KeptKlines, now_ms: int) -> bool:
+def was_silent(entry: KeptTraded, now_ms: int) -> bool:
     """Tell whether a stream has brought nothing for longer than it takes to push a change."""
     since_ms = max(entry.event_ms, entry.live_ms)
     return now_ms - since_ms > push_ms(entry.market, entry.interval) + _DOUBT_MS
 
 
-def note_event(entry: KeptKlines, event_ms: int, price: str) -> None:
+def note_event(entry: KeptTraded, event_ms: int, price: str) -> None:
     """A series' own event came that shows all that is held: its stream works."""
     if event_ms > entry.event_ms:
         entry.event_ms = event_ms
@@ -136,7 +136,7 @@ def brings(candle: Candle, known: Candle | None) -> bool:
     )
 
 
-def note_traded(entry: KeptKlines, traded_ms: int, price: str) -> None:
+def note_traded(entry: KeptTraded, traded_ms: int, price: str) -> None:
     """The witness named a series' symbol: its stream has to have brought that, or will.
 
     An array covers the second before it. An event from within that second with the same last

@@ -17,6 +17,7 @@ from resender.market.exchange_facts import ExchangeFacts, SymbolTable
 from resender.market.kinds.base import Desk, Feed, Feeds, Kind, KindOptions, Shared, Tools
 from resender.market.reader import Reader
 from resender.market.series import Kept
+from resender.market.trade_watch import WITNESS_ROLE, TradeWatch
 
 logger = logging.getLogger("resender.market")
 
@@ -63,6 +64,15 @@ class MarketState:
             on_limit=on_limit,
             pause_s=lambda: shared.pause_s(),
         )
+        self.watch_feed: Feed = feeds.feed(self.market, "miniTicker", WITNESS_ROLE)
+        self.watch = TradeWatch(
+            self.market,
+            self.watch_feed,
+            quiet_s=options.quiet_s,
+            latest_ms=self.facts.latest_ms,
+            clock=clock,
+            tasks=tasks,
+        )
         # What was asked for before the symbols were known.
         self.requested: dict[tuple[str, str], None] = {}
         # How much is kept that no rule stands behind.
@@ -76,7 +86,7 @@ class MarketState:
                     market=self.market,
                     facts=self.facts,
                     feed=feeds.feed(self.market, kind.stream),
-                    feeds=feeds,
+                    watch=self.watch,
                     reader=reader,
                     desk=desk,
                     mute=self.mute,
@@ -88,6 +98,7 @@ class MarketState:
                 )
             )
             for kind in kinds
+            if kind.words(self.market)
         )
         self._kind_of = {word: kind for kind in self.kinds for word in kind.words(self.market)}
 
@@ -105,6 +116,7 @@ class MarketState:
         if self._starting is None:
             self._starting = self._tasks.spawn(self._start(), name=f"market-start:{self.market}")
             self.facts.start()
+            self.watch.start()
             for kind in self.kinds:
                 kind.start()
 
@@ -116,6 +128,7 @@ class MarketState:
         if self._starting is not None:
             await end_tasks([self._starting])
         await self.facts.stop()
+        await self.watch.stop()
         for kind in self.kinds:
             await kind.stop()
 
@@ -130,13 +143,13 @@ class MarketState:
     @property
     def feeds(self) -> list[Feed]:
         """Every feed it listens to, each once."""
-        found = [feed for kind in self.kinds for feed in (kind.feed, *kind.witness_feeds)]
+        found: list[Feed] = [*(kind.feed for kind in self.kinds), self.watch_feed]
         return list({id(feed): feed for feed in found}.values())
 
     @property
     def mutes(self) -> int:
         """How often a stream was found mute."""
-        return self._moved + sum(getattr(kind, "mutes", 0) for kind in self.kinds)
+        return self._moved + self.watch.mutes
 
     # --- what is kept ----------------------------------------------------------------------
 

@@ -11,11 +11,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from resender.core.binance.markets import Market
+from resender.core.market.book import Book
 from resender.core.market.book_ticker import BookTicker
 from resender.core.market.candles import Candle
 from resender.core.market.klines import KlineSeries
-
-BOOK_TICKER = "bookTicker"
+from resender.core.market.levels import Head
+from resender.core.market.partial_book import PartialBook
+from resender.core.market.trades import TradeTail
+from resender.core.market.words import BOOK, BOOK_TICKER, PARTIAL_BOOK
 
 
 @dataclass(slots=True)
@@ -79,6 +82,64 @@ class Kept:
                     waiter.set_result(None)
 
 
+@dataclass(slots=True)
+class KeptBook(Kept):
+    """One order book: its best levels, or the whole of it.
+
+    Units: `_mono` monotonic seconds.
+    """
+
+    book: PartialBook | Book = field(default_factory=lambda: PartialBook(Market.SPOT, Head()))
+    # Counts the losses of its stream: a read from before one says nothing about after it.
+    epoch: int = 0
+    # When the newest frame came, when REST last agreed, and since when REST has shown something else.
+    event_mono: float = -1e9
+    seeded_mono: float = -1e9
+    unheard_mono: float | None = None
+    # When its symbol was last seen to trade: the book changed then.
+    traded_mono: float = -1e9
+    # REST and the stream differ in more than their age: what it holds cannot be told.
+    is_unfit: bool = False
+    # The largest limit somebody has asked for; how often what is held did not reach it.
+    wanted: int = 0
+    shallow: int = 0
+    not_before_mono: float = -1e9
+    failures: int = 0
+    # When a snapshot was last waited for.
+    recording_mono: float = -1e9
+
+    @property
+    def what(self) -> str:
+        return PARTIAL_BOOK if isinstance(self.book, PartialBook) else BOOK
+
+    @property
+    def proof_mono(self) -> float:
+        """When what is held was last proven, by a frame or a read."""
+        return max(self.event_mono, self.seeded_mono)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it holds a book at all."""
+        return self.book.is_valid if isinstance(self.book, PartialBook) else self.book.is_synced
+
+    @property
+    def rows(self) -> int:
+        """How many levels are held of the side that has fewer."""
+        if not self.is_known:
+            return 0
+        if isinstance(self.book, PartialBook):
+            return min(len(self.book.bids), len(self.book.asks))
+        return self.book.depth
+
+    @property
+    def state(self) -> str:
+        if not self.is_live:
+            return "connecting"
+        if self.is_mute:
+            return "mute"
+        return "live" if self.is_known else "syncing"
+
+
 class FinalWaiter:
     """One call that waits until some series have reached a close."""
 
@@ -121,7 +182,65 @@ class FinalWaiter:
 
 
 @dataclass(slots=True)
-class KeptKlines(Kept):
+class KeptTraded(Kept):
+    """What klines and trades share: whether each trade of the symbol has been seen, see `freshness.py`."""
+
+    interval: str = "1s"
+    # Exchange's time since when the stream is live, 0 if that is not known.
+    live_ms: int = 0
+    # Exchange's time of the newest own event since then, and its price.
+    event_ms: int = 0
+    price: str = ""
+    # Exchange's time at which the witness named its symbol last, 0 if never.
+    named_ms: int = 0
+    # The witness has never named it although it trades: it says nothing of this symbol.
+    is_uncovered: bool = False
+    # Exchange's time at which the witness named a trade the stream has not brought, 0 if none.
+    doubt_ms: int = 0
+    doubt_price: str = ""
+    # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
+    unheard_ms: int = 0
+
+    @property
+    def read_ms(self) -> int:
+        """Exchange's time at which the last REST read that counts was made."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class KeptTrades(KeptTraded):
+    """The newest trades of one symbol."""
+
+    word: str = ""
+    tail: TradeTail = field(default_factory=TradeTail)
+    # Counts the losses of its stream: a read from before one says nothing about after it.
+    epoch: int = 0
+    # Rows were held without a hole at some time.
+    was_synced: bool = False
+
+    @property
+    def what(self) -> str:
+        return self.word
+
+    @property
+    def read_ms(self) -> int:
+        return self.tail.read_ms
+
+    @property
+    def rows(self) -> int:
+        return len(self.tail) if self.tail.is_synced else 0
+
+    @property
+    def state(self) -> str:
+        if not self.is_live:
+            return "connecting"
+        if self.is_mute:
+            return "mute"
+        return "live" if self.tail.is_synced else "syncing"
+
+
+@dataclass(slots=True)
+class KeptKlines(KeptTraded):
     """One kline series."""
 
     interval: str = ""
@@ -136,20 +255,6 @@ class KeptKlines(Kept):
     not_before_mono: float = 0.0
     is_reading: bool = False
     saved_version: int = -1
-    # Exchange's time since when the stream is live, 0 if that is not known.
-    live_ms: int = 0
-    # Exchange's time of the newest own event since then, and its close price.
-    event_ms: int = 0
-    price: str = ""
-    # Exchange's time at which the witness named its symbol last, 0 if never.
-    named_ms: int = 0
-    # The witness has never named it although it trades: it says nothing of this symbol.
-    is_uncovered: bool = False
-    # Exchange's time at which the witness named a trade the stream has not brought, 0 if none.
-    doubt_ms: int = 0
-    doubt_price: str = ""
-    # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
-    unheard_ms: int = 0
     unheard: Candle | None = None
     # Calls that wait until a candle is final, and the end of it (its close time plus one).
     final_waiters: dict[FinalWaiter, int] = field(default_factory=dict)
@@ -164,6 +269,10 @@ class KeptKlines(Kept):
             for waiter in there:
                 del self.final_waiters[waiter]
                 waiter.note(self)
+
+    @property
+    def read_ms(self) -> int:
+        return self.series.read_ms
 
     @property
     def is_continuous(self) -> bool:

@@ -40,6 +40,14 @@ class Feed(Protocol):
     def subscribe(self, names: list[str], listener: Any) -> None: ...
 
 
+class ServedFeed(Feed, Protocol):
+    """What it takes to keep a witness alive."""
+
+    async def start(self) -> None: ...
+    def shift(self, name: str, mute_s: float) -> None: ...
+    def proof_mono(self, name: str) -> float | None: ...
+
+
 class TradeWitness:
     """Which symbols of a market traded, by `!miniTicker@arr`.
 

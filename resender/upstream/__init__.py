@@ -6,7 +6,7 @@ What is named here is all that the web layer uses; the modules below are the pac
 from __future__ import annotations
 
 from resender.upstream.egress import Call
-from resender.upstream.rest import REPEATABLE, RestResponse
+from resender.upstream.rest import REPEATABLE, RestResponse, gunzip
 from resender.upstream.shared_answers import SharedAnswer
 from resender.upstream.streams.relays import ApiDesk, RelayConnection, Relays, is_request, key_of
 
@@ -18,6 +18,7 @@ __all__ = [
     "Relays",
     "RestResponse",
     "SharedAnswer",
+    "gunzip",
     "is_request",
     "key_of",
 ]

@@ -83,11 +83,12 @@ class Dispatch:
         self._failures = Seldom(logger, _FAILURE_LOG_EVERY_S)
 
     async def send(
-        self, call: Call, key: Key | None, *, is_fresh: bool = False
+        self, call: Call, key: Key | None, *, is_fresh: bool = False, max_age_s: float | None = None
     ) -> RestResponse | SharedAnswer:
         """Send a call through one egress, or share an answer to an equal one.
 
         Shape: `key` as `share_key` makes it; with `is_fresh` no remembered answer will do.
+        Units: `max_age_s` seconds up to which a remembered one will; None for what the settings say.
         Raises: AnswerError.
         """
         if key is None:
@@ -97,7 +98,7 @@ class Dispatch:
             response = await self.shared_answers.get(
                 key,
                 lambda: self.egress.send(call),
-                memory_s=self._memory_s(call),
+                memory_s=self._memory_s(call) if max_age_s is None else max_age_s,
                 use_memory=not is_fresh,
             )
         except AnswerError as error:

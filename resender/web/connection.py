@@ -20,6 +20,7 @@ from tornado.log import app_log
 
 from resender.errors import ANSWERS, error_body
 
+UNLIMITED = 1 << 62
 #: Connections are closed so much later than announced: a request on its way still arrives.
 IDLE_GRACE_S = 10.0
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
@@ -35,6 +36,14 @@ _LINGER_BYTES = 4 << 20
 
 # What Tornado writes for a message it cannot parse; a JSON answer goes out in its place.
 TORNADO_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+
+def declared_length(headers: httputil.HTTPHeaders) -> int:
+    """Return the body's length as announced; Tornado itself refuses what is no number."""
+    text = headers.get("Content-Length", "0").lstrip("0")
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) < 19 else UNLIMITED
 
 
 def _last_word(name: str, msg: str) -> bytes:

@@ -28,6 +28,7 @@ from resender.market.kinds.base import KindOptions, Shared, Tools
 from resender.market.market_state import MarketState
 from resender.market.reader import Reader
 from resender.market.series import Kept
+from resender.market.trade_watch import TradeWatch
 
 MINUTE = 60_000
 T0 = 1_790_000_040_000 // MINUTE * MINUTE
@@ -277,6 +278,17 @@ class World:
         values: dict[str, Any] = {"refresh_s": 60.0, "on_symbols": lambda: None, **options}
         return ExchangeFacts(self.reader, clock=self.clock, tasks=self.tasks, **values)
 
+    def watch(self, facts: ExchangeFacts) -> TradeWatch:
+        """Return a witness of the market's trades that has heard nothing yet."""
+        return TradeWatch(
+            self.market,
+            self.feeds.feed(self.market, "miniTicker", "witness"),
+            quiet_s=10.0,
+            latest_ms=facts.latest_ms,
+            clock=self.clock,
+            tasks=self.tasks,
+        )
+
     def tools(self, what: str, **options: Any) -> Tools:
         """Return what a kind works with; its clock is set, its symbols are known."""
         facts = self.facts()
@@ -285,7 +297,7 @@ class World:
             market=self.market,
             facts=facts,
             feed=self.feeds.feed(self.market, what),
-            feeds=self.feeds,
+            watch=self.watch(facts),
             reader=self.reader,
             desk=self.desk,
             mute=self.moved.append,

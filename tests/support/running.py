@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from resender.cli.serve import bind
-from resender.config import Config, load_config
+from resender.config import Config
+from resender.config_loading import load_config
 from resender.core.binance.markets import MARKETS
 from resender.gateway import Gateway
 from resender.web.application import make_server

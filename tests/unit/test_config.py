@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resender.config import SETTINGS, Config, load_config, shown_value
+from resender.config import SETTINGS, Config, shown_value
+from resender.config_loading import load_config
 from resender.core.binance.markets import Market
 from resender.errors import ConfigError
 from resender.settings_file import read_settings_file

@@ -23,7 +23,8 @@ import pytest
 
 from resender import __version__
 from resender.cli.main import _parser
-from resender.config import ENVIRONMENT_PREFIX, SETTINGS, Config
+from resender.config import SETTINGS, Config
+from resender.config_loading import ENVIRONMENT_PREFIX
 from resender.core.binance.markets import MARKETS
 from resender.core.binance.stream_urls import resolve_stream
 from resender.core.market.requests import MISS_REASONS

@@ -14,6 +14,27 @@ BOOK_TICKERS: dict[Market, str] = {
     Market.UM: "/fapi/v1/ticker/bookTicker",
     Market.CM: "/dapi/v1/ticker/bookTicker",
 }
+DEPTH: dict[Market, str] = {
+    Market.SPOT: "/api/v3/depth",
+    Market.UM: "/fapi/v1/depth",
+    Market.CM: "/dapi/v1/depth",
+}
+AGG_TRADES: dict[Market, str] = {
+    Market.SPOT: "/api/v3/aggTrades",
+    Market.UM: "/fapi/v1/aggTrades",
+    Market.CM: "/dapi/v1/aggTrades",
+}
+TRADES: dict[Market, str] = {Market.SPOT: "/api/v3/trades"}
+PRICES: dict[Market, str] = {Market.SPOT: "/api/v3/ticker/price"}
+DAY_TICKERS: dict[Market, str] = {
+    Market.SPOT: "/api/v3/ticker/24hr",
+    Market.UM: "/fapi/v1/ticker/24hr",
+    Market.CM: "/dapi/v1/ticker/24hr",
+}
+PREMIUM_INDEX: dict[Market, str] = {
+    Market.UM: "/fapi/v1/premiumIndex",
+    Market.CM: "/dapi/v1/premiumIndex",
+}
 EXCHANGE_INFO: dict[Market, str] = {
     # Without permission sets and halted symbols the answer is a fraction of its size.
     Market.SPOT: "/api/v3/exchangeInfo?showPermissionSets=false&symbolStatus=TRADING",

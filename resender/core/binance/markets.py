@@ -121,10 +121,11 @@ STREAM_HOSTS: dict[Market, str] = {
     Market.UM: "wss://fstream.binance.com",
     Market.CM: "wss://dstream.binance.com",
 }
+_STREAMS = ("kline", "bookTicker", "miniTicker", "depth", "aggTrade", "trade", "ticker", "markPrice")
 STREAM_PATHS: dict[Market, dict[str, str]] = {
-    Market.SPOT: {"kline": "", "bookTicker": "", "miniTicker": ""},
-    Market.UM: {"kline": "/market", "bookTicker": "/public", "miniTicker": "/market"},
-    Market.CM: {"kline": "", "bookTicker": "", "miniTicker": ""},
+    Market.SPOT: dict.fromkeys(_STREAMS, ""),
+    Market.UM: {**dict.fromkeys(_STREAMS, "/market"), "bookTicker": "/public", "depth": "/public"},
+    Market.CM: dict.fromkeys(_STREAMS, ""),
 }
 # Whose user data alone comes over this host: the risk stream of margin accounts.
 STREAM_MARGIN = "wss://margin-stream.binance.com"

@@ -72,6 +72,14 @@ def book_ticker_stream(symbol: str) -> str:
     return _of_symbol(symbol, "bookTicker")
 
 
+def symbol_stream(symbol: str, what: str) -> str:
+    """Return the name of a stream of one symbol: ("BTCUSDT", "aggTrade") gives "btcusdt@aggTrade".
+
+    Raises: ValueError for a symbol that cannot be one, or what is in none of the tables.
+    """
+    return _of_symbol(symbol, what)
+
+
 def _of_symbol(symbol: str, suffix: str) -> str:
     # Checked before lower-casing too: lower() may turn one odd letter into two plain ones.
     if not _SYMBOL.fullmatch(symbol):

@@ -5,8 +5,18 @@ Pure. The weights themselves are in `core/weights/table.py`.
 
 from __future__ import annotations
 
-from resender.core.binance.endpoints import BOOK_TICKERS, EXCHANGE_INFO, KLINES
+from resender.core.binance.endpoints import (
+    AGG_TRADES,
+    BOOK_TICKERS,
+    DAY_TICKERS,
+    DEPTH,
+    EXCHANGE_INFO,
+    KLINES,
+    PREMIUM_INDEX,
+    TRADES,
+)
 from resender.core.binance.markets import Market
+from resender.core.market import words
 from resender.core.weights.table import FUTURES_POOL, POOL_OF, SPOT_POOL, charge
 
 POOLS: dict[Market, str] = {market: POOL_OF[market] for market in (Market.SPOT, Market.UM, Market.CM)}
@@ -24,6 +34,29 @@ def kline_weight(market: Market, limit: int) -> int:
 def book_ticker_weight(market: Market, *, is_all: bool) -> int:
     """Return the weight of a bookTicker call for one symbol or for all."""
     return charge(market, "GET", BOOK_TICKERS[market], "" if is_all else "symbol=X").weight
+
+
+# What the first read of one symbol is, by the word of a rule; candles are read in pieces.
+FIRST_READS: dict[str, tuple[dict[Market, str], str]] = {
+    words.BOOK_TICKER: (BOOK_TICKERS, "symbol=X"),
+    words.PARTIAL_BOOK: (DEPTH, "symbol=X&limit=20"),
+    words.BOOK: (DEPTH, "symbol=X&limit=1000"),
+    words.AGG_TRADES: (AGG_TRADES, "symbol=X&limit=1000"),
+    words.TRADES: (TRADES, "symbol=X&limit=1000"),
+    words.DAY_TICKER: (DAY_TICKERS, "symbol=X"),
+    words.MARK_PRICE: (PREMIUM_INDEX, "symbol=X"),
+}
+# Those that are read for all symbols at once where that is cheaper.
+_READ_TOGETHER = frozenset({words.BOOK_TICKER, words.DAY_TICKER, words.MARK_PRICE})
+
+
+def first_read_weight(market: Market, word: str, count: int) -> int:
+    """Return what reading `count` symbols for the first time costs, for what is no candles."""
+    paths, query = FIRST_READS[word]
+    each = charge(market, "GET", paths[market], query).weight * count
+    if word not in _READ_TOGETHER or count <= 1:
+        return each
+    return min(each, charge(market, "GET", paths[market], "").weight)
 
 
 def exchange_info_weight(market: Market) -> int:

@@ -1,4 +1,4 @@
-"""Which candles and tickers the cache keeps ready: rules, their text and what they match.
+"""Which candles, tickers, books and trades the cache keeps ready: rules, their text and what they match.
 
 It neither subscribes nor stores: the cache does the one, `resender.store.preload` the other. Pure;
 no state.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from resender.core.binance.markets import INTERVALS, Market
+from resender.core.market.words import ALL_WORDS, WORDS, read_word
 
-BOOK_TICKER = "bookTicker"
 # Source: the legal range spot's error -1100 names since 2025-12, ^[\w\-._&&[^a-z]]{1,50}$.
 SYMBOL_MAX = 50
 SYMBOLS_MAX = 10_000
@@ -38,24 +38,18 @@ class BadRule(ValueError):
 class PreloadRule:
     """What to keep of the symbols of one market; made by `parse_rule`, which checks it.
 
-    Shape: `symbols` are upper-case names or globs with * and ?, in the order written; `intervals`
-        are in the order of `INTERVALS`. At least one interval, or `book_ticker`.
+    Shape: `symbols` are upper-case names or globs with * and ?, in the order written; `streams` are words of
+        `WORDS`, at least one, in its order.
     """
 
     market: Market
     symbols: tuple[str, ...]
-    intervals: tuple[str, ...]
-    book_ticker: bool
+    streams: tuple[str, ...]
 
     @property
     def symbols_text(self) -> str:
         """The symbols as `parse_rule` reads them: `BTCUSDT,ETH*`."""
         return ",".join(self.symbols)
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """The intervals, then "bookTicker" if it is wanted."""
-        return (*self.intervals, BOOK_TICKER) if self.book_ticker else self.intervals
 
     @property
     def what(self) -> str:
@@ -69,7 +63,7 @@ class PreloadRule:
 def parse_rule(market_text: str, symbols_text: str, what_text: str) -> PreloadRule:
     """Read one rule, given in its three parts.
 
-    Shape: `um`, `btcusdt,*USDC`, `1m,bookTicker`. The case of the market, of symbols and of the word
+    Shape: `um`, `btcusdt,*USDC`, `1m,bookTicker`. The case of the market, of symbols and of words such as
         bookTicker does not matter, that of intervals does. Empty parts and repetitions are dropped.
     Raises: BadRule, a ValueError with one sentence for the user.
     """
@@ -82,8 +76,8 @@ def parse_rule(market_text: str, symbols_text: str, what_text: str) -> PreloadRu
             f"{where}: there is no market {_shown(market_text.strip())} to preload; "
             f"allowed are {', '.join(_MARKETS)}.",
         )
-    intervals, book_ticker = _parse_what(where, market, what_text)
-    return PreloadRule(market, _parse_symbols(where, symbols_text), intervals, book_ticker)
+    streams = _parse_what(where, market, what_text)
+    return PreloadRule(market, _parse_symbols(where, symbols_text), streams)
 
 
 def parse_preload(text: str) -> tuple[PreloadRule, ...]:
@@ -121,7 +115,7 @@ def wanted(
 ) -> list[tuple[Market, str, str]]:
     """List what is to be kept, each thing once, in the order of the rules.
 
-    Shape: (market, symbol, interval or "bookTicker"). A market that `tradable` lacks has no symbols.
+    Shape: (market, symbol, word). A market that `tradable` lacks has no symbols.
     """
     found: dict[tuple[Market, str, str], None] = {}
     for rule in rules:
@@ -169,26 +163,32 @@ def _parse_symbols(where: str, text: str) -> tuple[str, ...]:
     return symbols
 
 
-def _parse_what(where: str, market: Market, text: str) -> tuple[tuple[str, ...], bool]:
-    allowed = INTERVALS[market]
-    chosen = set(_parts(text))
-    tickers = {word for word in chosen if word.lower() == BOOK_TICKER.lower()}
-    unknown = [word for word in _parts(text) if word not in tickers and word not in allowed]
-    if unknown:
+def _parse_what(where: str, market: Market, text: str) -> tuple[str, ...]:
+    words, intervals = WORDS[market], INTERVALS[market]
+    chosen = [read_word(word) for word in _parts(text)]
+    others = ", ".join(word for word in words if word not in intervals)
+    for word in chosen:
+        if word in words:
+            continue
+        if word in ALL_WORDS and word not in INTERVALS[Market.SPOT]:
+            raise BadRule(
+                "what", "rule_word", f"{where}: {market} has no {word}; allowed besides intervals are {others}.",
+                word=word,
+            )  # fmt: skip
         raise BadRule(
             "what",
             "rule_interval",
-            f"{where}: {market} has no interval {_shown(unknown[0])}; allowed are {', '.join(allowed)} "
-            f"(m is a minute, M a month) and {BOOK_TICKER}.",
-            interval=unknown[0][:_SHOWN],
+            f"{where}: {market} has no interval {_shown(word)}; allowed are {', '.join(intervals)} "
+            f"(m is a minute, M a month), {others}.",
+            interval=word[:_SHOWN],
         )
     if not chosen:
         raise BadRule(
             "what",
             "rule_what",
-            f"{where}: it does not say what to keep; allowed are {', '.join(allowed)} and {BOOK_TICKER}.",
+            f"{where}: it does not say what to keep; allowed are {', '.join(intervals)}, {others}.",
         )
-    return tuple(each for each in allowed if each in chosen), bool(tickers)
+    return tuple(each for each in words if each in chosen)
 
 
 def _parts(text: str) -> list[str]:

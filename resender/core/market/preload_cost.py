@@ -10,14 +10,32 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from resender.core.binance.markets import STREAM_PATHS
-from resender.core.market.costs import backfill_weight, book_ticker_weight
-from resender.core.market.preload import BOOK_TICKER, PreloadRule
+from resender.core.binance.markets import INTERVALS, STREAM_PATHS
+from resender.core.market import words
+from resender.core.market.costs import backfill_weight, first_read_weight
+from resender.core.market.preload import PreloadRule
 
 # Measured with rows of 161 bytes, all structures around them included: bench/README-cache.md.
 CANDLE_BYTES = 210
-# A book ticker, or what a series takes before its first candle.
+# A ticker, or what a series takes before its first candle.
 ENTRY_BYTES = 2500
+# What takes more than an entry. Measured: bench/README-cache.md.
+_BYTES = {
+    words.PARTIAL_BOOK: 12_000,
+    words.BOOK: 400_000,
+    words.AGG_TRADES: 250_000,
+    words.TRADES: 250_000,
+}
+# Which stream of `STREAM_PATHS` brings what a word stands for; candles have their own.
+STREAM_OF = {
+    words.BOOK_TICKER: "bookTicker",
+    words.PARTIAL_BOOK: "depth",
+    words.BOOK: "depth",
+    words.AGG_TRADES: "aggTrade",
+    words.TRADES: "trade",
+    words.DAY_TICKER: "ticker",
+    words.MARK_PRICE: "markPrice",
+}
 # Own reads that nobody waits for leave a tenth of their share.
 _CALM = 0.9
 
@@ -52,28 +70,30 @@ def estimate(
 ) -> Cost:
     """Estimate what a rule costs that means these symbols.
 
-    Shape: `held` are the (symbol, interval or "bookTicker") of the market that are kept now.
+    Shape: `held` are the (symbol, word) of the market that are kept now.
     Units: `depth` candles a series, `weight_limit` weight a minute, `weight_share` the fraction of
         it that own reads may use.
     """
     wanted = [(symbol, stream) for symbol in symbols for stream in rule.streams]
     known = sum(each in held for each in wanted)
     new = Counter(stream for symbol, stream in wanted if (symbol, stream) not in held)
-    tickers = new.pop(BOOK_TICKER, 0)
-    weight = new.total() * backfill_weight(rule.market, depth)
-    if tickers:
-        # Two are read one by one, more of them all at once.
-        each = book_ticker_weight(rule.market, is_all=False)
-        weight += tickers * each if tickers <= 2 else book_ticker_weight(rule.market, is_all=True)
+    intervals = INTERVALS[rule.market]
+    weight = sum(
+        count * backfill_weight(rule.market, depth)
+        if word in intervals
+        else first_read_weight(rule.market, word, count)
+        for word, count in new.items()
+    )
     per_minute = max(1.0, weight_limit * weight_share * _CALM)
-    candles = len(symbols) * len(rule.intervals) * depth
+    candles = len(symbols) * sum(word in intervals for word in rule.streams) * depth
+    others = len(symbols) * sum(_BYTES.get(word, 0) for word in rule.streams)
     return Cost(
         symbols=len(symbols),
         series=len(wanted),
         held=known,
         weight=weight,
         minutes=round(weight / per_minute, 1),
-        memory_bytes=candles * CANDLE_BYTES + len(wanted) * ENTRY_BYTES,
+        memory_bytes=candles * CANDLE_BYTES + others + len(wanted) * ENTRY_BYTES,
         connections=_connections(rule, len(symbols), streams_per_connection),
     )
 
@@ -82,7 +102,6 @@ def _connections(rule: PreloadRule, symbols: int, per_connection: int) -> int:
     """Count the connections it takes; where klines and tickers have paths of their own they share none."""
     paths = STREAM_PATHS[rule.market]
     streams: Counter[str] = Counter()
-    streams[paths["kline"]] += symbols * len(rule.intervals)
-    if rule.book_ticker:
-        streams[paths["bookTicker"]] += symbols
+    for word in rule.streams:
+        streams[paths[STREAM_OF.get(word, "kline")]] += symbols
     return sum(ceil(count / per_connection) for count in streams.values())

@@ -1,4 +1,4 @@
-"""Read a client's kline or bookTicker call as far as the cache may answer it.
+"""Read a client's call as far as the cache may answer it.
 
 Pure and strict: whatever is odd (unknown, repeated, malformed, empty) becomes a `Miss`, so that
 Binance's own answer or error comes back. It decides nothing about what is held.
@@ -15,10 +15,13 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from resender.core.binance.markets import INTERVALS, Market
+from resender.core.market import levels
 
 DEFAULT_LIMIT = 500
 # Source: spot rest-api.md of 2026-07-21; binance-connector-python (um, cm) of 2026-08-21.
 MAX_LIMIT: dict[Market, int] = {Market.SPOT: 1000, Market.UM: 1500, Market.CM: 1500}
+# Of `aggTrades` and `trades`. Source: as above.
+MAX_TRADES = 1000
 # Millisecond times have 13 digits until the year 2286.
 _TIME = re.compile(r"[1-9][0-9]{12}|0")
 _LIMIT = re.compile(r"[1-9][0-9]{0,5}")
@@ -31,6 +34,7 @@ MISS_REASONS = (
     "not held yet", "starting", "unknown symbol", "too many series", "not read yet",
     "stream not live", "stream not proven", "stream quiet", "stream mute",
     "gap", "not settled", "no new candle seen", "no candle yet", "range not held",
+    "levels not known", "no trade yet", "no consent", "too old",
 )  # fmt: skip
 
 
@@ -67,6 +71,37 @@ class BookTickerRequest:
     market: Market
     symbols: tuple[str, ...]
     is_list: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DepthRequest:
+    """A depth call the cache understands; `limit` levels a side."""
+
+    market: Market
+    symbol: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradesRequest:
+    """A call for the newest trades, aggregated or not, that the cache understands."""
+
+    market: Market
+    symbol: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolsRequest:
+    """A call about one symbol, a list of them, or all (`symbols` empty) that the cache understands.
+
+    Shape: `form` is the form of the answer where there are several ("FULL", "MINI").
+    """
+
+    market: Market
+    symbols: tuple[str, ...]
+    is_list: bool
+    form: str = ""
 
 
 def parse_query(query: str) -> dict[str, str] | Miss:
@@ -139,6 +174,59 @@ def parse_book_ticker(market: Market, query: str) -> BookTickerRequest | Miss:
     if set(params) == {"symbols"} and market is Market.SPOT:
         symbols = parse_symbol_list(params["symbols"])
         return BookTickerRequest(market, symbols, True) if symbols else Miss("odd parameter")
+    return Miss("odd parameter")
+
+
+def parse_depth(market: Market, query: str) -> DepthRequest | Miss:
+    """Read the query of a depth call."""
+    params = parse_query(query)
+    if isinstance(params, Miss):
+        return params
+    symbol = params.pop("symbol", "")
+    limit_text = params.pop("limit", str(levels.DEFAULT_LIMIT[market]))
+    if params or not SYMBOL.fullmatch(symbol) or not _LIMIT.fullmatch(limit_text):
+        return Miss("odd parameter")
+    limit = int(limit_text)
+    if market is not Market.SPOT and limit not in levels.FUTURES_LIMITS:
+        return Miss("limit")
+    return DepthRequest(market, symbol, min(limit, levels.MAX_LIMIT[market]))
+
+
+def parse_trades(market: Market, query: str) -> TradesRequest | Miss:
+    """Read the query of a call for trades; those of a range or from an id on are not kept."""
+    params = parse_query(query)
+    if isinstance(params, Miss):
+        return params
+    symbol, limit_text = params.pop("symbol", ""), params.pop("limit", str(DEFAULT_LIMIT))
+    if params.keys() & {"fromId", "startTime", "endTime"}:
+        return Miss("range not held")
+    if params or not SYMBOL.fullmatch(symbol) or not _LIMIT.fullmatch(limit_text):
+        return Miss("odd parameter")
+    limit = int(limit_text)
+    if limit > MAX_TRADES:
+        # Spot answers with its maximum; what futures do is not known for certain.
+        if market is not Market.SPOT:
+            return Miss("limit")
+        limit = MAX_TRADES
+    return TradesRequest(market, symbol, limit)
+
+
+def parse_symbols(market: Market, query: str) -> SymbolsRequest | Miss:
+    """Read the query of a call about one symbol, a list on spot, or all."""
+    params = parse_query(query)
+    if isinstance(params, Miss):
+        return params
+    form = params.pop("type", "") if market is Market.SPOT else ""
+    if form not in ("", "FULL", "MINI"):
+        return Miss("odd parameter")
+    if not params:
+        return SymbolsRequest(market, (), True, form)
+    if set(params) == {"symbol"} and SYMBOL.fullmatch(params["symbol"]):
+        return SymbolsRequest(market, (params["symbol"],), False, form)
+    if set(params) == {"symbols"} and market is Market.SPOT:
+        symbols = parse_symbol_list(params["symbols"])
+        if symbols:
+            return SymbolsRequest(market, symbols, True, form)
     return Miss("odd parameter")
 
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from resender.core.binance.endpoints import BOOK_TICKERS, KLINES
-from resender.core.binance.markets import Market
-from resender.market.kinds.base import Kind
+from resender.core.binance.markets import INTERVALS, Market
+from resender.market.kinds.base import Kind, Parse
 from resender.market.kinds.book_ticker import BookTickers
+from resender.market.kinds.books import Books
 from resender.market.kinds.klines import Klines
+from resender.market.kinds.trades import AggTrades, Trades
 
-KINDS: tuple[type[Kind[Any]], ...] = (Klines, BookTickers)
-# Which kind answers a path, and of which market it is.
-PATHS: dict[str, tuple[type[Kind[Any]], Market]] = {
-    **{path: (Klines, market) for market, path in KLINES.items()},
-    **{path: (BookTickers, market) for market, path in BOOK_TICKERS.items()},
+KINDS: tuple[type[Kind[Any]], ...] = (Klines, BookTickers, Books, AggTrades, Trades)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedPath:
+    """A REST path that is answered out of memory: by which kind of which market, and how it is read."""
+
+    kind: type[Kind[Any]]
+    market: Market
+    parse: Parse
+
+
+PATHS: dict[str, CachedPath] = {
+    path: CachedPath(kind, market, parse)
+    for kind in KINDS
+    for market in INTERVALS
+    for path, parse in kind.paths(market).items()
 }
 
-__all__ = ["KINDS", "PATHS", "BookTickers", "Kind", "Klines"]
+__all__ = ["KINDS", "PATHS", "BookTickers", "CachedPath", "Kind", "Klines"]

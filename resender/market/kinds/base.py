@@ -24,6 +24,7 @@ from resender.market.exchange_facts import ExchangeFacts
 from resender.market.joined import JoinedAnswers, Pieces
 from resender.market.reader import Reader
 from resender.market.series import Kept
+from resender.market.trade_watch import TradeWatch
 
 _SETTLE_AT_ONCE = 32
 
@@ -45,7 +46,20 @@ class Hit:
     content_type: str = "application/json;charset=UTF-8"
 
 
+@dataclass(frozen=True, slots=True)
+class Wanting(Miss):
+    """A miss whose answer the cache would like to see when it comes down.
+
+    Shape: `take(body)` gets the whole body of a 200 answer, unpacked, `leave()` is called if there is none.
+    """
+
+    take: Callable[[bytes], None] = lambda body: None
+    leave: Callable[[], None] = lambda: None
+
+
 Outcome = Hit | Miss | Awaitable["Hit | Miss"]
+# Reads the query of a call: a request for `Kind.answer`, or a `Miss` for whatever is odd.
+Parse = Callable[[Market, str], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +131,14 @@ class Shared:
 class Tools:
     """What a kind works with.
 
-    Shape: `feed` carries its streams; `mute(kept)` moves the stream of a series to another connection,
-        `restream(kept, name)` gives it another stream.
+    Shape: `feed` carries its streams, `watch` is the witness of its market's trades; `mute(kept)` moves the
+        stream of a series to another connection, `restream(kept, name)` gives it another stream.
     """
 
     market: Market
     facts: ExchangeFacts
     feed: Feed
-    feeds: Feeds
+    watch: TradeWatch
     reader: Reader
     desk: Desk
     mute: Callable[[Kept], None]
@@ -219,13 +233,17 @@ class Kind(Generic[K]):
 
     # --- answers ---------------------------------------------------------------------------
 
-    @staticmethod
-    def parse(market: Market, query: str) -> Any:
-        """Read the query of a call; a `Miss` for whatever is odd."""
+    @classmethod
+    def paths(cls, market: Market) -> dict[str, Parse]:
+        """Return the REST paths it answers, with what reads the query of a call there."""
         raise NotImplementedError
 
-    def answer(self, request: Any, *, packed: bool) -> Outcome:
-        """Answer a call, perhaps after a short wait, or say why not."""
+    def answer(self, request: Any, *, packed: bool, max_age_ms: int = 0) -> Outcome:
+        """Answer a call, perhaps after a short wait, or say why not.
+
+        Units: `max_age_ms` milliseconds up to which the client consents to a value that was true but may
+            not be any more; 0 if it does not. Kinds that prove what they say need no consent.
+        """
         raise NotImplementedError
 
     def is_held_up(self, kept: K) -> bool:
@@ -236,11 +254,6 @@ class Kind(Generic[K]):
     def witness_reads(self) -> int:
         """How often REST was read to compare what is quiet."""
         return 0
-
-    @property
-    def witness_feeds(self) -> tuple[Feed, ...]:
-        """Feeds of a second source."""
-        return ()
 
 
 def settle_task(kept: Kept) -> asyncio.Task[None] | None:

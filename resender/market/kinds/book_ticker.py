@@ -21,9 +21,10 @@ from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import book_ticker_stream
 from resender.core.market.book_ticker import BookTicker
 from resender.core.market.requests import BookTickerRequest, Miss, parse_book_ticker
-from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Tools
+from resender.core.market.words import BOOK_TICKER
+from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Parse, Tools
 from resender.market.reader import ReadFailed
-from resender.market.series import BOOK_TICKER, KeptTicker
+from resender.market.series import KeptTicker
 from resender.market.witness import TickerWitness
 
 logger = logging.getLogger("resender.market")
@@ -39,7 +40,6 @@ class BookTickers(Kind[KeptTicker]):
 
     name = BOOK_TICKER
     stream = "bookTicker"
-    parse = staticmethod(parse_book_ticker)
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
@@ -57,6 +57,10 @@ class BookTickers(Kind[KeptTicker]):
     @classmethod
     def words(cls, market: Market) -> frozenset[str]:
         return frozenset({BOOK_TICKER})
+
+    @classmethod
+    def paths(cls, market: Market) -> dict[str, Parse]:
+        return {BOOK_TICKERS[market]: parse_book_ticker}
 
     def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptTicker:
         stream = book_ticker_stream(symbol)
@@ -168,7 +172,7 @@ class BookTickers(Kind[KeptTicker]):
             if (kept := self.kept.get((symbol, BOOK_TICKER))) is not None:
                 kept.used_mono = mono
 
-    def answer(self, request: BookTickerRequest, *, packed: bool) -> Outcome:
+    def answer(self, request: BookTickerRequest, *, packed: bool, max_age_ms: int = 0) -> Outcome:
         """Answer a call for one symbol or a list."""
         wanted = []
         now = self.clock.mono()

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from resender.aio import Backoff, end_tasks
+from resender.aio import end_tasks
+from resender.core.binance.endpoints import KLINES
 from resender.core.binance.intervals import candles_between
 from resender.core.binance.markets import INTERVALS, Market
-from resender.core.binance.stream_names import MINI_TICKERS
 from resender.core.market.close_log import EVENT, READ, WITNESS, CloseLog
 from resender.core.market.costs import kline_weight
 from resender.core.market.klines import KlineSeries
@@ -27,19 +27,18 @@ from resender.core.window_budget import WindowBudget
 from resender.market.bodies import worth_packing
 from resender.market.freshness import (
     brings,
-    kline_proof,
     note_event,
     note_traded,
     push_ms,
     settle_quiet,
+    trade_proof,
     was_silent,
 )
-from resender.market.kinds.base import Feed, Hit, Kind, Lack, Outcome, Tools, settle_task
+from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Parse, Tools, settle_task
 from resender.market.kinds.kline_streams import KlineStreams
 from resender.market.kline_reads import kline_target, read_klines
 from resender.market.reader import ReadFailed
 from resender.market.series import KeptKlines
-from resender.market.witness import TradeWitness
 
 logger = logging.getLogger("resender.market")
 
@@ -59,9 +58,6 @@ _REVIEW_S = 5.0
 # one symbol would be forwarded instead, again and again, for the same weight.
 _MANY_WEIGHT = 44
 _MANY_WINDOW_S = 60.0
-_WITNESS_ROLE = "witness"  # the role of its feed: a connection of its own
-_WITNESS_SILENCE_S = 10.0
-_WITNESS_MAX_S = 600.0
 # COIN-M answers with the latest rows of at most 200 days.
 # Source: binance-connector-python (cm) of 2026-08-21, market_data_api.py.
 _CM_WINDOW_MS = 200 * 86_400_000
@@ -72,13 +68,11 @@ class Klines(Kind[KeptKlines]):
 
     name = "klines"
     stream = "kline"
-    parse = staticmethod(parse_klines)
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
-        # Rows a late final event has corrected, and how often its witness was mute.
+        # Rows a late final event has corrected.
         self.corrected = 0
-        self.mutes = 0
         self._bodies = tools.shared.bodies
         self._of_symbol: dict[str, list[KeptKlines]] = {}
         # What became of the last closes of each interval.
@@ -92,28 +86,32 @@ class Klines(Kind[KeptKlines]):
         self._settle_slots = tools.shared.settle_slots
         self._for_many = WindowBudget(_MANY_WEIGHT, _MANY_WINDOW_S)
         self._read_weight = kline_weight(tools.market, _SETTLE_LIMIT)
-        self.witness = TradeWitness(self._on_traded, self.clock, self.facts.latest_ms)
-        self.witness_feed: Feed = tools.feeds.feed(self.market, "miniTicker", _WITNESS_ROLE)
+        self._watch = tools.watch
+        self.witness = tools.watch.witness
+        tools.watch.listen(self._on_traded)
         self.streams = KlineStreams(
             self.market, self.facts.symbols, self.feed, self.options.um_kline_stream, self._on_differing
         )
-        self._watch: asyncio.Task[None] | None = None
         self._review: asyncio.Task[None] | None = None
         self.on_created: Callable[[KeptKlines], None] = lambda kept: None
 
     def start(self) -> None:
         self._event_mono = self.clock.mono()
-        self._watch = self.tasks.spawn(self._watch_witness(), name=f"witness-watch:{self.market}")
         self._review = self.tasks.spawn(self._review_streams(), name=f"kline-streams:{self.market}")
 
     async def stop(self) -> None:
-        await end_tasks([task for task in (self._watch, self._review) if task is not None])
+        if self._review is not None:
+            await end_tasks([self._review])
 
     # --- what is kept ----------------------------------------------------------------------
 
     @classmethod
     def words(cls, market: Market) -> frozenset[str]:
         return frozenset(INTERVALS.get(market, ()))
+
+    @classmethod
+    def paths(cls, market: Market) -> dict[str, Parse]:
+        return {KLINES[market]: parse_klines}
 
     def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptKlines:
         stream, contract = self.streams.choose(symbol, what, now_mono)
@@ -135,7 +133,7 @@ class Klines(Kind[KeptKlines]):
         self.changes[kept.interval].count += 1
         self.held[kept.interval] += 1
         self._of_symbol.setdefault(kept.symbol, []).append(kept)
-        self.witness.start(self.witness_feed)
+        self._watch.want()
         self.on_created(kept)
 
     def end(self, kept: KeptKlines) -> None:
@@ -159,10 +157,6 @@ class Klines(Kind[KeptKlines]):
         for symbol in symbols:
             if (found := kept.get((symbol, interval))) is not None:
                 found.used_mono = mono
-
-    @property
-    def witness_feeds(self) -> tuple[Feed, ...]:
-        return (self.witness_feed,)
 
     @property
     def heard_mono(self) -> float:
@@ -230,7 +224,7 @@ class Klines(Kind[KeptKlines]):
         if not kept.is_live or not kept.series.is_synced or not server.is_set:
             return None, ""
         now_ms = server.now_ms(self.clock.mono())
-        proof, _ = kline_proof(kept, self.witness, now_ms, self.options.quiet_s)
+        proof, _ = trade_proof(kept, self.witness, now_ms, self.options.quiet_s)
         return max(0, now_ms - proof.at_ms), proof.kind
 
     def settle_quiet(self, kept: KeptKlines) -> bool:
@@ -307,22 +301,9 @@ class Klines(Kind[KeptKlines]):
         for kept in self._of_symbol.get(symbol, ()):
             note_traded(kept, event_ms, price)
 
-    async def _watch_witness(self) -> None:
-        """The witness' own stream may fall mute like any other: then it is moved, too."""
-        await self.witness_feed.start()
-        backoff = Backoff(_WITNESS_SILENCE_S, _WITNESS_MAX_S)
-        while True:
-            await asyncio.sleep(backoff.next_s())
-            if self.witness.silent_s() < _WITNESS_SILENCE_S:
-                backoff.reset()
-            elif self.witness_feed.proof_mono(MINI_TICKERS) is not None:
-                self.mutes += 1
-                logger.warning("%s: %s brings nothing; it is subscribed again", self.market, MINI_TICKERS)
-                self.witness_feed.shift(MINI_TICKERS, self.options.quiet_s)
-
     # --- answers ---------------------------------------------------------------------------
 
-    def answer(self, request: KlineRequest, *, packed: bool) -> Outcome:
+    def answer(self, request: KlineRequest, *, packed: bool, max_age_ms: int = 0) -> Outcome:
         """Answer a kline call, perhaps after a short wait at a candle's end."""
         kept = self.kept.get((request.symbol, request.interval))
         if kept is None:
@@ -362,7 +343,7 @@ class Klines(Kind[KeptKlines]):
         if not is_proven and now_ms - series.read_ms > _REREAD_S * 1000:
             # Neither it nor its witness has said anything: only REST proves, for a short while.
             return Lack("stream not proven", can_settle=mono - self.heard_mono <= quiet_s)
-        proof, unproven = kline_proof(kept, self.witness, now_ms, quiet_s)
+        proof, unproven = trade_proof(kept, self.witness, now_ms, quiet_s)
         if unproven is not None:
             if unproven.is_mute:
                 self._mute(kept)

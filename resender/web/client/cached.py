@@ -20,6 +20,7 @@ from resender.core.binance.markets import Market
 from resender.core.binance.routing import Route
 from resender.core.market.costs import POOLS
 from resender.core.market.requests import Miss, bypass_reason
+from resender.core.weights.table import charge
 from resender.market import PATHS, Hit, MarketCache, Outcome, Pieces
 from resender.web.answers import AGE_HEADER, CACHE_HEADER, WireHeaders
 from resender.web.connection import ClientConnection
@@ -59,18 +60,31 @@ def _parse(parse: Callable[[Market, str], Parsed], market: Market, query: str) -
     return found
 
 
+@lru_cache(maxsize=4096)
+def _weight(market: Market, path: str, query: str) -> int:
+    return charge(market, "GET", path, query).weight
+
+
+def saved_weight(route: Route) -> int:
+    """Return what a call answered here would have cost."""
+    path, _, query = route.target.partition("?")
+    if len(query) > _MAX_REMEMBERED or "signature" in query:
+        return charge(route.market, "GET", path, query).weight
+    return _weight(route.market, path, query)
+
+
 def ask_cache(cache: MarketCache, route: Route, headers: httputil.HTTPHeaders) -> Outcome:
     """Ask the cache for a call on one of its paths."""
     reason = bypass_reason(headers.get_all())
     if reason is not None:
         cache.count_miss(reason)
         return Miss(reason)
-    kind = cache.at(route.path)
-    request = _parse(kind.parse, kind.market, route.target.partition("?")[2])
+    at = PATHS[route.path]
+    request = _parse(at.parse, at.market, route.target.partition("?")[2])
     if isinstance(request, Miss):
         cache.count_miss(request.reason)
         return request
-    return kind.answer(request, packed=accepts_gzip(headers))
+    return cache.answer(route.path, request, packed=accepts_gzip(headers))
 
 
 class DateText:

@@ -27,8 +27,9 @@ from resender.core.market.requests import (
     parse_symbol_list,
 )
 from resender.core.market.row_store import Buffer
+from resender.core.market.words import BOOK_TICKER
 from resender.errors import BadRequest, NotReady, RouteError
-from resender.market import BOOK_TICKER, BookTickers, Hit, Joined, Klines, MarketCache, Outcome, worth_packing
+from resender.market import BookTickers, Hit, Joined, Klines, MarketCache, Outcome, worth_packing
 from resender.services import Services
 from resender.web.answers import MISSING_HEADER
 from resender.web.client.closed import (

@@ -22,9 +22,12 @@ from resender.errors import AnswerError
 from resender.services import Services
 from resender.upstream import REPEATABLE, RestResponse, SharedAnswer
 from resender.web.answers import AGE_HEADER, CACHE_HEADER, EGRESS_HEADER, WireHeaders
+from resender.web.client.cached import saved_weight
+from resender.web.client.overheard import Overheard
 from resender.web.connection import ClientConnection
 
 _USED_WEIGHT = frozenset({"x-mbx-used-weight", "x-mbx-used-weight-1m"})
+RelayedAnswer = RestResponse | SharedAnswer | Overheard
 _NO_BODY_STATUS = frozenset({204, 304})
 _LINGER_OFF = struct.pack("ii", 1, 0)
 
@@ -55,7 +58,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         """Tell whether what is done for this call may be given up: it cannot trade."""
         return self.method in REPEATABLE
 
-    async def relay(self, response: RestResponse | SharedAnswer) -> tuple[int, str | None]:
+    async def relay(self, response: RelayedAnswer) -> tuple[int, str | None]:
         """Hand an answer down piece by piece; return the bytes sent and what went wrong.
 
         A break in the middle breaks the client's connection too, after the headers and what there
@@ -118,7 +121,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             self.connection.finish()
         return sent, None
 
-    def _write_whole(self, response: RestResponse | SharedAnswer, headers: WireHeaders, chunk: bytes) -> bool:
+    def _write_whole(self, response: RelayedAnswer, headers: WireHeaders, chunk: bytes) -> bool:
         """Write an answer that is complete already; return False if it is not, or is no ordinary one.
 
         Tornado's checks of every header cost more than the rest of it. aiohttp has refused what is
@@ -144,7 +147,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
         self.connection.finish()
         return True
 
-    def _note(self, response: RestResponse | SharedAnswer, pairs: Pairs) -> None:
+    def _note(self, response: RelayedAnswer, pairs: Pairs) -> None:
         """Tell the client how its answer came about, and the weight as it is now."""
         services, route = self.services, self.route
         kind = response.kind
@@ -158,6 +161,8 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             pairs.append((CACHE_HEADER, kind))
             if kind == "shared":
                 pairs.append((AGE_HEADER, str(response.age_ms)))
+                if route is not None:
+                    services.savings.note(route.market, "shared", saved_weight(route))
         elif self.miss:
             pairs.append((CACHE_HEADER, f"miss; {self.miss}"))
         pairs.append((EGRESS_HEADER, response.egress))

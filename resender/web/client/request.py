@@ -26,6 +26,7 @@ from resender.core.binance.routing import (
     has_signature,
     resolve,
 )
+from resender.core.market.consent import max_age_ms
 from resender.core.market.requests import Miss
 from resender.core.redact import path_only
 from resender.core.sharing import share_key
@@ -40,24 +41,32 @@ from resender.errors import (
     MethodNotAllowed,
     UpstreamLost,
 )
-from resender.market import Hit, Outcome, Pieces
+from resender.market import PATHS, Hit, Outcome, Pieces, Wanting
 from resender.services import Services
 from resender.store import LogRecord
 from resender.upstream import REPEATABLE, Call, RestResponse, SharedAnswer
 from resender.web.answers import client_ip, write_error
-from resender.web.client.cached import accepts_gzip, ask_cache, is_cached_path, write_hit, write_pieces
+from resender.web.client.cached import (
+    accepts_gzip,
+    ask_cache,
+    is_cached_path,
+    saved_weight,
+    write_hit,
+    write_pieces,
+)
 from resender.web.client.local import LOCAL_PREFIX, answer_local
+from resender.web.client.overheard import Overheard
+from resender.web.client.relay import RelayedAnswer
 from resender.web.client.side_calls import SideCalls
 from resender.web.client.streams import wants_upgrade
 from resender.web.client.tunnel import read_authority
-from resender.web.connection import ClientConnection
+from resender.web.connection import UNLIMITED, ClientConnection, declared_length
 
 logger = logging.getLogger("resender.forward")
 
 # A refused body is read and thrown away up to here, so that the client gets to read the answer.
 _DRAIN_BYTES = 16 << 20
 _DRAIN_BYTES_STRANGER = 64 << 10
-_UNLIMITED = 1 << 62
 _ADMIN_BODY_BYTES = 8 << 20
 _PAGE_BODY_BYTES = 1 << 10
 _READS = ("GET", "HEAD")
@@ -67,14 +76,6 @@ _PAGES = frozenset({"/", "/healthz", "/metrics"})
 def has_page(path: str) -> bool:
     """Tell whether a path belongs to the Tornado application instead of an upstream."""
     return path in _PAGES or path == "/admin" or path.startswith("/admin/")
-
-
-def _declared_length(headers: httputil.HTTPHeaders) -> int:
-    """Return the body's length as announced; Tornado itself refuses what is no number."""
-    text = headers.get("Content-Length", "0").lstrip("0")
-    if not (text.isascii() and text.isdigit()):
-        return 0
-    return int(text) if len(text) < 19 else _UNLIMITED
 
 
 class RequestDelegate(SideCalls):
@@ -101,6 +102,8 @@ class RequestDelegate(SideCalls):
         self.is_local = False
         self.started = 0.0
         self.outcome: Outcome | None = None
+        # The cache would like to see the answer.
+        self.wanting: Wanting | None = None
 
     # --- what Tornado calls ----------------------------------------------------------------
 
@@ -113,7 +116,7 @@ class RequestDelegate(SideCalls):
         self.method, self.target, self.version = request_line
         self.headers = headers
         # The limit is ours to enforce, Tornado's own answer to a large body is not JSON.
-        self.connection.set_max_body_size(_UNLIMITED)
+        self.connection.set_max_body_size(UNLIMITED)
         path = self.target.partition("?")[0]
         is_upgrade = wants_upgrade(self.method, headers)
         if is_upgrade or has_page(path):
@@ -233,7 +236,7 @@ class RequestDelegate(SideCalls):
         return BodyTooLarge(f"The body is larger than {self.limit} bytes.")
 
     def _too_large(self, headers: httputil.HTTPHeaders) -> BodyTooLarge | None:
-        if _declared_length(headers) > self.limit:
+        if declared_length(headers) > self.limit:
             return self._over_limit()
         return None
 
@@ -242,7 +245,7 @@ class RequestDelegate(SideCalls):
         if "Expect" in headers:
             return False
         limit = _DRAIN_BYTES_STRANGER if isinstance(self.error, Forbidden) else _DRAIN_BYTES
-        return _declared_length(headers) <= limit
+        return declared_length(headers) <= limit
 
     def _final_target(self) -> str:
         """Return the upstream's request target in ASCII."""
@@ -291,8 +294,12 @@ class RequestDelegate(SideCalls):
             self._write_hit(self.outcome)
             return True
         if isinstance(self.outcome, Miss):
-            self.miss = self.outcome.reason
+            self._note_miss(self.outcome)
         return False
+
+    def _note_miss(self, miss: Miss) -> None:
+        self.miss = miss.reason
+        self.wanting = miss if isinstance(miss, Wanting) else None
 
     def _write_hit(self, hit: Hit, extra: Pairs | None = None) -> None:
         sent = 0
@@ -306,6 +313,9 @@ class RequestDelegate(SideCalls):
                 version=self.version,
                 extra=extra,
             )
+            if self.route is not None:
+                kind = PATHS[self.route.path].kind.name
+                self.services.savings.note(self.route.market, kind, saved_weight(self.route))
         duration_ms = (time.monotonic() - self.started) * 1000
         self.services.metrics.count_hit(duration_ms, sent)
         self._log(200, None, duration_ms, sent, None)
@@ -332,7 +342,7 @@ class RequestDelegate(SideCalls):
         if isinstance(found, Hit):
             self._write_hit(found)
             return True
-        self.miss = found.reason
+        self._note_miss(found)
         return False
 
     async def _serve_local(self, target: str) -> None:
@@ -367,7 +377,7 @@ class RequestDelegate(SideCalls):
         services, route = self.services, self.route
         assert route is not None
         started = time.monotonic()
-        response: RestResponse | SharedAnswer | None = None
+        response: RelayedAnswer | None = None
         status = sent = 0
         problem: str | None = None
         was_hit = False
@@ -376,6 +386,9 @@ class RequestDelegate(SideCalls):
                 was_hit = True
                 return
             response = await self._send(route, target)
+            if self.wanting is not None:
+                response = Overheard(response, self.wanting)
+                self.wanting = None  # its answer leaves for it
             status = response.status
             sent, problem = await self.relay(response)
         except AnswerError as error:
@@ -398,6 +411,8 @@ class RequestDelegate(SideCalls):
             services.calls.in_flight -= 1
             if response is not None:
                 response.close()
+            if self.wanting is not None:
+                self.wanting.leave()
             duration_s = time.monotonic() - started
             upstream_status = response.status if response is not None else None
             if self.is_gone:
@@ -424,10 +439,17 @@ class RequestDelegate(SideCalls):
         if key is None and has_signature(target, self.body):
             key = ""
         is_fresh = False
+        consent_ms: int | None = None
         if self.method == "GET" and key is None and not self.body:
             self.share_key, is_fresh = share_key(route.market, target, up)
+            consent_ms = max_age_ms(route.path, self.headers.get_all(), self.services.consent)
         call = Call(route.market, self.method, target, up, self.body, key, self.ip)
-        response = await self.services.dispatch.send(call, self.share_key, is_fresh=is_fresh)
+        response = await self.services.dispatch.send(
+            call,
+            self.share_key,
+            is_fresh=is_fresh,
+            max_age_s=None if consent_ms is None else consent_ms / 1000,
+        )
         is_key_made = self.method == "POST" and route.path.endswith("/listenKey")
         if is_key_made and response.status == 200 and isinstance(response, RestResponse):
             # Its stream goes through the same egress.

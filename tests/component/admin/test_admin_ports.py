@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from resender.cli.serve import bind, bind_admin
-from resender.config import load_config
+from resender.config_loading import load_config
 from resender.web.application import make_admin_server
 from tests.support.admin import PASSWORD, Browser, assert_error
 from tests.support.client import call

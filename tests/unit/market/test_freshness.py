@@ -13,11 +13,11 @@ from resender.core.market.klines import KlineSeries
 from resender.market.freshness import (
     PUSH_MS,
     SPOT_SECOND_PUSH_MS,
-    kline_proof,
     note_event,
     note_traded,
     push_ms,
     settle_quiet,
+    trade_proof,
     was_silent,
 )
 from resender.market.series import KeptKlines
@@ -72,7 +72,7 @@ class World:
 
     def proof(self, after_ms: int) -> tuple[int, str, str]:
         """Return when the last proof was, of which kind, and what is wrong, "" if nothing is."""
-        proof, unproven = kline_proof(self.entry, self.witness, T0 + after_ms, QUIET_S)
+        proof, unproven = trade_proof(self.entry, self.witness, T0 + after_ms, QUIET_S)
         return proof.at_ms - T0, proof.kind, "" if unproven is None else unproven.reason
 
 
@@ -288,7 +288,7 @@ def test_stream_silent_on_what_rest_knows_is_mute(market: Market, mute_ms: int) 
     assert world.proof(5001) == (4000, "rest", "stream quiet")
     world.read(4000 + mute_ms)
     assert world.proof(4000 + mute_ms) == (4000 + mute_ms, "rest", "")
-    _, unproven = kline_proof(world.entry, world.witness, T0 + 4001 + mute_ms, QUIET_S)
+    _, unproven = trade_proof(world.entry, world.witness, T0 + 4001 + mute_ms, QUIET_S)
     assert unproven is not None
     assert unproven.is_mute
     assert unproven.reason == "stream mute"

@@ -27,6 +27,7 @@ from resender.core.egress.spec import parse_egress
 from resender.fanout import Fanout, FanoutOptions
 from resender.loop_lag import LoopLag
 from resender.metrics import Metrics
+from resender.savings import Savings
 from resender.status import Status
 from resender.store import SessionRow, TokenRow, UserRow
 from resender.web.admin.routes import admin_routes
@@ -164,6 +165,7 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
     store = store or FakeStore()
     calls = Calls()
     calls.is_open = True
+    savings = Savings(clock)
     fanout = Fanout(cast(Any, None), FanoutOptions(), clock=clock, tasks=Tasks())
     return SimpleNamespace(
         config=config,
@@ -182,9 +184,12 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
             cache=cache,
             fanout=fanout,
             lag=LoopLag(),
+            savings=savings,
             store=cast(Any, store),
             clock=clock,
         ),
+        savings=savings,
+        consent={},
         user_agent="binance-resender/0",
         ssl_context=None,
     )

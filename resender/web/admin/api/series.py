@@ -12,17 +12,17 @@ from typing import Any
 
 import orjson
 
-from resender.core.binance.markets import INTERVALS, Market
+from resender.core.binance.markets import INTERVALS
 from resender.core.market.klines import KlineSeries
+from resender.core.market.words import ALL_WORDS
 from resender.errors import RouteError
-from resender.market import BOOK_TICKER, Kept, KeptKlines, Klines
+from resender.market import Kept, KeptKlines, Klines
 from resender.status import BackfillSnapshot, SeriesSnapshot
 from resender.web.admin.fields import wrong
 from resender.web.admin.long_answers import EventHandler, LiveHandler
 
 STATES = ("live", "filling", "syncing", "mute", "connecting")
-_WHAT = (*INTERVALS[Market.SPOT], BOOK_TICKER)
-_ORDER = {word: index for index, word in enumerate(_WHAT)}
+_ORDER = {word: index for index, word in enumerate(ALL_WORDS)}
 _MARKETS = {market: index for index, market in enumerate(INTERVALS)}
 PAGE = 100
 PAGE_MAX = 1000
@@ -43,7 +43,7 @@ class SeriesHandler(LiveHandler):
         self.cache()  # or there is nothing to list
         market = self.query_cached_market()
         symbol = self.query_text("symbol").upper()
-        what = self.query_word("interval", _WHAT)
+        what = self.query_word("interval", ALL_WORDS)
         wanted_state = self.query_word("state", STATES)
         after = self._after(self.query_text("before"))
         limit = self.query_int("limit", PAGE, 1, PAGE_MAX) or PAGE

@@ -18,12 +18,12 @@ from resender.core.market.preload import (
     wanted,
 )
 
-UM_1M = PreloadRule(Market.UM, ("*USDT",), ("1m",), False)
+UM_1M = PreloadRule(Market.UM, ("*USDT",), ("1m",))
 
 
 def test_setting_is_read_rule_by_rule() -> None:
     assert parse_preload("spot:BTCUSDT,ETHUSDT@1m,1h,bookTicker;um:*USDT@1m") == (
-        PreloadRule(Market.SPOT, ("BTCUSDT", "ETHUSDT"), ("1m", "1h"), True),
+        PreloadRule(Market.SPOT, ("BTCUSDT", "ETHUSDT"), ("1m", "1h", "bookTicker")),
         UM_1M,
     )
 

@@ -15,7 +15,8 @@ from resender.errors import BodyTooLarge, EgressExhausted, Forbidden
 from resender.market import Hit
 from resender.upstream import Call
 from resender.upstream.shared_answers import SharedAnswers
-from resender.web.client.request import RequestDelegate, _declared_length, has_page
+from resender.web.client.request import RequestDelegate, has_page
+from resender.web.connection import declared_length
 from tests.unit.web.client.test_cached import FakeCache
 from tests.unit.web.serving import FakeConnection, make_services
 
@@ -100,7 +101,7 @@ def test_only_pages_leave_the_hot_path(path: str, is_page: bool) -> None:
     [("0", 0), ("007", 7), ("", 0), ("x", 0), ("9" * 18, 10**18 - 1), ("9" * 5000, 1 << 62)],
 )
 def test_announced_length_is_read_whatever_it_is(text: str, length: int) -> None:
-    assert _declared_length(HTTPHeaders({"Content-Length": text})) == length
+    assert declared_length(HTTPHeaders({"Content-Length": text})) == length
 
 
 # --- clients that leave ----------------------------------------------------------------------------

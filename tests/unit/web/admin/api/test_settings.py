@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from resender.config import SETTINGS, load_config
+from resender.config import SETTINGS
+from resender.config_loading import load_config
 from resender.core.redact import MASK
 from resender.web.admin.api.settings import settings
 from tests.unit.web.serving import administered, make_services

@@ -80,8 +80,9 @@ class StreamFaults:
         `lose_once` fits one event is lost, then it is None again; `repeat_once` has one sent
         twice and `swap_once` one sent after the next of its stream. `lose_next` loses as many
         events as each pattern counts. `partial_on_change` keeps partial depth streams silent
-        while their book does not change; `depth_lag_ms` and `trades_lag_ms` are
-        how far REST depth and REST trades trail behind.
+        while their book does not change; `depth_lag_ms`, `trades_lag_ms`
+        and `periods_lag_ms` are how far behind REST shows depth, trades, and the rows of funding
+        and futures/data.
     """
 
     refuse: bool = False
@@ -108,6 +109,7 @@ class StreamFaults:
     partial_on_change: bool = False
     depth_lag_ms: int = 0
     trades_lag_ms: int = 0
+    periods_lag_ms: int = 0
 
 
 def matches(pattern: str, name: str) -> bool:

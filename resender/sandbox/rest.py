@@ -92,7 +92,7 @@ class RestDesk:
         else:
             if is_spot:
                 reply.headers["x-mbx-used-weight"] = str(used)
-            if not call.path.endswith("/fundingRate"):  # seen without a weight header
+            if not call.path.endswith(("/fundingRate", "/fundingInfo")):  # seen without a weight header
                 reply.headers["x-mbx-used-weight-1m"] = str(used)
         return reply
 

@@ -12,7 +12,7 @@ import orjson
 
 from resender.core.binance.markets import Market
 
-from . import exchange_info, shapes, weights
+from . import exchange_info, marks, weights
 from .decimals import fixed
 from .exchange import Exchange
 from .intervals import HOUR_MS
@@ -21,11 +21,14 @@ from .model import ApiError, Context, Route, Table
 from .params import read_limit, read_number, read_time
 from .routes_trading import FuturesTrading
 from .signing import mandatory
+from .tickers import day_row
 from .trades import aggregate_rows, last_trade, trade_rows
 
 _MAX_ROWS = 1500
 _DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
-_PERIODS = {"5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d"}
+_DATA = (
+    "openInterestHist", "topLongShortPositionRatio", "topLongShortAccountRatio", "globalLongShortAccountRatio",
+)  # fmt: skip
 
 
 class _Futures:
@@ -139,10 +142,6 @@ class _Futures:
             rows.append(row)
         return rows[0] if is_one else rows
 
-    def last(self, symbol: str, now_ms: int) -> str:
-        spec = self.store.series[symbol].spec
-        return fixed(last_trade(self.store, symbol, now_ms).price, spec.price_decimals, spec.price_decimals)
-
     def price(self, ctx: Context) -> Any:
         names, is_one = self._names(ctx)
         rows: list[dict[str, Any]] = []
@@ -150,13 +149,15 @@ class _Futures:
             row: dict[str, Any] = {"symbol": name}
             if self.is_cm:
                 row["ps"] = self.store.series[name].spec.pair
-            row |= {"price": self.last(name, ctx.now_ms), "time": ctx.now_ms}
+            digits = self.store.series[name].spec.price_decimals
+            newest = last_trade(self.store, name, ctx.now_ms)
+            row |= {"price": fixed(newest.price, digits, digits), "time": newest.time_ms}
             rows.append(row)
         return rows[0] if is_one else rows
 
     def day(self, ctx: Context) -> Any:
         names, is_one = self._names(ctx)
-        rows = [shapes.day_change(self.store, name, ctx.now_ms) for name in names]
+        rows = [day_row(self.store, name, ctx.now_ms) for name in names]
         return rows[0] if is_one else rows
 
     def depth(self, ctx: Context) -> Any:
@@ -196,69 +197,62 @@ class _Futures:
         names, is_one = self._names(ctx)
         rows = []
         for name in names:
-            price = self.last(name, ctx.now_ms)
-            spec = self.store.series[name].spec
-            is_perpetual = spec.contract_type == "PERPETUAL"
+            mark = marks.mark_at(self.store, name, ctx.now_ms)
             row: dict[str, Any] = {"symbol": name}
             if self.is_cm:
-                row["pair"] = spec.pair
+                row["pair"] = self.store.series[name].spec.pair
             row |= {
-                "markPrice": price,
-                "indexPrice": price,
-                "estimatedSettlePrice": price,
-                "lastFundingRate": "0.00010000" if is_perpetual else "",
-                "interestRate": "0.00010000" if is_perpetual else "",
-                "nextFundingTime": (ctx.now_ms // 28_800_000 + 1) * 28_800_000 if is_perpetual else 0,
-                "time": ctx.now_ms,
+                "markPrice": mark.mark,
+                "indexPrice": mark.index_price,
+                "estimatedSettlePrice": mark.settle,
+                "lastFundingRate": mark.funding_rate,
+                "interestRate": mark.interest_rate,
+                "nextFundingTime": mark.next_funding_ms,
+                "time": mark.time_ms,
             }
             rows.append(row)
         return rows[0] if is_one else rows
 
+    # -- history of funding and positions ------------------------------------------------
+
+    def _span(self, ctx: Context) -> tuple[int, int | None, int | None]:
+        """Return the moment up to which periods are shown, and the times asked for."""
+        start, end = read_time(ctx, "startTime"), read_time(ctx, "endTime")
+        if start is not None and end is not None and start > end:
+            raise ApiError(-1023, "Start time is greater than end time.")
+        return ctx.now_ms - self.exchange.faults.stream(self.market).periods_lag_ms, start, end
+
     def funding_rate(self, ctx: Context) -> Any:
         limit = read_limit(ctx, 100, 1000, clamp=False)
-        name = self.symbol(ctx) if "symbol" in ctx.params or self.is_cm else next(iter(self.store.series))
-        last = ctx.now_ms // 28_800_000
-        return [
-            {
-                "symbol": name,
-                "fundingRate": "0.00010000",
-                "fundingTime": step * 28_800_000,
-                "markPrice": self.last(name, step * 28_800_000),
-            }
-            for step in range(last - limit + 1, last + 1)
-        ]
+        names = [self.symbol(ctx)] if "symbol" in ctx.params or self.is_cm else list(self.store.series)
+        return marks.funding_rows(self.store, names, limit, *self._span(ctx))
+
+    def funding_info(self, ctx: Context) -> Any:
+        return marks.funding_info(self.store)
 
     def open_interest(self, ctx: Context) -> Any:
-        name = self.symbol(ctx)
-        spec = self.store.series[name].spec
-        row: dict[str, Any] = {"symbol": name, "openInterest": "10659.509", "time": ctx.now_ms}
-        if self.is_cm:
-            row |= {"pair": spec.pair, "contractType": spec.contract_type}
-        return row
+        return marks.open_interest(self.store, self.symbol(ctx), ctx.now_ms)
 
-    def open_interest_hist(self, ctx: Context) -> Any:
-        """Answer /futures/data/openInterestHist: `symbol` on UM, `pair` on CM."""
-        if ctx.get("period") not in _PERIODS:
+    def data(self, ctx: Context) -> Any:
+        """Answer /futures/data/*: `symbol` on UM, `pair` on CM and for the basis."""
+        name = ctx.call.path.rpartition("/")[2]
+        if ctx.get("period") not in marks.PERIODS:
             raise ApiError(-1130, "Data sent for parameter 'period' is not valid.")
         limit = read_limit(ctx, 30, 500, clamp=False)
-        key = "pair" if self.is_cm else "symbol"
-        name = ctx.get(key).upper()
-        known = {getattr(spec, key) for spec in self.store.symbols}
-        if name not in known:
+        key = "pair" if self.is_cm or name == "basis" else "symbol"
+        wanted = ctx.get(key).upper()
+        contract = ctx.get("contractType")
+        specs = [spec for spec in self.store.symbols if getattr(spec, key) == wanted]
+        if not specs:
             raise ApiError(-1121, "Invalid symbol.")
-        row: dict[str, Any] = {key: name}
-        if self.is_cm:
-            row["contractType"] = ctx.get("contractType", "ALL")
-        last = ctx.now_ms // 300_000
-        return [
-            row
-            | {
-                "sumOpenInterest": "20403.63700000",
-                "sumOpenInterestValue": "150570784.07809979",
-                "timestamp": step * 300_000,
-            }
-            for step in range(last - limit + 1, last + 1)
-        ]
+        if contract not in ("", "ALL"):
+            specs = [spec for spec in specs if spec.contract_type == contract]
+        if not specs:
+            raise ApiError(-1130, "Data sent for parameter 'contractType' is not valid.")
+        head: dict[str, Any] = {} if name in ("basis", "takerlongshortRatio") else {key: wanted}
+        if self.is_cm and name == "openInterestHist":
+            head["contractType"] = contract or "ALL"
+        return marks.data_rows(self.store, specs[0], name, head, ctx.get("period"), limit, *self._span(ctx))
 
 
 def futures_table(exchange: Exchange, host: str) -> Table:
@@ -288,13 +282,14 @@ def futures_table(exchange: Exchange, host: str) -> Table:
         "aggTrades": Route(desk.agg_trades, 20, required=symbol),
         "premiumIndex": Route(desk.premium_index, 10 if desk.is_cm else weights.by_symbol(1, 10)),
         "fundingRate": Route(desk.funding_rate, 0, required=symbol if desk.is_cm else ()),
+        "fundingInfo": Route(desk.funding_info, 0),
         "openInterest": Route(desk.open_interest, required=symbol),
     }
     table = {("GET", f"/{host}/v1/{path}"): route for path, route in get.items()}
     if not desk.is_cm:
         table[("GET", "/fapi/v2/ticker/price")] = get["ticker/price"]
-    for name in ("openInterestHist", "topLongShortPositionRatio", "globalLongShortAccountRatio"):
-        table[("GET", f"/futures/data/{name}")] = Route(
-            desk.open_interest_hist, 1, required=("pair" if desk.is_cm else "symbol", "period")
-        )
+    taker = "takerBuySellVol" if desk.is_cm else "takerlongshortRatio"
+    for name in (*_DATA, taker, "basis"):
+        key = "pair" if desk.is_cm or name == "basis" else "symbol"
+        table[("GET", f"/futures/data/{name}")] = Route(desk.data, 1, required=(key, "period"))
     return table | trading.table()

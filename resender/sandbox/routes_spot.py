@@ -20,6 +20,7 @@ from .market import MarketStore
 from .model import ApiError, Context, Placement, Route, Table
 from .params import check_spot_symbol, read_limit, read_number, read_symbols, read_time
 from .signing import illegal, mandatory
+from .tickers import AVERAGE_MINUTES, average_price, day_row, mini_row
 from .trades import aggregate_rows, last_trade, trade_rows
 
 _ORDER_PARAMS = (
@@ -150,8 +151,14 @@ class _Spot:
         return fixed(price, self.store.series[symbol].spec.price_decimals, 8)
 
     def day(self, ctx: Context) -> Any:
+        kind = ctx.get("type") or "FULL"
+        if kind not in ("FULL", "MINI"):
+            raise illegal("type", "^(FULL|MINI)$")
         names, is_one = self.several(ctx)
-        rows = [shapes.day_change(self.store, name, ctx.now_ms) for name in names]
+        rows = [day_row(self.store, name, ctx.now_ms) for name in names]
+        if kind == "MINI":
+            rows = [mini_row(row) for row in rows]
+        self._with_times(ctx, rows, "openTime", "closeTime")
         return rows[0] if is_one else rows
 
     def depth(self, ctx: Context) -> Any:
@@ -184,8 +191,9 @@ class _Spot:
         return rows
 
     def avg_price(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx)
-        return {"mins": 5, "price": self._last(symbol, ctx.now_ms), "closeTime": ctx.now_ms}
+        price, traded_ms = average_price(self.store, self.symbol(ctx), ctx.now_ms)
+        row = {"mins": AVERAGE_MINUTES, "price": price, "closeTime": traded_ms}
+        return self._with_times(ctx, [row], "closeTime")[0]
 
     # -- orders and account ------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How each market writes an order and the statistics of a day.
+"""How each market writes an order.
 
 Pure: values in, JSON data out.
 """
@@ -10,8 +10,6 @@ from typing import Any
 
 from resender.core.binance.markets import Market
 
-from .decimals import fixed
-from .market import MarketStore
 from .orders import Order
 from .symbols import SymbolSpec
 
@@ -136,55 +134,4 @@ def futures_order_row(order: Order, spec: SymbolSpec | None, is_ack: bool) -> di
         row["avgPrice"] = order.avg_price
         row["cumBase" if is_cm else "cumQuote"] = order.quote
         row["time"] = order.time_ms
-    return row
-
-
-def day_change(store: MarketStore, symbol: str, now_ms: int) -> dict[str, Any]:
-    """Return the 24-hour statistics of a symbol, common keys."""
-    series = store.series[symbol]
-    spec = series.spec
-    start = max(spec.listed_ms, now_ms - 86_400_000) // 60_000 * 60_000
-    candle = series.candle(start, now_ms + 86_400_000, now_ms)
-    is_spot = store.market is Market.SPOT
-    digits = spec.price_decimals
-    shown = 8 if is_spot else digits
-    row: dict[str, Any] = {"symbol": symbol}
-    if candle is None:
-        columns: tuple[str, ...] = tuple(fixed(0, 0, shown) for _ in range(8))
-        change, percent, trades_count, last, average = 0, "0.000", 0, 0, 0
-    else:
-        columns = store.columns(spec, candle)
-        change, trades_count = candle.close - candle.open, candle.trades
-        percent = f"{change * 100 / candle.open:.3f}"
-        last = series.path.trade_id_at(now_ms)
-        average = candle.quote // candle.volume if candle.volume else candle.close
-    sign = "-" if change < 0 else ""
-    row |= {
-        "priceChange": sign + fixed(abs(change), digits, shown),
-        "priceChangePercent": percent,
-        "weightedAvgPrice": fixed(average, digits, shown),
-        "lastPrice": columns[3],
-        "lastQty": fixed(1, spec.qty_decimals, 8 if is_spot else spec.qty_decimals),
-        "openPrice": columns[0],
-        "highPrice": columns[1],
-        "lowPrice": columns[2],
-        "volume": columns[4],
-        ("baseVolume" if spec.contract_size else "quoteVolume"): columns[5],
-        "openTime": start,
-        "closeTime": now_ms,
-        "firstId": max(0, last - trades_count + 1) if trades_count else -1,
-        "lastId": last if trades_count else -1,
-        "count": trades_count,
-    }
-    if is_spot:
-        ticker = store.book_ticker(symbol, now_ms)
-        row |= {
-            "prevClosePrice": columns[0],
-            "bidPrice": ticker.bid,
-            "bidQty": ticker.bid_qty,
-            "askPrice": ticker.ask,
-            "askQty": ticker.ask_qty,
-        }
-    if spec.contract_size:
-        row["pair"] = spec.pair
     return row

@@ -71,6 +71,10 @@ def parse_stream(name: str, market: Market) -> Stream | None:
     if tail == "trade":
         # Undocumented on futures; ccxt 4.5.90 listens to it on the public path.
         return Stream(name, tail, symbol, "public")
+    if is_spot and tail == "avgPrice":
+        return Stream(name, tail, symbol, "market")
+    if market is Market.CM and tail in ("indexPrice", "indexPrice@1s"):
+        return Stream(name, "indexPrice", symbol, "market", detail=tail.partition("@")[2])
     if not is_spot and tail in ("markPrice", "markPrice@1s"):
         return Stream(name, "markPrice", symbol, "market", detail=tail.partition("@")[2])
     return None
@@ -81,6 +85,10 @@ def _all_market(name: str, is_spot: bool) -> Stream | None:
         return Stream(name, "allMiniTicker", "", "market")
     if is_spot:
         return None  # !bookTicker left spot in 2022, !ticker@arr in 2026
+    if name == "!ticker@arr":
+        return Stream(name, "allTicker", "", "market")
+    if name == "!contractInfo":
+        return Stream(name, "contractInfo", "", "market")
     if name == "!bookTicker":
         return Stream(name, "allBookTicker", "", "public")
     if name in ("!markPrice@arr", "!markPrice@arr@1s"):

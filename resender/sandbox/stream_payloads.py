@@ -9,13 +9,13 @@ import orjson
 
 from resender.core.binance.markets import Market
 
-from . import shapes
-from .decimals import fixed
 from .market import BookTicker, BookView, MarketStore
+from .marks import mark_at
 from .prices import STEP_MS
 from .series import Candle
 from .stream_names import Stream
 from .symbols import SymbolSpec
+from .tickers import AVERAGE_MINUTES, average_price, day_row
 from .trades import Aggregate, Trade, aggregate_row, written
 
 
@@ -83,7 +83,7 @@ def book_ticker(store: MarketStore, symbol: str, ticker: BookTicker, now: int) -
 
 def mini_ticker(store: MarketStore, symbol: str, now: int) -> str:
     """Return a 24hrMiniTicker event."""
-    row = shapes.day_change(store, symbol, now)
+    row = day_row(store, symbol, now)
     spec = store.series[symbol].spec
     quote = row.get("quoteVolume") or row.get("baseVolume")
     return (
@@ -94,29 +94,47 @@ def mini_ticker(store: MarketStore, symbol: str, now: int) -> str:
 
 
 def day_ticker(store: MarketStore, symbol: str, now: int) -> str:
-    """Return a 24hrTicker event."""
-    row = shapes.day_change(store, symbol, now)
+    """Return a 24hrTicker event; spot's knows the best bid and ask too."""
+    row = day_row(store, symbol, now)
     spec = store.series[symbol].spec
     quote = row.get("quoteVolume") or row.get("baseVolume")
+    before = best = ""
+    if store.market is Market.SPOT:
+        before = f'"x":"{row["prevClosePrice"]}",'
+        best = f'"b":"{row["bidPrice"]}","B":"{row["bidQty"]}","a":"{row["askPrice"]}","A":"{row["askQty"]}",'
     return (
         f'{{"e":"24hrTicker","E":{now},"s":"{symbol}","p":"{row["priceChange"]}",'
-        f'"P":"{row["priceChangePercent"]}","w":"{row["weightedAvgPrice"]}","c":"{row["lastPrice"]}",'
-        f'"Q":"{row["lastQty"]}","o":"{row["openPrice"]}","h":"{row["highPrice"]}","l":"{row["lowPrice"]}",'
-        f'"v":"{row["volume"]}","q":"{quote}","O":{row["openTime"]},"C":{row["closeTime"]},'
-        f'"F":{row["firstId"]},"L":{row["lastId"]},"n":{row["count"]}{_family(store, spec)}}}'
+        f'"P":"{row["priceChangePercent"]}","w":"{row["weightedAvgPrice"]}",{before}"c":"{row["lastPrice"]}",'
+        f'"Q":"{row["lastQty"]}",{best}"o":"{row["openPrice"]}","h":"{row["highPrice"]}",'
+        f'"l":"{row["lowPrice"]}","v":"{row["volume"]}","q":"{quote}","O":{row["openTime"]},'
+        f'"C":{row["closeTime"]},"F":{row["firstId"]},"L":{row["lastId"]},"n":{row["count"]}'
+        f"{_family(store, spec)}}}"
+    )
+
+
+def average(store: MarketStore, symbol: str, now: int) -> str:
+    """Return an avgPrice event."""
+    price, traded_ms = average_price(store, symbol, now)
+    return (
+        f'{{"e":"avgPrice","E":{now},"s":"{symbol}","i":"{AVERAGE_MINUTES}m","w":"{price}","T":{traded_ms}}}'
     )
 
 
 def mark_price(store: MarketStore, symbol: str, now: int) -> str:
     """Return a markPriceUpdate event; dated contracts have no funding."""
-    spec = store.series[symbol].spec
-    price = store.series[symbol].path.price_at(now)
-    text = fixed(price, spec.price_decimals, spec.price_decimals)
-    is_perpetual = spec.contract_type == "PERPETUAL"
-    rate, when = ("0.00010000", (now // 28_800_000 + 1) * 28_800_000) if is_perpetual else ("", 0)
+    spec, mark = store.series[symbol].spec, mark_at(store, symbol, now)
     return (
-        f'{{"e":"markPriceUpdate","E":{now},"s":"{symbol}","p":"{text}","ap":"{text}","i":"{text}",'
-        f'"P":"{text}","r":"{rate}","T":{when}{_family(store, spec, with_pair=False)}}}'
+        f'{{"e":"markPriceUpdate","E":{now},"s":"{symbol}","p":"{mark.mark}","ap":"{mark.average}",'
+        f'"i":"{mark.index_price}","P":"{mark.settle}","r":"{mark.funding_rate}","T":{mark.next_funding_ms}'
+        f"{_family(store, spec, with_pair=False)}}}"
+    )
+
+
+def index_price(pair: str, store: MarketStore, symbol: str, now: int) -> str:
+    """Return an indexPriceUpdate event of a pair."""
+    return (
+        f'{{"e":"indexPriceUpdate","E":{now},"i":"{pair}","p":"{mark_at(store, symbol, now).index_price}"'
+        f"{_family(store, store.series[symbol].spec, with_pair=False)}}}"
     )
 
 
@@ -164,3 +182,12 @@ def aggregate(store: MarketStore, symbol: str, one: Aggregate, now: int) -> str:
     body = orjson.dumps(aggregate_row(store, symbol, one)).decode()[1:-1]
     family = _family(store, store.series[symbol].spec, with_pair=False)
     return f'{{"e":"aggTrade","E":{now},"s":"{symbol}",{body}{family}}}'
+
+
+def contract_info(store: MarketStore, spec: SymbolSpec, now: int) -> str:
+    """Return a contractInfo event."""
+    return (
+        f'{{"e":"contractInfo","E":{now},"s":"{spec.symbol}","ps":"{spec.pair}","ct":"{spec.contract_type}",'
+        f'"dt":{spec.delivery_ms},"ot":{spec.listed_ms},"cs":"{spec.status}"'
+        f"{_family(store, spec, with_pair=False)}}}"
+    )

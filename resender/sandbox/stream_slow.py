@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from resender.core.binance.markets import Market
 
@@ -20,7 +20,16 @@ from .stream_names import Stream
 
 Emit = Callable[[str, str], None]
 _MOST_TRADES = 2000  # told at once after a jump of the clock
-_SLOW_MS = {"markPrice": 3000, "miniTicker": 2000, "allMarkPrice": 3000}
+_MARKS = ("markPrice", "allMarkPrice", "indexPrice")
+_TICKER_MS = {Market.SPOT: 1000, Market.UM: 2000, Market.CM: 500}
+
+
+_PLAIN: dict[str, Callable[[MarketStore, str, int], str]] = {
+    "markPrice": payloads.mark_price,
+    "miniTicker": payloads.mini_ticker,
+    "ticker": payloads.day_ticker,
+    "avgPrice": payloads.average,
+}
 
 
 @dataclass(slots=True)
@@ -28,7 +37,8 @@ class _SlowState:
     stream: Stream
     due_ms: int
     since_ms: int
-    marks: dict[str, int] = field(default_factory=dict)
+    # Of contractInfo: the status of each contract told last.
+    statuses: dict[str, str] | None = None
     # Of depth streams: the update told last, the one before it, restarts of the book seen.
     update_id: int | None = None
     before: int = 0
@@ -50,7 +60,10 @@ class SlowFeed:
 
     def add(self, stream: Stream, now_ms: int) -> None:
         """Begin to push a stream."""
-        self._slow[stream.name] = _SlowState(stream, now_ms + self._slow_ms(stream), now_ms)
+        state = _SlowState(stream, now_ms + self._slow_ms(stream), now_ms)
+        if stream.kind == "contractInfo":
+            self._push_contracts(state, now_ms)
+        self._slow[stream.name] = state
 
     def discard(self, name: str) -> None:
         """Stop pushing a stream nobody wants any more."""
@@ -70,37 +83,64 @@ class SlowFeed:
             return 1000
         if stream.kind in ("aggTrade", "trade"):
             return 100
-        if self._market is Market.UM or stream.kind == "markPrice":
-            return _SLOW_MS.get(stream.kind, 1000)
-        return 500 if stream.kind == "miniTicker" and self._market is Market.CM else 1000
+        if stream.kind in _MARKS:
+            return 3000
+        if stream.kind in ("ticker", "miniTicker"):
+            return _TICKER_MS[self._market]
+        return 1000
 
     def _tick_slow(self, state: _SlowState, now: int) -> None:
         stream, name = state.stream, state.stream.name
-        if stream.kind in ("allMiniTicker", "allMarkPrice"):
-            if stream.kind == "allMiniTicker":
-                rows = [payloads.mini_ticker(*traded, now) for traded in self._traded(state, now)]
-            else:
-                rows = [payloads.mark_price(*changed, now) for changed in self._changed(state, now)]
-            if rows:
-                self._emit(name, f"[{','.join(rows)}]")
+        if not stream.symbol:
+            self._tick_all(state, now)
             return
-        store = self._store
+        store, symbol = self._store, stream.symbol
         if stream.kind == "markPrice" and self._market is not Market.SPOT:
-            store = self._exchange.futures_store(stream.symbol, self._market) or store
-        if stream.symbol not in store.series:
+            store = self._exchange.futures_store(symbol, self._market) or store
+        if stream.kind == "indexPrice":
+            for spec in store.symbols:
+                if spec.pair == symbol:
+                    self._emit(name, payloads.index_price(symbol, store, spec.symbol, now))
+                    return
+        if symbol not in store.series:
             return
-        if stream.kind == "markPrice":
-            self._emit(name, payloads.mark_price(store, stream.symbol, now))
-        elif stream.kind == "miniTicker":
-            self._emit(name, payloads.mini_ticker(store, stream.symbol, now))
-        elif stream.kind == "ticker":
-            self._emit(name, payloads.day_ticker(store, stream.symbol, now))
+        plain = _PLAIN.get(stream.kind)
+        if plain is not None:
+            self._emit(name, plain(store, symbol, now))
         elif stream.kind == "diffDepth":
             self._push_diff(state, store, now)
         elif stream.kind == "depth":
             self._push_partial(state, store, now)
         else:
             self._push_trades(state, store, now)
+
+    def _tick_all(self, state: _SlowState, now: int) -> None:
+        if state.stream.kind == "contractInfo":
+            self._push_contracts(state, now)
+            return
+        frames: list[list[str]] = [[]]
+        if state.stream.kind == "allMarkPrice":
+            frames = [[], []]
+            for store, symbol in self._exchange.universe(self._market):
+                # On USD-M contracts on shares and metals come in a frame of their own.
+                is_apart = self._market is Market.UM and "TRADIFI" in store.series[symbol].spec.contract_type
+                frames[is_apart].append(payloads.mark_price(store, symbol, now))
+        else:
+            write = payloads.day_ticker if state.stream.kind == "allTicker" else payloads.mini_ticker
+            frames[0] = [write(*traded, now) for traded in self._traded(state, now)]
+        for rows in frames:
+            if rows:
+                self._emit(state.stream.name, f"[{','.join(rows)}]")
+
+    def _push_contracts(self, state: _SlowState, now: int) -> None:
+        """Tell of contracts that are new, gone or have another status."""
+        known = {}
+        for store, symbol in self._exchange.universe(self._market):
+            spec = store.series[symbol].spec
+            known[symbol] = spec.status
+            if state.statuses is not None and state.statuses.get(symbol) != spec.status:
+                self._emit(state.stream.name, payloads.contract_info(store, spec, now))
+        state.statuses = known
 
     def _push_diff(self, state: _SlowState, store: MarketStore, now: int) -> None:
         """Push the changes since the last event, if there are any; ids follow each other without a hole."""
@@ -141,15 +181,6 @@ class SlowFeed:
                 trade = trades.trade_at(store, symbol, one)
                 if trade is not None:
                     self._emit(state.stream.name, payloads.trade(store, symbol, trade, now))
-
-    def _changed(self, state: _SlowState, now: int) -> list[tuple[MarketStore, str]]:
-        changed = []
-        for store, symbol in self._exchange.universe(self._market):
-            update_id = store.update_id(symbol, now)
-            if update_id != state.marks.get(symbol):
-                state.marks[symbol] = update_id
-                changed.append((store, symbol))
-        return changed
 
     def _traded(self, state: _SlowState, now: int) -> list[tuple[MarketStore, str]]:
         since, state.since_ms = state.since_ms, now

@@ -13,8 +13,10 @@ from resender.core.binance.markets import Market
 from resender.sandbox import trades
 from resender.sandbox.config import SandboxConfig
 from resender.sandbox.exchange import Exchange
+from resender.sandbox.marks import mark_at
 from resender.sandbox.stream_feed import StreamFeed
 from resender.sandbox.stream_names import parse_stream
+from resender.sandbox.tickers import average_price, day_row
 
 NOW = 1_791_374_430_500  # 2026-10-07 12:00:30.500 UTC
 
@@ -140,3 +142,84 @@ def test_trade_streams_bring_what_rest_lists_and_nothing_from_before(market, hol
     assert all(event["T"] <= event["E"] for event in joined + singles)
     head = ["e", "E", "T", "s"] if market is not Market.SPOT else ["e", "E", "s"]
     assert list(singles[0])[: len(head)] == head
+
+
+@pytest.mark.parametrize(("market", "every_ms"), [(Market.SPOT, 1000), (Market.UM, 2000), (Market.CM, 500)])
+def test_ticker_stream_is_the_row_of_rest_at_its_event_time(market, every_ms):
+    symbol = "BTCUSD_PERP" if market is Market.CM else "BTCUSDT"
+    world = World(market)
+    world.add(f"{symbol.lower()}@ticker")
+    world.run(6)
+    events = world.events[f"{symbol.lower()}@ticker"]
+    assert len(events) == 6000 // every_ms
+    names = {
+        "p": "priceChange", "P": "priceChangePercent", "w": "weightedAvgPrice", "x": "prevClosePrice",
+        "c": "lastPrice", "Q": "lastQty", "b": "bidPrice", "B": "bidQty", "a": "askPrice", "A": "askQty",
+        "o": "openPrice", "h": "highPrice", "l": "lowPrice", "v": "volume", "O": "openTime", "C": "closeTime",
+        "F": "firstId", "L": "lastId", "n": "count",
+    }  # fmt: skip
+    for event in events:
+        row = day_row(world.store, symbol, event["E"])
+        assert {names[key]: event[key] for key in names if key in event} == {
+            name: row[name] for name in names.values() if name in row
+        }
+    order = "eEspPwxcQbBaAohlvqOCFLn" if market is Market.SPOT else "eEspPwcQohlvqOCFLn"
+    assert "".join(key for key in events[0] if len(key) == 1) == order
+    assert [key for key in events[0] if len(key) > 1] == ([] if market is Market.SPOT else ["ps", "st"])
+
+
+@pytest.mark.parametrize("market", [Market.UM, Market.CM])
+def test_all_tickers_carry_what_traded_of_both_futures_markets(market):
+    world = World(market)
+    for name in ("!ticker@arr", "!miniTicker@arr"):
+        world.add(name)
+    world.run(3)
+    rows = world.events["!ticker@arr"][-1]
+    assert {row["st"] for row in rows} == {1, 2}
+    assert [row["s"] for row in rows] == [row["s"] for row in world.events["!miniTicker@arr"][-1]]
+    assert parse_stream("!ticker@arr", Market.SPOT) is None
+
+
+def test_marks_of_all_symbols_come_in_two_frames_on_um():
+    world = World(Market.UM)
+    for name in ("!markPrice@arr@1s", "btcusdt@markPrice@1s"):
+        world.add(name)
+    world.run(2)
+    frames, single = world.events["!markPrice@arr@1s"], world.events["btcusdt@markPrice@1s"]
+    assert (len(frames), len(single)) == (4, 2)
+    assert {row["s"] for row in frames[1]} >= {"TSLAUSDT", "XAUUSDT"}
+    assert single[0] in frames[0]
+    mark = mark_at(world.store, "BTCUSDT", single[0]["E"])
+    assert [single[0][key] for key in ("p", "ap", "i", "P", "r", "T")] == [*mark[:5], mark.next_funding_ms]
+    assert len(frames[0]) + len(frames[1]) == len(world.exchange.universe(Market.UM))
+
+
+def test_average_price_stream_is_rest():
+    world = World(Market.SPOT)
+    world.add("btcusdt@avgPrice")
+    world.run(3)
+    events = world.events["btcusdt@avgPrice"]
+    assert [list(event) for event in events] == [["e", "E", "s", "i", "w", "T"]] * 3
+    assert [(event["w"], event["T"]) for event in events] == [
+        average_price(world.store, "BTCUSDT", event["E"]) for event in events
+    ]
+
+
+def test_index_price_of_a_pair_comes_on_cm():
+    world = World(Market.CM)
+    world.add("btcusd@indexPrice@1s")
+    world.run(2)
+    event = world.events["btcusd@indexPrice@1s"][0]
+    assert (event["i"], event["p"]) == ("BTCUSD", mark_at(world.store, "BTCUSD_PERP", event["E"]).index_price)
+
+
+def test_contract_info_tells_what_changes_and_nothing_else():
+    world = World(Market.UM)
+    world.add("!contractInfo")
+    world.run(2)
+    assert not world.events["!contractInfo"]
+    world.store.list_symbol("NEWUSDT", world.now)
+    world.store.halt("ETHUSDT", world.now)
+    world.run(2)
+    told = {event["s"]: event["cs"] for event in world.events["!contractInfo"]}
+    assert told == {"NEWUSDT": "TRADING", "ETHUSDT": "TRADING_HALT"}

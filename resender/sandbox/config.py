@@ -75,7 +75,8 @@ class SandboxConfig:
         lively as the price; small ones leave a snapshot's range sooner); those of
         `still_symbols` never change. With `aggregate_holes` one in sixteen aggregates of futures
         trades does not exist, on REST and streams; with `rounds_quote_qty` a trade's quoteQty is
-        rounded, else cut off. `rest_lag_ms`, `final_delay` and `partial_on_change` are where the
+        rounded, else cut off; with `ui_klines_modified` uiKlines count no trades, else they are
+        the rows of klines. `rest_lag_ms`, `final_delay` and `partial_on_change` are where the
         switches of the same name in `StreamFaults` start; with `measured` closes go as they were
         measured on the live exchange: finals, silent and empty candles, late rows.
     Units: `_s` seconds, `_ms` milliseconds, `book_ticker_hz` updates a second.
@@ -112,6 +113,7 @@ class SandboxConfig:
     partial_on_change: bool = False
     aggregate_holes: bool = False
     rounds_quote_qty: bool = False
+    ui_klines_modified: bool = True
     gaps: Sequence[Gap] = ()
     outages: Sequence[Outage] = ()
     holes_1s: bool = False

@@ -20,6 +20,7 @@ from .market import BookView, MarketStore
 from .model import Call, Placement, Violation
 from .opens import late_row_ms
 from .orders import OrderDesk
+from .price_klines import price_rows
 from .symbols import SymbolSpec
 from .weights import WeightPools
 
@@ -76,11 +77,15 @@ class Exchange:
         limit: int,
         now_ms: int,
         offset_ms: int = 0,
+        kind: str = "",
     ) -> bytes:
-        """Return rows as REST shows them: behind the truth for `rest_lag_ms` after a close."""
+        """Return rows as REST shows them: behind the truth for `rest_lag_ms` after a close.
+
+        Shape: `kind` is "mark", "index" or "premium" for candles of those prices.
+        """
         faults = self.faults.stream(store.market)
         lag_ms = faults.rest_lag_ms
-        if faults.late_row and store.market is Market.UM:
+        if faults.late_row and store.market is Market.UM and not kind:
             start = iv.open_time(interval, now_ms, offset_ms)
             candle = store.candle(symbol, interval, start, iv.next_open(interval, start, offset_ms), now_ms)
             is_empty = candle is not None and not candle.trades
@@ -88,7 +93,8 @@ class Exchange:
                 end_ms = start - 1 if end_ms is None else min(end_ms, start - 1)
         if now_ms - iv.open_time(interval, now_ms, offset_ms) < lag_ms:
             now_ms -= lag_ms
-        return store.kline_bytes(symbol, interval, start_ms, end_ms, limit, now_ms, offset_ms)
+        rows = store.kline_bytes(symbol, interval, start_ms, end_ms, limit, now_ms, offset_ms)
+        return price_rows(store, symbol, kind, rows, now_ms) if kind else rows
 
     def rest_book(self, store: MarketStore, symbol: str, limit: int, now_ms: int) -> BookView:
         """Return the book as REST shows it: `depth_lag_ms` behind the streams."""

@@ -74,6 +74,7 @@ class MarketStore:
         self._chunks: OrderedDict[tuple[str, str, int, int], _Chunk] = OrderedDict()
         self._cached_rows = 0
         self._books: dict[str, Book] = {}
+        self._pairs: tuple[int, dict[str, str]] = (-1, {})
         self._started_ms = now_ms
         wanted = {
             Market.SPOT: config.spot_symbols, Market.UM: config.um_symbols, Market.CM: config.cm_symbols
@@ -97,6 +98,15 @@ class MarketStore:
         """Return the description of a symbol, None when it is not listed."""
         series = self.series.get(symbol)
         return series.spec if series else None
+
+    def symbol_of_pair(self, pair: str) -> str | None:
+        """Return the first contract of a pair: its price is the one the pair's index follows."""
+        if self._pairs[0] != self.version:
+            found: dict[str, str] = {}
+            for spec in self.symbols:
+                found.setdefault(spec.pair, spec.symbol)
+            self._pairs = (self.version, found)
+        return self._pairs[1].get(pair)
 
     def has_interval(self, interval: str) -> bool:
         """Tell whether the market knows an interval."""

@@ -62,10 +62,10 @@ def mark_at(store: MarketStore, symbol: str, now_ms: int) -> Mark:
     second = now_ms // 1000 * 1000
     scale = 10 ** (_DIGITS - spec.price_decimals)
     price = path.price_at(second) * scale
-    earlier = path.price_at(second - 30_000) * scale
-    mark, index = price + shift(spec, "mark"), price + shift(spec, "index")
-    average = (mark + earlier + shift(spec, "mark")) // 2
-    settle = (index + earlier + shift(spec, "index")) // 2
+    mark = price + shift(spec, "mark")
+    index, before = _index(store, spec, second), _index(store, spec, second - 30_000)
+    average = (mark + path.price_at(second - 30_000) * scale + shift(spec, "mark")) // 2
+    settle = (index + before) // 2 + 1
     rate = interest = ""
     next_ms = 0
     if has_funding(spec):
@@ -73,6 +73,13 @@ def mark_at(store: MarketStore, symbol: str, now_ms: int) -> Mark:
         interest = fixed(10_000, _DIGITS, _DIGITS)
         next_ms = (second // FUNDING_MS + 1) * FUNDING_MS
     return Mark(_text(mark), _text(average), _text(index), _text(settle), rate, interest, next_ms, second)
+
+
+def _index(store: MarketStore, spec: SymbolSpec, at_ms: int) -> int:
+    # The contracts of a pair have one index.
+    series = store.series[store.symbol_of_pair(spec.pair) or spec.symbol]
+    scale: int = 10 ** (_DIGITS - series.spec.price_decimals)
+    return series.path.price_at(at_ms) * scale + shift(series.spec, "index")
 
 
 def _text(value: int) -> str:

@@ -72,7 +72,7 @@ class _Futures:
         store = self.exchange.futures_store(text, self.market)
         return self._rows(ctx, store, text)
 
-    def _rows(self, ctx: Context, store: MarketStore | None, symbol: str) -> bytes:
+    def _rows(self, ctx: Context, store: MarketStore | None, symbol: str, kind: str = "") -> bytes:
         interval = ctx.get("interval")
         if store is None:
             raise ApiError(-1121, "Invalid symbol.")
@@ -82,7 +82,7 @@ class _Futures:
         start, end = read_time(ctx, "startTime"), read_time(ctx, "endTime")
         if start is not None and end is not None and start > end:
             raise ApiError(-1023, "Start time is greater than end time.")
-        return self.exchange.rest_klines(store, symbol, interval, start, end, limit, ctx.now_ms)
+        return self.exchange.rest_klines(store, symbol, interval, start, end, limit, ctx.now_ms, kind=kind)
 
     def continuous_klines(self, ctx: Context) -> bytes:
         pair, contract = ctx.get("pair").upper(), ctx.get("contractType")
@@ -94,19 +94,21 @@ class _Futures:
                     return self._rows(ctx, store, spec.symbol)
         raise ApiError(-1121, "Invalid symbol.")
 
-    def price_klines(self, ctx: Context) -> Any:
-        """Mark, index and premium candles: prices of the symbol, volumes zero."""
-        text = (ctx.get("symbol") or ctx.get("pair")).upper()
-        store = self.exchange.futures_store(text, self.market)
-        if store is None:
-            for spec in self.store.symbols:
-                if spec.pair == text:
-                    store, text = self.store, spec.symbol
-                    break
-        rows = orjson.loads(self._rows(ctx, store, text))
-        for row in rows:
-            row[5] = row[7] = row[9] = row[10] = "0"
-        return rows
+    def mark_klines(self, ctx: Context) -> bytes:
+        text = ctx.get("symbol").upper()
+        return self._rows(ctx, self.exchange.futures_store(text, self.market), text, "mark")
+
+    def premium_klines(self, ctx: Context) -> bytes:
+        text = ctx.get("symbol").upper()
+        return self._rows(ctx, self.exchange.futures_store(text, self.market), text, "premium")
+
+    def index_klines(self, ctx: Context) -> bytes:
+        pair = ctx.get("pair").upper()
+        for store in (self.store, self.exchange.stores[Market.CM if not self.is_cm else Market.UM]):
+            symbol = store.symbol_of_pair(pair)
+            if symbol is not None:
+                return self._rows(ctx, store, symbol, "index")
+        raise ApiError(-1121, "Invalid symbol.")
 
     # -- tickers -------------------------------------------------------------------------
 
@@ -270,9 +272,9 @@ def futures_table(exchange: Exchange, host: str) -> Table:
         "continuousKlines": Route(
             desk.continuous_klines, candle_weight, required=("pair", "contractType", "interval")
         ),
-        "markPriceKlines": Route(desk.price_klines, candle_weight, required=("symbol", "interval")),
-        "premiumIndexKlines": Route(desk.price_klines, candle_weight, required=("symbol", "interval")),
-        "indexPriceKlines": Route(desk.price_klines, candle_weight, required=("pair", "interval")),
+        "markPriceKlines": Route(desk.mark_klines, candle_weight, required=("symbol", "interval")),
+        "premiumIndexKlines": Route(desk.premium_klines, candle_weight, required=("symbol", "interval")),
+        "indexPriceKlines": Route(desk.index_klines, candle_weight, required=("pair", "interval")),
         "ticker/bookTicker": Route(desk.book_ticker, weights.by_symbol(2, 5)),
         "ticker/price": Route(desk.price, weights.by_symbol(1, 2)),
         "ticker/24hr": Route(desk.day, one_forty),

@@ -20,6 +20,7 @@ from .market import MarketStore
 from .model import ApiError, Context, Placement, Route, Table
 from .params import check_spot_symbol, read_limit, read_number, read_symbols, read_time
 from .signing import illegal, mandatory
+from .stream_micros import moment_us
 from .tickers import AVERAGE_MINUTES, average_price, day_row, mini_row
 from .trades import aggregate_rows, last_trade, trade_rows
 
@@ -123,7 +124,7 @@ class _Spot:
         return decoded
 
     def ui_klines(self, ctx: Context) -> Any:
-        return self.klines(ctx, chart=True)
+        return self.klines(ctx, chart=self.exchange.config.ui_klines_modified)
 
     def book_ticker(self, ctx: Context) -> Any:
         names, is_one = self.several(ctx)
@@ -187,7 +188,7 @@ class _Spot:
     def _with_times(self, ctx: Context, rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
         if self.is_micro(ctx):
             for row in rows:
-                row.update({name: row[name] * 1000 for name in names})
+                row.update({name: moment_us(row[name]) for name in names})
         return rows
 
     def avg_price(self, ctx: Context) -> Any:

@@ -25,6 +25,7 @@ from .series import Candle
 from .stream_names import Stream
 
 Emit = Callable[[str, str], None]
+_ALWAYS = ("indexPriceKline", "markPriceKline")
 _CATCH_UP = 50  # finished candles pushed after a jump of the clock, at most
 
 
@@ -104,6 +105,11 @@ class CandleFeed:
         if stream.kind == "kline":
             store = self._exchange.futures_store(stream.symbol, self._market)
             return (store, stream.symbol) if store else None
+        if stream.kind == "indexPriceKline":
+            first = self._store.symbol_of_pair(stream.symbol)
+            return (self._store, first) if first else None
+        if stream.kind == "markPriceKline":
+            return (self._store, stream.symbol) if stream.symbol in self._store.series else None
         for spec in self._store.symbols:
             if spec.pair == stream.symbol and spec.contract_type == stream.contract_type:
                 return self._store, spec.symbol
@@ -125,7 +131,9 @@ class CandleFeed:
             candle = store.candle(state.symbol, stream.interval, state.open_ms, state.end_ms, now)
             final = None
             # Futures push "if existing": a candle without trades never gets its x:true.
-            if candle is not None and (self._market is Market.SPOT or candle.trades):
+            if candle is not None and (
+                self._market is Market.SPOT or candle.trades or stream.kind in _ALWAYS
+            ):
                 final = _Final(state, state.open_ms, state.end_ms, candle)
             state.open_ms = state.end_ms
             state.end_ms = iv.next_open(stream.interval, state.open_ms, stream.offset_ms)
@@ -148,6 +156,8 @@ class CandleFeed:
         self._emit(state.stream.name, text)
 
     def _is_shown(self, state: _KlineState, candle: Candle, now: int) -> bool:
+        if state.stream.kind in _ALWAYS:
+            return True  # prices of every second, traded or not
         if candle == state.pushed:
             return False
         seed, since_ms = self._exchange.config.seed, now - state.open_ms

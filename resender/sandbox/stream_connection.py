@@ -45,6 +45,7 @@ class StreamConnection:
         self._faults = faults
         self.access = url.access
         self.is_combined = url.is_combined
+        self.is_micro = url.is_micro
         self.names: dict[str, Stream | None] = {}
         # Names held here that bring nothing, and the patterns that made them so.
         self.muted: set[str] = set()

@@ -21,7 +21,7 @@ from .stream_slow import SlowFeed
 # USD-M relays a symbol on !bookTicker at most this often, COIN-M at once.
 _RELAY_MS = 5000
 _RELAY_LOOK_MS = 250
-_CANDLES = ("kline", "continuousKline")
+_CANDLES = ("kline", "continuousKline", "indexPriceKline", "markPriceKline")
 
 
 @dataclass(slots=True)

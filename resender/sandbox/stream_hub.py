@@ -23,6 +23,7 @@ from .http_faults import park, reset
 from .http_server import CountingServer, Listener
 from .stream_connection import BINARY, CLOSE, PONG, TEXT, StreamConnection, frame
 from .stream_feed import StreamFeed
+from .stream_micros import in_micros
 from .stream_names import Stream, StreamUrl, parse_stream, parse_url
 from .stream_payloads import book_ticker
 
@@ -277,13 +278,17 @@ class StreamHub:
         holders = self._subscribers.get(name)
         if not holders:
             return
-        raw, combined = frames_of(name, text)
-        if self.faults.duplicate:
-            raw, combined = raw + raw, combined + combined
+        plain = self._frames(name, text)
+        micro = self._frames(name, in_micros(text)) if any(one.is_micro for one in holders) else plain
         for connection in holders:
             if name not in connection.muted:
+                raw, combined = micro if connection.is_micro else plain
                 connection.write(combined if connection.is_combined else raw)
                 self.frames_sent += 1
+
+    def _frames(self, name: str, text: str) -> tuple[bytes, bytes]:
+        raw, combined = frames_of(name, text)
+        return (raw + raw, combined + combined) if self.faults.duplicate else (raw, combined)
 
     async def burst(self, symbol: str, count: int, over_s: float = 0.0) -> int:
         """Change a book ticker `count` times and push each change; return the last update id.
@@ -361,8 +366,9 @@ class StreamHub:
     def announce_shutdown(self) -> None:
         """Send the serverShutdown notice."""
         text = f'{{"e":"serverShutdown","E":{self._exchange.now()}}}'
-        raw, combined = frames_of("!serverShutdown", text)
         for connection in self.connections:
+            told = in_micros(text) if connection.is_micro else text
+            raw, combined = frames_of("!serverShutdown", told)
             connection.write(combined if connection.is_combined else raw)
 
 

@@ -15,6 +15,7 @@ Access = Literal["public", "market", "private"]
 UM_PATHS: tuple[Access, ...] = ("public", "market", "private")
 _KLINE = re.compile(r"kline_([0-9]+[smhdwM])(@\+08:00)?")
 _CONTINUOUS = re.compile(r"continuousKline_([0-9]+[smhdwM])")
+_PRICE_KLINE = re.compile(r"(indexPriceKline|markPriceKline)_([0-9]+[smhdwM])")
 _DEPTH = re.compile(r"depth(5|10|20)(?:@(100|500|1000)ms)?")
 _DIFF = re.compile(r"depth(?:@(100|250|500|1000)ms)?")
 _INTERVALS = {*FIXED_MS, "1M"}
@@ -57,6 +58,9 @@ def parse_stream(name: str, market: Market) -> Stream | None:
     if found and not is_spot and found[1] in _INTERVALS and found[1] != "1s":
         pair, _, contract = symbol.partition("_")
         return Stream(name, "continuousKline", pair, "market", found[1], contract_type=contract)
+    found = _PRICE_KLINE.fullmatch(tail)
+    if found and market is Market.CM and found[2] in _INTERVALS and found[2] != "1s":
+        return Stream(name, found[1], symbol, "market", found[2])
     usual_ms = 1000 if is_spot else 250
     found = _DEPTH.fullmatch(tail)
     if found:
@@ -98,12 +102,16 @@ def _all_market(name: str, is_spot: bool) -> Stream | None:
 
 @dataclass(frozen=True, slots=True)
 class StreamUrl:
-    """What a stream URL asks for; `access` lists the classes of streams it delivers."""
+    """What a stream URL asks for; `access` lists the classes of streams it delivers.
+
+    Shape: with `is_micro` times are told in microseconds, on spot only.
+    """
 
     is_combined: bool
     names: tuple[str, ...]
     access: frozenset[str]
     listen_key: str = ""
+    is_micro: bool = False
 
 
 def parse_url(target: str, market: Market) -> StreamUrl | None:
@@ -124,12 +132,14 @@ def parse_url(target: str, market: Market) -> StreamUrl | None:
         key, _, value = pair.partition("=")
         arguments[key] = unquote(value)
     listen_key = arguments.get("listenKey", "")
+    unit = arguments.get("timeUnit", "")
+    is_micro = market is Market.SPOT and unit in ("MICROSECOND", "microsecond")
     if not parts:
         return None
     mode, *names = parts
     if mode == "ws":
-        return StreamUrl(False, tuple(names), access, listen_key)
+        return StreamUrl(False, tuple(names), access, listen_key, is_micro)
     if mode == "stream" and not names:
         wanted = tuple(name for name in arguments.get("streams", "").split("/") if name)
-        return StreamUrl(True, wanted, access, listen_key)
+        return StreamUrl(True, wanted, access, listen_key, is_micro)
     return None

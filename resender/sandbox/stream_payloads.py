@@ -11,6 +11,7 @@ from resender.core.binance.markets import Market
 
 from .market import BookTicker, BookView, MarketStore
 from .marks import mark_at
+from .price_klines import price_columns, seconds_of
 from .prices import STEP_MS
 from .series import Candle
 from .stream_names import Stream
@@ -44,6 +45,8 @@ def kline(
     """
     series = store.series[symbol]
     shown = series.shown_open(start, end)
+    if stream.kind in ("indexPriceKline", "markPriceKline"):
+        return _price_kline(stream, series.spec, shown, end, candle, closed, now)
     o, h, l, c, v, q, tv, tq = store.columns(series.spec, candle)  # noqa: E741
     first = last = -1
     if candle.trades:
@@ -64,6 +67,21 @@ def kline(
         )
     return (
         f'{{"e":"kline","E":{now},"s":"{symbol}","k":{{"t":{shown},"T":{end - 1},"s":"{symbol}",{numbers}}}}}'
+    )
+
+
+def _price_kline(
+    stream: Stream, spec: SymbolSpec, start: int, end: int, candle: Candle, closed: bool, now: int
+) -> str:
+    # f and L hold times, s is no symbol for an index.
+    kind = "index" if stream.kind == "indexPriceKline" else "mark"
+    o, h, l, c = price_columns(spec, kind, candle)  # noqa: E741
+    name, last = "0" if kind == "index" else spec.symbol, min(now // 1000 * 1000, end - 1)
+    return (
+        f'{{"e":"{kind}Price_kline","E":{now},"ps":"{spec.pair}","k":{{"t":{start},"T":{end - 1},"s":"{name}",'
+        f'"i":"{stream.interval}","f":{start},"L":{last},"o":"{o}","c":"{c}","h":"{h}","l":"{l}","v":"0",'
+        f'"n":{seconds_of(start, end, now)},"x":{"true" if closed else "false"},"q":"0","V":"0","Q":"0",'
+        f'"B":"0"}}}}'
     )
 
 

@@ -251,3 +251,29 @@ async def test_microsecond_header_is_honoured_on_spot(sandbox, http, clock):
     target = "/api/v3/klines?symbol=BTCUSDT&interval=1m&limit=1"
     _, rows, _ = await http.call(base(sandbox), target, headers=headers)
     assert rows[0][6] - rows[0][0] == 59_999_999
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "pair", "contract", "symbol"),
+    [("FAPI", "/fapi/v1", "BTCUSDT", "PERPETUAL", "BTCUSDT"),
+     ("FAPI", "/fapi/v1", "TSLAUSDT", "TRADIFI_PERPETUAL", "TSLAUSDT"),
+     ("DAPI", "/dapi/v1", "BTCUSD", "CURRENT_QUARTER", "BTCUSD_261225")],
+)  # fmt: skip
+async def test_continuous_klines_are_the_rows_of_their_contract(
+    sandbox, http, host, path, pair, contract, symbol
+):
+    query = f"continuousKlines?pair={pair}&contractType={contract}&interval=5m"
+    _, rows, _ = await http.call(base(sandbox, host), f"{path}/{query}")
+    _, plain, _ = await http.call(base(sandbox, host), f"{path}/klines?symbol={symbol}&interval=5m")
+    assert len(rows) == 500
+    assert rows == plain
+
+
+@pytest.mark.parametrize("is_modified", [True, False])
+async def test_ui_klines_are_klines_or_modified(sandbox_with, http, is_modified):
+    sandbox = await sandbox_with(ui_klines_modified=is_modified)
+    query = "symbol=BTCUSDT&interval=1d&timeZone=8&limit=20"
+    _, rows, _ = await http.call(base(sandbox), f"/api/v3/uiKlines?{query}")
+    _, plain, _ = await http.call(base(sandbox), f"/api/v3/klines?{query}")
+    assert {row[0] % 86_400_000 for row in plain} == {57_600_000}
+    assert (rows == plain) is not is_modified

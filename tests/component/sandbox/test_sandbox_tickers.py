@@ -88,6 +88,39 @@ async def test_bad_calls_of_futures_data_are_refused(sandbox, http, bad):
 async def test_microsecond_header_turns_times_of_spot_rows(sandbox, http):
     url, micro = sandbox.urls["UPSTREAM_API"], {"X-MBX-TIME-UNIT": "MICROSECOND"}
     _, row, _ = await http.call(url, "/api/v3/ticker/24hr?symbol=BTCUSDT", headers=micro)
-    assert row["closeTime"] == NOW * 1000
+    assert row["closeTime"] // 1000 == NOW
     _, rows, _ = await http.call(url, "/api/v3/aggTrades?symbol=BTCUSDT&limit=3", headers=micro)
-    assert all(NOW * 1000 - 10**8 < row["T"] <= NOW * 1000 for row in rows)
+    assert all(NOW * 1000 - 10**8 < row["T"] < NOW * 1000 + 1000 for row in rows)
+
+
+async def test_stream_url_asks_for_microseconds_and_others_stay_as_they_are(sandbox, connect, clock):
+    names = "btcusdt@kline_1s/btcusdt@trade/btcusdt@ticker/btcusdt@depth5@100ms/!miniTicker@arr"
+    plain, micro = [
+        await connect(sandbox, Market.SPOT, f"/stream?streams={names}{unit}")
+        for unit in ("", "&timeUnit=microsecond")
+    ]
+    clock.now_ms += 1500
+    pairs = {}
+    for place, client in enumerate((plain, micro)):
+        while (frame := await client.maybe(0.2)) is not None:
+            pairs.setdefault(frame["stream"], ([], []))[place].append(frame["data"])
+    assert len(pairs) == 5
+    for name, (in_ms, in_us) in pairs.items():
+        one, other = in_ms[0], in_us[0]
+        if "Ticker" in name:
+            one, other = one[0], other[0]
+        times = {"kline": "E", "trade": "ET", "ticker": "EOC"}.get(
+            name.partition("@")[2].partition("_")[0], "E"
+        )
+        for key, value in one.items():
+            if key == "k":
+                assert (other["k"]["t"], other["k"]["T"]) == (value["t"] * 1000, value["T"] * 1000 + 999)
+                assert {**other["k"], "t": 0, "T": 0} == {**value, "t": 0, "T": 0}
+            else:
+                assert (other[key] // 1000 if key in times else other[key]) == value
+
+
+async def test_futures_know_no_time_unit(sandbox, connect, clock):
+    client = await connect(sandbox, Market.UM, "/market/ws/btcusdt@aggTrade?timeUnit=MICROSECOND")
+    clock.now_ms += 1500
+    assert (await client.next())["E"] == clock.now_ms

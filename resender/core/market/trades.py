@@ -7,7 +7,7 @@ streams are the cache's business.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -16,6 +16,8 @@ import orjson
 MAX_ROWS = 1000
 # Two sockets that overlap repeat events in turn; so many in a row mean that ids started over.
 _MAX_OLDER = 1000
+# Answers of so many lengths are kept written down until the next trade.
+_MAX_BODIES = 8
 
 Row = tuple[int, bytes]
 
@@ -38,7 +40,11 @@ class TradeForm:
         self.is_learned = False
 
     def learn(self, row: dict[str, Any]) -> None:
-        """Take a REST row. Raises: FormDiffers."""
+        """Take a REST row.
+
+        Raises: FormDiffers if it is written another way than those before, TypeError or ValueError if it is
+            no trade.
+        """
         raise NotImplementedError
 
     def encode(self, event: dict[str, Any]) -> bytes | None:
@@ -56,17 +62,31 @@ class AggregateForm(TradeForm):
 
     def __init__(self) -> None:
         super().__init__()
-        self.keys: tuple[str, ...] = ()
+        # The keys in their order, with the type each value has.
+        self._types: dict[str, type] = {}
 
     def learn(self, row: dict[str, Any]) -> None:
-        self.keys = tuple(row)
+        types = {key: type(value) for key, value in row.items()}
+        if not self.is_learned:
+            self._types = types
+        elif list(types.items()) != list(self._types.items()):
+            # What was written down before would not be what REST shows now, or the other way round.
+            raise FormDiffers(f"trades with the keys {_few(self._types)}, and with {_few(types)}")
         self.is_learned = True
 
     def encode(self, event: dict[str, Any]) -> bytes | None:
-        try:
-            return orjson.dumps({key: event[key] for key in self.keys})
-        except KeyError as error:
-            raise FormDiffers(f"REST has {error}, which the stream has not") from None
+        row = {}
+        for key, wanted in self._types.items():
+            if key not in event:
+                raise FormDiffers(f"REST has {key!r}, which the stream has not")
+            row[key] = value = event[key]
+            if type(value) is not wanted:
+                raise TypeError(f"a trade whose {key} is no {wanted.__name__}")
+        return orjson.dumps(row)
+
+
+def _few(keys: Iterable[str]) -> str:
+    return ", ".join(keys)[:100]
 
 
 # How a product may have been cut to the decimals it is shown with: from what is whole, the rest that is left
@@ -96,29 +116,39 @@ class SpotTradeForm(TradeForm):
 
     def learn(self, row: dict[str, Any]) -> None:
         if tuple(row) != self._KEYS:
-            raise FormDiffers(f"a trade with the keys {', '.join(row)[:200]}")
-        shown = row["quoteQty"]
-        self._decimals = len(shown.partition(".")[2])
-        texts = self._texts(row["price"], row["qty"])
+            raise FormDiffers(f"a trade with the keys {_few(row)}")
+        price, quantity, shown = row["price"], row["qty"], row["quoteQty"]
+        if not type(price) is type(quantity) is type(shown) is str:
+            raise TypeError("a trade whose numbers are no texts")
+        decimals = len(shown.partition(".")[2])
+        if self.is_learned and decimals != self._decimals:
+            raise FormDiffers(f"a quoteQty of {decimals} decimals, and of {self._decimals}")
+        self._decimals = decimals
+        texts = self._texts(price, quantity)
         self.roundings = frozenset(name for name in self.roundings if texts[name] == shown)
         if not self.roundings:
             raise FormDiffers("a quoteQty that is no product of its price and quantity")
         self.is_learned = True
 
     def encode(self, event: dict[str, Any]) -> bytes | None:
-        texts = self._texts(event["p"], event["q"])
+        price, quantity, time, maker, match = (event[key] for key in ("p", "q", "T", "m", "M"))
+        if not (
+            type(price) is type(quantity) is str and type(time) is int and type(maker) is type(match) is bool
+        ):
+            raise TypeError("a trade with values of other types")
+        texts = self._texts(price, quantity)
         possible = {texts[name] for name in self.roundings}
         if len(possible) != 1:
             return None
         return orjson.dumps(
             {
                 "id": event["t"],
-                "price": event["p"],
-                "qty": event["q"],
+                "price": price,
+                "qty": quantity,
                 "quoteQty": possible.pop(),
-                "time": event["T"],
-                "isBuyerMaker": event["m"],
-                "isBestMatch": event["M"],
+                "time": time,
+                "isBuyerMaker": maker,
+                "isBestMatch": match,
             }
         )
 
@@ -158,6 +188,7 @@ class TradeTail:
         "_certain",
         "_older",
         "_rows",
+        "_told",
         "is_synced",
         "is_whole",
         "last_id",
@@ -170,6 +201,8 @@ class TradeTail:
         self._bodies: dict[int, bytes] = {}
         # How many of the newest rows have a text that is certain.
         self._certain = 0
+        # The newest trade the stream itself has brought, and how many older ones it brought since.
+        self._told = -1
         self._older = 0
         self.is_synced = False
         # Nothing exists before the first row.
@@ -189,30 +222,35 @@ class TradeTail:
 
     def lose(self) -> None:
         """The stream was lost: trades may have been missed."""
+        self.restart()
+        self._told = -1
+        self._older = 0
+
+    def restart(self) -> None:
+        """Hold nothing any more. Up to where the stream came stays known: a read has to reach that far."""
         self._rows.clear()
         self._bodies.clear()
         self.is_synced = self.is_whole = False
         self.last_id = -1
-        self.read_ms = self._older = self._certain = 0
+        self.read_ms = self._certain = 0
         self.price = ""
 
     def apply(self, trade_id: int, row: bytes | None, price: str) -> bool:
-        """Take an event; return whether it is news. A hole before it begins the tail anew.
+        """Take an event; return whether the stream had not brought it yet. A hole begins the tail anew.
 
         Raises: ValueError if ids went back for good.
         """
-        if trade_id <= self.last_id:
+        if trade_id <= self._told:
             self._older += 1
             if self._older >= _MAX_OLDER:
                 raise ValueError("trade ids that went back")
             return False
+        self._told = trade_id
         self._older = 0
-        if trade_id != self.last_id + 1 and (self._rows or self.is_synced):
-            is_first = self.is_whole and not self._rows
-            self._rows.clear()
-            self._certain = 0
-            self.is_synced = is_first
-            self.is_whole = is_first
+        if trade_id <= self.last_id:
+            return True  # a read was ahead of the stream
+        if trade_id != self.last_id + 1:
+            self.restart()
         self._append(trade_id, row)
         self.price = price
         return True
@@ -236,22 +274,23 @@ class TradeTail:
         Shape: `price` is that of the newest row, "" if there is none; `is_whole` tells that REST has no more.
         Raises: FormDiffers if a row is not what the stream made of it.
         """
-        held = dict(self._rows)
-        for trade_id, row in rows:
-            if (known := held.get(trade_id)) is not None and known != row:
-                raise FormDiffers(f"REST shows {row[:200]!r}, the stream {known[:200]!r}")
-        first_held = self._rows[0][0] if self._rows else None
-        newest = rows[-1][0] if rows else -1
-        if first_held is not None and newest < first_held - 1:
+        held, shown = list(self._rows), dict(rows)
+        for trade_id, row in held:
+            if row is not None and shown.get(trade_id, row) != row:
+                raise FormDiffers(f"REST shows {shown[trade_id][:200]!r}, the stream {row[:200]!r}")
+        oldest, newest = (rows[0][0], rows[-1][0]) if rows else (0, -1)
+        if newest < (held[0][0] - 1 if held else self._told):
             return False  # REST is behind the first event: what lies between is not known
-        if self.is_synced and self._rows and rows and rows[0][0] > self.last_id + 1:
-            return False  # so much is missing that the read did not reach
-        certain = dict(rows)
-        older = [each for each in rows if first_held is None or each[0] < first_held]
-        between = [(trade_id, certain.get(trade_id, row)) for trade_id, row in self._rows]
-        newer = [each for each in rows if each[0] > self.last_id] if first_held is not None else []
-        self._rows = deque([*older, *between, *newer], maxlen=MAX_ROWS)
-        self.is_whole = (is_whole or (self.is_synced and self.is_whole)) and len(self._rows) < MAX_ROWS
+        if any(oldest <= trade_id <= newest and trade_id not in shown for trade_id, _ in held):
+            return False  # nor what REST would show of what it lacks
+        # Of what is held before, REST has to know how it goes on; what REST does not show any more is over.
+        is_joined = not is_whole and (oldest == self.last_id + 1 or any(each[0] == oldest for each in held))
+        before = [each for each in held if each[0] < oldest] if is_joined else []
+        after = [each for each in held if each[0] > newest]
+        was_whole = self.is_synced and self.is_whole
+        self._rows = deque([*before, *rows, *after], maxlen=MAX_ROWS)
+        is_same = bool(held) and bool(self._rows) and self._rows[0][0] == held[0][0]
+        self.is_whole = (is_whole or (was_whole and is_same)) and len(self._rows) < MAX_ROWS
         if newest > self.last_id:
             self.last_id, self.price = newest, price
         self._certain = 0
@@ -276,6 +315,8 @@ class TradeTail:
         """Return what REST answers for the newest so many trades, oldest first."""
         body = self._bodies.get(limit)
         if body is None:
+            if len(self._bodies) >= _MAX_BODIES:
+                self._bodies.clear()
             rows = islice(self._rows, max(0, len(self._rows) - limit), None)
             body = self._bodies[limit] = b"[%b]" % b",".join([row for _, row in rows if row is not None])
         return body
@@ -299,5 +340,7 @@ def read_rows(body: bytes, form: TradeForm) -> tuple[list[Row], str]:
         form.learn(row)
         rows.append((trade_id, orjson.dumps(row)))
         last = trade_id
-        price = row.get("p") or row["price"]
+        price = row["p"] if "p" in row else row["price"]
+        if type(price) is not str:
+            raise TypeError("a trade without a price")
     return rows, price

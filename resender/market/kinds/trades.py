@@ -37,6 +37,7 @@ from resender.market.freshness import note_event, note_traded, trade_proof, was_
 from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Parse, Tools, settle_task
 from resender.market.reader import ReadFailed
 from resender.market.series import KeptTrades
+from resender.market.silences import SILENCE_MS, Silences
 
 logger = logging.getLogger("resender.market")
 
@@ -58,6 +59,7 @@ class TradeTails(Kind[KeptTrades]):
         self._watch = tools.watch
         self._settle_slots = tools.shared.settle_slots
         self._of_symbol: dict[str, KeptTrades] = {}
+        self._silences = Silences(SILENCE_MS)
         # Why what REST shows cannot be made of the stream, "" if it can.
         self.unfit = ""
         # Events that did not follow each other.
@@ -96,11 +98,12 @@ class TradeTails(Kind[KeptTrades]):
         trade_id, event_ms, price = data[self.form.id_of], data["E"], data["p"]
         if type(trade_id) is not int or type(event_ms) is not int or type(price) is not str:
             raise TypeError("a trade without an id, a time or a price")
+        self._silences.note(self.feed.carrier(kept.stream), event_ms)
         server = self.facts.server
         if not server.observe(event_ms, self.clock.mono()) and server.is_set:
             # Either this event or our idea of the time is wrong: neither is built upon.
             self.facts.doubt_time()
-            kept.tail.lose()
+            kept.tail.restart()
             return None
         row = None
         if self.form.is_learned and not self.unfit:
@@ -109,11 +112,12 @@ class TradeTails(Kind[KeptTrades]):
             except FormDiffers as error:
                 self._give_up(str(error))
         was_synced = kept.tail.is_synced
-        kept.tail.apply(trade_id, row, price)
+        is_news = kept.tail.apply(trade_id, row, price)
         if was_synced and not kept.tail.is_synced:
             self.holes += 1
-        note_event(kept, event_ms, price)
-        kept.is_mute = False
+        if is_news:  # what comes again proves nothing about now
+            note_event(kept, event_ms, price)
+            kept.is_mute = False
         return None
 
     def _give_up(self, why: str) -> None:
@@ -182,12 +186,13 @@ class TradeTails(Kind[KeptTrades]):
         is_heard = self._watch.witness.is_current or self.feed.is_proven(kept.stream)
         if not is_heard and now_ms - tail.read_ms > _REREAD_S * 1000:
             return Lack("stream not proven", can_settle=True)
+        kept.resumed_ms = self._silences.resumed_ms(self.feed.carrier(kept.stream))
         _, unproven = trade_proof(kept, self._watch.witness, now_ms, self.options.quiet_s)
         if unproven is not None:
             can_settle = unproven.can_settle and not unproven.is_mute
             return Lack(unproven.reason, can_settle=can_settle, is_mute=unproven.is_mute)
         if not tail.has(limit):
-            return Lack("range not held")
+            return Lack("range not held", can_settle=True)  # a short read was all there is
         if limit and not tail.is_certain(limit):
             return Lack("not settled", can_settle=True)
         return None
@@ -228,13 +233,12 @@ class TradeTails(Kind[KeptTrades]):
         tail, epoch = kept.tail, kept.epoch
         if not kept.is_live or kept.is_dropped:
             return
-        is_look = tail.is_synced and tail.is_certain(MAX_ROWS)
+        is_look = tail.is_synced and tail.has(MAX_ROWS) and tail.is_certain(MAX_ROWS)
         limit = _LOOK_LIMIT if is_look else MAX_ROWS
         target = f"{self.targets[self.market]}?symbol={quote(kept.symbol, safe='')}&limit={limit}"
         made_ms = self.facts.now_ms()
         try:
             body = await self.reader.get(target)
-            was_learned = self.form.is_learned
             rows, price = read_rows(body, self.form)
         except ReadFailed as error:
             logger.info("%s %s %s cannot be read: %s", *kept.key, error)
@@ -247,24 +251,16 @@ class TradeTails(Kind[KeptTrades]):
             return
         if epoch != kept.epoch or kept.is_dropped:
             return
-        if not was_learned:
-            self._begin_anew()  # what came before could not be written down
         if tail.is_synced and tail.news(rows) and was_silent(kept, made_ms):
             kept.unheard_ms = kept.unheard_ms or made_ms  # if the stream stays silent, it is mute
             kept.is_uncovered |= self._watch.witness.is_current and not kept.named_ms
         try:
-            # Of a look that finds nothing held nothing follows but that more has to be read.
-            if not tail.read(rows, price, made_ms, is_whole=len(rows) < limit) and is_look:
-                tail.lose()
+            if not tail.read(rows, price, made_ms, is_whole=len(rows) < limit) and tail.is_synced:
+                tail.restart()  # REST and what is held contradict each other
         except FormDiffers as error:
             self._give_up(str(error))
             return
         kept.was_synced |= tail.is_synced
-
-    def _begin_anew(self) -> None:
-        for kept in self.kept.values():
-            if any(row is None for row in kept.tail.texts):
-                kept.tail.lose()
 
 
 class AggTrades(TradeTails):
@@ -312,6 +308,7 @@ class Trades(TradeTails):
         for kept, lack in lacks:
             if lack is not None and lack.is_mute:
                 self._mute(kept)
+        for kept, lack in lacks:
             if lack is not None and not lack.can_settle:
                 return self.desk.miss(kept, lack.reason)
         return self._settle_prices(wanted, request)

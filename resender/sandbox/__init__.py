@@ -27,6 +27,20 @@ subscriptions acknowledged that bring nothing. `rest_lag_ms` on `faults.stream(m
 REST trail behind after every close. `sandbox.halt`, `resume`, `delist` and `list_symbol` change the symbols,
 `await sandbox.burst(market, symbol, count)` pushes bookTicker updates as fast as read.
 
+Everything else of the market is a function of the seed and the time too, so that an answer can be
+judged afterwards. A book is a function of its update id, and REST depth, both depth streams and
+bookTicker are views of it::
+
+    truth = sandbox.book_at(Market.SPOT, "BTCUSDT", answer["lastUpdateId"], limit=100)
+    assert (answer["bids"], answer["asks"]) == (truth.bids, truth.asks)
+
+`sandbox.update_id` is the newest one, `hold_book`, `release_book` and `restart_book` (ids jump) act
+on a book. `trades.aggregate_rows`, `trades.trade_rows`, `tickers.day_row`, `marks.mark_at` and
+`marks.funding_rows` are the truth of the rest, each with a store (`sandbox.market(...)`) and a time.
+On `faults.stream(market)`: `lose_once`, `lose_next`, `repeat_once`, `swap_once` harm single events,
+`partial_on_change` keeps partial depth of an unchanged book silent, `depth_lag_ms`,
+`trades_lag_ms` and `periods_lag_ms` let REST trail behind.
+
 What each source address did: `Fault(peer=...)` and `sandbox.cut_off(peer)` hit one address only;
 `sandbox.past_weights(peer, pool)`, `sandbox.statuses` and `sandbox.violations` tell afterwards.
 

@@ -19,6 +19,8 @@ ProofKind = Literal["event", "rest", "witness"]
 # How often a changed candle is pushed. Source: web-socket-streams.md of 2026-07-21; um, cm SDKs.
 PUSH_MS: dict[Market, int] = {Market.SPOT: 2000, Market.UM: 250, Market.CM: 250}
 SPOT_SECOND_PUSH_MS = 1000
+# A connection that pushes all the time and is silent for longer than so many pushes may have lost some.
+SILENT_PUSHES = 3
 # A trade was named and the stream has not brought it for so long beyond its push: ask REST.
 _DOUBT_MS = 2000
 # REST showed trades and the stream is silent on: mute. Plain USD-M streams are seconds late at a
@@ -79,6 +81,10 @@ def trade_proof(
             return own, Unproven("stream quiet", can_settle=False)
         return Proof(read_ms, "rest"), None
     seen_ms = _seen_ms(entry)
+    is_vouched = entry.named_ms <= seen_ms and not entry.is_uncovered and witness.was_steady(seen_ms)
+    if entry.resumed_ms > max(event_ms, read_ms) and not is_vouched:
+        # What was lost meanwhile never comes: only an own event or a read tells.
+        return own, Unproven("stream quiet")
     if entry.doubt_ms > seen_ms:
         if now_ms - entry.doubt_ms > push_ms(market, entry.interval) + _DOUBT_MS:
             return own, Unproven("stream quiet")

@@ -200,6 +200,8 @@ class KeptTraded(Kept):
     doubt_price: str = ""
     # Exchange's time as of which REST knew trades the stream has not brought, 0 if none.
     unheard_ms: int = 0
+    # Exchange's time at which its connection went on after a silence, 0 if it never had to.
+    resumed_ms: float = 0.0
 
     @property
     def read_ms(self) -> int:

@@ -28,6 +28,8 @@ _WINDOW_MS = 1000
 _SILENCE_S = 3.0
 # Longer between two arrays: some may be missing, what came before is not vouched for.
 _HOLE_MS = 3000
+# Nor longer where nothing else speaks for a time: not one of them may be missing.
+_STEADY_MS = 1900
 # A book ticker's own event may still be on its way when a read shows another value.
 TICKER_GRACE_S = 2.0
 _READ_EVERY_S = 1.0
@@ -70,6 +72,7 @@ class TradeWitness:
         self._latest_ms = latest_ms
         # Every array since then has been seen, None if there is none.
         self.since_ms: int | None = None
+        self._steady_ms: int | None = None
         self.last_ms = 0
         self.heard_mono = 0.0
         self._is_wanted = False
@@ -102,6 +105,10 @@ class TradeWitness:
             return None
         return self.until_ms
 
+    def was_steady(self, since_ms: int) -> bool:
+        """Tell whether every single array since a time has come."""
+        return self._steady_ms is not None and self._steady_ms <= since_ms and self.is_current
+
     @property
     def until_ms(self) -> int:
         """Until when every trade has been named for certain."""
@@ -126,6 +133,8 @@ class TradeWitness:
             return None
         if self.since_ms is None or newest - self.last_ms > _HOLE_MS:
             self.since_ms = newest
+        if self._steady_ms is None or newest - self.last_ms > _STEADY_MS:
+            self._steady_ms = newest
         self.last_ms = max(self.last_ms, newest)
         self.heard_mono = self._clock.mono()
         return None
@@ -134,7 +143,7 @@ class TradeWitness:
         """Nothing is vouched for before the first array."""
 
     def on_lost(self, names: list[str]) -> None:
-        self.since_ms = None
+        self.since_ms = self._steady_ms = None
 
 
 class TickerWitness:

@@ -201,6 +201,9 @@ class FakeFeed:
         for name in names:
             self.listeners[name].on_lost([name])
 
+    def carrier(self, name: str) -> object:
+        return self
+
     def send(self, name: str, data: Any) -> Any:
         self.proven.add(name)
         return self.listeners[name].on_frame(name, data, orjson.dumps({"stream": name, "data": data}))

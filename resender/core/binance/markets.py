@@ -123,7 +123,7 @@ STREAM_HOSTS: dict[Market, str] = {
 }
 _STREAMS = ("kline", "bookTicker", "miniTicker", "depth", "aggTrade", "trade", "ticker", "markPrice")
 STREAM_PATHS: dict[Market, dict[str, str]] = {
-    Market.SPOT: dict.fromkeys(_STREAMS, ""),
+    Market.SPOT: dict.fromkeys(_STREAMS[:-1], ""),  # there is no mark price
     Market.UM: {**dict.fromkeys(_STREAMS, "/market"), "bookTicker": "/public", "depth": "/public"},
     Market.CM: dict.fromkeys(_STREAMS, ""),
 }

@@ -17,10 +17,11 @@ from resender.core.market.levels import Head, Level, check_levels, same_levels
 
 # Changes kept until a snapshot comes: half a minute of them.
 _MAX_WAITING = 256
+# Two sockets that overlap repeat changes in turn; so many older ones in a row mean that ids started over.
+_MAX_OLDER = 100
 # Levels beyond so many times the snapshot's are let go, the worst first.
 _MOST = 1.5
 _LEAST = 1000
-_DECIMALS = 20
 
 
 class BookBroken(ValueError):
@@ -104,6 +105,10 @@ def _decimals_of(levels: list[Level]) -> set[tuple[int, int]]:
     return {(len(p.partition(".")[2]), len(q.partition(".")[2])) for p, q in levels if q.strip("0.")}
 
 
+def _cross(bids: _Side, asks: _Side) -> bool:
+    return bool(bids.prices and asks.prices) and -bids.prices[0] >= asks.prices[0]
+
+
 class Book:
     """One symbol's order book.
 
@@ -112,22 +117,26 @@ class Book:
     """
 
     __slots__ = (
-        "_asks", "_bids", "_bodies", "_data", "_head", "_is_first", "_most", "_waiting", "is_synced", "market",
-        "recording", "update_id",
+        "_asks", "_bids", "_bodies", "_data", "_formats", "_head", "_most", "_older", "_waiting", "is_read",
+        "is_synced", "market", "recording", "update_id",
     )  # fmt: skip
 
     def __init__(self, market: Market, head: Head) -> None:
         self.market = market
         self.is_synced = False
         self.update_id = -1
+        # It is what a read showed, and no change has told of it or more yet.
+        self.is_read = False
         # How many snapshots are on their way: changes are kept for them.
         self.recording = 0
         self._head = head
         self._bids, self._asks = _Side(-1, 0), _Side(1, 0)
         self._data: dict[str, Any] = {}
         self._waiting: deque[dict[str, Any]] = deque()
-        # No change since the snapshot has been taken yet.
-        self._is_first = False
+        # Decimals of a price and its quantity, as the snapshot writes them.
+        self._formats: set[tuple[int, int]] = set()
+        # Changes in a row that were older.
+        self._older = 0
         self._most = _LEAST
         self._bodies: dict[int, bytes] = {}
 
@@ -135,6 +144,7 @@ class Book:
         """The stream was lost: what happens meanwhile is not known."""
         self.is_synced = False
         self.update_id = -1
+        self._older = 0
         self._waiting.clear()
         self._bodies.clear()
         self._bids, self._asks = _Side(-1, 0), _Side(1, 0)
@@ -149,39 +159,57 @@ class Book:
             raise TypeError("update ids that are no numbers")
         check_levels(data["b"])
         check_levels(data["a"])
+        self._before(first, data)
         if not self.is_synced or self.recording:
             if len(self._waiting) >= _MAX_WAITING:
                 self._waiting.popleft()
             self._waiting.append(data)
         if not self.is_synced:
             return True
+        return self._take(first, last, data)
+
+    def _take(self, first: int, last: int, data: dict[str, Any]) -> bool:
         if not self._follows(first, last, data):
             return False
-        self._change(last, data)
+        if last > self.update_id:
+            self._change(last, data)
         return True
 
     def _follows(self, first: int, last: int, data: dict[str, Any]) -> bool:
-        """Tell whether a change is news.
+        """Tell whether a change is news, or the first word of the stream on what a read showed.
 
+        Shape: one that tells of all since an update that is held or older may be taken, wherever it was cut.
         Raises: BookBroken, and the book is not synced any more.
         """
         known = self.update_id
-        if self.market is Market.SPOT:
-            if last <= known:
-                return False
-            is_next = first <= known + 1
-        else:
-            if last < known or (last == known and not self._is_first):
-                return False
-            before = data["pu"]
-            is_next = first <= known <= last or before == known if self._is_first else before == known
-        if not is_next:
+        if last <= known:
+            was_read = self.is_read and last == known
+            self.is_read = self.is_read and not was_read
+            self._older = 0 if last == known else self._older + 1
+            if self._older >= _MAX_OLDER:
+                self._break(data)
+                raise BookBroken("update ids that went back")
+            return was_read
+        if self._before(first, data) > known:
             self._break(data)
             raise BookBroken(f"a change from {first} on does not follow {known}")
         return True
 
+    def _before(self, first: int, data: dict[str, Any]) -> int:
+        """Return the update after which a change tells of everything.
+
+        Shape: on spot ids follow each other, on futures `pu` is the last one of the change before.
+        """
+        if self.market is Market.SPOT:
+            return first - 1
+        before: object = data["pu"]
+        if type(before) is not int:
+            raise TypeError("an update id that is no number")
+        return before
+
     def _break(self, data: dict[str, Any]) -> None:
         self.is_synced = False
+        self._older = 0
         self._bodies.clear()
         self._waiting.clear()
         self._waiting.append(data)
@@ -189,6 +217,8 @@ class Book:
     def _change(self, last: int, data: dict[str, Any]) -> None:
         bids, asks = self._bids, self._asks
         try:
+            if not (_decimals_of(data["b"]) | _decimals_of(data["a"])) <= self._formats:
+                raise BookBroken("levels with other decimals than the snapshot's")
             bids.change(data["b"])
             asks.change(data["a"])
         except BookBroken:
@@ -197,19 +227,20 @@ class Book:
         bids.trim(self._most)
         asks.trim(self._most)
         self.update_id = last
-        self._is_first = False
+        self.is_read = False
+        self._older = 0
         self._data = data
         if self._bodies:
             self._bodies.clear()
-        if bids.prices and asks.prices and -bids.prices[0] >= asks.prices[0]:
+        if _cross(bids, asks):
             self._break(data)
             raise BookBroken("bids and asks that cross")
 
     def snapshot(self, body: dict[str, Any], limit: int) -> bool:
-        """Take a snapshot that was asked for with a limit; return whether the book is synced by it.
+        """Take a snapshot that was asked for with a limit; return whether the book is at least as new by it.
 
-        Shape: one that reaches less far than what is held is not taken, nor one older than the first change
-            that waits.
+        Shape: what is held stays if it reaches as far and is as new, or reaches farther; it stays too if a
+            change between the snapshot and what waits was never seen.
         Raises: ValueError, KeyError or TypeError if it is no order book; BookBroken if the changes that
             wait do not follow each other.
         """
@@ -218,37 +249,43 @@ class Book:
             raise TypeError("an update id that is no number")
         bids, asks = check_levels(body["bids"]), check_levels(body["asks"])
         if self.is_synced and self.reaches(limit):
-            return True
-        waiting = list(self._waiting)
-        is_spot = self.market is Market.SPOT
-        later = [
-            data for data in waiting if data["u"] > update_id or (not is_spot and data["u"] == update_id)
-        ]
-        if later and later[0]["U"] > update_id + 1 and (is_spot or later[0]["pu"] != update_id):
-            return self.is_synced  # a change between them was never seen
+            if update_id <= self.update_id:
+                return True
+            if self.reaches(limit + 1) and max(len(bids), len(asks)) >= limit:
+                return False  # newer, but what lies deeper would be lost
+        later = [data for data in self._waiting if data["u"] > update_id]
+        if later and self._before(later[0]["U"], later[0]) > update_id:
+            return False  # a change between them was never seen
         if self.is_synced and not later and update_id < self.update_id:
-            return True  # what came after it was not recorded
-        formats = _decimals_of(bids[:50]) | _decimals_of(asks[:50])
-        for data in waiting[-20:]:
+            return False  # what came after it was not recorded
+        self._fill(body, bids, asks, limit)
+        for data in later:
+            self._take(data["U"], data["u"], data)
+        if not self.recording:
+            self._waiting.clear()
+        return True
+
+    def _fill(self, body: dict[str, Any], bids: list[Level], asks: list[Level], limit: int) -> None:
+        formats = _decimals_of(bids) | _decimals_of(asks)
+        for data in list(self._waiting)[-20:]:
             changed = _decimals_of(data["b"]) | _decimals_of(data["a"])
             if formats and not changed <= formats:
                 raise ValueError("REST and the stream write numbers differently")
         decimals = max((each[0] for each in formats), default=8)
-        self._bids, self._asks = _Side(-1, min(decimals, _DECIMALS)), _Side(1, min(decimals, _DECIMALS))
-        self._bids.fill(bids, is_whole=len(bids) < limit)
-        self._asks.fill(asks, is_whole=len(asks) < limit)
+        sides = _Side(-1, decimals), _Side(1, decimals)
+        sides[0].fill(bids, is_whole=len(bids) < limit)
+        sides[1].fill(asks, is_whole=len(asks) < limit)
+        if _cross(*sides):
+            raise ValueError("bids and asks that cross")
+        self._bids, self._asks = sides
+        self._formats = formats
         self._most = max(_LEAST, int(limit * _MOST))
-        self.update_id = update_id
-        self._is_first = True
+        self.update_id = body["lastUpdateId"]
+        self.is_read = True
+        self._older = 0
         self._data = body
         self._bodies.clear()
         self.is_synced = True
-        for data in later:
-            if self._follows(data["U"], data["u"], data):
-                self._change(data["u"], data)
-        if not self.recording:
-            self._waiting.clear()
-        return True
 
     def forget_waiting(self) -> None:
         """No snapshot is on its way any more."""
@@ -274,6 +311,12 @@ class Book:
         limit = max(len(body["bids"]), len(body["asks"]))
         bids, asks = (self._levels(side, limit) for side in (self._bids, self._asks))
         return same_levels(bids, body["bids"]) and same_levels(asks, body["asks"])
+
+    def writes(self, body: dict[str, Any]) -> bool:
+        """Tell whether a REST body of the same update has the same best levels, text by text."""
+        shown = body["bids"], body["asks"]
+        limit = max(map(len, shown))
+        return shown == (self._levels(self._bids, limit), self._levels(self._asks, limit))
 
     @staticmethod
     def _levels(side: _Side, limit: int) -> list[Level]:

@@ -40,6 +40,7 @@ PATHS: dict[str, tuple[Market, str]] = {
     for path in paths
 }
 MAX_AGE_MS = 24 * 3600 * 1000
+_WHOLE = re.compile(r"[0-9]{1,8}")
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?([0-9]{1,9})")
 
 
@@ -56,7 +57,7 @@ def parse_consent(items: Iterable[str]) -> dict[str, int]:
         name = name.strip()
         if name not in _ENDINGS:
             raise ValueError(f"{name[:40]!r} cannot be named here; there are {', '.join(NAMES)}")
-        if not mark or not text.strip().isdigit() or not 0 < int(text) <= MAX_AGE_MS:
+        if not mark or not _WHOLE.fullmatch(text.strip()) or not 0 < int(text) <= MAX_AGE_MS:
             raise ValueError(
                 f"{item[:60]!r} does not say how many milliseconds, from 1 to {MAX_AGE_MS}: {name}=1000"
             )

@@ -31,21 +31,23 @@ def check_levels(levels: Any) -> list[Level]:
     Shape: [["0.0024","10"], ...].
     Raises: ValueError or TypeError for anything else.
     """
-    if type(levels) is not list:
-        raise TypeError("levels that are no list")
-    if levels and not _NUMBERS.fullmatch(",".join([f"{price},{quantity}" for price, quantity in levels])):
-        raise ValueError("a level with texts that are no numbers")
+    if type(levels) is not list or (levels and set(map(type, levels)) != {list}):
+        raise TypeError("levels that are no list of lists")
+    if levels:
+        text = ",".join([price + "," + quantity for price, quantity in levels])
+        if text.count(",") != 2 * len(levels) - 1 or not _NUMBERS.fullmatch(text):
+            raise ValueError("a level with texts that are no numbers")
     return levels
 
 
 def same_levels(held: Sequence[Level], shown: Sequence[Level]) -> bool:
-    """Tell whether the first levels shown are those held, by value."""
-    if len(shown) < len(held):
+    """Tell whether the levels shown are those held, by value."""
+    if len(shown) != len(held):
         return False
     try:
         return all(
             one == other or (Decimal(one[0]) == Decimal(other[0]) and Decimal(one[1]) == Decimal(other[1]))
-            for one, other in zip(held, shown, strict=False)
+            for one, other in zip(held, shown, strict=True)
         )
     except (InvalidOperation, TypeError, ValueError, IndexError):
         return False
@@ -66,11 +68,13 @@ class Head:
     def learn(self, body: dict[str, Any]) -> None:
         """Take the order of a REST body's keys.
 
-        Raises: ValueError for a body that has what no stream brings, or not what a book has.
+        Raises: ValueError for a body that has what no stream brings, or not what a book has; then the order
+            is not known any more.
         """
         keys = tuple(body)
         known = {"lastUpdateId", *_LEVELS, *_TIMES, *_TEXTS}
         if not {"lastUpdateId", *_LEVELS} <= set(keys) <= known or keys[-2:] != _LEVELS:
+            self.keys = ()
             raise ValueError(f"an order book with the keys {', '.join(keys)[:200]}")
         self.keys = keys
 

@@ -26,12 +26,25 @@ class PartialBook:
     Source: spot web-socket-streams.md of 2026-07-21; binance-connector-python (um, cm) of 2026-08-21.
     """
 
-    __slots__ = ("_bodies", "_data", "_head", "_older", "asks", "bids", "is_valid", "market", "update_id")
+    __slots__ = (
+        "_bodies",
+        "_data",
+        "_head",
+        "_older",
+        "asks",
+        "bids",
+        "is_read",
+        "is_valid",
+        "market",
+        "update_id",
+    )
 
     def __init__(self, market: Market, head: Head) -> None:
         self.market = market
         self.update_id = -1
         self.is_valid = False
+        # It is what a read showed, and no frame has told of it yet.
+        self.is_read = False
         # The best first.
         self.bids: list[Level] = []
         self.asks: list[Level] = []
@@ -52,12 +65,14 @@ class PartialBook:
             raise TypeError("an update id that is no number")
         if self.is_valid and update_id <= self.update_id:
             if update_id == self.update_id:
+                self.is_read = False
                 return True
             self._older += 1
             if self._older >= _MAX_OLDER:
                 raise ValueError("update ids that went back")
             return False
         self._take(update_id, data, data["bids" if is_spot else "b"], data["asks" if is_spot else "a"])
+        self.is_read = False
         return True
 
     def seed(self, body: dict[str, Any]) -> bool:
@@ -71,6 +86,7 @@ class PartialBook:
         if self.is_valid and update_id <= self.update_id:
             return False
         self._take(update_id, body, body["bids"], body["asks"])
+        self.is_read = True
         return True
 
     def _take(self, update_id: int, data: dict[str, Any], bids: Any, asks: Any) -> None:
@@ -84,6 +100,10 @@ class PartialBook:
     def shows(self, body: dict[str, Any]) -> bool:
         """Tell whether a REST body has the same levels; ids and times are left out."""
         return same_levels(self.bids, body["bids"]) and same_levels(self.asks, body["asks"])
+
+    def writes(self, body: dict[str, Any]) -> bool:
+        """Tell whether a REST body of the same update has the same levels, text by text."""
+        return (self.bids, self.asks) == (body["bids"], body["asks"])
 
     def lose(self) -> None:
         """The stream was lost: what is here may be old, and the next one may count anew."""

@@ -25,6 +25,7 @@ from resender.core.market.words import BOOK_TICKER
 from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Parse, Tools
 from resender.market.reader import ReadFailed
 from resender.market.series import KeptTicker
+from resender.market.silences import SILENCE_MS, Silences
 from resender.market.witness import TickerWitness
 
 logger = logging.getLogger("resender.market")
@@ -43,6 +44,7 @@ class BookTickers(Kind[KeptTicker]):
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
+        self._silences = Silences(SILENCE_MS)
         self._seeding: asyncio.Task[None] | None = None
         self.witness = TickerWitness(
             self.market.value,
@@ -75,6 +77,7 @@ class BookTickers(Kind[KeptTicker]):
     def event(self, kept: KeptTicker, data: Any) -> bool | None:
         if data["s"] != kept.symbol:
             raise ValueError("a book ticker of another symbol")
+        self._silences.note(self.feed.carrier(kept.stream), self.clock.mono() * 1000)
         if kept.ticker.apply(data) or data["u"] == kept.ticker.update_id:
             kept.event_mono = self.clock.mono()
             kept.unheard_mono = None
@@ -206,7 +209,9 @@ class BookTickers(Kind[KeptTicker]):
                 return Lack("stream mute")
         # Judged last: a list settles only if nothing else is the matter.
         for kept in wanted:
-            if kept.unheard_mono is not None or mono - kept.proof_mono > self.options.quiet_s:
+            resumed_mono = self._silences.resumed_ms(self.feed.carrier(kept.stream)) / 1000
+            is_doubtful = kept.unheard_mono is not None or kept.proof_mono < resumed_mono
+            if is_doubtful or mono - kept.proof_mono > self.options.quiet_s:
                 return Lack("stream quiet", can_settle=True)
         return None
 

@@ -26,6 +26,7 @@ from resender.core.market.words import BOOK, PARTIAL_BOOK
 from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Parse, Tools, Wanting, settle_task
 from resender.market.reader import ReadFailed
 from resender.market.series import KeptBook
+from resender.market.silences import SILENCE_MS, Silences
 from resender.market.witness import TICKER_GRACE_S
 
 logger = logging.getLogger("resender.market")
@@ -43,6 +44,7 @@ _SHALLOW = 2
 _RECORDING_S = 120.0
 _RETRY_S = 2.0
 _RETRY_MAX_S = 60.0
+_LASTING_S = 60.0
 # What a snapshot may be asked for; the one after the limit that is wanted, so that it lasts.
 _SNAPSHOTS: dict[Market, tuple[int, ...]] = {
     Market.SPOT: (500, 1000, 5000),
@@ -63,6 +65,7 @@ class Books(Kind[KeptBook]):
         self._watch = tools.watch
         self._settle_slots = tools.shared.settle_slots
         self._of_symbol: dict[str, list[KeptBook]] = {}
+        self._silences = Silences(SILENCE_MS)
         self._review: asyncio.Task[None] | None = None
         tools.watch.listen(self._on_traded)
         # Changes that did not follow each other, of all books.
@@ -108,13 +111,18 @@ class Books(Kind[KeptBook]):
             self.gaps += 1
             logger.info("%s %s %s: %s; it is read again", *kept.key, error)
             self._note_event(kept)
+            # One that does not last is not read at once: a snapshot may cost as much as all clients do.
+            mono = self.clock.mono()
+            kept.failures = kept.failures + 1 if mono - kept.read_mono < _LASTING_S else 0
+            kept.not_before_mono = max(kept.not_before_mono, mono + self._pause_s(kept))
             return None
         if is_news:
             self._note_event(kept)
         return None
 
     def _note_event(self, kept: KeptBook) -> None:
-        kept.event_mono = self.clock.mono()
+        kept.event_mono = mono = self.clock.mono()
+        self._silences.note(self.feed.carrier(kept.stream), mono * 1000)
         kept.unheard_mono = None
         kept.is_mute = False
 
@@ -179,7 +187,8 @@ class Books(Kind[KeptBook]):
         mono = self.clock.mono()
         if kept.unheard_mono is not None and mono - kept.seeded_mono > _REREAD_S:
             return Lack("stream quiet", can_settle=True)
-        if mono - kept.proof_mono > self.options.quiet_s:
+        resumed_mono = self._silences.resumed_ms(self.feed.carrier(kept.stream)) / 1000
+        if mono - kept.proof_mono > self.options.quiet_s or kept.proof_mono < resumed_mono:
             return Lack("stream quiet", can_settle=True)
         # The witness names a trade up to a second after it.
         if kept.traded_mono - kept.proof_mono > _TRADED_S:
@@ -221,7 +230,7 @@ class Books(Kind[KeptBook]):
         book = kept.book
         if reason == "levels not known":
             kept.shallow += 1
-        if not isinstance(book, Book) or reason not in ("levels not known", "not read yet"):
+        if not isinstance(book, Book) or reason not in ("levels not known", "not read yet", "stream quiet"):
             return miss
         epoch = kept.epoch
         self._record(kept)
@@ -232,7 +241,8 @@ class Books(Kind[KeptBook]):
         def take(body: bytes) -> None:
             try:
                 if epoch == kept.epoch and not kept.is_dropped:
-                    self._take(kept, body, request.limit, kept.event_mono)
+                    # When it was asked for is not known: others may have been first.
+                    self._take(kept, body, request.limit, -1e9)
             except ReadFailed as error:
                 logger.info("%s %s %s: an answer is no snapshot: %s", *kept.key, error)
             finally:
@@ -262,8 +272,7 @@ class Books(Kind[KeptBook]):
         assert isinstance(book, Book)
         try:
             read = orjson.loads(body)
-            if not self._head.keys:
-                self._head.learn(read)
+            self._head.learn(read)
             if not book.snapshot(read, limit):
                 return False
         except BookBroken as error:
@@ -271,7 +280,8 @@ class Books(Kind[KeptBook]):
             raise ReadFailed(str(error)) from None
         except (ValueError, KeyError, TypeError) as error:
             raise ReadFailed(f"a depth answer of a wrong shape ({error})") from None
-        kept.seeded_mono = max(kept.seeded_mono, sent_mono)
+        if book.update_id == read["lastUpdateId"]:
+            kept.seeded_mono = max(kept.seeded_mono, sent_mono)
         return True
 
     async def _get(self, kept: KeptBook, limit: int, *, is_urgent: bool) -> bytes:
@@ -295,30 +305,27 @@ class Books(Kind[KeptBook]):
         book = kept.book
         try:
             read = orjson.loads(body)
-            update_id = read["lastUpdateId"]
             self._head.learn(read)
-            if isinstance(book, PartialBook):
-                # Before the stream has spoken at all a newer read replaces an older one.
-                is_known = book.is_valid and kept.event_mono > -1e9
-                agrees = not is_known or update_id <= book.update_id or book.shows(read)
-                book.seed(read)
-            elif not book.is_synced:
-                return
-            else:
-                agrees = update_id <= book.update_id or book.shows(read)
+            is_at = kept.is_known and read["lastUpdateId"] == book.update_id
+            is_same = is_at and book.writes(read)
+            agrees = is_same or not kept.is_known or book.shows(read)
+            # What REST itself had to tell proves nothing of the stream.
+            is_own = kept.is_known and not book.is_read
+            is_taken = isinstance(book, PartialBook) and book.seed(read)
         except (ValueError, KeyError, TypeError) as error:
             raise ReadFailed(f"a depth answer of a wrong shape ({error})") from None
-        if kept.event_mono >= sent_mono:
+        if is_own and is_at and not is_same:
+            self._distrust(kept, "REST and the stream differ at one update")
+        if not kept.is_known or kept.event_mono >= sent_mono:
             return  # the stream has spoken meanwhile
-        if agrees:
+        if is_same or is_taken:
             kept.seeded_mono = sent_mono
+        if not agrees:
+            if kept.unheard_mono is None:
+                kept.unheard_mono = sent_mono
+        elif is_own:
             kept.unheard_mono = None
-            return
-        if isinstance(book, PartialBook):
-            kept.seeded_mono = sent_mono  # it is what REST shows now
-        if kept.unheard_mono is None:
-            kept.unheard_mono = sent_mono
-        elif sent_mono - kept.unheard_mono > TICKER_GRACE_S:
+        if kept.unheard_mono is not None and sent_mono - kept.unheard_mono > TICKER_GRACE_S:
             self._mute(kept)
 
     async def _keep_deep(self) -> None:
@@ -372,6 +379,10 @@ class Books(Kind[KeptBook]):
                 kept.not_before_mono = self.clock.mono() + error.retry_after_s
         finally:
             self._end_record(kept)
-            kept.failures = 0 if is_done else kept.failures + 1
-            pause_s = min(_RETRY_MAX_S, _RETRY_S * 2 ** min(kept.failures, 6))
-            kept.not_before_mono = max(kept.not_before_mono, self.clock.mono() + pause_s)
+            if epoch == kept.epoch and not is_done:
+                kept.failures += 1
+                kept.not_before_mono = max(kept.not_before_mono, self.clock.mono() + self._pause_s(kept))
+
+    @staticmethod
+    def _pause_s(kept: KeptBook) -> float:
+        return min(_RETRY_MAX_S, _RETRY_S * 2 ** min(kept.failures, 6)) if kept.failures else 0.0

@@ -26,6 +26,8 @@ from resender.core.market.spans import Span
 from resender.core.window_budget import WindowBudget
 from resender.market.bodies import worth_packing
 from resender.market.freshness import (
+    PUSH_MS,
+    SILENT_PUSHES,
     brings,
     note_event,
     note_traded,
@@ -39,6 +41,7 @@ from resender.market.kinds.kline_streams import KlineStreams
 from resender.market.kline_reads import kline_target, read_klines
 from resender.market.reader import ReadFailed
 from resender.market.series import KeptKlines
+from resender.market.silences import Silences
 
 logger = logging.getLogger("resender.market")
 
@@ -84,6 +87,7 @@ class Klines(Kind[KeptKlines]):
         self._event_mono = self.clock.mono()
         self._shared = tools.shared
         self._settle_slots = tools.shared.settle_slots
+        self._silences = Silences(SILENT_PUSHES * PUSH_MS[tools.market])
         self._for_many = WindowBudget(_MANY_WEIGHT, _MANY_WINDOW_S)
         self._read_weight = kline_weight(tools.market, _SETTLE_LIMIT)
         self._watch = tools.watch
@@ -172,6 +176,7 @@ class Klines(Kind[KeptKlines]):
             raise ValueError("a kline from the future")
         server = self.facts.server
         self._event_mono = mono = self.clock.mono()
+        self._silences.note(self.feed.carrier(kept.stream), event_ms)
         if not server.observe(event_ms, mono) and server.is_set:
             # Either this event or our idea of the time is wrong: neither is built upon.
             self.facts.doubt_time()
@@ -343,6 +348,7 @@ class Klines(Kind[KeptKlines]):
         if not is_proven and now_ms - series.read_ms > _REREAD_S * 1000:
             # Neither it nor its witness has said anything: only REST proves, for a short while.
             return Lack("stream not proven", can_settle=mono - self.heard_mono <= quiet_s)
+        kept.resumed_ms = self._silences.resumed_ms(self.feed.carrier(kept.stream))
         proof, unproven = trade_proof(kept, self.witness, now_ms, quiet_s)
         if unproven is not None:
             if unproven.is_mute:

@@ -119,6 +119,10 @@ class Feed:
         """Tell whether its connection has brought anything, see `StreamPool.is_proven`."""
         return self.pool.is_proven(name)
 
+    def carrier(self, name: str) -> object:
+        """Return what stands for the connection of a stream, the same for all streams it carries."""
+        return self.pool.carrier(name)
+
     @property
     def connections(self) -> list[ConnectionInfo]:
         return self.pool.connections

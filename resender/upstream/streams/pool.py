@@ -1,8 +1,7 @@
 """All stream connections of one market and one URL path, kept inside the venue's limits.
 
-It packs streams onto connections, reconnects, and replaces a connection before the venue cuts
-it; what a frame means is its owner's business. `StreamPool` owns its lines, their links, its
-session and its tasks; everything happens on the event loop's thread.
+It packs streams onto connections, reconnects, and replaces a connection before the venue cuts it; what a
+frame means is its owner's. `StreamPool` owns its lines, their links, its session and its tasks; one thread.
 """
 
 from __future__ import annotations
@@ -30,9 +29,7 @@ logger = logging.getLogger("resender.upstream")
 
 _GOOD_LIFE_S = 10.0  # a connection that lived and delivered for so long was a good one
 _BACKOFF_CAP_S = 10.0  # answers are back soon after a fault; the connect budget holds all the same
-_ROTATION_POLL_S = 0.25
-_HANDOVER_POLL_S = 0.02
-_CLOSE_S = 3.0
+_ROTATION_POLL_S, _HANDOVER_POLL_S, _CLOSE_S = 0.25, 0.02, 3.0
 _PATH = re.compile(r"(?:/[a-z]+)*")
 
 
@@ -251,10 +248,9 @@ class StreamPool:
                 link.subscribe([name])
 
     def proof_mono(self, name: str) -> float | None:
-        """Return when the connection that carries a live stream last gave a sign of life.
+        """Return when the connection of a live stream last gave a sign of life (monotonic seconds).
 
-        Units: monotonic seconds of the pool's clock; None if the stream is not live, or its
-            connection is lost or silent for `silence_s` as of this call.
+        Shape: None if the stream is not live, or its connection is lost or silent for `silence_s`.
         """
         slot = self._slot_of.get(name)
         if slot is None or (link := slot.link) is None or not link.is_live(name):
@@ -265,6 +261,10 @@ class StreamPool:
         """Tell whether the connection of a live stream has delivered a data frame since it was opened."""
         slot = self._slot_of.get(name)
         return slot is not None and slot.link is not None and slot.link.is_live(name) and slot.link.frames > 0
+
+    def carrier(self, name: str) -> object:
+        """Return what stands for the connection of a stream."""
+        return self._slot_of.get(name)
 
     @property
     def connections(self) -> list[ConnectionInfo]:

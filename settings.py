@@ -144,6 +144,10 @@ GET_MEMORY_MS = 0
 # How long an exchangeInfo answer serves equal calls. `0` = off.
 EXCHANGE_INFO_MEMORY_S = 60
 
+# How old answers may be that no stream can prove, by path: `ticker/24hr=2000,um:premiumIndex=1000`.
+# What is not named is forwarded, unless the client itself sends `Cache-Control: max-age`.
+CONSENT_MAX_AGE_MS = []
+
 # --- Limits and waits (seconds) ----------------------------------------------------------------
 
 # Longest wait for DNS, TCP and TLS of a new connection to Binance.
@@ -176,10 +180,10 @@ SHUTDOWN_S = 10
 
 # --- Market cache ------------------------------------------------------------------------------
 
-# Answer klines and bookTicker from memory. `false` = always forward.
+# Answer market data from memory. `false` = always forward.
 CACHE_ENABLED = True
 
-# Series kept ready from the start, such as `um:*USDT@1m,bookTicker`.
+# Series kept ready from the start, such as `um:*USDT@1m,bookTicker,depth20`.
 # Example: "spot:BTCUSDT,ETHUSDT@1m,1h,bookTicker;um:*USDT@1m"
 PRELOAD = ""
 

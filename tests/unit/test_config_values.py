@@ -14,6 +14,7 @@ from resender.config_values import (
     integer_between,
     one_of,
     read_addresses,
+    read_consent,
     read_egress,
     read_flag,
     read_fraction,
@@ -49,6 +50,8 @@ URL = base_url("http", "https", can_be_off=True)
         (read_items, "", ()),
         (read_addresses, "10.0.0.1, 10.0.0.1,::1,10.0.0.0/8", ("10.0.0.1", "::1", "10.0.0.0/8")),
         (read_preload, " spot:BTCUSDT@1m ", "spot:BTCUSDT@1m"),
+        (read_consent, " avgPrice=5 , um:ticker/24hr=7", ("avgPrice=5", "um:ticker/24hr=7")),
+        (read_consent, [], ()),
     ],
 )
 def test_value_is_read_from_a_text_as_from_python(parse: Any, given: Any, found: Any) -> None:
@@ -84,6 +87,9 @@ def test_value_is_read_from_a_text_as_from_python(parse: Any, given: Any, found:
         (read_egress, "ftp://127.0.0.1:1", "ftp:// is not known"),
         (read_pins, "short=a", "entry 1"),
         (read_preload, "spot:BTCUSDT", ""),
+        (read_consent, "klines=5", "'klines' cannot be named here"),
+        (read_consent, ["avgPrice"], "does not say how many milliseconds"),
+        (read_consent, {"avgPrice": 5}, "must be a list of texts"),
     ],
 )
 def test_value_that_cannot_be_used_is_refused_in_words(parse: Any, given: Any, words: str) -> None:
@@ -131,6 +137,7 @@ def test_what_must_be_served_cannot_be_switched_off() -> None:
     [
         read_text, one_of("a"), integer_between(0, 9), seconds_between(0, 9), URL, read_items, read_egress,
         read_pins, read_addresses, read_fraction, share_between(0, 1), read_flag, read_preload,
+        read_consent,
     ],
 )  # fmt: skip
 @given(value=st.one_of(st.text(max_size=40), st.integers(), st.floats(), st.none(), st.lists(st.text())))

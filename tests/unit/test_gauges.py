@@ -19,6 +19,7 @@ from resender.gauges import (
     add_readers,
     cache_families,
     close_families,
+    savings_family,
     store_families,
     upstream_families,
     weight_families,
@@ -138,11 +139,22 @@ def test_database_is_told_with_what_it_lost() -> None:
     assert found["resender_whitelist_entries",] == 4
 
 
+def test_weight_saved_is_told_by_market_and_kind() -> None:
+    saved = {(Market.UM, "klines"): 7, (Market.SPOT, "shared"): 3, (Market.SPOT, "klines"): 2}
+    assert samples([savings_family(saved)]) == {
+        ("resender_weight_saved_total", "spot", "klines"): 2,
+        ("resender_weight_saved_total", "spot", "shared"): 3,
+        ("resender_weight_saved_total", "um", "klines"): 7,
+    }
+    assert samples([savings_family({})]) == {}
+
+
 def test_scrape_reads_the_services_as_they_are_then() -> None:
     one, metrics = governor(), Metrics()
     nobody = Fanout(cast(Any, None), FanoutOptions(), clock=Clock(), tasks=Tasks())
     stats = SimpleNamespace(log_written=0, log_dropped=0, log_queued=0, errors=0, healthy=True)
     calls = SimpleNamespace(in_flight=0)
+    saved: dict[tuple[Market, str], int] = {}
     services = SimpleNamespace(
         metrics=metrics,
         calls=calls,
@@ -154,6 +166,7 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
             weights=lambda: weight_rows(one, 1.0),
             fanout=lambda: fanout_snapshot(nobody),
             slowest=lambda: [{"where": "x.y", "ms": 7.0}],
+            saved=lambda: saved,
         ),
         dispatch=SimpleNamespace(
             egress=SimpleNamespace(markets={Market.SPOT}, clients={}, governor=one),
@@ -162,6 +175,7 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
     )
     add_readers(cast(Any, services))
     calls.in_flight = 3
+    saved[Market.CM, "depth"] = 20
     one.admit(Market.SPOT, Charge(20, "spot"), 1.0)
     text = metrics.render().decode()
     assert "resender_in_flight 3.0" in text
@@ -169,6 +183,7 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
     assert "resender_cache_answers" not in text, "there is no cache"
     assert 'resender_stream_clients{kind="market"} 0.0' in text
     assert 'resender_loop_held_seconds{where="x.y"} 0.007' in text
+    assert 'resender_weight_saved_total{kind="depth",market="cm"} 20.0' in text, "even without a cache"
 
 
 def test_last_close_is_named_with_its_figures_in_seconds() -> None:

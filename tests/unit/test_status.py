@@ -20,6 +20,7 @@ from resender.fanout import Fanout, FanoutOptions
 from resender.loop_lag import LoopLag
 from resender.market.kinds import Klines
 from resender.market.series import KeptKlines, KeptTicker
+from resender.savings import Savings
 from resender.status import Status
 from resender.upstream.dispatch import LastAnswer
 
@@ -91,14 +92,17 @@ class World:
             last_answers={},
         )
         self.lag = LoopLag()
+        clock = Clock(now_ms=lambda: START_MS, mono=lambda: MONO)
+        self.savings = Savings(clock)
         self.status = Status(
             access=cast(Any, SimpleNamespace(whitelist=SimpleNamespace(size=4))),
             dispatch=cast(Any, self.dispatch),
             cache=cast(Any, self.cache),
             fanout=Fanout(cast(Any, None), FanoutOptions(), clock=Clock(), tasks=Tasks()),
             lag=self.lag,
+            savings=self.savings,
             store=cast(Any, None),
-            clock=Clock(now_ms=lambda: START_MS, mono=lambda: MONO),
+            clock=clock,
         )
 
     @property
@@ -133,6 +137,21 @@ def test_slowest_holds_of_the_loop_come_first(world: World) -> None:
 def test_hits_and_misses_are_each_what_the_cache_counted(world: World) -> None:
     answers = world.status.answers()
     assert (answers.hits, answers.misses) == (7, 3)
+
+
+def test_weight_saved_is_told_by_market_and_kind_and_for_today(world: World) -> None:
+    assert (world.status.saved(), world.status.saved_today()) == ({}, {})
+    world.savings.note(Market.SPOT, "klines", 2)
+    told = world.status.saved()
+    world.savings.note(Market.UM, "klines", 5)
+    world.savings.note(Market.SPOT, "depth", 50)
+    assert told == {(Market.SPOT, "klines"): 2}, "what was told does not change"
+    assert world.status.saved() == {
+        (Market.SPOT, "klines"): 2,
+        (Market.UM, "klines"): 5,
+        (Market.SPOT, "depth"): 50,
+    }
+    assert world.status.saved_today() == {"depth": 50, "klines": 7}
 
 
 def test_hits_and_misses_of_a_series_are_its_own(world: World) -> None:

@@ -112,7 +112,7 @@ def test_unknown_id_is_not_found_and_changes_nothing(repository: Repository, rul
 
 def test_rule_not_made_by_the_parser_is_refused(repository: Repository) -> None:
     with pytest.raises(ValueError, match="no interval"):
-        repository.preload_add(PreloadRule(Market.UM, ("BTCUSDT",), ("1s",), False))
+        repository.preload_add(PreloadRule(Market.UM, ("BTCUSDT",), ("1s",)))
     assert repository.preload_list() == []
     assert repository.preload_revision() == 0
 

@@ -355,7 +355,7 @@ async def test_without_a_witness_quiet_series_are_proven_by_few_reads(tmp_path: 
             if trouble == "mute":
                 one.sandbox.faults.mute(market, WITNESS, everywhere=True)
             else:
-                line.kind(Klines).witness_feed.pool.path = "/nowhere"
+                line.watch_feed.pool.path = "/nowhere"
             # One that is traded, so that the connection is known to bring something.
             watch.klines(market, SYMBOL[market], "1m")
             silent[market] = silent_symbols(one, market, 25_000)[:4]

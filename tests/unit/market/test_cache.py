@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from resender.core.binance.endpoints import BOOK_TICKERS, KLINES
 from resender.core.binance.markets import Market
 from resender.core.market.preload import parse_rule
 from resender.core.market.requests import KlineRequest, Miss
-from resender.market import CACHED_MARKETS, BookTickers, CacheOptions, Hit, Klines, MarketCache
+from resender.market import CACHED_MARKETS, PATHS, BookTickers, CacheOptions, Hit, Klines, MarketCache
 from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
+from resender.market.kinds import KINDS
 from tests.support.market_fakes import MINUTE, T0, World, kline_event
 
 SPOT, UM, CM = Market.SPOT, Market.UM, Market.CM
@@ -74,10 +76,28 @@ async def test_nothing_is_asked_of_an_exchange_before_something_is_wanted(cached
     assert not any(state.is_started for state in cached.cache.states.values())
 
 
-async def test_every_path_has_the_kind_of_its_market(cached: Cached) -> None:
+async def test_every_path_is_answered_by_the_kind_of_its_market(
+    cached: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
     for market in CACHED_MARKETS:
-        assert cached.cache.at(KLINES[market]) is cached.cache.kind(Klines, market)
-        assert cached.cache.at(BOOK_TICKERS[market]) is cached.cache.kind(BookTickers, market)
+        for wanted in KINDS:
+            if wanted.words(market):
+                kind = cached.cache.kind(wanted, market)
+                assert (type(kind), kind.market) == (wanted, market)
+                answer = partial(_note, asked, (wanted, market))
+                monkeypatch.setattr(kind, "answer", answer)
+    for path, at in PATHS.items():
+        cached.cache.answer(path, path, packed=True, max_age_ms=7)
+        assert asked.pop() == ((at.kind, at.market), path, {"packed": True, "max_age_ms": 7})
+    for market in CACHED_MARKETS:
+        for path, wanted in ((KLINES[market], Klines), (BOOK_TICKERS[market], BookTickers)):
+            cached.cache.answer(path, path, packed=False)
+            assert asked.pop() == ((wanted, market), path, {"packed": False, "max_age_ms": 0})
+
+
+def _note(asked: list[tuple[Any, ...]], who: Any, request: Any, **options: Any) -> None:
+    asked.append((who, request, options))
 
 
 async def test_first_call_begins_and_a_later_one_is_answered_from_memory(cached: Cached) -> None:

@@ -13,4 +13,4 @@ def test_every_name_that_is_offered_is_there() -> None:
 
 
 def test_markets_with_candles_are_the_cached_ones_and_each_has_its_paths() -> None:
-    assert set(CACHED_MARKETS) == set(INTERVALS) == {market for _, market in PATHS.values()}
+    assert set(CACHED_MARKETS) == set(INTERVALS) == {at.market for at in PATHS.values()}

@@ -9,9 +9,12 @@ import orjson
 import pytest
 
 from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import MINI_TICKERS
 from resender.core.market.candles import parse_rows
-from resender.market.kinds import BookTickers, Klines
+from resender.market.kinds import BookTickers, Kind, Klines
+from resender.market.kinds.books import Books
 from resender.market.kinds.closes import wait_for_closes
+from resender.market.kinds.trades import AggTrades, Trades
 from resender.market.market_state import MarketState
 from resender.market.series import Kept, KeptKlines
 from tests.support.market_fakes import MINUTE, SYMBOLS, T0, World, kline_event, row, ticker_event
@@ -66,6 +69,8 @@ async def test_start_follows_the_symbols_and_opens_the_feeds(market: State) -> N
     assert list(market.state.symbols.tradable) == list(SYMBOLS)
     assert market.changes == 1
     assert all(feed.is_started for feed in (market.klines, market.tickers))
+    made = [feed for (of, _, _), feed in market.world.feeds.made.items() if of is Market.UM]
+    assert all(feed.is_started for feed in made), "the witness' own, too"
 
 
 async def test_interval_and_ticker_are_kept_by_their_kinds_and_subscribed(market: State) -> None:
@@ -77,7 +82,34 @@ async def test_interval_and_ticker_are_kept_by_their_kinds_and_subscribed(market
     assert len(market.state.entries()) == market.state.on_demand == 2
 
 
-@pytest.mark.parametrize(("symbol", "what"), [("GONEUSDT", "1m"), ("BTCUSDT", "1s"), ("BTCUSDT", "depth")])
+@pytest.mark.parametrize(
+    ("what", "kind", "stream"),
+    [
+        ("depth20", Books, "btcusdt@depth20@100ms"),
+        ("depth", Books, "btcusdt@depth@100ms"),
+        ("aggTrade", AggTrades, "btcusdt@aggTrade"),
+    ],
+)
+async def test_books_and_trades_are_kept_by_their_kinds_and_subscribed(
+    market: State, what: str, kind: type[Kind[Any]], stream: str
+) -> None:
+    kept = market.kept(what)
+    assert list(market.state.kind(kind).kept) == [("BTCUSDT", what)]
+    assert (kept.what, kept.stream) == (what, stream)
+    assert list(market.world.feeds.feed(Market.UM, kind.stream).listeners) == [stream]
+    assert market.state.entries() == [kept]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "what"),
+    [
+        ("GONEUSDT", "1m"),
+        ("BTCUSDT", "1s"),
+        ("BTCUSDT", "trade"),
+        ("BTCUSDT", "depth5"),
+        ("GONEUSDT", "depth"),
+    ],
+)
 async def test_what_cannot_be_kept_is_not(market: State, symbol: str, what: str) -> None:
     assert market.state.add(symbol, what) is None
     assert market.state.entries() == []
@@ -179,9 +211,48 @@ async def test_every_feed_is_listed_once(market: State) -> None:
     feeds: list[Any] = market.state.feeds
     assert feeds == [
         market.klines,
-        market.world.feeds.feed(Market.UM, "miniTicker", "witness"),
         market.tickers,
+        market.world.feeds.feed(Market.UM, "depth"),
+        market.world.feeds.feed(Market.UM, "aggTrade"),
+        market.world.feeds.feed(Market.UM, "miniTicker", "witness"),
     ]
+
+
+async def test_feed_that_carries_several_kinds_is_listed_once(world: World) -> None:
+    shared = world.feeds.feed(Market.UM, "kline")
+    for what in ("bookTicker", "depth", "aggTrade"):
+        world.feeds.made[Market.UM, what, ""] = shared
+    witness = world.feeds.feed(Market.UM, "miniTicker", "witness")
+    assert world.state().feeds == [shared, witness]
+
+
+async def test_market_has_only_the_kinds_it_has_words_for(market: State) -> None:
+    with pytest.raises(LookupError, match="um has no trades"):
+        market.state.kind(Trades)
+    assert (Market.UM, "trade", "") not in market.world.feeds.made
+
+
+async def test_all_kinds_of_a_market_share_one_witness_and_only_what_needs_it_wants_it(market: State) -> None:
+    witness = market.world.feeds.feed(Market.UM, "miniTicker", "witness")
+    assert market.state.kind(Klines).witness is market.state.watch.witness
+    market.kept("bookTicker")
+    assert list(witness.listeners) == []
+    for what in ("aggTrade", "1m", "depth20"):
+        market.kept(what)
+        assert list(witness.listeners) == [MINI_TICKERS]
+
+
+async def test_witness_that_is_mute_counts_among_the_mute_streams_until_the_market_is_left(
+    market: State,
+) -> None:
+    market.kept()
+    witness = market.world.feeds.feed(Market.UM, "miniTicker", "witness")
+    await market.world.until(60_000)
+    shifted = len(witness.shifted)
+    assert market.state.mutes == shifted > 0
+    await market.state.stop()
+    await market.world.until(1_800_000)
+    assert len(witness.shifted) == shifted
 
 
 async def test_series_that_is_given_another_stream_is_in_doubt_until_that_one_is_live(market: State) -> None:
@@ -289,7 +360,7 @@ async def test_mute_stream_is_moved_at_once_and_then_after_growing_pauses(market
         assert not kept.is_mute
         begun = world.now_ms
     assert kept.mutes == 5
-    assert market.state.mutes == 5 + market.state.kind(Klines).mutes
+    assert market.state.mutes == 5 + market.state.watch.mutes
     assert moved[0] <= 1
     assert moved[1] >= 15
     assert moved[1:] == sorted(moved[1:])

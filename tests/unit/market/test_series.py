@@ -12,7 +12,8 @@ from resender.core.binance.markets import Market
 from resender.core.market.book_ticker import BookTicker
 from resender.core.market.candles import parse_rows
 from resender.core.market.klines import KlineSeries
-from resender.market.series import BOOK_TICKER, KeptKlines, KeptTicker
+from resender.core.market.words import BOOK_TICKER
+from resender.market.series import KeptKlines, KeptTicker
 from tests.support.fixtures import wire
 from tests.support.market_fakes import MINUTE, T0, row
 

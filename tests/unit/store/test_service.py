@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -230,4 +231,5 @@ async def test_old_rows_go_when_a_shorter_retention_is_chosen(url: str) -> None:
             await look()
             if left[0] == 3:
                 break
+            await asyncio.sleep(0.01)
         assert left == [3]

@@ -54,13 +54,25 @@ def test_streams_are_known_of_the_markets_with_candles_and_go_over_tls() -> None
     assert {
         urlsplit(url).scheme for url in (*STREAM_HOSTS.values(), *WS_API_HOSTS.values(), STREAM_MARGIN)
     } == {"wss"}
-    assert {frozenset(paths) for paths in STREAM_PATHS.values()} == {
-        frozenset({"kline", "bookTicker", "miniTicker"})
+    everywhere = {"kline", "bookTicker", "miniTicker", "depth", "aggTrade", "trade", "ticker"}
+    assert {market: set(paths) for market, paths in STREAM_PATHS.items()} == {
+        Market.SPOT: everywhere,
+        Market.UM: {*everywhere, "markPrice"},
+        Market.CM: {*everywhere, "markPrice"},
     }
 
 
 def test_usd_m_streams_are_split_by_path_and_the_others_are_not() -> None:
-    assert STREAM_PATHS[Market.UM] == {"kline": "/market", "bookTicker": "/public", "miniTicker": "/market"}
+    assert STREAM_PATHS[Market.UM] == {
+        "kline": "/market",
+        "bookTicker": "/public",
+        "miniTicker": "/market",
+        "depth": "/public",
+        "aggTrade": "/market",
+        "trade": "/market",
+        "ticker": "/market",
+        "markPrice": "/market",
+    }
     assert {path for market in (Market.SPOT, Market.CM) for path in STREAM_PATHS[market].values()} == {""}
 
 

@@ -124,11 +124,18 @@ def test_candles_of_every_interval_of_a_market_are_streams_and_of_no_other(marke
 
 @pytest.mark.parametrize("market", [SPOT, UM, CM])
 def test_what_the_cache_listens_to_comes_over_the_path_it_takes(market: Market) -> None:
-    names = {"kline": "btcusdt@kline_1m", "bookTicker": "btcusdt@bookTicker", "miniTicker": "!miniTicker@arr"}
+    names = {"kline": ["btcusdt@kline_1m"], "bookTicker": ["btcusdt@bookTicker"],
+             "miniTicker": ["!miniTicker@arr"], "depth": ["btcusdt@depth20@100ms", "btcusdt@depth@100ms"],
+             "aggTrade": ["btcusdt@aggTrade"], "trade": ["btcusdt@trade"], "ticker": ["btcusdt@ticker"],
+             "markPrice": ["btcusdt@markPrice@1s"]}  # fmt: skip
     for what, path in STREAM_PATHS[market].items():
-        kind = stream_kind(market, names[what])
-        assert kind is not None
-        assert kind.paths == (path,)
+        for name in names[what]:
+            kind = stream_kind(market, name)
+            assert kind is not None, name
+            # Single trades of USD-M come over two paths.
+            both = ("/public", "/market")
+            assert kind.paths == (both if (market, what) == (UM, "trade") else (path,))
+            assert path in kind.paths
 
 
 @pytest.mark.parametrize(("market", "name"), [row[:2] for row in _ALL])

@@ -17,6 +17,7 @@ from resender.core.binance.stream_names import (
     fitting,
     kline_stream,
     read_reply,
+    symbol_stream,
 )
 
 
@@ -43,6 +44,28 @@ def test_book_ticker_name_keeps_its_capital() -> None:
 
 
 @pytest.mark.parametrize(
+    ("symbol", "what", "name"),
+    [
+        ("BTCUSDT", "aggTrade", "btcusdt@aggTrade"),
+        ("btcusdt", "trade", "btcusdt@trade"),
+        ("BTCUSD_PERP", "depth20@100ms", "btcusd_perp@depth20@100ms"),
+        ("币安人生USDT", "depth@100ms", "币安人生usdt@depth@100ms"),
+        ("ETHUSDT", "markPrice", "ethusdt@markPrice"),
+    ],
+)
+def test_name_of_any_stream_of_a_symbol_lowers_only_the_symbol(symbol: str, what: str, name: str) -> None:
+    assert symbol_stream(symbol, what) == name
+
+
+@pytest.mark.parametrize(
+    "what", ["", "aggtrade", "depth20@1s", "depth@100ms/ethusdt@trade", "kline_2m", 'trade"']
+)
+def test_what_is_in_no_table_of_streams_is_refused(what: str) -> None:
+    with pytest.raises(ValueError, match="no stream name"):
+        symbol_stream("BTCUSDT", what)
+
+
+@pytest.mark.parametrize(
     "symbol",
     [
         "", " ", "BTC USDT", 'BTC"USDT', "BTC\\USDT", "BTC/USDT", "BTC?x=1", "BTC&x", "BTC#", "BTC%2F",
@@ -54,6 +77,8 @@ def test_symbol_that_could_break_a_message_is_refused(symbol: str) -> None:
         kline_stream(symbol, "1m")
     with pytest.raises(ValueError):
         book_ticker_stream(symbol)
+    with pytest.raises(ValueError):
+        symbol_stream(symbol, "trade")
 
 
 @pytest.mark.parametrize("interval", ["", "1", "1D", "2M", "1m/ethusdt@trade", "1m ", "60m", '1m"', "１m"])

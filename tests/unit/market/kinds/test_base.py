@@ -29,7 +29,8 @@ async def test_kind_works_with_what_it_is_handed_and_keeps_nothing_yet(world: Wo
     kind = Plain(tools)
     assert (kind.market, kind.feed, kind.reader) == (Market.UM, tools.feed, tools.reader)
     assert kind.kept == {}
-    assert (kind.witness_reads, kind.witness_feeds) == (0, ())
+    assert kind.witness_reads == 0
+    assert not any(feed.listeners for feed in world.feeds.made.values()), "nor does it listen to anything"
 
 
 async def test_kind_that_has_nothing_to_do_at_a_moment_may_say_nothing_of_it(world: World) -> None:
@@ -50,8 +51,9 @@ async def test_kind_that_has_nothing_to_do_at_a_moment_may_say_nothing_of_it(wor
         lambda kind, one: kind.event(one, {}),
         lambda kind, one: kind.lose(one),
         lambda kind, one: kind.proof(one),
-        lambda kind, one: kind.parse(Market.UM, ""),
+        lambda kind, one: kind.paths(Market.UM),
         lambda kind, one: kind.answer(None, packed=False),
+        lambda kind, one: kind.answer(None, packed=False, max_age_ms=1000),
     ],
 )
 async def test_what_makes_a_kind_has_to_be_said_by_each(world: World, call: Any) -> None:

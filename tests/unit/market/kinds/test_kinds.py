@@ -4,29 +4,54 @@ from __future__ import annotations
 
 import pytest
 
-from resender.core.binance.endpoints import BOOK_TICKERS, KLINES
+from resender.core.binance.endpoints import AGG_TRADES, BOOK_TICKERS, DEPTH, KLINES, PRICES, TRADES
 from resender.core.binance.markets import INTERVALS, STREAM_PATHS, Market
-from resender.market.kinds import KINDS, PATHS, BookTickers, Klines
+from resender.core.market.requests import (
+    parse_book_ticker,
+    parse_depth,
+    parse_klines,
+    parse_symbols,
+    parse_trades,
+)
+from resender.core.market.words import DAY_TICKER, MARK_PRICE, WORDS
+from resender.market.kinds import KINDS, PATHS, BookTickers, CachedPath, Klines
+from resender.market.kinds.books import Books
+from resender.market.kinds.trades import AggTrades, Trades
+
+# Words of rules that nothing is kept for yet.
+WITHOUT_A_KIND = {DAY_TICKER, MARK_PRICE}
 
 
-def test_every_path_leads_to_the_kind_and_the_market_of_its_endpoint() -> None:
-    assert len(PATHS) == 6
-    for market, path in KLINES.items():
-        assert PATHS[path] == (Klines, market)
-    for market, path in BOOK_TICKERS.items():
-        assert PATHS[path] == (BookTickers, market)
+def test_every_path_leads_to_the_kind_the_market_and_the_reader_of_its_endpoint() -> None:
+    ways = [
+        (KLINES, Klines, parse_klines),
+        (BOOK_TICKERS, BookTickers, parse_book_ticker),
+        (DEPTH, Books, parse_depth),
+        (AGG_TRADES, AggTrades, parse_trades),
+        (TRADES, Trades, parse_trades),
+        (PRICES, Trades, parse_symbols),
+    ]
+    assert {
+        path: CachedPath(kind, market, parse) for paths, kind, parse in ways for market, path in paths.items()
+    } == PATHS
+    assert len(PATHS) == 14
 
 
 @pytest.mark.parametrize("market", list(INTERVALS))
 def test_no_word_of_a_rule_stands_for_two_kinds(market: Market) -> None:
     words = [word for kind in KINDS for word in kind.words(market)]
     assert len(words) == len(set(words))
-    assert set(words) == {*INTERVALS[market], "bookTicker"}
+    assert set(words) == set(WORDS[market]) - WITHOUT_A_KIND
 
 
 @pytest.mark.parametrize("market", list(STREAM_PATHS))
 def test_every_kind_has_a_stream_the_market_is_known_to_have(market: Market) -> None:
     assert {kind.stream for kind in KINDS} <= set(STREAM_PATHS[market])
+
+
+@pytest.mark.parametrize("market", list(INTERVALS))
+def test_kind_that_keeps_nothing_of_a_market_answers_no_path_of_it(market: Market) -> None:
+    assert [kind for kind in KINDS if bool(kind.words(market)) != bool(kind.paths(market))] == []
 
 
 def test_kinds_have_names_of_their_own() -> None:

@@ -415,26 +415,13 @@ async def test_symbol_the_witness_names_is_noted_at_all_its_intervals(world: Wor
     assert kept.one.named_ms == named_ms
 
 
-async def test_witness_that_is_silent_is_subscribed_again_and_again_less_often(world: World) -> None:
-    kept = Kept(world)
-    kept.kind.start()
-    feed = world.feeds.feed(Market.UM, "miniTicker", "witness")
-    await world.until(600_000)
-    assert feed.is_started
-    assert 3 <= len(feed.shifted) <= 8
-    assert kept.kind.mutes == len(feed.shifted)
-    await kept.kind.stop()
-
-
-async def test_witness_that_speaks_is_left_where_it_is(world: World) -> None:
-    kept = Kept(world)
-    kept.kind.start()
-    feed = world.feeds.feed(Market.UM, "miniTicker", "witness")
-    for _ in range(120):
-        feed.send("!miniTicker@arr", [{"s": "X", "E": world.now_ms, "c": "1"}])
-        await asyncio.sleep(1)
-    assert not feed.shifted
-    await kept.kind.stop()
+async def test_witness_is_wanted_from_the_first_series_on(world: World) -> None:
+    tools = world.tools("kline")
+    kind, feed = Klines(tools), world.feeds.feed(Market.UM, "miniTicker", "witness")
+    assert kind.witness is tools.watch.witness
+    assert feed.listeners == {}
+    kind.begin(kind.make("BTCUSDT", "1m", 0.0, is_preload=False))
+    assert list(feed.listeners) == ["!miniTicker@arr"]
 
 
 async def test_first_read_of_a_series_settles_no_close(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,10 +10,24 @@ from tornado.httputil import HTTPHeaders
 
 from resender.core.binance.markets import Market
 from resender.core.binance.routing import resolve
-from resender.core.market.requests import BookTickerRequest, KlineRequest, Miss
+from resender.core.market.requests import (
+    BookTickerRequest,
+    DepthRequest,
+    KlineRequest,
+    Miss,
+    SymbolsRequest,
+    TradesRequest,
+)
 from resender.market import PATHS, Hit
 from resender.web.client import cached
-from resender.web.client.cached import DateText, accepts_gzip, ask_cache, is_cached_path, write_hit
+from resender.web.client.cached import (
+    DateText,
+    accepts_gzip,
+    ask_cache,
+    is_cached_path,
+    saved_weight,
+    write_hit,
+)
 from tests.unit.web.serving import FakeConnection
 
 HIT = Hit(b"[1]", None, 40)
@@ -28,15 +41,11 @@ class FakeCache:
         self.asked: list[tuple[str, Any, bool]] = []
         self.missed: list[str] = []
 
-    def at(self, path: str) -> Any:
-        """Return what answers a path: the real reader of its queries, and an answer made by hand."""
-        kind, market = PATHS[path]
-
-        def answer(request: Any, *, packed: bool) -> Any:
-            self.asked.append((path, request, packed))
-            return self.outcome
-
-        return SimpleNamespace(parse=kind.parse, market=market, answer=answer)
+    def answer(self, path: str, request: Any, *, packed: bool, max_age_ms: int = 0) -> Any:
+        """Answer a call that the real reader of the path's queries has understood."""
+        assert max_age_ms == 0, "nothing here is as old as somebody consents to"
+        self.asked.append((path, request, packed))
+        return self.outcome
 
     def count_miss(self, reason: str) -> None:
         self.missed.append(reason)
@@ -56,13 +65,23 @@ def ask(cache: FakeCache, target: str, **headers: str) -> Any:
         ("/api/v3/klines", True),
         ("/fapi/v1/klines", True),
         ("/dapi/v1/ticker/bookTicker", True),
+        ("/api/v3/depth", True),
+        ("/dapi/v1/depth", True),
+        ("/fapi/v1/aggTrades", True),
+        ("/api/v3/trades", True),
+        ("/api/v3/ticker/price", True),
+        ("/fapi/v1/trades", False),
+        ("/fapi/v1/ticker/price", False),
+        ("/api/v3/historicalTrades", False),
+        ("/fapi/v1/rpiDepth", False),
         ("/api/v3/uiKlines", False),
         ("/fapi/v1/continuousKlines", False),
         ("/api/v3/klines/", False),
     ],
 )
-def test_only_six_paths_are_answered_from_memory(path: str, is_in: bool) -> None:
+def test_only_the_paths_of_kinds_are_answered_from_memory(path: str, is_in: bool) -> None:
     assert is_cached_path(path) is is_in
+    assert (path in PATHS) is is_in
 
 
 def test_query_that_is_understood_is_asked_for() -> None:
@@ -72,6 +91,17 @@ def test_query_that_is_understood_is_asked_for() -> None:
     assert cache.asked == [
         ("/fapi/v1/klines", KlineRequest(Market.UM, "BTCUSDT", "1m", 5, None, None), True),
         ("/api/v3/ticker/bookTicker", BookTickerRequest(Market.SPOT, ("BTCUSDT",), False), False),
+    ]
+    cache.asked.clear()
+    assert ask(cache, "/dapi/v1/depth?symbol=BTCUSD_PERP&limit=20") is HIT
+    assert ask(cache, "/api/v3/aggTrades?symbol=BTCUSDT&limit=7") is HIT
+    assert ask(cache, "/api/v3/trades?symbol=BTCUSDT") is HIT
+    assert ask(cache, '/api/v3/ticker/price?symbols=["BTCUSDT"]') is HIT
+    assert cache.asked == [
+        ("/dapi/v1/depth", DepthRequest(Market.CM, "BTCUSD_PERP", 20), False),
+        ("/api/v3/aggTrades", TradesRequest(Market.SPOT, "BTCUSDT", 7), False),
+        ("/api/v3/trades", TradesRequest(Market.SPOT, "BTCUSDT", 500), False),
+        ("/api/v3/ticker/price", SymbolsRequest(Market.SPOT, ("BTCUSDT",), True), False),
     ]
     assert cache.missed == []
 
@@ -121,6 +151,40 @@ def test_long_and_signed_queries_are_read_and_not_remembered(monkeypatch: pytest
 def test_gzip_is_sent_to_who_takes_it(accepted: str | None, is_taken: bool) -> None:
     headers = HTTPHeaders({} if accepted is None else {"Accept-Encoding": accepted})
     assert accepts_gzip(headers) is is_taken
+
+
+# --- what it saves --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "weight"),
+    [
+        ("/api/v3/klines?symbol=BTCUSDT&interval=1m", 2),
+        ("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=99", 1),
+        ("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1500", 10),
+        ("/api/v3/depth?symbol=BTCUSDT&limit=5000", 250),
+        ("/api/v3/depth?symbol=BTCUSDT", 5),
+        ("/api/v3/ticker/bookTicker?symbol=BTCUSDT", 2),
+        ("/api/v3/ticker/bookTicker", 4),
+    ],
+)
+def test_weight_saved_is_what_the_call_would_have_cost(target: str, weight: int) -> None:
+    assert saved_weight(resolve(target)) == weight
+
+
+def test_weight_of_long_and_signed_calls_is_told_and_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: list[str] = []
+
+    def remember(market: Market, path: str, query: str) -> int:
+        remembered.append(query)
+        return 77
+
+    monkeypatch.setattr(cached, "_weight", remember)
+    short = "symbol=BTCUSDT&interval=1m"
+    assert saved_weight(resolve(f"/api/v3/klines?{short}")) == 77
+    for query in (f"{short}&signature=ab", short + "&x=1" * 50):
+        assert saved_weight(resolve(f"/api/v3/klines?{query}")) == 2
+    assert remembered == [short]
 
 
 # --- writing --------------------------------------------------------------------------------------

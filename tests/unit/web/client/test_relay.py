@@ -9,8 +9,11 @@ import pytest
 from tornado.httputil import HTTPHeaders
 
 from resender.core.binance.headers import Pairs
+from resender.core.binance.markets import Market
+from resender.core.binance.routing import resolve
 from resender.web.answers import WireHeaders
 from resender.web.client.relay import AnswerRelay
+from tests.unit.web.serving import make_services
 
 PLAIN: Pairs = [("x-mbx-used-weight-1m", "7"), ("Content-Length", "2")]
 
@@ -80,3 +83,22 @@ def test_what_is_no_ordinary_whole_answer_goes_the_long_way(odd: dict[str, Any])
 @pytest.mark.parametrize("length", ["1", "3", "02", "2, 2"])
 def test_length_that_does_not_fit_the_body_is_not_written_as_whole(length: str) -> None:
     assert not write([("Content-Length", length)])[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "saved"),
+    [("shared", {(Market.SPOT, "shared"): 20}), ("joined", {}), ("", {})],
+)
+def test_answer_that_is_remembered_saves_the_weight_of_the_call(kind: str, saved: dict[Any, int]) -> None:
+    services = make_services()
+    relay = AnswerRelay(services, cast(Any, Connection()))
+    relay.route = resolve("/api/v3/exchangeInfo")
+    relay.miss = "gap"
+    pairs: Pairs = []
+    response = cast(Any, SimpleNamespace(status=200, kind=kind, age_ms=1234, egress="default"))
+    relay._note(response, pairs)
+    assert services.savings.total == saved
+    told = [("X-Resender-Cache", kind or "miss; gap"), ("X-Resender-Egress", "default")]
+    if kind == "shared":
+        told.insert(1, ("X-Resender-Age", "1234"))
+    assert pairs == told

@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
+from resender.core.binance.markets import Market
 from resender.core.market.requests import Miss
 from resender.errors import BodyTooLarge, EgressExhausted, Forbidden
-from resender.market import Hit
+from resender.market import Hit, Wanting
 from resender.upstream import Call
 from resender.upstream.shared_answers import SharedAnswers
 from resender.web.client.request import RequestDelegate, has_page
@@ -266,15 +267,23 @@ async def test_gateway_that_stops_or_is_full_takes_no_call() -> None:
 # --- sending ---------------------------------------------------------------------------------------
 
 
-async def sent(target: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[Call, Any]:
-    """Return a call as it is sent, and with which others it may share an answer."""
-    found: list[tuple[Call, Any]] = []
+async def sent_so(
+    target: str,
+    method: str = "GET",
+    body: bytes = b"",
+    *,
+    consent: dict[str, int] | None = None,
+    **headers: str,
+) -> tuple[Call, Any, dict[str, Any]]:
+    """Return a call as it is sent, with which others it may share an answer, and how old that may be."""
+    found: list[tuple[Call, Any, dict[str, Any]]] = []
 
-    async def send(call: Call, key: Any, *, is_fresh: bool) -> Any:
-        found.append((call, key))
+    async def send(call: Call, key: Any, **options: Any) -> Any:
+        found.append((call, key, options))
         raise EgressExhausted("no weight", 1)
 
     asked = Asked(target, method, is_whole=False, **headers)
+    asked.services.consent = consent or {}
     asked.services.dispatch.send = send
     del asked.delegate._forward  # the real one
     if body:
@@ -283,6 +292,13 @@ async def sent(target: str, method: str = "GET", body: bytes = b"", **headers: s
     await asked.services.calls.tasks.join(1)
     assert asked.error == "no_weight"
     return found[0]
+
+
+async def sent(target: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[Call, Any]:
+    """Return a call as it is sent, and with which others it may share an answer."""
+    call, key, options = await sent_so(target, method, body, **headers)
+    assert options == {"is_fresh": False, "max_age_s": None}, "nobody has said anything of an age"
+    return call, key
 
 
 PRICE = "/api/v3/ticker/price?symbol=BTCUSDT"
@@ -327,6 +343,49 @@ async def test_call_with_somebodys_key_signature_or_body_is_its_own(
     assert key is None
 
 
+INFO = "/api/v3/exchangeInfo"
+DAY = "/fapi/v1/ticker/24hr?symbol=BTCUSDT"
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "is_fresh", "max_age_s"),
+    [
+        (PRICE, {}, False, 1.5),
+        (DAY, {}, False, None),
+        (DAY, {"Cache_Control": "max-age=3"}, False, 3.0),
+        (PRICE, {"Cache_Control": "max-age=3"}, False, 3.0),
+        (PRICE, {"Cache_Control": "max-age=0"}, True, None),
+        (PRICE, {"Cache_Control": "no-cache"}, True, None),
+        ("/api/v3/time", {"Cache_Control": "max-age=3"}, False, None),
+    ],
+)
+async def test_answer_may_be_as_old_as_somebody_consents_to(
+    target: str, headers: dict[str, str], is_fresh: bool, max_age_s: float | None
+) -> None:
+    consent = {PRICE.partition("?")[0]: 1500}
+    _, key, options = await sent_so(target, consent=consent, **headers)
+    assert key is not None
+    assert options == {"is_fresh": is_fresh, "max_age_s": max_age_s}
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "headers"),
+    [
+        ("GET", b"", {"X_MBX_APIKEY": "somebody"}),
+        ("GET", b"x=1", {}),
+        ("HEAD", b"", {}),
+        ("POST", b"", {}),
+    ],
+)
+async def test_call_of_ones_own_is_answered_afresh_whatever_age_is_consented_to(
+    method: str, body: bytes, headers: dict[str, str]
+) -> None:
+    consent = {INFO: 60_000}
+    _, key, options = await sent_so(INFO, method, body, consent=consent, Cache_Control="max-age=9", **headers)
+    assert key is None
+    assert options == {"is_fresh": False, "max_age_s": None}
+
+
 # --- pages ----------------------------------------------------------------------------------------
 
 
@@ -361,6 +420,29 @@ async def test_hit_is_written_at_once_and_counts_as_no_call_in_flight() -> None:
     assert asked.sent == []
     assert asked.services.calls.in_flight == 0
     assert asked.services.metrics.tally.calls == 1
+    assert asked.services.savings.total == {(Market.SPOT, "klines"): 2}
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "weight"),
+    [
+        ("/fapi/v1/depth?symbol=BTCUSDT&limit=1000", "depth", 20),
+        ("/api/v3/ticker/price?symbol=BTCUSDT", "trades", 2),
+        ("/dapi/v1/aggTrades?symbol=BTCUSD_PERP", "aggTrades", 20),
+    ],
+)
+async def test_weight_a_hit_has_saved_is_counted_by_its_kind(target: str, kind: str, weight: int) -> None:
+    asked = Asked(target, services=make_services(cache=FakeCache()))
+    assert asked.delegate.route is not None
+    assert asked.services.savings.total == {(asked.delegate.route.market, kind): weight}
+
+
+async def test_hit_for_a_client_that_has_left_saves_nothing() -> None:
+    asked = Asked(services=make_services(cache=FakeCache()), is_whole=False)
+    asked.delegate.is_gone = True
+    asked.delegate.finish()
+    assert asked.connection.raw == b""
+    assert asked.services.savings.total == {}
 
 
 @pytest.mark.parametrize(
@@ -380,6 +462,99 @@ async def test_call_the_cache_does_not_answer_is_sent_with_the_reason(
     await asked.services.calls.tasks.join(1)
     assert asked.sent == [KLINES]
     assert asked.delegate.miss == miss
+
+
+class Wanted:
+    """A miss whose answer the cache would like to see, and what it gets to see."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.left = 0
+        self.miss = Wanting("levels not known", self.taken.append, self._leave)
+
+    def _leave(self) -> None:
+        self.left += 1
+
+
+class Answer:
+    """An upstream's answer in one piece."""
+
+    reason, egress, kind, age_ms = "OK", "default", "", 0
+
+    def __init__(self, body: bytes, status: int = 200) -> None:
+        self.status = status
+        self.body: bytes | None = body
+        self.headers = ((b"Content-Length", str(len(body)).encode()),)
+        self.closed = 0
+
+    async def next_chunk(self) -> bytes:
+        body, self.body = self.body or b"", None
+        return body
+
+    def at_end(self) -> bool:
+        return self.body is None
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def forwarded(outcome: Any, answer: Answer | Exception) -> Asked:
+    """Ask a cache that does not answer, and get an upstream's answer or failure instead."""
+
+    async def send(call: Call, key: Any, **options: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    cache = FakeCache()
+    cache.outcome = outcome
+    asked = Asked(services=make_services(cache=cache), is_whole=False)
+    asked.services.dispatch.send = send
+    del asked.delegate._forward  # the real one
+    asked.delegate.finish()
+    await asked.services.calls.tasks.join(1)
+    assert asked.services.calls.in_flight == 0
+    assert asked.services.savings.total == {}
+    return asked
+
+
+async def soon(found: Any) -> Any:
+    return found
+
+
+@pytest.mark.parametrize("is_settled", [False, True])
+async def test_answer_the_cache_would_like_to_see_is_handed_to_it_and_to_the_client(is_settled: bool) -> None:
+    wanted, answer = Wanted(), Answer(b"[7]")
+    asked = await forwarded(soon(wanted.miss) if is_settled else wanted.miss, answer)
+    assert (wanted.taken, wanted.left) == ([b"[7]"], 0)
+    assert asked.connection.raw.endswith(b"\r\n\r\n[7]")
+    plain = await forwarded(Miss("levels not known"), Answer(b"[7]"))
+    assert asked.connection.raw == plain.connection.raw
+    assert b"X-Resender-Cache: miss; levels not known\r\n" in asked.connection.raw
+    assert answer.closed == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(b"{}", 429), EgressExhausted("no weight", 1), RuntimeError("a bug")],
+    ids=["429", "refused", "bug"],
+)
+async def test_cache_is_told_that_the_answer_it_wanted_does_not_come(answer: Any) -> None:
+    wanted = Wanted()
+    await forwarded(wanted.miss, answer)
+    assert (wanted.taken, wanted.left) == ([], 1)
+
+
+async def test_cache_that_is_waited_for_and_answers_after_all_wants_nothing() -> None:
+    cache = FakeCache()
+    cache.outcome = soon(Hit(b"[9]", None, 0))
+    asked = Asked(services=make_services(cache=cache), is_whole=False)
+    del asked.delegate._forward  # the real one
+    asked.delegate.finish()
+    await asked.services.calls.tasks.join(1)
+    assert asked.connection.raw.endswith(b"\r\n\r\n[9]")
+    assert asked.delegate.wanting is None
+    assert asked.services.savings.total == {(Market.SPOT, "klines"): 2}
 
 
 async def test_market_that_is_off_is_not_answered_from_memory() -> None:

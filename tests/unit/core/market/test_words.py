@@ -1,0 +1,72 @@
+"""The words for what is kept of a symbol: which a market has, their order, and how a person may write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from resender.core.binance.markets import INTERVALS, STREAM_PATHS, Market
+from resender.core.binance.stream_names import check_stream_name, symbol_stream
+from resender.core.market.costs import FIRST_READS
+from resender.core.market.preload import parse_rule
+from resender.core.market.preload_cost import STREAM_OF
+from resender.core.market.words import ALL_WORDS, WORDS, read_word
+
+OTHERS = {"bookTicker", "depth20", "depth", "aggTrade", "ticker"}
+
+
+def test_every_market_with_candles_has_words_each_once_its_intervals_first() -> None:
+    assert set(WORDS) == set(INTERVALS)
+    for market, words in WORDS.items():
+        assert len(words) == len(set(words))
+        assert words[: len(INTERVALS[market])] == INTERVALS[market]
+
+
+def test_single_trades_are_words_of_spot_and_mark_prices_of_futures() -> None:
+    others = {market: set(words) - set(INTERVALS[market]) for market, words in WORDS.items()}
+    assert others == {
+        Market.SPOT: {*OTHERS, "trade"},
+        Market.UM: {*OTHERS, "markPrice"},
+        Market.CM: {*OTHERS, "markPrice"},
+    }
+
+
+def test_all_words_are_those_of_the_markets_each_once_and_no_others() -> None:
+    assert len(ALL_WORDS) == len(set(ALL_WORDS))
+    assert set(ALL_WORDS) == {word for words in WORDS.values() for word in words}
+    assert ALL_WORDS[: len(INTERVALS[Market.SPOT])] == INTERVALS[Market.SPOT]
+
+
+@pytest.mark.parametrize("word", ALL_WORDS)
+def test_word_is_read_as_itself(word: str) -> None:
+    assert read_word(word) == word
+
+
+@pytest.mark.parametrize("word", [word for word in ALL_WORDS if word not in INTERVALS[Market.SPOT]])
+def test_case_of_what_is_no_interval_does_not_matter(word: str) -> None:
+    for written in (word.lower(), word.upper(), word.swapcase(), word.title()):
+        assert read_word(written) == word
+
+
+def test_case_of_intervals_matters() -> None:
+    assert (read_word("1m"), read_word("1M")) == ("1m", "1M")
+    assert read_word("1H") == "1H"
+    with pytest.raises(ValueError, match="'1H'"):
+        parse_rule("um", "BTCUSDT", "1H")
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", " depth", "depth ", "depth5", "book", "ticker@1h", "ＤＥＰＴＨ", "İ"]
+)
+def test_what_is_no_word_stays_as_it_is(text: str) -> None:
+    assert read_word(text) == text
+
+
+@pytest.mark.parametrize(
+    ("market", "word"),
+    [(market, word) for market, words in WORDS.items() for word in words if word not in INTERVALS[market]],
+)
+def test_every_other_word_has_its_stream_its_first_read_and_a_rule(market: Market, word: str) -> None:
+    assert STREAM_OF[word] in STREAM_PATHS[market]
+    assert market in FIRST_READS[word][0]
+    assert check_stream_name(symbol_stream("BTCUSDT", word)) == f"btcusdt@{word}"
+    assert parse_rule(market.value, "BTCUSDT", word.upper()).streams == (word,)

@@ -46,6 +46,16 @@ def test_a_day_agrees_with_trades_book_and_candles(market):
             assert (row["bidPrice"], row["askQty"]) == (ticker.bid, ticker.ask_qty)
 
 
+def test_change_of_price_is_that_of_the_last_trade_between_trades_too():
+    store = store_of(Market.SPOT)
+    untraded = 0
+    for now in range(NOW - 3_600_000, NOW, 1250):
+        row = tickers.day_row(store, "DOGEUSDT", now)
+        assert Decimal(row["priceChange"]) == Decimal(row["lastPrice"]) - Decimal(row["openPrice"])
+        untraded += Decimal(row["lastPrice"]).scaleb(5) != store.series["DOGEUSDT"].path.price_at(now)
+    assert untraded > 5
+
+
 def test_mini_keeps_eleven_keys_in_an_order_of_its_own():
     row = tickers.mini_row(tickers.day_row(store_of(Market.SPOT), "BTCUSDT", NOW))
     assert list(row) == ["symbol", "openPrice", "highPrice", "lowPrice", "lastPrice", "volume", "quoteVolume",

@@ -50,6 +50,14 @@ def test_held_ids_stand_still_and_go_on_afterwards():
     assert ids.current(NOW + 60_000) == held + 240
 
 
+def test_a_moment_before_something_was_put_in_knows_nothing_of_it():
+    ids = UpdateIds(4.0, 0, NOW)
+    earlier = ids.current(NOW - 1)
+    ids.insert(NOW, 50)
+    assert ids.current(NOW - 1) == earlier
+    assert ids.current(NOW) > earlier + 49
+
+
 def test_restart_jumps_and_is_counted():
     ids = UpdateIds(4.0, 0, NOW)
     before = ids.current(NOW)

@@ -66,7 +66,7 @@ class KlineRequest:
 
 @dataclass(frozen=True, slots=True)
 class BookTickerRequest:
-    """A bookTicker call the cache understands: one symbol, or a list of them on spot."""
+    """A bookTicker call the cache understands: one symbol, a list of them on spot, or all (none named)."""
 
     market: Market
     symbols: tuple[str, ...]
@@ -165,7 +165,7 @@ def parse_book_ticker(market: Market, query: str) -> BookTickerRequest | Miss:
     if isinstance(params, Miss):
         return params
     if not params:
-        return Miss("all symbols")
+        return BookTickerRequest(market, (), True)
     if set(params) == {"symbol"}:
         symbol = params["symbol"]
         return (

@@ -33,6 +33,7 @@ logger = logging.getLogger("resender.market")
 _SETTLE_TIMEOUT_S = 3.0
 _REREAD_S = 1.0
 _AHEAD = 0.6  # a ticker so near to its quiet limit is compared before it is due
+_SLICE = 128
 _BATCH_S = 0.2  # streams come alive in batches; most of them bring their own first value at once
 
 
@@ -45,6 +46,11 @@ class BookTickers(Kind[KeptTicker]):
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
         self._silences = Silences(SILENCE_MS)
+        # As of the last read of all: see `_note_all`.
+        self._order: tuple[str, ...] = ()
+        self._still: dict[str, bytes] = {}
+        self._still_mono = -1e9
+        self._reading_all: asyncio.Task[None] | None = None
         self._seeding: asyncio.Task[None] | None = None
         self.witness = TickerWitness(
             self.market.value,
@@ -104,19 +110,31 @@ class BookTickers(Kind[KeptTicker]):
     async def read(self, wanted: Sequence[KeptTicker]) -> tuple[float, dict[str, dict[str, Any]]]:
         """Read the rows of some tickers, all symbols at once if that is cheaper.
 
-        Shape: when the read was sent (monotonic seconds), rows by symbol; of two symbols the first only.
+        Shape: when the read was sent (monotonic seconds), rows by symbol; of two symbols the first only, of
+            none all.
         Raises: ReadFailed, also if there is no weight for it now.
         """
         target = BOOK_TICKERS[self.market]
-        if len(wanted) <= 2:
+        is_all = not 0 < len(wanted) <= 2
+        if not is_all:
             target += f"?symbol={quote(wanted[0].symbol, safe='')}"
         sent_mono = self.clock.mono()
         body = await self.reader.get(target)
         try:
             rows = orjson.loads(body)
-            return sent_mono, {row["symbol"]: row for row in (rows if isinstance(rows, list) else [rows])}
+            by_symbol = {row["symbol"]: row for row in (rows if isinstance(rows, list) else [rows])}
+            if is_all:
+                self._note_all(by_symbol, sent_mono)
+            return sent_mono, by_symbol
         except (ValueError, KeyError, TypeError) as error:
             raise ReadFailed(f"a bookTicker answer of a wrong shape ({error})") from None
+
+    def _note_all(self, rows: dict[str, dict[str, Any]], sent_mono: float) -> None:
+        """Remember in which order REST lists all symbols, and its rows of those that are not traded."""
+        tradable = self.facts.symbols
+        self._order = tuple(rows)
+        self._still = {name: orjson.dumps(row) for name, row in rows.items() if name not in tradable}
+        self._still_mono = sent_mono
 
     async def _seed(self, wanted: Sequence[KeptTicker]) -> int:
         """Read values; return how many were set.
@@ -176,7 +194,10 @@ class BookTickers(Kind[KeptTicker]):
                 kept.used_mono = mono
 
     def answer(self, request: BookTickerRequest, *, packed: bool, max_age_ms: int = 0) -> Outcome:
-        """Answer a call for one symbol or a list."""
+        """Answer a call for one symbol, a list or all."""
+        if not request.symbols:
+            is_whole = self.facts.symbols.is_loaded and len(self.kept) >= len(self.facts.symbols.tradable)
+            return self._answer_all() if is_whole and self.kept else self.desk.miss(None, "all symbols")
         wanted = []
         now = self.clock.mono()
         for symbol in request.symbols:
@@ -197,6 +218,57 @@ class BookTickers(Kind[KeptTicker]):
         if lack.reason == "stream quiet" or (lack.can_settle and len(wanted) == 1):
             return self._settle(wanted, request, lack)
         return self.desk.miss(wanted[0], lack.reason)
+
+    async def _answer_all(self) -> Hit | Miss:
+        """Answer for the whole market, which a rule keeps: in slices, so that other calls get their turn."""
+        if not self._order or (self._still and self._still_age_s() > self.options.quiet_s * _AHEAD):
+            await self._read_all()
+        if any((name, BOOK_TICKER) not in self.kept for name in self.facts.symbols.tradable):
+            return self.desk.miss(None, "all symbols")
+        self.use(self._order)
+        parts: list[bytes] = []
+        proof_mono = self._still_mono if self._still else self.clock.mono()
+        for turn in range(2):
+            parts.clear()
+            missed: tuple[KeptTicker, Lack] | None = None
+            for number, name in enumerate(self._order, 1):
+                if not number % _SLICE:
+                    await asyncio.sleep(0)
+                kept = self.kept.get((name, BOOK_TICKER))
+                if kept is None:
+                    if name not in self._still or self._still_age_s() > self.options.quiet_s:
+                        return self.desk.miss(None, "all symbols")
+                    parts.append(self._still[name])
+                    continue
+                if (lack := self._lack([kept])) is not None:
+                    missed = kept, lack
+                    break
+                parts.append(kept.ticker.object())
+                proof_mono = min(proof_mono, kept.proof_mono)
+            if missed is None:
+                break
+            if turn or missed[1].reason != "stream quiet":
+                return self.desk.miss(missed[0], missed[1].reason)
+            reading = self.witness.verify()
+            if reading is not None:
+                await asyncio.wait({reading}, timeout=_SETTLE_TIMEOUT_S)
+        if len(parts) < len(self.kept):
+            return self.desk.miss(None, "all symbols")  # one that was listed since REST was read
+        self.desk.count_hit(next(iter(self.kept.values())))
+        return Hit(b"[%b]" % b",".join(parts), None, max(0, int((self.clock.mono() - proof_mono) * 1000)))
+
+    def _still_age_s(self) -> float:
+        return self.clock.mono() - self._still_mono
+
+    async def _read_all(self) -> None:
+        """Read all symbols, one read for all who wait."""
+        if self._reading_all is None or self._reading_all.done():
+            self._reading_all = self.tasks.spawn(self._read_all_now(), name=f"tickers-read:{self.market}")
+        await asyncio.wait({self._reading_all}, timeout=_SETTLE_TIMEOUT_S)
+
+    async def _read_all_now(self) -> None:
+        with suppress(ReadFailed):
+            await self.read([])
 
     def _lack(self, wanted: list[KeptTicker]) -> Lack | None:
         mono = self.clock.mono()

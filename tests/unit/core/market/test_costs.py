@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resender.core.binance.markets import Market
-from resender.core.market.costs import backfill_weight, cheapest_piece, kline_weight
+from resender.core.market.costs import backfill_weight, cheapest_piece, first_read_weight, kline_weight
 
 MINUTE = 60_000
 
@@ -27,6 +27,26 @@ MINUTE = 60_000
 )
 def test_kline_weight(market: Market, limit: int, weight: int) -> None:
     assert kline_weight(market, limit) == weight
+
+
+@pytest.mark.parametrize(
+    ("market", "word", "count", "weight"),
+    [
+        (Market.SPOT, "bookTicker", 1, 2),
+        (Market.SPOT, "bookTicker", 400, 4),
+        (Market.SPOT, "depth20", 1, 5),
+        (Market.UM, "depth20", 3, 6),
+        (Market.SPOT, "depth", 2, 100),
+        (Market.CM, "depth", 2, 40),
+        (Market.SPOT, "trade", 2, 50),
+        (Market.CM, "aggTrade", 2, 40),
+        (Market.UM, "markPrice", 400, 10),
+        (Market.UM, "depth20", 0, 0),
+        (Market.UM, "markPrice", 0, 0),
+    ],
+)
+def test_first_read_weight(market: Market, word: str, count: int, weight: int) -> None:
+    assert first_read_weight(market, word, count) == weight
 
 
 @given(st.integers(1, 6000), st.sampled_from([Market.SPOT, Market.UM, Market.CM]))

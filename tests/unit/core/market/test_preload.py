@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.market.preload import (
     SYMBOL_MAX,
+    BadRule,
     PreloadRule,
     matches,
     parse_preload,
     parse_rule,
     wanted,
 )
+from resender.core.market.words import WORDS
 
 UM_1M = PreloadRule(Market.UM, ("*USDT",), ("1m",))
 
@@ -42,6 +44,8 @@ def test_empty_setting_has_no_rules(text: str) -> None:
         ("spot:BTC*,?ETH@BOOKTICKER,bookTicker,1s", "spot:BTC*,?ETH@1s,bookTicker"),
         ("um:币安人生usdt@1m", "um:币安人生USDT@1m"),
         ("um:\n*USDT\n@\n1m\n", "um:*USDT@1m"),
+        ("um:*USDT@MARKPRICE,aggtrade,Depth,DEPTH20,1m", "um:*USDT@1m,depth20,depth,aggTrade,markPrice"),
+        ("spot:BTCUSDT@ticker,TRADE,trade,bookTicker", "spot:BTCUSDT@bookTicker,trade,ticker"),
     ],
 )
 def test_rule_has_one_canonical_text(text: str, canonical: str) -> None:
@@ -72,6 +76,15 @@ def test_rules_that_say_the_same_are_one() -> None:
         ("spot:BTCUSDT@1H", "no interval '1H'"),
         ("spot:BTCUSDT@7m", "1s, 1m, 3m"),
         ("spot:BTCUSDT@1m@1h", "no interval '1m@1h'"),
+        ("um:BTCUSDT@trade", "um has no trade; allowed besides intervals are bookTicker, depth20, depth"),
+        ("cm:BTCUSD_PERP@1m,TRADE", "cm has no trade; allowed"),
+        ("spot:BTCUSDT@markprice", "spot has no markPrice; allowed"),
+        ("spot:BTCUSDT@depth5", "spot has no interval 'depth5'"),
+        (
+            "um:BTCUSDT@7m",
+            "(m is a minute, M a month), bookTicker, depth20, depth, aggTrade, ticker, markPrice",
+        ),
+        ("um:BTCUSDT@", "bookTicker, depth20, depth, aggTrade, ticker, markPrice."),
         ("um:[BE]*@1m", "character '['"),
         ("um:BTC/USDT@1m", "character '/'"),
         ("um:BTCUSDT ETHUSDT@1m", "character ' '"),
@@ -92,6 +105,26 @@ def test_bad_rule_is_refused_with_one_sentence(text: str, words: str) -> None:
     assert message.endswith(".")
     assert message.isprintable()
     assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("parts", "field", "data"),
+    [
+        (("um", "A", "trade"), "what", {"reason": "rule_word", "word": "trade"}),
+        (("spot", "A", "MARKPRICE"), "what", {"reason": "rule_word", "word": "markPrice"}),
+        (("um", "A", "1s"), "what", {"reason": "rule_interval", "interval": "1s"}),
+        (("um", "A", "x" * 200), "what", {"reason": "rule_interval", "interval": "x" * 80}),
+        (("um", "A", " , "), "what", {"reason": "rule_what"}),
+        (("eapi", "A", "1m"), "market", {"reason": "rule_market"}),
+        (("um", ",", "1m"), "symbols", {"reason": "rule_symbols"}),
+    ],
+)
+def test_bad_rule_tells_programs_which_part_and_why(
+    parts: tuple[str, str, str], field: str, data: dict[str, object]
+) -> None:
+    with pytest.raises(BadRule) as caught:
+        parse_rule(*parts)
+    assert (caught.value.field, caught.value.data) == (field, data)
 
 
 def test_rule_of_the_command_line_is_shown_as_it_was_given() -> None:
@@ -126,7 +159,7 @@ def _becomes_a_symbol(text: str) -> bool:
 def test_canonical_text_is_read_back_as_the_same_rule(
     market: Market, symbols: list[str], data: st.DataObject
 ) -> None:
-    words = st.sampled_from([*INTERVALS[market], "bookTicker"])
+    words = st.sampled_from(WORDS[market])
     what = data.draw(st.lists(words, min_size=1, max_size=20))
     rule = parse_rule(market.value, ",".join(symbols), ",".join(what))
     assert parse_preload(str(rule)) == (rule,)

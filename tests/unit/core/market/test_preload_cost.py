@@ -1,3 +1,5 @@
+"""What a preload rule costs: weight once, connections and memory for good."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -39,6 +41,53 @@ def test_many_tickers_are_read_all_at_once() -> None:
     assert cost(("spot", "*", "bookTicker"), 500).weight == 4
     assert cost(("um", "*", "bookTicker"), 500).weight == 5
     assert cost(("spot", "*", "bookTicker"), 1).weight == 2
+
+
+@pytest.mark.parametrize(
+    ("market", "what", "symbols", "weight"),
+    [
+        # Each by itself, however many there are: no call reads the books or trades of all symbols.
+        ("spot", "depth20", 500, 500 * 5),
+        ("spot", "depth", 10, 10 * 50),
+        ("um", "depth", 10, 10 * 20),
+        ("spot", "aggTrade", 10, 10 * 4),
+        ("um", "aggTrade", 10, 10 * 20),
+        ("spot", "trade", 10, 10 * 25),
+        # One by one as long as that is cheaper than all at once.
+        ("spot", "ticker", 10, 10 * 2),
+        ("spot", "ticker", 500, 80),
+        ("um", "ticker", 10, 10),
+        ("um", "ticker", 500, 40),
+        ("um", "markPrice", 5, 5),
+        ("um", "markPrice", 500, 10),
+        ("spot", "bookTicker", 2, 4),
+        ("spot", "bookTicker", 3, 4),
+        ("um", "1m,depth20,aggTrade", 10, 10 * (7 + 2 + 20)),
+    ],
+)
+def test_first_read_of_each_word_costs_what_its_calls_do(
+    market: str, what: str, symbols: int, weight: int
+) -> None:
+    assert cost((market, "*", what), symbols).weight == weight
+
+
+def test_books_and_trades_take_more_memory_than_tickers() -> None:
+    ticker, best, trades, book = (
+        cost(("spot", "*", what), 10).memory_bytes for what in ("bookTicker", "depth20", "aggTrade", "depth")
+    )
+    assert ticker == cost(("spot", "*", "ticker"), 10).memory_bytes == 10 * ENTRY_BYTES
+    assert ticker < best < trades < book
+    candles = cost(("spot", "*", "1m"), 10).memory_bytes
+    assert cost(("spot", "*", "1m,depth"), 10).memory_bytes == candles + book, "only candles have a depth"
+
+
+def test_streams_of_one_path_share_connections() -> None:
+    # Candles, trades and mark prices of USD-M come over one path, books and tickers over the other.
+    assert cost(("um", "*", "1m,aggTrade,ticker,markPrice"), 50).connections == 1
+    assert cost(("um", "*", "bookTicker,depth20,depth"), 60).connections == 1
+    assert cost(("um", "*", "1m,depth"), 50).connections == 2
+    assert cost(("spot", "*", "1m,depth,trade,aggTrade"), 50).connections == 1
+    assert cost(("cm", "*", "1m,depth,aggTrade,markPrice"), 51).connections == 2
 
 
 def test_what_is_held_already_costs_no_weight_but_memory_and_connections() -> None:

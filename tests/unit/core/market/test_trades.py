@@ -258,9 +258,11 @@ def test_symbol_of_few_trades_stays_whole_by_a_short_read() -> None:
 
 
 def test_symbol_is_whole_no_longer_when_rows_are_dropped() -> None:
-    tail = synced(*range(1, MAX_ROWS + 1), is_whole=True)
-    assert tail.has(MAX_ROWS)
-    tail.bring(MAX_ROWS + 1)
+    tail = synced(*range(1, MAX_ROWS), is_whole=True)
+    tail.bring(MAX_ROWS, MAX_ROWS + 1)
+    assert (tail.is_whole, len(tail), tail.ids[0]) == (False, MAX_ROWS, 2)
+    tail = tail_of(MAX_ROWS, MAX_ROWS + 1)
+    assert tail.shown(*range(1, MAX_ROWS), is_whole=True)
     assert (tail.is_whole, len(tail), tail.ids[0]) == (False, MAX_ROWS, 2)
 
 
@@ -470,7 +472,7 @@ RULES = {"down": ROUND_DOWN, "up": ROUND_UP, "half up": ROUND_HALF_UP, "half eve
 NUMBERS = st.builds(
     lambda number, places: f"{number // 10**places}.{str(number % 10**places).zfill(places)}",
     # Short ones now and then, so that a product lies exactly between two texts.
-    st.one_of(st.integers(1, 10**13), st.sampled_from([5, 15, 25, 10**4, 3 * 10**4, 50_000, 50_005])),
+    st.one_of(st.integers(1, 10**13), st.integers(1, 9), st.integers(1, 9).map(lambda n: n * 50_000_000)),
     st.just(8),
 )
 

@@ -259,6 +259,43 @@ async def test_client_that_wants_it_fresh_is_not_given_a_remembered_answer() -> 
     assert await read(await world.door.send(world.call(), key, is_fresh=True)) == b"[2]"
 
 
+@pytest.mark.parametrize("memory_s", [0.0, 60.0])
+async def test_answer_is_as_old_as_the_client_consents_to_whatever_the_setting_says(memory_s: float) -> None:
+    answers = [FakeAnswer(b"[%d]" % number, headers=JSON) for number in range(9)]
+    world = World(*answers, get_memory_s=memory_s)
+    key, _ = share_key(Market.SPOT, KLINES, [])
+    found = []
+    for pause_s, max_age_s, is_fresh in (
+        (0.0, 2.0, False),
+        (1.5, 2.0, False),
+        (0.0, 1.0, False),  # what is there is older
+        (0.5, 1.0, False),
+        (0.0, 9.0, True),
+        (3.0, 9.0, False),
+    ):
+        world.time.mono += pause_s
+        response = await world.door.send(world.call(), key, is_fresh=is_fresh, max_age_s=max_age_s)
+        found.append((response.kind, await read(response)))
+    assert found == [
+        ("", b"[0]"),
+        ("shared", b"[0]"),
+        ("", b"[1]"),
+        ("shared", b"[1]"),
+        ("", b"[2]"),
+        ("shared", b"[2]"),
+    ]
+
+
+async def test_answer_that_was_remembered_for_one_who_consents_serves_nobody_who_does_not() -> None:
+    world = World(*[FakeAnswer(b"[%d]" % number, headers=JSON) for number in range(3)])
+    key, _ = share_key(Market.SPOT, KLINES, [])
+    found = []
+    for max_age_s in (60.0, None, 60.0):
+        response = await world.door.send(world.call(), key, max_age_s=max_age_s)
+        found.append((response.kind, await read(response)))
+    assert found == [("", b"[0]"), ("", b"[1]"), ("shared", b"[0]")]
+
+
 async def test_exchange_info_has_a_memory_of_its_own() -> None:
     target = "/api/v3/exchangeInfo?symbol=BTCUSDT"
     world = World(

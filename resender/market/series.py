@@ -17,6 +17,7 @@ from resender.core.market.candles import Candle
 from resender.core.market.klines import KlineSeries
 from resender.core.market.levels import Head
 from resender.core.market.partial_book import PartialBook
+from resender.core.market.streamed_rows import StreamedRow
 from resender.core.market.trades import TradeTail
 from resender.core.market.words import BOOK, BOOK_TICKER, PARTIAL_BOOK
 
@@ -138,6 +139,28 @@ class KeptBook(Kept):
         if self.is_mute:
             return "mute"
         return "live" if self.is_known else "syncing"
+
+
+@dataclass(slots=True)
+class KeptRow(Kept):
+    """One row of REST that a stream keeps young."""
+
+    word: str = ""
+    row: StreamedRow = field(default_factory=lambda: StreamedRow({}))
+
+    @property
+    def what(self) -> str:
+        return self.word
+
+    @property
+    def rows(self) -> int:
+        return int(self.row.is_known)
+
+    @property
+    def state(self) -> str:
+        if not self.is_live:
+            return "connecting"
+        return "live" if self.row.is_known else "syncing"
 
 
 class FinalWaiter:

@@ -9,10 +9,11 @@ from resender.core.binance.markets import INTERVALS, Market
 from resender.market.kinds.base import Kind, Parse
 from resender.market.kinds.book_ticker import BookTickers
 from resender.market.kinds.books import Books
+from resender.market.kinds.consented import DayTickers, MarkPrices
 from resender.market.kinds.klines import Klines
 from resender.market.kinds.trades import AggTrades, Trades
 
-KINDS: tuple[type[Kind[Any]], ...] = (Klines, BookTickers, Books, AggTrades, Trades)
+KINDS: tuple[type[Kind[Any]], ...] = (Klines, BookTickers, Books, AggTrades, Trades, DayTickers, MarkPrices)
 
 
 @dataclass(frozen=True, slots=True)

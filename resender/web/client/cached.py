@@ -18,6 +18,7 @@ from tornado import httputil
 from resender.core.binance.headers import Pairs
 from resender.core.binance.markets import Market
 from resender.core.binance.routing import Route
+from resender.core.market.consent import max_age_ms
 from resender.core.market.costs import POOLS
 from resender.core.market.requests import Miss, bypass_reason
 from resender.core.weights.table import charge
@@ -73,8 +74,13 @@ def saved_weight(route: Route) -> int:
     return _weight(route.market, path, query)
 
 
-def ask_cache(cache: MarketCache, route: Route, headers: httputil.HTTPHeaders) -> Outcome:
-    """Ask the cache for a call on one of its paths."""
+def ask_cache(
+    cache: MarketCache, route: Route, headers: httputil.HTTPHeaders, consent: Mapping[str, int]
+) -> Outcome:
+    """Ask the cache for a call on one of its paths.
+
+    Shape: `consent` tells how old answers may be, by path, see `max_age_ms`.
+    """
     reason = bypass_reason(headers.get_all())
     if reason is not None:
         cache.count_miss(reason)
@@ -84,7 +90,8 @@ def ask_cache(cache: MarketCache, route: Route, headers: httputil.HTTPHeaders) -
     if isinstance(request, Miss):
         cache.count_miss(request.reason)
         return request
-    return cache.answer(route.path, request, packed=accepts_gzip(headers))
+    age_ms = max_age_ms(route.path, headers.get_all(), consent) or 0
+    return cache.answer(route.path, request, packed=accepts_gzip(headers), max_age_ms=age_ms)
 
 
 class DateText:

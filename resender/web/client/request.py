@@ -289,7 +289,7 @@ class RequestDelegate(SideCalls):
         if self.body:
             self.miss = "body"
             return False
-        self.outcome = ask_cache(cache, route, self.headers)
+        self.outcome = ask_cache(cache, route, self.headers, self.services.consent)
         if isinstance(self.outcome, Hit):
             self._write_hit(self.outcome)
             return True

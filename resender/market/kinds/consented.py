@@ -1,0 +1,168 @@
+"""Rows that REST makes anew for each call: 24 hour tickers and mark prices, for whoever consents to an age.
+
+A stream keeps them young; which fields a row has, and those no stream carries, come from answers that
+clients were forwarded, so that none of it costs weight. See `kinds/base.py` for what drives this.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import orjson
+
+from resender.core.binance.endpoints import DAY_TICKERS, PREMIUM_INDEX
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import symbol_stream
+from resender.core.market.requests import Miss, SymbolsRequest, parse_symbols
+from resender.core.market.streamed_rows import DAY_FIELDS, MARK_FIELDS, StreamedRow
+from resender.core.market.words import DAY_TICKER, MARK_PRICE
+from resender.market.kinds.base import Hit, Kind, Outcome, Parse, Wanting
+from resender.market.series import KeptRow
+
+logger = logging.getLogger("resender.market")
+
+_MOST_SEEDED = 5000
+
+
+class ConsentedRows(Kind[KeptRow]):
+    """Rows of one sort of one market."""
+
+    targets: ClassVar[Mapping[Market, str]]
+    fields: ClassVar[Mapping[Market, Mapping[str, str]]]
+    suffix: ClassVar[str]
+
+    @classmethod
+    def words(cls, market: Market) -> frozenset[str]:
+        return frozenset({cls.stream}) if market in cls.targets else frozenset()
+
+    @classmethod
+    def paths(cls, market: Market) -> dict[str, Parse]:
+        return {cls.targets[market]: parse_symbols} if market in cls.targets else {}
+
+    def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptRow:
+        row = StreamedRow(self.fields[self.market])
+        stream = symbol_stream(symbol, self.suffix)
+        return KeptRow(self.market, symbol, stream, now_mono, is_preload, word=what, row=row)
+
+    # --- the four calls --------------------------------------------------------------------
+
+    def event(self, kept: KeptRow, data: Any) -> bool | None:
+        event_ms = data["E"]
+        if data["s"] != kept.symbol or type(event_ms) is not int:
+            raise ValueError("a ticker of another symbol, or without a time")
+        if event_ms <= (self.facts.latest_ms() or event_ms):  # a time that cannot be is believed of nobody
+            kept.row.apply(data, event_ms)
+        return None
+
+    def lose(self, kept: KeptRow) -> None:
+        kept.row.lose()
+
+    def proof(self, kept: KeptRow) -> tuple[int | None, str]:
+        if not kept.row.is_known or not self.facts.server.is_set:
+            return None, ""
+        as_of_ms = kept.row.as_of_ms()
+        return self._age_ms(as_of_ms), "event" if as_of_ms == kept.row.event_ms else "rest"
+
+    def _age_ms(self, as_of_ms: int) -> int:
+        return max(0, self.facts.now_ms() - as_of_ms)
+
+    # --- answers ---------------------------------------------------------------------------
+
+    def answer(self, request: SymbolsRequest, *, packed: bool, max_age_ms: int = 0) -> Outcome:
+        """Answer a call for one symbol, a list or all, if what is held is young enough."""
+        if max_age_ms <= 0:
+            return self.desk.miss(None, "no consent")
+        if request.symbols:
+            begun = None
+            for symbol in request.symbols:
+                if (symbol, self.stream) not in self.kept:
+                    begun = self.desk.begin(self.market, symbol, self.stream)
+            if begun is not None:
+                return self._missed(None, request, begun)
+            wanted = [self.kept[symbol, self.stream] for symbol in request.symbols]
+        else:
+            tradable = self.facts.symbols.tradable
+            if (
+                not self._order
+                or len(self.kept) < len(tradable)
+                or any(n not in tradable for n in self._order)
+            ):
+                return self._missed(None, request, "all symbols")
+            if any((name, self.stream) not in self.kept for name in self._order):
+                return self._missed(None, request, "all symbols")
+            wanted = [self.kept[name, self.stream] for name in self._order]
+        mono = self.clock.mono()
+        for kept in wanted:
+            kept.used_mono = mono
+        if not self.facts.server.is_set:
+            return self._missed(None, request, "starting")
+        oldest_ms = self.facts.now_ms()
+        for kept in wanted:
+            if not kept.row.is_known:
+                return self._missed(kept, request, "not read yet")
+            if not kept.row.is_fit:
+                return self._missed(kept, request, "other format")
+            oldest_ms = min(oldest_ms, kept.row.as_of_ms())
+        age_ms = self._age_ms(oldest_ms)
+        if age_ms > max_age_ms:
+            return self._missed(wanted[0], request, "too old")
+        for kept in wanted[1:]:
+            kept.hits += 1
+        self.desk.count_hit(wanted[0])
+        rows = b",".join([kept.row.body(request.form) for kept in wanted])
+        is_list = request.is_list or self._is_always_list
+        return Hit(b"[%b]" % rows if is_list else rows, None, age_ms)
+
+    def _missed(self, kept: KeptRow | None, request: SymbolsRequest, reason: str) -> Miss:
+        """Let a call go up; its answer tells what no stream does."""
+        miss = self.desk.miss(kept, reason)
+        if request.form == "MINI":
+            return miss
+        made_ms = self.facts.now_ms() if self.facts.server.is_set else 0
+        return Wanting(miss.reason, lambda body: self._take(body, made_ms, is_all=not request.symbols))
+
+    @property
+    def _is_always_list(self) -> bool:
+        """Whether REST answers with a list even about one symbol."""
+        return self.market is Market.CM
+
+    _order: tuple[str, ...] = ()
+
+    def _take(self, body: bytes, made_ms: int, *, is_all: bool) -> None:
+        """Take an answer that a client was forwarded."""
+        if not made_ms:
+            return
+        try:
+            read = orjson.loads(body)
+            rows = read if type(read) is list else [read]
+            names = tuple(row["symbol"] for row in rows[:_MOST_SEEDED])
+            for name, row in zip(names, rows, strict=False):
+                if (kept := self.kept.get((name, self.stream))) is not None:
+                    kept.row.seed(row, made_ms)
+        except (ValueError, KeyError, TypeError) as error:
+            logger.info("%s: an answer about %s has a wrong shape (%s)", self.market, self.name, error)
+            return
+        if is_all:
+            self._order = names
+
+
+class DayTickers(ConsentedRows):
+    """Changes of the last 24 hours."""
+
+    name = "ticker/24hr"
+    stream = DAY_TICKER
+    suffix = DAY_TICKER
+    targets = DAY_TICKERS
+    fields = DAY_FIELDS
+
+
+class MarkPrices(ConsentedRows):
+    """Mark prices and funding rates of futures."""
+
+    name = "premiumIndex"
+    stream = MARK_PRICE
+    suffix = f"{MARK_PRICE}@1s"
+    targets = PREMIUM_INDEX
+    fields = MARK_FIELDS

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -59,6 +59,16 @@ class AggregateForm(TradeForm):
     """Aggregated trades: rows have the names of the stream, fewer of them."""
 
     id_of = rest_id = "a"
+    # What is no trade without them; a broken answer must teach nothing.
+    _NEEDED: ClassVar[dict[str, type]] = {
+        "a": int,
+        "p": str,
+        "q": str,
+        "f": int,
+        "l": int,
+        "T": int,
+        "m": bool,
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,11 +77,14 @@ class AggregateForm(TradeForm):
 
     def learn(self, row: dict[str, Any]) -> None:
         types = {key: type(value) for key, value in row.items()}
-        if not self.is_learned:
-            self._types = types
-        elif list(types.items()) != list(self._types.items()):
+        if self.is_learned and list(types.items()) == list(self._types.items()):
+            return
+        if any(types.get(key) is not wanted for key, wanted in self._NEEDED.items()):
+            raise TypeError("an aggregate that lacks something")
+        if self.is_learned:
             # What was written down before would not be what REST shows now, or the other way round.
             raise FormDiffers(f"trades with the keys {_few(self._types)}, and with {_few(types)}")
+        self._types = types
         self.is_learned = True
 
     def encode(self, event: dict[str, Any]) -> bytes | None:
@@ -341,6 +354,4 @@ def read_rows(body: bytes, form: TradeForm) -> tuple[list[Row], str]:
         rows.append((trade_id, orjson.dumps(row)))
         last = trade_id
         price = row["p"] if "p" in row else row["price"]
-        if type(price) is not str:
-            raise TypeError("a trade without a price")
     return rows, price

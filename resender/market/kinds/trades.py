@@ -210,7 +210,11 @@ class TradeTails(Kind[KeptTrades]):
         if read is not None:
             await asyncio.wait({read}, timeout=_SETTLE_TIMEOUT_S)
         lack = self._lack(kept, limit)
-        return self._hit(kept, limit) if lack is None else self.desk.miss(kept, lack.reason)
+        if lack is None:
+            return self._hit(kept, limit)
+        if lack.is_mute:
+            self._mute(kept)
+        return self.desk.miss(kept, lack.reason)
 
     # --- reads -----------------------------------------------------------------------------
 
@@ -305,13 +309,16 @@ class Trades(TradeTails):
         lacks = [(kept, self._price_lack(kept)) for kept in wanted]
         if not any(lack for _, lack in lacks):
             return self._price_hit(wanted, request)
-        for kept, lack in lacks:
-            if lack is not None and lack.is_mute:
-                self._mute(kept)
+        self._move_mute(lacks)
         for kept, lack in lacks:
             if lack is not None and not lack.can_settle:
                 return self.desk.miss(kept, lack.reason)
         return self._settle_prices(wanted, request)
+
+    def _move_mute(self, lacks: list[tuple[KeptTrades, Lack | None]]) -> None:
+        for kept, lack in lacks:
+            if lack is not None and lack.is_mute:
+                self._mute(kept)
 
     def _price_lack(self, kept: KeptTrades) -> Lack | None:
         lack = self._lack(kept, 0)
@@ -330,7 +337,9 @@ class Trades(TradeTails):
         pending = {read for read in reads if read is not None}
         if pending:
             await asyncio.wait(pending, timeout=_SETTLE_TIMEOUT_S)
-        for kept in wanted:
-            if (lack := self._price_lack(kept)) is not None:
+        lacks = [(kept, self._price_lack(kept)) for kept in wanted]
+        self._move_mute(lacks)
+        for kept, lack in lacks:
+            if lack is not None:
                 return self.desk.miss(kept, lack.reason)
         return self._price_hit(wanted, request)

@@ -397,7 +397,9 @@ def learned(*told: dict[str, Any]) -> AggregateForm:
     return form
 
 
-@pytest.mark.parametrize("key_order", [list(SPOT_AGGREGATE), list(SPOT_AGGREGATE)[::-1], ["a", "p", "nq"]])
+@pytest.mark.parametrize(
+    "key_order", [list(SPOT_AGGREGATE), list(SPOT_AGGREGATE)[::-1], list("apqflTm") + ["nq"]]
+)
 def test_keys_and_their_order_are_learned_from_rest(key_order: list[str]) -> None:
     row = {key: {**SPOT_AGGREGATE, "nq": "4.7"}[key] for key in key_order}
     event = {**SPOT_EVENT, "nq": "4.7", "st": 1}
@@ -415,7 +417,7 @@ def test_key_the_stream_lacks_cannot_be_written() -> None:
         {**SPOT_AGGREGATE, "nq": "1"},
         {key: value for key, value in SPOT_AGGREGATE.items() if key != "M"},
         dict(reversed(SPOT_AGGREGATE.items())),
-        {**SPOT_AGGREGATE, "T": "1498793709153"},
+        {**SPOT_AGGREGATE, "M": 1},
     ],
 )
 def test_rows_of_two_forms_are_not_told_by_one(other: dict[str, Any]) -> None:
@@ -423,6 +425,17 @@ def test_rows_of_two_forms_are_not_told_by_one(other: dict[str, Any]) -> None:
     with pytest.raises(FormDiffers, match="trades with the keys"):
         form.learn(other)
     assert form.encode(SPOT_EVENT) == orjson.dumps(SPOT_AGGREGATE)
+
+
+@pytest.mark.parametrize("key", ["a", "p", "q", "f", "l", "T", "m"])
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_row_that_lacks_something_teaches_nothing(key: str, is_learned: bool) -> None:
+    form = learned(*[SPOT_AGGREGATE] * is_learned)
+    for broken in ({k: v for k, v in SPOT_AGGREGATE.items() if k != key}, {**SPOT_AGGREGATE, key: None}):
+        with pytest.raises(TypeError):
+            form.learn(broken)
+    assert form.is_learned is is_learned
+    form.learn(SPOT_AGGREGATE)
 
 
 @pytest.mark.parametrize("wrong", [{"q": None}, {"m": 1}, {"T": "1"}, {"p": 1.5}, {"l": True}])

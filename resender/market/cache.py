@@ -200,6 +200,11 @@ class MarketCache:
         """Answer a call on one of the cached paths, as its `CachedPath.parse` has read it; see `Kind.answer`."""
         return self._at[path].answer(request, packed=packed, max_age_ms=max_age_ms)
 
+    def symbols_of(self, market: Market, words: Sequence[str]) -> tuple[str, ...]:
+        """Return the symbols of a market of which one of these words is kept."""
+        kept = self.states[market].entries()
+        return tuple(dict.fromkeys(each.symbol for each in kept if each.what in words))
+
     def kind(self, kind: type[AnyKind], market: Market) -> AnyKind:
         """Return one kind of one market."""
         return self.states[market].kind(kind)

@@ -40,6 +40,7 @@ from resender.web.client.closed import (
     read_body,
     read_closed,
 )
+from resender.web.client.local_kinds import LOCAL_KINDS, LocalKind, read_max_age
 
 LOCAL_PREFIX = "/local/"
 _LOCAL_MARKETS = {market.value: market for market in INTERVALS}
@@ -63,9 +64,12 @@ async def answer_local(
         raise RouteError("The market cache is switched off in the settings of this gateway.")
     name, _, what = path[len(LOCAL_PREFIX) :].partition("/")
     market = _LOCAL_MARKETS.get(name)
-    if market is None or what not in ("klines", BOOK_TICKER):
+    kind = LOCAL_KINDS.get(what)
+    if market is None or (what not in ("klines", BOOK_TICKER) and (kind is None or market not in kind.paths)):
+        known = ", ".join(("klines", BOOK_TICKER, *LOCAL_KINDS))
         raise RouteError(
-            "Unknown route. Local endpoints are /local/{spot|um|cm}/klines, .../bookTicker and /local/status."
+            "Unknown route. Local endpoints are /local/status and /local/{spot|um|cm}/ followed by one of "
+            f"{known} (trades and price on spot, premiumIndex on futures)."
         )
     if market not in services.dispatch.egress.markets:
         raise RouteError(f"The market {market} is switched off in the settings of this gateway.")
@@ -79,7 +83,40 @@ async def answer_local(
         params, listed = read_body(body)
     if what == "klines":
         return await _local_klines(cache, market, params, listed, packed=packed)
+    if kind is not None:
+        return await _local_kind(cache, market, kind, params, packed=packed)
     return await _local_book_ticker(cache, market, params, packed=packed)
+
+
+async def _local_kind(
+    cache: MarketCache, market: Market, kind: LocalKind, params: dict[str, str], *, packed: bool
+) -> tuple[Hit, Pairs]:
+    symbol, symbols = params.pop("symbol", None), params.pop("symbols", None)
+    max_age_ms = read_max_age(params) if kind.takes_age else 0
+    request = kind.read(market, params)
+    _refuse_others(params)
+    if (symbol is None) == (symbols is None):
+        raise BadRequest('Give either `symbol=` or `symbols=all` or `symbols=["A","B"]`.')
+    path = kind.paths[market]
+
+    def ask(name: str) -> Outcome:
+        return cache.answer(path, request(name), packed=False, max_age_ms=max_age_ms)
+
+    if symbol is not None:
+        check_symbol(cache, market, symbol)
+        found = await _resolve(ask(symbol))
+        if isinstance(found, Miss):
+            raise NotReady(f"{symbol} is not ready: {found.reason}.")
+        return found, []
+    is_all = symbols == "all"
+    names = cache.symbols_of(market, kind.words) if is_all else parse_symbol_list(symbols or "")
+    if not names and not is_all:
+        raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
+    if not is_all:
+        for name in names:
+            check_symbol(cache, market, name)
+    outcomes = await _resolve_all(ask, names)
+    return await _many(cache, names, outcomes, is_all=is_all, as_object=kind.is_object, packed=packed)
 
 
 def check_symbol(cache: MarketCache, market: Market, symbol: str) -> None:
@@ -229,7 +266,7 @@ async def _many(
     as_object: bool,
     packed: bool,
 ) -> tuple[Hit, Pairs]:
-    """Join answers: an object of symbol to rows, or an array of book tickers."""
+    """Join answers: an object of symbol to rows, or an array of rows."""
     missing = [name for name, (found, _) in zip(names, outcomes, strict=True) if isinstance(found, Miss)]
     if missing and not is_all:
         raise NotReady(f"Not ready: {', '.join(missing[:20])}.")
@@ -244,7 +281,7 @@ async def _many(
         # A part that was there at once has aged by what the slowest took.
         oldest_ms = max(oldest_ms, found.age_ms + int((now - at) * 1000))
         if as_object:
-            parts += (before + orjson.dumps(name) + b":", *found.parts)
+            parts += (before + orjson.dumps(name) + b":", *(found.parts or (found.body,)))
         else:
             parts += (before, found.body[1:-1] if found.body[:1] == b"[" else found.body)
         before = b","

@@ -386,7 +386,7 @@ class RequestDelegate(SideCalls):
                 was_hit = True
                 return
             response = await self._send(route, target)
-            if self.wanting is not None:
+            if self.wanting is not None and not response.kind:  # others' answers are older than this call
                 response = Overheard(response, self.wanting)
                 self.wanting = None  # its answer leaves for it
             status = response.status

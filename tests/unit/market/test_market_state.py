@@ -14,6 +14,7 @@ from resender.core.market.candles import parse_rows
 from resender.market.kinds import BookTickers, Kind, Klines
 from resender.market.kinds.books import Books
 from resender.market.kinds.closes import wait_for_closes
+from resender.market.kinds.consented import DayTickers, MarkPrices
 from resender.market.kinds.trades import AggTrades, Trades
 from resender.market.market_state import MarketState
 from resender.market.series import Kept, KeptKlines
@@ -88,9 +89,11 @@ async def test_interval_and_ticker_are_kept_by_their_kinds_and_subscribed(market
         ("depth20", Books, "btcusdt@depth20@100ms"),
         ("depth", Books, "btcusdt@depth@100ms"),
         ("aggTrade", AggTrades, "btcusdt@aggTrade"),
+        ("ticker", DayTickers, "btcusdt@ticker"),
+        ("markPrice", MarkPrices, "btcusdt@markPrice@1s"),
     ],
 )
-async def test_books_and_trades_are_kept_by_their_kinds_and_subscribed(
+async def test_books_trades_and_rows_are_kept_by_their_kinds_and_subscribed(
     market: State, what: str, kind: type[Kind[Any]], stream: str
 ) -> None:
     kept = market.kept(what)
@@ -214,13 +217,15 @@ async def test_every_feed_is_listed_once(market: State) -> None:
         market.tickers,
         market.world.feeds.feed(Market.UM, "depth"),
         market.world.feeds.feed(Market.UM, "aggTrade"),
+        market.world.feeds.feed(Market.UM, "ticker"),
+        market.world.feeds.feed(Market.UM, "markPrice"),
         market.world.feeds.feed(Market.UM, "miniTicker", "witness"),
     ]
 
 
 async def test_feed_that_carries_several_kinds_is_listed_once(world: World) -> None:
     shared = world.feeds.feed(Market.UM, "kline")
-    for what in ("bookTicker", "depth", "aggTrade"):
+    for what in ("bookTicker", "depth", "aggTrade", "ticker", "markPrice"):
         world.feeds.made[Market.UM, what, ""] = shared
     witness = world.feeds.feed(Market.UM, "miniTicker", "witness")
     assert world.state().feeds == [shared, witness]

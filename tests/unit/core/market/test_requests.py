@@ -90,6 +90,8 @@ def test_odd_kline_call_is_left_to_binance(market: Market, query: str) -> None:
 
 def test_book_ticker_call_is_read() -> None:
     assert parse_book_ticker(UM, "symbol=BTCUSDT") == BookTickerRequest(UM, ("BTCUSDT",), False)
+    for market in (SPOT, UM, CM):
+        assert parse_book_ticker(market, "") == BookTickerRequest(market, (), True)
     listed = "symbols=%5B%22BTCUSDT%22%2C%22ETHUSDT%22%5D"
     assert parse_book_ticker(SPOT, listed) == BookTickerRequest(SPOT, ("BTCUSDT", "ETHUSDT"), True)
     assert parse_book_ticker(SPOT, 'symbols=["BTCUSDT"]') == BookTickerRequest(SPOT, ("BTCUSDT",), True)
@@ -98,7 +100,7 @@ def test_book_ticker_call_is_read() -> None:
 @pytest.mark.parametrize(
     ("market", "query"),
     [
-        (SPOT, ""),
+        (SPOT, "&"),
         (SPOT, "symbol=BTCUSDT&symbolStatus=TRADING"),
         (SPOT, 'symbol=BTCUSDT&symbols=["BTCUSDT"]'),
         (UM, 'symbols=["BTCUSDT"]'),

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from resender.core.binance.endpoints import AGG_TRADES, BOOK_TICKERS, DEPTH, KLINES, PRICES, TRADES
+from resender.core.binance.endpoints import (
+    AGG_TRADES,
+    BOOK_TICKERS,
+    DAY_TICKERS,
+    DEPTH,
+    KLINES,
+    PREMIUM_INDEX,
+    PRICES,
+    TRADES,
+)
 from resender.core.binance.markets import INTERVALS, STREAM_PATHS, Market
 from resender.core.market.requests import (
     parse_book_ticker,
@@ -13,13 +22,11 @@ from resender.core.market.requests import (
     parse_symbols,
     parse_trades,
 )
-from resender.core.market.words import DAY_TICKER, MARK_PRICE, WORDS
+from resender.core.market.words import WORDS
 from resender.market.kinds import KINDS, PATHS, BookTickers, CachedPath, Klines
 from resender.market.kinds.books import Books
+from resender.market.kinds.consented import DayTickers, MarkPrices
 from resender.market.kinds.trades import AggTrades, Trades
-
-# Words of rules that nothing is kept for yet.
-WITHOUT_A_KIND = {DAY_TICKER, MARK_PRICE}
 
 
 def test_every_path_leads_to_the_kind_the_market_and_the_reader_of_its_endpoint() -> None:
@@ -30,23 +37,25 @@ def test_every_path_leads_to_the_kind_the_market_and_the_reader_of_its_endpoint(
         (AGG_TRADES, AggTrades, parse_trades),
         (TRADES, Trades, parse_trades),
         (PRICES, Trades, parse_symbols),
+        (DAY_TICKERS, DayTickers, parse_symbols),
+        (PREMIUM_INDEX, MarkPrices, parse_symbols),
     ]
     assert {
         path: CachedPath(kind, market, parse) for paths, kind, parse in ways for market, path in paths.items()
     } == PATHS
-    assert len(PATHS) == 14
+    assert len(PATHS) == 19
 
 
 @pytest.mark.parametrize("market", list(INTERVALS))
 def test_no_word_of_a_rule_stands_for_two_kinds(market: Market) -> None:
     words = [word for kind in KINDS for word in kind.words(market)]
     assert len(words) == len(set(words))
-    assert set(words) == set(WORDS[market]) - WITHOUT_A_KIND
+    assert set(words) == set(WORDS[market])
 
 
 @pytest.mark.parametrize("market", list(STREAM_PATHS))
 def test_every_kind_has_a_stream_the_market_is_known_to_have(market: Market) -> None:
-    assert {kind.stream for kind in KINDS} <= set(STREAM_PATHS[market])
+    assert {kind.stream for kind in KINDS if kind.words(market)} <= set(STREAM_PATHS[market])
 
 
 @pytest.mark.parametrize("market", list(INTERVALS))

@@ -39,21 +39,22 @@ class FakeCache:
     def __init__(self) -> None:
         self.outcome: Any = HIT
         self.asked: list[tuple[str, Any, bool]] = []
+        self.ages: list[int] = []
         self.missed: list[str] = []
 
     def answer(self, path: str, request: Any, *, packed: bool, max_age_ms: int = 0) -> Any:
         """Answer a call that the real reader of the path's queries has understood."""
-        assert max_age_ms == 0, "nothing here is as old as somebody consents to"
         self.asked.append((path, request, packed))
+        self.ages.append(max_age_ms)
         return self.outcome
 
     def count_miss(self, reason: str) -> None:
         self.missed.append(reason)
 
 
-def ask(cache: FakeCache, target: str, **headers: str) -> Any:
+def ask(cache: FakeCache, target: str, consent: dict[str, int] | None = None, **headers: str) -> Any:
     given = HTTPHeaders({name.replace("_", "-"): value for name, value in headers.items()})
-    return ask_cache(cast(Any, cache), resolve(target), given)
+    return ask_cache(cast(Any, cache), resolve(target), given, consent or {})
 
 
 # --- asking ---------------------------------------------------------------------------------------
@@ -70,6 +71,9 @@ def ask(cache: FakeCache, target: str, **headers: str) -> Any:
         ("/fapi/v1/aggTrades", True),
         ("/api/v3/trades", True),
         ("/api/v3/ticker/price", True),
+        ("/api/v3/ticker/24hr", True),
+        ("/fapi/v1/premiumIndex", True),
+        ("/api/v3/avgPrice", False),
         ("/fapi/v1/trades", False),
         ("/fapi/v1/ticker/price", False),
         ("/api/v3/historicalTrades", False),
@@ -123,6 +127,26 @@ def test_what_is_not_understood_is_a_counted_miss_and_not_asked_for(
     assert ask(cache, f"/fapi/v1/klines?{query}", **headers) == Miss(reason)
     assert cache.missed == [reason]
     assert cache.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "age_ms"),
+    [
+        ("/fapi/v1/premiumIndex", {}, 1500),
+        ("/fapi/v1/premiumIndex", {"Cache_Control": "max-age=3"}, 3000),
+        ("/fapi/v1/premiumIndex", {"Cache_Control": "max-age=0"}, 0),
+        ("/fapi/v1/ticker/24hr", {}, 0),
+        ("/fapi/v1/ticker/24hr", {"Cache_Control": "max-age=3"}, 3000),
+        ("/fapi/v1/depth", {"Cache_Control": "max-age=3"}, 0),
+    ],
+)
+def test_answer_may_be_as_old_as_somebody_consents_to(
+    path: str, headers: dict[str, str], age_ms: int
+) -> None:
+    cache = FakeCache()
+    consent = {"/fapi/v1/premiumIndex": 1500}
+    assert ask(cache, f"{path}?symbol=BTCUSDT", consent, **headers) is HIT
+    assert cache.ages == [age_ms]
 
 
 def test_long_and_signed_queries_are_read_and_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,12 @@ async def ask(
 
 
 @pytest.mark.parametrize(
-    "path", ["um", "um/", "um/depth", "options/klines", "UM/klines", "nowhere/bookTicker", "um/klines/x"]
-)
+    "path",
+    [
+        "um", "um/", "um/uiKlines", "options/klines", "UM/klines", "nowhere/bookTicker", "um/klines/x", "um/trades",
+        "cm/price", "spot/premiumIndex", "um/Depth", "um/depth/", "options/depth", "um/bookTicker/x",
+    ],
+)  # fmt: skip
 async def test_path_that_is_none_is_refused_with_those_there_are(cache: FakeCache, path: str) -> None:
     with pytest.raises(RouteError, match="Local endpoints are"):
         await ask(cache, path)

@@ -479,10 +479,11 @@ class Wanted:
 class Answer:
     """An upstream's answer in one piece."""
 
-    reason, egress, kind, age_ms = "OK", "default", "", 0
+    reason, egress, age_ms = "OK", "default", 0
 
-    def __init__(self, body: bytes, status: int = 200) -> None:
+    def __init__(self, body: bytes, status: int = 200, kind: str = "") -> None:
         self.status = status
+        self.kind = kind
         self.body: bytes | None = body
         self.headers = ((b"Content-Length", str(len(body)).encode()),)
         self.closed = 0
@@ -514,7 +515,6 @@ async def forwarded(outcome: Any, answer: Answer | Exception) -> Asked:
     asked.delegate.finish()
     await asked.services.calls.tasks.join(1)
     assert asked.services.calls.in_flight == 0
-    assert asked.services.savings.total == {}
     return asked
 
 
@@ -532,6 +532,15 @@ async def test_answer_the_cache_would_like_to_see_is_handed_to_it_and_to_the_cli
     assert asked.connection.raw == plain.connection.raw
     assert b"X-Resender-Cache: miss; levels not known\r\n" in asked.connection.raw
     assert answer.closed == 1
+    assert asked.services.savings.total == {}
+
+
+@pytest.mark.parametrize("kind", ["joined", "shared"])
+async def test_answer_that_others_had_asked_for_before_is_not_taken_for_one_of_now(kind: str) -> None:
+    wanted, answer = Wanted(), Answer(b"[7]", kind=kind)
+    asked = await forwarded(wanted.miss, answer)
+    assert asked.connection.raw.endswith(b"\r\n\r\n[7]")
+    assert (wanted.taken, wanted.left, answer.closed) == ([], 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from resender.market.joined import Joined, JoinedAnswers, Pieces
 from resender.market.kinds import PATHS, BookTickers, Klines
 from resender.market.kinds.base import Hit, Outcome, Wanting
 from resender.market.kinds.closes import MAX_WAIT_MS, Closes, holds, wait_for_closes
-from resender.market.series import Kept, KeptKlines
+from resender.market.series import Kept, KeptBook, KeptKlines
 
 __all__ = [
     "CACHED_MARKETS",
@@ -28,6 +28,7 @@ __all__ = [
     "Joined",
     "JoinedAnswers",
     "Kept",
+    "KeptBook",
     "KeptKlines",
     "Klines",
     "MarketCache",

@@ -107,12 +107,12 @@ class MarketCache:
             pool: Backfill(
                 pool,
                 {market: state.reader for market, state in self.states.items()},
-                lambda pool=pool: self._series(pool),  # type: ignore[misc]
+                lambda pool=pool: self._filled(pool),  # type: ignore[misc]
                 lambda market: self.states[market].facts.server,
                 clock,
                 tasks,
                 self._pause.wait_s,
-                lambda kept, last_close: self.states[kept.market].kind(Klines).note_read(kept, last_close),
+                lambda kept, last_close: self._note_read(kept, last_close),
             )
             for pool in dict.fromkeys(POOLS.values())
         }
@@ -142,6 +142,19 @@ class MarketCache:
         for market, state in self.states.items():
             if pool in (None, POOLS[market]):
                 yield from state.kind(Klines).kept.values()
+
+    def _filled(self, pool: str) -> Iterator[KeptKlines]:
+        """Yield all series that are filled by reads."""
+        for market, state in self.states.items():
+            if POOLS[market] == pool:
+                for kind in state.kinds:
+                    if isinstance(kind, Klines):
+                        yield from kind.kept.values()
+
+    def _note_read(self, kept: KeptKlines, last_close: int) -> None:
+        kind = self.states[kept.market].kind_of(kept)
+        assert isinstance(kind, Klines)
+        kind.note_read(kept, last_close)
 
     def _held_intervals(self) -> set[str]:
         return {word for state in self.states.values() for word in state.kind(Klines).held}

@@ -31,7 +31,9 @@ _RESYNC_PAUSE_S = 5.0
 # A slower answer says too little about what time it is.
 _MAX_TIME_TRIP_S = 1.0
 _FUTURE_MS = 2000  # a time so far beyond the latest possible one is not believed
-# Contract types that have one candle stream for each pair.
+# Contract types whose candles go on from one contract to the next.
+CONTRACTS = ("PERPETUAL", "CURRENT_QUARTER", "NEXT_QUARTER", "TRADIFI_PERPETUAL")
+# Those of them that have one symbol for good.
 _CONTINUOUS = frozenset({"PERPETUAL", "TRADIFI_PERPETUAL"})
 _SERVER_TIME = re.compile(rb'"serverTime":\d+,?')
 
@@ -44,6 +46,8 @@ class SymbolTable:
         self.tradable: dict[str, None] = {}
         # Of the symbols that are alone with their pair and contract type: both.
         self.continuous: dict[str, tuple[str, str]] = {}
+        # The symbol that trades as a contract of a pair: ("BTCUSD", "CURRENT_QUARTER") is BTCUSD_261225.
+        self.contracts: dict[tuple[str, str], str] = {}
         self.weight_limit: int | None = None
         self.is_loaded = False
         self._last = 0
@@ -83,9 +87,22 @@ class SymbolTable:
         changed = not self.is_loaded or list(found) != list(self.tradable) or continuous != self.continuous
         self.tradable = found
         self.continuous = continuous
+        self.contracts = self._contracts(data["symbols"], found)
         self.is_loaded = True
         self._last = fingerprint
         return changed
+
+    @staticmethod
+    def _contracts(rows: list[dict[str, Any]], tradable: dict[str, None]) -> dict[tuple[str, str], str]:
+        found: dict[tuple[str, str], str] = {}
+        several: set[tuple[str, str]] = set()
+        for row in rows:
+            pair, contract = row.get("pair"), row.get("contractType")
+            if row["symbol"] not in tradable or contract not in CONTRACTS or not isinstance(pair, str):
+                continue
+            if found.setdefault((pair, contract), row["symbol"]) != row["symbol"]:
+                several.add((pair, contract))
+        return {key: symbol for key, symbol in found.items() if key not in several}
 
     def _alone(self, rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
         if self.market is not Market.UM:

@@ -19,8 +19,8 @@ _AT_ONCE = 500
 
 def kline_target(kept: KeptKlines, limit: int, end_ms: int | None = None) -> str:
     """Return the target that reads the latest rows of a series, or the latest up to a time."""
-    symbol = quote(kept.symbol, safe="")
-    target = f"{KLINES[kept.market]}?symbol={symbol}&interval={kept.interval}&limit={limit}"
+    begin = kept.target or f"{KLINES[kept.market]}?symbol={quote(kept.symbol, safe='')}"
+    target = f"{begin}&interval={kept.interval}&limit={limit}"
     return target if end_ms is None else f"{target}&endTime={end_ms}"
 
 

@@ -78,7 +78,8 @@ class MarketState:
         # How much is kept that no rule stands behind.
         self.on_demand = 0
         self._moved = 0
-        self._by_stream: dict[str, tuple[Kind[Any], Kept]] = {}
+        # Who keeps something out of each stream; one may serve several kinds.
+        self._by_stream: dict[str, tuple[tuple[Kind[Any], Kept], ...]] = {}
         self._starting: asyncio.Task[None] | None = None
         self.kinds: tuple[Kind[Any], ...] = tuple(
             kind(
@@ -171,13 +172,41 @@ class MarketState:
             if is_preload:
                 self.set_preload(known, True)
             return known
+        if not kind.can_keep(symbol, what):
+            return None
         kept: Kept = kind.make(symbol, what, self._clock.mono(), is_preload=is_preload)
         kind.kept[symbol, what] = kept
         self.on_demand += not is_preload
-        self._by_stream[kept.stream] = (kind, kept)
         kind.begin(kept)
-        kind.feed.subscribe([kept.stream], self)
+        self._follow(kind, kept)
         return kept
+
+    def _follow(self, kind: Kind[Any], kept: Kept) -> None:
+        """Take the stream of something kept."""
+        others = self._by_stream.get(kept.stream, ())
+        self._by_stream[kept.stream] = (*others, (kind, kept))
+        kind.feed.subscribe([kept.stream], self)
+        if others and any(other.is_live for _, other in others):
+            # It is there already, and nobody else will say so.
+            asyncio.get_running_loop().call_soon(self._tell_live, kind, kept, kept.stream)
+
+    def _tell_live(self, kind: Kind[Any], kept: Kept, stream: str) -> None:
+        followers = [each for _, each in self._by_stream.get(stream, ())]
+        is_there = any(each is kept for each in followers) and any(each.is_live for each in followers)
+        if is_there and not kept.is_live:
+            self._note_live(kind, kept)
+            kind.settled_live()
+
+    def _unfollow(self, kept: Kept) -> Kind[Any]:
+        """Leave the stream of something kept."""
+        followers = self._by_stream.pop(kept.stream)
+        kind = next(kind for kind, each in followers if each is kept)
+        left = tuple(each for each in followers if each[1] is not kept)
+        if left:
+            self._by_stream[kept.stream] = left
+        else:
+            kind.feed.unsubscribe([kept.stream], self)
+        return kind
 
     def set_preload(self, kept: Kept, is_preload: bool) -> None:
         """A rule stands behind something kept from now on, or no longer."""
@@ -186,13 +215,12 @@ class MarketState:
 
     def remove(self, kept: Kept) -> None:
         """Stop keeping something."""
-        kind, _ = self._by_stream.pop(kept.stream)
+        kind = self._unfollow(kept)
         kept.is_dropped = True
         kept.is_live = False
         self.on_demand -= not kept.is_preload
         del kind.kept[kept.symbol, kept.what]
         kind.end(kept)
-        kind.feed.unsubscribe([kept.stream], self)
         kept.wake()
 
     def _symbols_changed(self) -> None:
@@ -207,6 +235,10 @@ class MarketState:
             self.add(symbol, what)
         self._on_symbols(self)
 
+    def kind_of(self, kept: Kept) -> Kind[Any]:
+        """Return the kind of something kept."""
+        return self._kind_of[kept.what]
+
     def proof(self, kept: Kept) -> tuple[int | None, str]:
         """Tell how old the last proof of something kept is and of which kind, see `Kind.proof`."""
         return self._kind_of[kept.what].proof(kept)
@@ -217,28 +249,30 @@ class MarketState:
         found = self._by_stream.get(name)
         if found is None:
             return None
-        kind, kept = found
-        return kind.event(kept, data)
+        if len(found) == 1:
+            kind, kept = found[0]
+            return kind.event(kept, data)
+        verdicts = [kind.event(kept, data) for kind, kept in found]
+        return False if False in verdicts else None
 
     def on_live(self, names: list[str]) -> None:
         touched = {}
         for name in names:
-            found = self._by_stream.get(name)
-            if found is None:
-                continue
-            kind, kept = found
-            kept.is_live = True
-            kept.is_mute = False
-            kind.live(kept)
-            touched[kind.name] = kind
+            for kind, kept in self._by_stream.get(name, ()):
+                self._note_live(kind, kept)
+                touched[kind.name] = kind
         for kind in touched.values():
             kind.settled_live()
 
+    @staticmethod
+    def _note_live(kind: Kind[Any], kept: Kept) -> None:
+        kept.is_live = True
+        kept.is_mute = False
+        kind.live(kept)
+
     def on_lost(self, names: list[str]) -> None:
         for name in names:
-            found = self._by_stream.get(name)
-            if found is not None:
-                kind, kept = found
+            for kind, kept in self._by_stream.get(name, ()):
                 kept.is_live = False
                 kind.lose(kept)
 
@@ -267,7 +301,7 @@ class MarketState:
         if kept.is_dropped or not kept.is_mute:
             return  # it has spoken meanwhile
         kept.moved_mono = self._clock.mono()
-        kind, _ = self._by_stream[kept.stream]
+        kind = self._kind_of[kept.what]
         other = kind.other_stream(kept)
         if other is None:
             kind.feed.shift(kept.stream, self._quiet_s)
@@ -279,13 +313,11 @@ class MarketState:
 
         Shape: one may get the stream that another one of them has had.
         """
-        kinds = [self._by_stream.pop(kept.stream)[0] for kept, _ in moves]
+        kinds = [self._unfollow(kept) for kept, _ in moves]
         for kind, (kept, _) in zip(kinds, moves, strict=True):
-            kind.feed.unsubscribe([kept.stream], self)
             if kept.is_live:
                 kept.is_live = False
                 kind.lose(kept)
         for kind, (kept, name) in zip(kinds, moves, strict=True):
             kept.stream = name
-            self._by_stream[name] = (kind, kept)
-            kind.feed.subscribe([name], self)
+            self._follow(kind, kept)

@@ -285,6 +285,9 @@ class KeptKlines(KeptTraded):
     final_waiters: dict[FinalWaiter, int] = field(default_factory=dict)
     # Pair and contract type if its stream is a continuous one.
     contract: tuple[str, str] | None = None
+    # The word a rule has for it where that is not its interval, and its REST target up to the limit.
+    word: str = ""
+    target: str = ""
 
     def wake(self) -> None:
         Kept.wake(self)
@@ -305,7 +308,7 @@ class KeptKlines(KeptTraded):
 
     @property
     def what(self) -> str:
-        return self.interval
+        return self.word or self.interval
 
     @property
     def rows(self) -> int:

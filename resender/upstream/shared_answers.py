@@ -369,8 +369,10 @@ class SharedAnswers:
         kept = self._memory.get(key)
         if kept is None:
             return None
-        if self._mono() - kept.made_mono >= memory_s:
-            self._drop(key)
+        age_s = self._mono() - kept.made_mono
+        if age_s >= memory_s:
+            if age_s >= kept.memory_s:
+                self._drop(key)  # others may take an older one
             return None
         return kept
 

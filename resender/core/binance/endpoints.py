@@ -9,6 +9,10 @@ KLINES: dict[Market, str] = {
     Market.UM: "/fapi/v1/klines",
     Market.CM: "/dapi/v1/klines",
 }
+CONTINUOUS_KLINES: dict[Market, str] = {
+    Market.UM: "/fapi/v1/continuousKlines",
+    Market.CM: "/dapi/v1/continuousKlines",
+}
 BOOK_TICKERS: dict[Market, str] = {
     Market.SPOT: "/api/v3/ticker/bookTicker",
     Market.UM: "/fapi/v1/ticker/bookTicker",

@@ -54,7 +54,7 @@ def parse_consent(items: Iterable[str]) -> dict[str, int]:
     for item in items:
         where, mark, text = item.partition("=")
         market, colon, name = where.strip().rpartition(":")
-        name = name.strip()
+        name, market = name.strip(), market.strip().lower()
         if name not in _ENDINGS:
             raise ValueError(f"{name[:40]!r} cannot be named here; there are {', '.join(NAMES)}")
         if not mark or not _WHOLE.fullmatch(text.strip()) or not 0 < int(text) <= MAX_AGE_MS:
@@ -62,10 +62,10 @@ def parse_consent(items: Iterable[str]) -> dict[str, int]:
                 f"{item[:60]!r} does not say how many milliseconds, from 1 to {MAX_AGE_MS}: {name}=1000"
             )
         served = {each.value: paths for each, paths in _ENDINGS[name].items()}
-        if colon and market.strip() not in served:
-            raise ValueError(f"{name} is a path of {', '.join(served)}, not of {market.strip()[:20]!r}")
+        if colon and market not in served:
+            raise ValueError(f"{name} is a path of {', '.join(served)}, not of {market[:20]!r}")
         for each, paths in served.items():
-            if not colon or market.strip() == each:
+            if not colon or market == each:
                 found.update(dict.fromkeys(paths, int(text)))
     return found
 

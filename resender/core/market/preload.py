@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from resender.core.binance.markets import INTERVALS, Market
-from resender.core.market.words import ALL_WORDS, WORDS, read_word
+from resender.core.market.words import ALL_WORDS, WORDS, read_word, shown_words
 
 # Source: the legal range spot's error -1100 names since 2025-12, ^[\w\-._&&[^a-z]]{1,50}$.
 SYMBOL_MAX = 50
@@ -166,7 +166,7 @@ def _parse_symbols(where: str, text: str) -> tuple[str, ...]:
 def _parse_what(where: str, market: Market, text: str) -> tuple[str, ...]:
     words, intervals = WORDS[market], INTERVALS[market]
     chosen = [read_word(word) for word in _parts(text)]
-    others = ", ".join(word for word in words if word not in intervals)
+    others = shown_words(market)
     for word in chosen:
         if word in words:
             continue
@@ -186,7 +186,7 @@ def _parse_what(where: str, market: Market, text: str) -> tuple[str, ...]:
         raise BadRule(
             "what",
             "rule_what",
-            f"{where}: it does not say what to keep; allowed are {', '.join(intervals)}, {others}.",
+            f"{where}: it does not say what to keep; allowed are {', '.join(intervals)}; {others}.",
         )
     return tuple(each for each in words if each in chosen)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from resender.core.binance.markets import INTERVALS, STREAM_PATHS
+from resender.core.binance.markets import STREAM_PATHS
 from resender.core.market import words
 from resender.core.market.costs import backfill_weight, first_read_weight
 from resender.core.market.preload import PreloadRule
@@ -77,15 +77,14 @@ def estimate(
     wanted = [(symbol, stream) for symbol in symbols for stream in rule.streams]
     known = sum(each in held for each in wanted)
     new = Counter(stream for symbol, stream in wanted if (symbol, stream) not in held)
-    intervals = INTERVALS[rule.market]
     weight = sum(
         count * backfill_weight(rule.market, depth)
-        if word in intervals
+        if words.interval_of(word)
         else first_read_weight(rule.market, word, count)
         for word, count in new.items()
     )
     per_minute = max(1.0, weight_limit * weight_share * _CALM)
-    candles = len(symbols) * sum(word in intervals for word in rule.streams) * depth
+    candles = len(symbols) * sum(words.interval_of(word) is not None for word in rule.streams) * depth
     others = len(symbols) * sum(_BYTES.get(word, 0) for word in rule.streams)
     return Cost(
         symbols=len(symbols),

@@ -49,8 +49,8 @@ class Miss:
 class KlineRequest:
     """A kline call the cache understands.
 
-    Shape: with `is_part` its rows become part of an answer about many series, with `is_capped` about all:
-        what cannot be told at once may be left out.
+    Shape: `word` names what is kept for it where that is no interval; with `is_part` its rows become part
+        of an answer about many series, with `is_capped` about all: what cannot be told at once may be left out.
     Units: `start_ms` and `end_ms` epoch milliseconds, both inclusive, of open times.
     """
 
@@ -62,6 +62,16 @@ class KlineRequest:
     end_ms: int | None
     is_part: bool = False
     is_capped: bool = False
+    word: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousRequest:
+    """A call for the candles of a pair and contract type; `klines` has no symbol yet."""
+
+    pair: str
+    contract: str
+    klines: KlineRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +167,19 @@ def parse_klines(market: Market, query: str) -> KlineRequest | Miss:
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         return Miss("odd range")
     return KlineRequest(market, symbol, interval, limit, start_ms, end_ms)
+
+
+def parse_continuous(market: Market, query: str) -> ContinuousRequest | Miss:
+    """Read the query of a call for the candles of a pair and contract type."""
+    params = parse_query(query)
+    if isinstance(params, Miss):
+        return params
+    pair, contract = params.get("pair", ""), params.get("contractType", "")
+    if not SYMBOL.fullmatch(pair) or not re.fullmatch("[A-Z_]{1,30}", contract):
+        return Miss("odd parameter")
+    rest = "&".join(each for each in query.split("&") if not each.startswith(("pair=", "contractType=")))
+    found = parse_klines(market, f"symbol=X&{rest}")
+    return found if isinstance(found, Miss) else ContinuousRequest(pair, contract, found)
 
 
 def parse_book_ticker(market: Market, query: str) -> BookTickerRequest | Miss:

@@ -15,21 +15,45 @@ AGG_TRADES = "aggTrade"
 TRADES = "trade"
 DAY_TICKER = "ticker"
 MARK_PRICE = "markPrice"
+# With an interval behind it: `continuousKline_1m`, of the perpetual contract.
+CONTINUOUS = "continuousKline"
 
 _OTHERS: dict[Market, tuple[str, ...]] = {
     Market.SPOT: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, TRADES, DAY_TICKER),
     Market.UM: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, DAY_TICKER, MARK_PRICE),
     Market.CM: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, DAY_TICKER, MARK_PRICE),
 }
+_CONTINUOUS: dict[Market, tuple[str, ...]] = {
+    market: tuple(f"{CONTINUOUS}_{interval}" for interval in INTERVALS[market])
+    for market in (Market.UM, Market.CM)
+}
 WORDS: dict[Market, tuple[str, ...]] = {
-    market: (*intervals, *_OTHERS[market]) for market, intervals in INTERVALS.items()
+    market: (*intervals, *_OTHERS[market], *_CONTINUOUS.get(market, ()))
+    for market, intervals in INTERVALS.items()
 }
 # Those of all markets, in the one order of lists.
 ALL_WORDS: tuple[str, ...] = tuple(dict.fromkeys(word for words in WORDS.values() for word in words))
+_CONTINUOUS_LOWER = f"{CONTINUOUS.lower()}_"
 # By how a person may write it: the case matters for intervals only (1m is a minute, 1M a month).
 _BY_LOWER = {word.lower(): word for words in _OTHERS.values() for word in words}
 
 
+def shown_words(market: Market) -> str:
+    """Return the words of a market beside its intervals, for people."""
+    others = list(_OTHERS[market])
+    if market in _CONTINUOUS:
+        others.append(f"{CONTINUOUS}_ with an interval behind it")
+    return ", ".join(others)
+
+
+def interval_of(word: str) -> str | None:
+    """Return the interval of candles that a word stands for, None if it stands for something else."""
+    interval = word.removeprefix(f"{CONTINUOUS}_").partition("@")[0]
+    return interval if interval in INTERVALS[Market.SPOT] else None
+
+
 def read_word(text: str) -> str:
     """Return the word that is meant; what is none stays as it is."""
+    if text.lower().startswith(_CONTINUOUS_LOWER):
+        return f"{CONTINUOUS}{text[len(CONTINUOUS) :]}"
     return _BY_LOWER.get(text.lower(), text)

@@ -10,10 +10,20 @@ from resender.market.kinds.base import Kind, Parse
 from resender.market.kinds.book_ticker import BookTickers
 from resender.market.kinds.books import Books
 from resender.market.kinds.consented import DayTickers, MarkPrices
+from resender.market.kinds.continuous import ContinuousKlines
 from resender.market.kinds.klines import Klines
 from resender.market.kinds.trades import AggTrades, Trades
 
-KINDS: tuple[type[Kind[Any]], ...] = (Klines, BookTickers, Books, AggTrades, Trades, DayTickers, MarkPrices)
+KINDS: tuple[type[Kind[Any]], ...] = (
+    Klines,
+    BookTickers,
+    Books,
+    AggTrades,
+    Trades,
+    DayTickers,
+    MarkPrices,
+    ContinuousKlines,
+)
 
 
 @dataclass(frozen=True, slots=True)

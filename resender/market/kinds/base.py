@@ -189,6 +189,10 @@ class Kind(Generic[K]):
         """Return the words of preload rules this kind stands for."""
         raise NotImplementedError
 
+    def can_keep(self, symbol: str, what: str) -> bool:
+        """Tell whether there is such a thing of a symbol that is traded."""
+        return True
+
     def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> K:
         """Make what is kept of a symbol; its stream is subscribed by the market."""
         raise NotImplementedError

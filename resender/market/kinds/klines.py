@@ -83,7 +83,7 @@ class Klines(Kind[KeptKlines]):
         # How many series of each interval are kept.
         self.held: Counter[str] = Counter()
         # Of the closed rows of all series of an interval, and of which series there are.
-        self.changes: dict[str, Changes] = {word: Changes() for word in self.words(tools.market)}
+        self.changes: dict[str, Changes] = {word: Changes() for word in INTERVALS[tools.market]}
         self._event_mono = self.clock.mono()
         self._shared = tools.shared
         self._settle_slots = tools.shared.settle_slots
@@ -308,11 +308,12 @@ class Klines(Kind[KeptKlines]):
 
     # --- answers ---------------------------------------------------------------------------
 
-    def answer(self, request: KlineRequest, *, packed: bool, max_age_ms: int = 0) -> Outcome:
+    def answer(self, request: Any, *, packed: bool, max_age_ms: int = 0) -> Outcome:
         """Answer a kline call, perhaps after a short wait at a candle's end."""
-        kept = self.kept.get((request.symbol, request.interval))
+        what = request.word or request.interval
+        kept = self.kept.get((request.symbol, what))
         if kept is None:
-            return self.desk.miss(None, self.desk.begin(self.market, request.symbol, request.interval))
+            return self.desk.miss(None, self.desk.begin(self.market, request.symbol, what))
         kept.used_mono = self.clock.mono()
         found = self._try(kept, request, packed)
         if isinstance(found, Hit):

@@ -29,7 +29,7 @@ from resender.core.market.requests import (
 from resender.core.market.row_store import Buffer
 from resender.core.market.words import BOOK_TICKER
 from resender.errors import BadRequest, NotReady, RouteError
-from resender.market import BookTickers, Hit, Joined, Klines, MarketCache, Outcome, worth_packing
+from resender.market import BookTickers, Hit, Joined, Klines, MarketCache, Outcome, Wanting, worth_packing
 from resender.services import Services
 from resender.web.answers import MISSING_HEADER
 from resender.web.client.closed import (
@@ -127,7 +127,14 @@ def check_symbol(cache: MarketCache, market: Market, symbol: str) -> None:
 
 
 async def _resolve(outcome: Outcome) -> Hit | Miss:
-    return await outcome if isinstance(outcome, Awaitable) else outcome
+    return _unwanted(await outcome if isinstance(outcome, Awaitable) else outcome)
+
+
+def _unwanted(found: Hit | Miss) -> Hit | Miss:
+    """Nothing goes up for a local call: no answer comes that the cache could take."""
+    if isinstance(found, Wanting):
+        found.leave()
+    return found
 
 
 async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> list[tuple[Hit | Miss, float]]:
@@ -141,7 +148,7 @@ async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> l
     async def timed(outcome: Awaitable[Hit | Miss], turn: int) -> tuple[Hit | Miss, float]:
         for _ in range(turn // _SLICE):
             await asyncio.sleep(0)
-        return await outcome, time.monotonic()
+        return _unwanted(await outcome), time.monotonic()
 
     try:
         for number, name in enumerate(names):
@@ -152,7 +159,7 @@ async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> l
                 waiting[number] = outcome
                 found.append(None)
             else:
-                found.append((outcome, time.monotonic()))
+                found.append((_unwanted(outcome), time.monotonic()))
         late = await asyncio.gather(*(timed(each, turn) for turn, each in enumerate(waiting.values())))
     finally:
         for each in waiting.values():

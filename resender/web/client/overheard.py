@@ -6,9 +6,12 @@ It changes nothing of what the client gets. One belongs to one call.
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from resender.market import Wanting
 from resender.upstream import RestResponse, SharedAnswer, gunzip
+
+logger = logging.getLogger("resender.forward")
 
 _MAX_BYTES = 4 << 20
 _UNPACKED_AT_ONCE = 64 << 10
@@ -68,7 +71,10 @@ class Overheard:
         except BaseException:
             wanting.leave()
             raise
-        wanting.take(body)
+        try:
+            wanting.take(body)
+        except Exception:
+            logger.exception("an answer could not be taken into the cache")  # the client gets it all the same
 
     def _leave(self) -> None:
         if self._wanting is not None:

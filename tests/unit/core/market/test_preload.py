@@ -84,7 +84,10 @@ def test_rules_that_say_the_same_are_one() -> None:
             "um:BTCUSDT@7m",
             "(m is a minute, M a month), bookTicker, depth20, depth, aggTrade, ticker, markPrice",
         ),
-        ("um:BTCUSDT@", "bookTicker, depth20, depth, aggTrade, ticker, markPrice."),
+        (
+            "um:BTCUSDT@",
+            "bookTicker, depth20, depth, aggTrade, ticker, markPrice, continuousKline_ with an interval behind it.",
+        ),
         ("um:[BE]*@1m", "character '['"),
         ("um:BTC/USDT@1m", "character '/'"),
         ("um:BTCUSDT ETHUSDT@1m", "character ' '"),

@@ -9,7 +9,7 @@ from resender.core.binance.stream_names import check_stream_name, symbol_stream
 from resender.core.market.costs import FIRST_READS
 from resender.core.market.preload import parse_rule
 from resender.core.market.preload_cost import STREAM_OF
-from resender.core.market.words import ALL_WORDS, WORDS, read_word
+from resender.core.market.words import ALL_WORDS, WORDS, interval_of, read_word, shown_words
 
 OTHERS = {"bookTicker", "depth20", "depth", "aggTrade", "ticker"}
 
@@ -22,7 +22,7 @@ def test_every_market_with_candles_has_words_each_once_its_intervals_first() -> 
 
 
 def test_single_trades_are_words_of_spot_and_mark_prices_of_futures() -> None:
-    others = {market: set(words) - set(INTERVALS[market]) for market, words in WORDS.items()}
+    others = {market: {word for word in words if not interval_of(word)} for market, words in WORDS.items()}
     assert others == {
         Market.SPOT: {*OTHERS, "trade"},
         Market.UM: {*OTHERS, "markPrice"},
@@ -41,10 +41,39 @@ def test_word_is_read_as_itself(word: str) -> None:
     assert read_word(word) == word
 
 
-@pytest.mark.parametrize("word", [word for word in ALL_WORDS if word not in INTERVALS[Market.SPOT]])
+@pytest.mark.parametrize("word", [word for word in ALL_WORDS if not interval_of(word)])
 def test_case_of_what_is_no_interval_does_not_matter(word: str) -> None:
     for written in (word.lower(), word.upper(), word.swapcase(), word.title()):
         assert read_word(written) == word
+
+
+def test_continuous_candles_are_words_of_futures_with_every_interval() -> None:
+    for market in (Market.UM, Market.CM):
+        assert {f"continuousKline_{interval}" for interval in INTERVALS[market]} <= set(WORDS[market])
+    assert not any(word.startswith("continuousKline") for word in WORDS[Market.SPOT])
+    assert read_word("CONTINUOUSKLINE_1M") == "continuousKline_1M"
+    assert read_word("continuouskline_1m") == "continuousKline_1m"
+
+
+@pytest.mark.parametrize(
+    ("word", "interval"),
+    [
+        ("1m", "1m"),
+        ("1M", "1M"),
+        ("continuousKline_1M", "1M"),
+        ("continuousKline_5m@CURRENT_QUARTER", "5m"),
+        ("depth20", None),
+        ("continuousKline_7m", None),
+        ("continuousKline", None),
+    ],
+)
+def test_words_of_candles_tell_their_interval(word: str, interval: str | None) -> None:
+    assert interval_of(word) == interval
+
+
+def test_words_beside_intervals_are_told_to_people() -> None:
+    assert shown_words(Market.SPOT) == "bookTicker, depth20, depth, aggTrade, trade, ticker"
+    assert "markPrice, continuousKline_ with an interval behind it" in shown_words(Market.UM)
 
 
 def test_case_of_intervals_matters() -> None:
@@ -63,7 +92,7 @@ def test_what_is_no_word_stays_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("market", "word"),
-    [(market, word) for market, words in WORDS.items() for word in words if word not in INTERVALS[market]],
+    [(market, word) for market, words in WORDS.items() for word in words if not interval_of(word)],
 )
 def test_every_other_word_has_its_stream_its_first_read_and_a_rule(market: Market, word: str) -> None:
     assert STREAM_OF[word] in STREAM_PATHS[market]

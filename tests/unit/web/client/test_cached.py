@@ -79,7 +79,7 @@ def ask(cache: FakeCache, target: str, consent: dict[str, int] | None = None, **
         ("/api/v3/historicalTrades", False),
         ("/fapi/v1/rpiDepth", False),
         ("/api/v3/uiKlines", False),
-        ("/fapi/v1/continuousKlines", False),
+        ("/fapi/v1/rpiDepth", False),
         ("/api/v3/klines/", False),
     ],
 )

@@ -59,13 +59,16 @@ class History:
         self.trades: list[Trade] = []
         self.next_id = first_id
         self.lag_ms = 0
+        # Whether products have more decimals than are shown.
+        self.is_odd = False
 
     def trade(self, *, skip: int = 0, price: str | None = None) -> dict[str, Any]:
         """Trade now and return the event; `skip` so many ids that nobody will ever see."""
         number = self.next_id + skip
         self.next_id = number + 1
         text = price or f"{100 + number % 7}.{number % 10**8:08d}"
-        one = Trade(number, self.world.now_ms, text, f"{1 + number % 3}.00000000")
+        part = number * 37 % 100 if self.is_odd else 0
+        one = Trade(number, self.world.now_ms, text, f"{1 + number % 3}.{part:02d}000000")
         self.trades.append(one)
         return self.event(one)
 
@@ -87,19 +90,20 @@ class History:
     def row(self, one: Trade) -> dict[str, Any]:
         return agg_row(self.world.market, one) if self.kind is AggTrades else trade_row(one)
 
-    def rows(self, limit: int, at_ms: int) -> bytes:
-        """Return the newest rows of what had been traded at a time, as REST writes them."""
+    def count(self, at_ms: int) -> int:
+        """Return how many trades had been made at a time."""
         until = len(self.trades)
         while until and self.trades[until - 1].at_ms > at_ms:
             until -= 1
-        return orjson.dumps([self.row(one) for one in self.trades[max(0, until - limit) : until]])
+        return until
 
-    def price(self, at_ms: int) -> str:
-        return next((one.price for one in reversed(self.trades) if one.at_ms <= at_ms), "")
+    def first(self, count: int, limit: int) -> bytes:
+        """Return the newest rows of the first so many trades, as REST writes them."""
+        return orjson.dumps([self.row(one) for one in self.trades[max(0, count - limit) : count]])
 
-    def moments(self, first_ms: int, last_ms: int) -> list[int]:
-        """List the times at which something else was true, from one until another."""
-        return [first_ms, *(one.at_ms for one in self.trades if first_ms < one.at_ms <= last_ms)]
+    def rows(self, limit: int, at_ms: int) -> bytes:
+        """Return the newest rows of what had been traded at a time, as REST writes them."""
+        return self.first(self.count(at_ms), limit)
 
 
 class Counter:

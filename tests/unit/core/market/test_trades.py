@@ -397,9 +397,7 @@ def learned(*told: dict[str, Any]) -> AggregateForm:
     return form
 
 
-@pytest.mark.parametrize(
-    "key_order", [list(SPOT_AGGREGATE), list(SPOT_AGGREGATE)[::-1], list("apqflTm") + ["nq"]]
-)
+@pytest.mark.parametrize("key_order", [list(SPOT_AGGREGATE), list(SPOT_AGGREGATE)[::-1], [*"apqflTm", "nq"]])
 def test_keys_and_their_order_are_learned_from_rest(key_order: list[str]) -> None:
     row = {key: {**SPOT_AGGREGATE, "nq": "4.7"}[key] for key in key_order}
     event = {**SPOT_EVENT, "nq": "4.7", "st": 1}

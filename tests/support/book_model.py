@@ -36,6 +36,7 @@ class ModelBook:
 
     def __init__(self, market: Market, random: Random, depth: int = 120) -> None:
         self.market = market
+        self.symbol = "BTCUSD_PERP" if market is Market.CM else "BTCUSDT"
         self._random = random
         self._depth = depth
         self._middle = 1_000_000
@@ -124,7 +125,7 @@ class ModelBook:
         if self.market is not Market.SPOT:
             body |= {"E": 7 * update_id, "T": 3 * update_id}
         if self.market is Market.CM:
-            body |= {"symbol": "BTCUSD_PERP", "pair": "BTCUSD"}
+            body |= {"symbol": self.symbol, "pair": "BTCUSD"}
         bids, asks = self.levels(update_id, limit)
         return body | {"bids": bids, "asks": asks}
 
@@ -150,7 +151,7 @@ class ModelBook:
             [[_price(price), _lots(side.get(price, 0))] for price in changed]
             for changed, side in zip(sets, self._sides, strict=True)
         ]
-        data = {"e": "depthUpdate", "E": 7 * last, "T": 3 * last, "s": "BTCUSD_PERP", "U": first, "u": last}
+        data = {"e": "depthUpdate", "E": 7 * last, "T": 3 * last, "s": self.symbol, "U": first, "u": last}
         if self.market is not Market.SPOT:
             data["pu"] = told if abs(first - told) < 50_000_000 else first - 1
         if self.market is Market.CM:
@@ -174,7 +175,7 @@ class ModelBook:
         rest = self.rest(self.update_id, 20)
         if self.market is Market.SPOT:
             return rest
-        data = {"e": "depthUpdate", "E": rest["E"], "T": rest["T"], "s": "BTCUSD_PERP", "ps": "BTCUSD",
+        data = {"e": "depthUpdate", "E": rest["E"], "T": rest["T"], "s": self.symbol, "ps": "BTCUSD",
                 "U": self.update_id, "u": self.update_id, "pu": self.update_id - 1}  # fmt: skip
         return data | {"b": rest["bids"], "a": rest["asks"]}
 

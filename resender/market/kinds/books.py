@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import orjson
 
+from resender.aio import end_tasks
 from resender.core.binance.endpoints import DEPTH
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import symbol_stream
@@ -81,6 +82,10 @@ class Books(Kind[KeptBook]):
 
     def start(self) -> None:
         self._review = self.tasks.spawn(self._keep_deep(), name=f"books:{self.market}")
+
+    async def stop(self) -> None:
+        if self._review is not None:
+            await end_tasks([self._review])
 
     def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptBook:
         book = (PartialBook if what == PARTIAL_BOOK else Book)(self.market, self._head)
@@ -232,7 +237,7 @@ class Books(Kind[KeptBook]):
             kept.shallow += 1
         if not isinstance(book, Book) or reason not in ("levels not known", "not read yet", "stream quiet"):
             return miss
-        epoch = kept.epoch
+        epoch, sent_mono = kept.epoch, self.clock.mono()
         self._record(kept)
 
         def leave() -> None:
@@ -241,8 +246,7 @@ class Books(Kind[KeptBook]):
         def take(body: bytes) -> None:
             try:
                 if epoch == kept.epoch and not kept.is_dropped:
-                    # When it was asked for is not known: others may have been first.
-                    self._take(kept, body, request.limit, -1e9)
+                    self._take(kept, body, request.limit, sent_mono)
             except ReadFailed as error:
                 logger.info("%s %s %s: an answer is no snapshot: %s", *kept.key, error)
             finally:

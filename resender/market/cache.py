@@ -141,7 +141,7 @@ class MarketCache:
     def _series(self, pool: str | None = None) -> Iterator[KeptKlines]:
         for market, state in self.states.items():
             if pool in (None, POOLS[market]):
-                yield from state.kind(Klines).kept.values()
+                yield from (kept for kept in state.kind(Klines).kept.values() if not kept.word)
 
     def _filled(self, pool: str) -> Iterator[KeptKlines]:
         """Yield all series that are filled by reads."""

@@ -318,6 +318,10 @@ class Book:
         limit = max(map(len, shown))
         return shown == (self._levels(self._bids, limit), self._levels(self._asks, limit))
 
+    def best(self, limit: int) -> tuple[list[Level], list[Level]]:
+        """Return the best so many bids and asks, as Binance wrote them."""
+        return self._levels(self._bids, limit), self._levels(self._asks, limit)
+
     @staticmethod
     def _levels(side: _Side, limit: int) -> list[Level]:
         return [side.levels[price].decode()[2:-2].split('","') for price in side.prices[:limit]]

@@ -105,6 +105,10 @@ class PartialBook:
         """Tell whether a REST body of the same update has the same levels, text by text."""
         return (self.bids, self.asks) == (body["bids"], body["asks"])
 
+    def best(self, limit: int) -> tuple[list[Level], list[Level]]:
+        """Return the best so many bids and asks, as Binance wrote them."""
+        return self.bids[:limit], self.asks[:limit]
+
     def lose(self) -> None:
         """The stream was lost: what is here may be old, and the next one may count anew."""
         self.update_id = -1

@@ -16,6 +16,7 @@ import orjson
 
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.market import levels
+from resender.core.market.words import ZONE_8, ZONED
 
 DEFAULT_LIMIT = 500
 # Source: spot rest-api.md of 2026-07-21; binance-connector-python (um, cm) of 2026-08-21.
@@ -145,12 +146,15 @@ def parse_klines(market: Market, query: str) -> KlineRequest | Miss:
     limit_text = params.pop("limit", str(DEFAULT_LIMIT))
     start = params.pop("startTime", None)
     end = params.pop("endTime", None)
-    if market is Market.SPOT and params.get("timeZone") == "0":
-        del params["timeZone"]
+    zone = params.pop("timeZone", "0") if market is Market.SPOT else "0"
     if params:
         return Miss("odd parameter")
     if not SYMBOL.fullmatch(symbol) or interval not in INTERVALS[market]:
         return Miss("odd parameter")
+    # In a zone of whole hours most candles are the same; a month is none of a fixed length.
+    if zone not in ("0", "8") or (zone == "8" and interval == "1M"):
+        return Miss("odd parameter")
+    word = f"{interval}{ZONE_8}" if zone == "8" and interval in ZONED else ""
     if not _LIMIT.fullmatch(limit_text):
         return Miss("odd parameter")
     limit = int(limit_text)
@@ -166,7 +170,7 @@ def parse_klines(market: Market, query: str) -> KlineRequest | Miss:
     end_ms = int(end) if end is not None else None
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         return Miss("odd range")
-    return KlineRequest(market, symbol, interval, limit, start_ms, end_ms)
+    return KlineRequest(market, symbol, interval, limit, start_ms, end_ms, word=word)
 
 
 def parse_continuous(market: Market, query: str) -> ContinuousRequest | Miss:

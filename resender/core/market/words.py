@@ -18,6 +18,10 @@ MARK_PRICE = "markPrice"
 # With an interval behind it: `continuousKline_1m`, of the perpetual contract.
 CONTINUOUS = "continuousKline"
 
+# Behind an interval: candles of spot that open by the time of UTC+8. Others open at the same moments anyway.
+ZONE_8 = "@+08:00"
+ZONED = ("6h", "12h", "1d", "3d", "1w")
+
 _OTHERS: dict[Market, tuple[str, ...]] = {
     Market.SPOT: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, TRADES, DAY_TICKER),
     Market.UM: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, DAY_TICKER, MARK_PRICE),

@@ -12,17 +12,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from resender.aio import end_tasks
 from resender.core.binance.endpoints import KLINES
 from resender.core.binance.intervals import candles_between
 from resender.core.binance.markets import INTERVALS, Market
+from resender.core.binance.stream_names import symbol_stream
 from resender.core.market.close_log import EVENT, READ, WITNESS, CloseLog
 from resender.core.market.costs import kline_weight
 from resender.core.market.klines import KlineSeries
+from resender.core.market.ranges import select
 from resender.core.market.requests import KlineRequest, Miss, parse_klines
 from resender.core.market.row_store import Changes
-from resender.core.market.spans import Span
+from resender.core.market.words import ZONE_8, ZONED
 from resender.core.window_budget import WindowBudget
 from resender.market.bodies import worth_packing
 from resender.market.freshness import (
@@ -61,9 +64,6 @@ _REVIEW_S = 5.0
 # one symbol would be forwarded instead, again and again, for the same weight.
 _MANY_WEIGHT = 44
 _MANY_WINDOW_S = 60.0
-# COIN-M answers with the latest rows of at most 200 days.
-# Source: binance-connector-python (cm) of 2026-08-21, market_data_api.py.
-_CM_WINDOW_MS = 200 * 86_400_000
 
 
 class Klines(Kind[KeptKlines]):
@@ -111,13 +111,16 @@ class Klines(Kind[KeptKlines]):
 
     @classmethod
     def words(cls, market: Market) -> frozenset[str]:
-        return frozenset(INTERVALS.get(market, ()))
+        zoned = [f"{interval}{ZONE_8}" for interval in ZONED] if market is Market.SPOT else []
+        return frozenset((*INTERVALS.get(market, ()), *zoned))
 
     @classmethod
     def paths(cls, market: Market) -> dict[str, Parse]:
         return {KLINES[market]: parse_klines}
 
     def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptKlines:
+        if what.endswith(ZONE_8):
+            return self._make_zoned(symbol, what, now_mono, is_preload=is_preload)
         stream, contract = self.streams.choose(symbol, what, now_mono)
         return KeptKlines(
             self.market,
@@ -130,19 +133,34 @@ class Klines(Kind[KeptKlines]):
             contract=contract,
         )
 
+    def _make_zoned(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptKlines:
+        interval = what.removesuffix(ZONE_8)
+        return KeptKlines(
+            self.market,
+            symbol,
+            symbol_stream(symbol, f"kline_{what}"),
+            now_mono,
+            is_preload,
+            interval=interval,
+            series=self.new_series(interval),
+            word=what,
+            target=f"{KLINES[self.market]}?symbol={quote(symbol, safe='')}&timeZone=8",
+        )
+
     def new_series(self, interval: str) -> KlineSeries:
         return KlineSeries(interval, self.options.depth, self.options.final_after_ms, self.changes[interval])
 
     def begin(self, kept: KeptKlines) -> None:
         self.changes[kept.interval].count += 1
-        self.held[kept.interval] += 1
+        self.held[kept.interval] += not kept.word
         self._of_symbol.setdefault(kept.symbol, []).append(kept)
         self._watch.want()
-        self.on_created(kept)
+        if not kept.word:
+            self.on_created(kept)
 
     def end(self, kept: KeptKlines) -> None:
         self.changes[kept.interval].count += 1
-        self.held[kept.interval] -= 1
+        self.held[kept.interval] -= not kept.word
         if not self.held[kept.interval]:
             del self.held[kept.interval]
             self.closes.pop(kept.interval, None)
@@ -204,7 +222,8 @@ class Klines(Kind[KeptKlines]):
                 self.read_soon(kept)  # nothing is final before a read has shown that nothing lies before it
             if series.corrected != corrected:
                 self.corrected += 1
-                self._log_of(kept.interval).correct(candle.close_time + 1)
+                if not kept.word:
+                    self._log_of(kept.interval).correct(candle.close_time + 1)
                 logger.warning(
                     "%s %s %s: a late final event corrects the candle of %d that REST had settled",
                     *kept.key, candle.open_time,
@@ -247,6 +266,8 @@ class Klines(Kind[KeptKlines]):
             self._note_close(kept, READ)
 
     def _note_close(self, kept: KeptKlines, how: str, event_ms: int = 0) -> None:
+        if kept.word:
+            return  # the log is of the candles of klines
         self._log_of(kept.interval).note(
             kept.series.last_close + 1,
             kept.symbol,
@@ -265,7 +286,7 @@ class Klines(Kind[KeptKlines]):
     # --- its streams -----------------------------------------------------------------------
 
     def other_stream(self, kept: KeptKlines) -> str | None:
-        if not self.streams.leave(kept, self.clock.mono()):
+        if kept.word or not self.streams.leave(kept, self.clock.mono()):
             return None
         stream, kept.contract = self.streams.choose(kept.symbol, kept.interval, self.clock.mono())
         return stream
@@ -277,6 +298,8 @@ class Klines(Kind[KeptKlines]):
         """Give series the streams they should have by now."""
         mono, moves = self.clock.mono(), []
         for kept in series:
+            if kept.word:
+                continue  # there is but one stream
             stream, contract = self.streams.choose(kept.symbol, kept.interval, mono)
             if stream != kept.stream:
                 kept.contract = contract
@@ -355,7 +378,7 @@ class Klines(Kind[KeptKlines]):
             if unproven.is_mute:
                 self._mute(kept)
             return Lack(unproven.reason, can_settle=unproven.can_settle and not unproven.is_mute)
-        span = self._select(kept, request, now_ms)
+        span = select(series, request, now_ms)
         if span is None:
             return Lack("range not held")
         age_ms = max(0, now_ms - proof.at_ms)
@@ -364,23 +387,6 @@ class Klines(Kind[KeptKlines]):
         packed = packed and worth_packing(series.closed.size(span.first, span.last))
         body = self._bodies.get(kept.identity, series, span, packed=packed)
         return Hit(b"", body, age_ms) if packed else Hit(body, None, age_ms)
-
-    def _select(self, kept: KeptKlines, request: KlineRequest, now_ms: int) -> Span | None:
-        """Choose rows by the market's own rule for times."""
-        series, start, end, limit = kept.series, request.start_ms, request.end_ms, request.limit
-        if start is None and end is None:
-            return series.latest(limit)
-        if start is not None and start > now_ms:
-            return None
-        if request.market is Market.CM:
-            if start is not None and end is not None and end - start > _CM_WINDOW_MS:
-                return None
-            upper = end if end is not None else (start or 0) + _CM_WINDOW_MS
-            lower = start if start is not None else upper - _CM_WINDOW_MS
-            return series.latest_until(lower, upper, limit)
-        if start is None:
-            return series.latest_until(None, end or 0, limit)
-        return series.first_from(start, end, limit)
 
     async def _settle(self, kept: KeptKlines, request: KlineRequest, packed: bool) -> Hit | Miss:
         """Wait a moment for the event, then make one read for all who wait."""

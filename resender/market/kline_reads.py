@@ -11,13 +11,13 @@ import orjson
 from resender.core.binance.endpoints import KLINES
 from resender.core.market.candles import Candle, parse_rows
 from resender.market.reader import Reader, ReadFailed
-from resender.market.series import KeptKlines
+from resender.market.series import KeptEnded, KeptKlines
 
 # Milliseconds for a thousand rows.
 _AT_ONCE = 500
 
 
-def kline_target(kept: KeptKlines, limit: int, end_ms: int | None = None) -> str:
+def kline_target(kept: KeptKlines | KeptEnded, limit: int, end_ms: int | None = None) -> str:
     """Return the target that reads the latest rows of a series, or the latest up to a time."""
     begin = kept.target or f"{KLINES[kept.market]}?symbol={quote(kept.symbol, safe='')}"
     target = f"{begin}&interval={kept.interval}&limit={limit}"

@@ -182,7 +182,9 @@ class MarketState:
         return kept
 
     def _follow(self, kind: Kind[Any], kept: Kept) -> None:
-        """Take the stream of something kept."""
+        """Take the stream of something kept, if it has one."""
+        if not kept.stream:
+            return
         others = self._by_stream.get(kept.stream, ())
         self._by_stream[kept.stream] = (*others, (kind, kept))
         kind.feed.subscribe([kept.stream], self)
@@ -198,7 +200,9 @@ class MarketState:
             kind.settled_live()
 
     def _unfollow(self, kept: Kept) -> Kind[Any]:
-        """Leave the stream of something kept."""
+        """Leave the stream of something kept, if it has one."""
+        if not kept.stream:
+            return self._kind_of[kept.what]
         followers = self._by_stream.pop(kept.stream)
         kind = next(kind for kind, each in followers if each is kept)
         left = tuple(each for each in followers if each[1] is not kept)

@@ -84,6 +84,38 @@ class Kept:
 
 
 @dataclass(slots=True)
+class KeptEnded(Kept):
+    """Closed rows of candles that no stream brings. Units: exchange milliseconds."""
+
+    interval: str = ""
+    series: KlineSeries = field(default_factory=lambda: KlineSeries("1m", 1))
+    identity: object = field(default_factory=object)
+    word: str = ""
+    # Its REST target up to the interval.
+    target: str = ""
+    # When the newest read was made, and the rows that were not closed in the last one; -1 while it lacks.
+    read_ms: int = 0
+    end_ms: int = -1
+    end: list[Candle] = field(default_factory=list)
+
+    @property
+    def what(self) -> str:
+        return self.word
+
+    @property
+    def rows(self) -> int:
+        return len(self.series)
+
+    @property
+    def last_open(self) -> int | None:
+        return self.series.last_open
+
+    @property
+    def state(self) -> str:
+        return "live" if len(self.series) else "syncing"
+
+
+@dataclass(slots=True)
 class KeptBook(Kept):
     """One order book: its best levels, or the whole of it.
 

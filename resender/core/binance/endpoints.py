@@ -13,6 +13,17 @@ CONTINUOUS_KLINES: dict[Market, str] = {
     Market.UM: "/fapi/v1/continuousKlines",
     Market.CM: "/dapi/v1/continuousKlines",
 }
+# Candles of which only closed rows are kept, by the last part of their path.
+ENDED_KLINES: dict[Market, dict[str, str]] = {
+    Market.SPOT: {"uiKlines": "/api/v3/uiKlines"},
+    **{
+        market: {
+            name: f"/{host}/v1/{name}"
+            for name in ("indexPriceKlines", "markPriceKlines", "premiumIndexKlines")
+        }
+        for market, host in ((Market.UM, "fapi"), (Market.CM, "dapi"))
+    },
+}
 BOOK_TICKERS: dict[Market, str] = {
     Market.SPOT: "/api/v3/ticker/bookTicker",
     Market.UM: "/fapi/v1/ticker/bookTicker",

@@ -35,7 +35,7 @@ MISS_REASONS = (
     "not held yet", "starting", "unknown symbol", "too many series", "not read yet",
     "stream not live", "stream not proven", "stream quiet", "stream mute",
     "gap", "not settled", "no new candle seen", "no candle yet", "range not held",
-    "levels not known", "no trade yet", "no consent", "too old",
+    "levels not known", "no trade yet", "no consent", "too old", "no gain",
 )  # fmt: skip
 
 
@@ -72,6 +72,15 @@ class ContinuousRequest:
 
     pair: str
     contract: str
+    klines: KlineRequest
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRequest:
+    """A call for candles of which closed rows are kept; `symbol` may be a pair, `word` names what is kept."""
+
+    symbol: str
+    word: str
     klines: KlineRequest
 
 
@@ -184,6 +193,21 @@ def parse_continuous(market: Market, query: str) -> ContinuousRequest | Miss:
     rest = "&".join(each for each in query.split("&") if not each.startswith(("pair=", "contractType=")))
     found = parse_klines(market, f"symbol=X&{rest}")
     return found if isinstance(found, Miss) else ContinuousRequest(pair, contract, found)
+
+
+def parse_ended(market: Market, name: str, query: str) -> EndedRequest | Miss:
+    """Read the query of a call for candles of which closed rows are kept; an index has a pair."""
+    key = "pair" if name == "indexPriceKlines" else "symbol"
+    if "timeZone=" in query:
+        return Miss("odd parameter")
+    pairs = query.split("&")
+    if any(each.startswith(("symbol=", "pair=")) and not each.startswith(f"{key}=") for each in pairs):
+        return Miss("odd parameter")
+    asked = "&".join(f"symbol={each[5:]}" if each.startswith("pair=") else each for each in pairs)
+    found = parse_klines(market, asked)
+    if isinstance(found, Miss):
+        return found
+    return EndedRequest(found.symbol, f"{name}_{found.interval}", found)
 
 
 def parse_book_ticker(market: Market, query: str) -> BookTickerRequest | Miss:

@@ -11,6 +11,7 @@ from resender.market.kinds.book_ticker import BookTickers
 from resender.market.kinds.books import Books
 from resender.market.kinds.consented import DayTickers, MarkPrices
 from resender.market.kinds.continuous import ContinuousKlines
+from resender.market.kinds.ended import EndedKlines
 from resender.market.kinds.klines import Klines
 from resender.market.kinds.trades import AggTrades, Trades
 
@@ -23,6 +24,7 @@ KINDS: tuple[type[Kind[Any]], ...] = (
     DayTickers,
     MarkPrices,
     ContinuousKlines,
+    EndedKlines,
 )
 
 

@@ -35,7 +35,7 @@ class Hit:
 
     Shape: `body` as Binance sends it, or `packed` the same compressed by gzip and `body` empty, or
         `pieces` of a body too large for one; `parts` instead if it is to become part of another answer.
-    Units: `age_ms` since the last proof that it is current.
+    Units: `age_ms` since the last proof that it is current; `cost` weight of a read made for it alone.
     """
 
     body: bytes
@@ -44,6 +44,7 @@ class Hit:
     pieces: Pieces | None = None
     parts: Sequence[Buffer] = ()
     content_type: str = "application/json;charset=UTF-8"
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

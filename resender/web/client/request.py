@@ -315,7 +315,7 @@ class RequestDelegate(SideCalls):
             )
             if self.route is not None:
                 kind = PATHS[self.route.path].kind.name
-                self.services.savings.note(self.route.market, kind, saved_weight(self.route))
+                self.services.savings.note(self.route.market, kind, saved_weight(self.route) - hit.cost)
         duration_ms = (time.monotonic() - self.started) * 1000
         self.services.metrics.count_hit(duration_ms, sent)
         self._log(200, None, duration_ms, sent, None)

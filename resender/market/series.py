@@ -18,8 +18,9 @@ from resender.core.market.klines import KlineSeries
 from resender.core.market.levels import Head
 from resender.core.market.partial_book import PartialBook
 from resender.core.market.streamed_rows import StreamedRow
+from resender.core.market.timed_rows import TimedRows
 from resender.core.market.trades import TradeTail
-from resender.core.market.words import BOOK, BOOK_TICKER, PARTIAL_BOOK
+from resender.core.market.words import BOOK, BOOK_TICKER, FUNDING, PARTIAL_BOOK
 
 
 @dataclass(slots=True)
@@ -113,6 +114,33 @@ class KeptEnded(Kept):
     @property
     def state(self) -> str:
         return "live" if len(self.series) else "syncing"
+
+
+@dataclass(slots=True)
+class KeptFunding(Kept):
+    """The funding rates of one symbol. Units: `_ms` exchange milliseconds."""
+
+    held: TimedRows = field(default_factory=TimedRows)
+    # When the next rate is due, 0 if that is not known, and since which event that was said.
+    next_ms: int = 0
+    next_since_ms: int = 0
+    event_mono: float = -1e9
+    was_read: bool = False
+    read_ms: int = 0
+
+    @property
+    def what(self) -> str:
+        return FUNDING
+
+    @property
+    def rows(self) -> int:
+        return len(self.held)
+
+    @property
+    def state(self) -> str:
+        if not self.is_live:
+            return "connecting"
+        return "live" if self.was_read else "syncing"
 
 
 @dataclass(slots=True)

@@ -24,6 +24,10 @@ ENDED_KLINES: dict[Market, dict[str, str]] = {
         for market, host in ((Market.UM, "fapi"), (Market.CM, "dapi"))
     },
 }
+FUNDING_RATES: dict[Market, str] = {
+    Market.UM: "/fapi/v1/fundingRate",
+    Market.CM: "/dapi/v1/fundingRate",
+}
 BOOK_TICKERS: dict[Market, str] = {
     Market.SPOT: "/api/v3/ticker/bookTicker",
     Market.UM: "/fapi/v1/ticker/bookTicker",

@@ -11,6 +11,7 @@ from resender.core.binance.endpoints import (
     DAY_TICKERS,
     DEPTH,
     EXCHANGE_INFO,
+    FUNDING_RATES,
     KLINES,
     PREMIUM_INDEX,
     TRADES,
@@ -45,6 +46,7 @@ FIRST_READS: dict[str, tuple[dict[Market, str], str]] = {
     words.TRADES: (TRADES, "symbol=X&limit=1000"),
     words.DAY_TICKER: (DAY_TICKERS, "symbol=X"),
     words.MARK_PRICE: (PREMIUM_INDEX, "symbol=X"),
+    words.FUNDING: (FUNDING_RATES, "symbol=X&limit=1000"),
 }
 # Those that are read for all symbols at once where that is cheaper.
 _READ_TOGETHER = frozenset({words.BOOK_TICKER, words.DAY_TICKER, words.MARK_PRICE})

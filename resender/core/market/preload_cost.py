@@ -25,6 +25,7 @@ _BYTES = {
     words.BOOK: 400_000,
     words.AGG_TRADES: 250_000,
     words.TRADES: 250_000,
+    words.FUNDING: 150_000,
 }
 # Which stream of `STREAM_PATHS` brings what a word stands for; candles have their own.
 STREAM_OF = {
@@ -35,6 +36,7 @@ STREAM_OF = {
     words.TRADES: "trade",
     words.DAY_TICKER: "ticker",
     words.MARK_PRICE: "markPrice",
+    words.FUNDING: "markPrice",
 }
 # Own reads that nobody waits for leave a tenth of their share.
 _CALM = 0.9

@@ -23,6 +23,8 @@ DEFAULT_LIMIT = 500
 MAX_LIMIT: dict[Market, int] = {Market.SPOT: 1000, Market.UM: 1500, Market.CM: 1500}
 # Of `aggTrades` and `trades`. Source: as above.
 MAX_TRADES = 1000
+# Of `fundingRate`; 100 without a limit. Source: as above.
+MAX_FUNDING_ROWS = 1000
 # Millisecond times have 13 digits until the year 2286.
 _TIME = re.compile(r"[1-9][0-9]{12}|0")
 _LIMIT = re.compile(r"[1-9][0-9]{0,5}")
@@ -109,6 +111,17 @@ class TradesRequest:
     market: Market
     symbol: str
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class FundingRequest:
+    """A call for funding rates of one symbol. Units: `start_ms` and `end_ms` epoch milliseconds, inclusive."""
+
+    market: Market
+    symbol: str
+    limit: int
+    start_ms: int | None = None
+    end_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +273,29 @@ def parse_trades(market: Market, query: str) -> TradesRequest | Miss:
             return Miss("limit")
         limit = MAX_TRADES
     return TradesRequest(market, symbol, limit)
+
+
+def parse_funding(market: Market, query: str) -> FundingRequest | Miss:
+    """Read the query of a call for funding rates of one symbol."""
+    params = parse_query(query)
+    if isinstance(params, Miss):
+        return params
+    symbol, limit_text = params.pop("symbol", ""), params.pop("limit", "100")
+    start, end = params.pop("startTime", None), params.pop("endTime", None)
+    if not symbol and not params:
+        return Miss("all symbols")
+    if params or not SYMBOL.fullmatch(symbol) or not _LIMIT.fullmatch(limit_text):
+        return Miss("odd parameter")
+    if not all(text is None or _TIME.fullmatch(text) for text in (start, end)):
+        return Miss("odd parameter")
+    if int(limit_text) > MAX_FUNDING_ROWS:
+        return Miss("limit")
+    if start is None and end is not None:
+        return Miss("odd range")  # which of the rows before it is not told for certain
+    start_ms, end_ms = (int(text) if text is not None else None for text in (start, end))
+    if start_ms is not None and end_ms is not None and start_ms > end_ms:
+        return Miss("odd range")
+    return FundingRequest(market, symbol, int(limit_text), start_ms, end_ms)
 
 
 def parse_symbols(market: Market, query: str) -> SymbolsRequest | Miss:

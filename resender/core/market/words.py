@@ -15,6 +15,7 @@ AGG_TRADES = "aggTrade"
 TRADES = "trade"
 DAY_TICKER = "ticker"
 MARK_PRICE = "markPrice"
+FUNDING = "fundingRate"
 # With an interval behind it: `continuousKline_1m`, of the perpetual contract.
 CONTINUOUS = "continuousKline"
 
@@ -24,8 +25,8 @@ ZONED = ("6h", "12h", "1d", "3d", "1w")
 
 _OTHERS: dict[Market, tuple[str, ...]] = {
     Market.SPOT: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, TRADES, DAY_TICKER),
-    Market.UM: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, DAY_TICKER, MARK_PRICE),
-    Market.CM: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, DAY_TICKER, MARK_PRICE),
+    Market.UM: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, DAY_TICKER, MARK_PRICE, FUNDING),
+    Market.CM: (BOOK_TICKER, PARTIAL_BOOK, BOOK, AGG_TRADES, DAY_TICKER, MARK_PRICE, FUNDING),
 }
 _CONTINUOUS: dict[Market, tuple[str, ...]] = {
     market: tuple(f"{CONTINUOUS}_{interval}" for interval in INTERVALS[market])

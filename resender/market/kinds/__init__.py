@@ -12,6 +12,7 @@ from resender.market.kinds.books import Books
 from resender.market.kinds.consented import DayTickers, MarkPrices
 from resender.market.kinds.continuous import ContinuousKlines
 from resender.market.kinds.ended import EndedKlines
+from resender.market.kinds.funding import FundingRates
 from resender.market.kinds.klines import Klines
 from resender.market.kinds.trades import AggTrades, Trades
 
@@ -25,6 +26,7 @@ KINDS: tuple[type[Kind[Any]], ...] = (
     MarkPrices,
     ContinuousKlines,
     EndedKlines,
+    FundingRates,
 )
 
 

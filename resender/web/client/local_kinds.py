@@ -9,19 +9,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from resender.core.binance.endpoints import AGG_TRADES, DAY_TICKERS, DEPTH, PREMIUM_INDEX, PRICES, TRADES
+from resender.core.binance.endpoints import (
+    AGG_TRADES,
+    DAY_TICKERS,
+    DEPTH,
+    FUNDING_RATES,
+    PREMIUM_INDEX,
+    PRICES,
+    TRADES,
+)
 from resender.core.binance.markets import Market
 from resender.core.market import levels, words
 from resender.core.market.requests import (
     DEFAULT_LIMIT,
+    MAX_FUNDING_ROWS,
     MAX_TRADES,
     DepthRequest,
+    FundingRequest,
     SymbolsRequest,
     TradesRequest,
 )
 from resender.errors import BadRequest
 
 _DEFAULT_DEPTH = 20
+_DEFAULT_FUNDING = 100
 _DEFAULT_MAX_AGE_MS = 10_000
 _MAX_AGE_MS = 3_600_000
 
@@ -60,6 +71,11 @@ def _trades(market: Market, params: dict[str, str]) -> Callable[[str], TradesReq
     return lambda symbol: TradesRequest(market, symbol, limit)
 
 
+def _funding(market: Market, params: dict[str, str]) -> Callable[[str], FundingRequest]:
+    limit = _number(params, "limit", _DEFAULT_FUNDING, 1, MAX_FUNDING_ROWS)
+    return lambda symbol: FundingRequest(market, symbol, limit)
+
+
 def _row(market: Market, params: dict[str, str]) -> Callable[[str], SymbolsRequest]:
     return lambda symbol: SymbolsRequest(market, (symbol,), False)
 
@@ -68,6 +84,7 @@ LOCAL_KINDS: dict[str, LocalKind] = {
     "depth": LocalKind(DEPTH, (words.PARTIAL_BOOK, words.BOOK), True, _depth),
     "aggTrades": LocalKind(AGG_TRADES, (words.AGG_TRADES,), True, _trades),
     "trades": LocalKind(TRADES, (words.TRADES,), True, _trades),
+    "fundingRate": LocalKind(FUNDING_RATES, (words.FUNDING,), True, _funding),
     "price": LocalKind(PRICES, (words.TRADES,), False, _row),
     "ticker": LocalKind(DAY_TICKERS, (words.DAY_TICKER,), False, _row, takes_age=True),
     "premiumIndex": LocalKind(PREMIUM_INDEX, (words.MARK_PRICE,), False, _row, takes_age=True),

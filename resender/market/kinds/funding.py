@@ -1,0 +1,163 @@
+"""Funding rates that were paid: they never change, and the mark price stream tells when the next one is due.
+
+What is held is complete until that time. REST shows a new row up to minutes after it; until then calls are
+forwarded. See `kinds/base.py` for what drives this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from urllib.parse import quote
+
+from resender.core.binance.endpoints import FUNDING_RATES
+from resender.core.binance.markets import Market
+from resender.core.binance.stream_names import symbol_stream
+from resender.core.market.requests import FundingRequest, Miss, parse_funding
+from resender.core.market.timed_rows import MAX_ROWS, read_timed
+from resender.core.market.words import FUNDING
+from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Parse, Tools, settle_task
+from resender.market.reader import ReadFailed
+from resender.market.series import KeptFunding
+
+logger = logging.getLogger("resender.market")
+
+_SETTLE_TIMEOUT_S = 3.0
+_REREAD_S = 30.0
+_HOUR_MS = 3_600_000
+# Funding is paid at full hours; its row is there five minutes later, as was seen on the live exchange.
+_LAG_MS = 600_000
+# The time in a row is some milliseconds off the hour.
+_JITTER_MS = 60_000
+# The stream pushes each second, or each three.
+_QUIET_S = 10.0
+
+
+class FundingRates(Kind[KeptFunding]):
+    """The funding rates of one market."""
+
+    name = "fundingRate"
+    stream = "markPrice"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._settle_slots = tools.shared.settle_slots
+
+    @classmethod
+    def words(cls, market: Market) -> frozenset[str]:
+        return frozenset({FUNDING}) if market in FUNDING_RATES else frozenset()
+
+    @classmethod
+    def paths(cls, market: Market) -> dict[str, Parse]:
+        return {FUNDING_RATES[market]: parse_funding} if market in FUNDING_RATES else {}
+
+    def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptFunding:
+        stream = symbol_stream(symbol, "markPrice@1s")
+        return KeptFunding(self.market, symbol, stream, now_mono, is_preload)
+
+    # --- the four calls --------------------------------------------------------------------
+
+    def event(self, kept: KeptFunding, data: Any) -> bool | None:
+        next_ms, event_ms = data["T"], data["E"]
+        if data["s"] != kept.symbol or type(next_ms) is not int or type(event_ms) is not int:
+            raise ValueError("a mark price of another symbol, or without its times")
+        if next_ms != kept.next_ms:
+            kept.next_ms, kept.next_since_ms = next_ms, event_ms
+        kept.event_mono = self.clock.mono()
+        return None
+
+    def lose(self, kept: KeptFunding) -> None:
+        kept.next_ms = 0
+
+    def proof(self, kept: KeptFunding) -> tuple[int | None, str]:
+        if not kept.is_live or not len(kept.held) or not kept.next_ms:
+            return None, ""
+        return int((self.clock.mono() - kept.event_mono) * 1000), "event"
+
+    # --- answers ---------------------------------------------------------------------------
+
+    def answer(self, request: FundingRequest, *, packed: bool, max_age_ms: int = 0) -> Outcome:
+        """Answer a call for the rates of a symbol."""
+        kept = self.kept.get((request.symbol, FUNDING))
+        if kept is None:
+            return self.desk.miss(None, self.desk.begin(self.market, request.symbol, FUNDING))
+        kept.used_mono = self.clock.mono()
+        found = self._try(kept, request)
+        if isinstance(found, Hit):
+            self.desk.count_hit(kept)
+            return found
+        if found.can_settle:
+            return self._settle(kept, request)
+        return self.desk.miss(kept, found.reason)
+
+    def _try(self, kept: KeptFunding, request: FundingRequest) -> Hit | Lack:
+        if self.is_held_up(kept):
+            return Lack("stream not live")
+        if not self.facts.server.is_set:
+            return Lack("starting")
+        now_ms = self.facts.now_ms()
+        end_ms = now_ms if request.end_ms is None else request.end_ms
+        if request.start_ms is None:
+            rows = kept.held.latest(request.limit)
+            is_open = True
+        else:
+            rows = kept.held.from_time(request.start_ms, end_ms, request.limit)
+            is_open = end_ms > kept.held.newest_ms and (rows is None or len(rows) < request.limit)
+        if is_open and (lack := self._open_end(kept, now_ms)) is not None:
+            return lack
+        if rows is None:
+            return Lack("range not held", can_settle=not kept.was_read and request.start_ms is None)
+        return Hit(b"[%b]" % b",".join(rows), None, self.proof(kept)[0] or 0)
+
+    def _open_end(self, kept: KeptFunding, now_ms: int) -> Lack | None:
+        """Tell why there may be a row that is not held."""
+        if not kept.next_ms or self.clock.mono() - kept.event_mono > _QUIET_S:
+            return Lack("stream quiet")
+        if now_ms >= kept.next_ms:
+            return Lack("not settled")
+        if not kept.was_read or not self._is_complete(kept):
+            return Lack("not read yet", can_settle=True)
+        return None
+
+    @staticmethod
+    def _is_complete(kept: KeptFunding) -> bool:
+        """Tell whether the last read showed the rate of the last hour, if one was due then."""
+        hour_ms = kept.read_ms // _HOUR_MS * _HOUR_MS
+        if kept.held.newest_ms >= hour_ms - _JITTER_MS or kept.read_ms - hour_ms >= _LAG_MS:
+            return kept.read_ms >= kept.next_since_ms - 2000 or kept.held.newest_ms >= hour_ms - _JITTER_MS
+        return kept.next_since_ms < hour_ms  # the next time was the same before that hour
+
+    async def _settle(self, kept: KeptFunding, request: FundingRequest) -> Hit | Miss:
+        """Read the newest rows, one read for all who wait."""
+        reading, mono = settle_task(kept), self.clock.mono()
+        if reading is None and mono - kept.read_mono >= _REREAD_S:
+            kept.read_mono = mono
+            reading = kept.read = self.tasks.spawn(self._read(kept), name=f"funding-read:{kept.symbol}")
+        if reading is not None:
+            await asyncio.wait({reading}, timeout=_SETTLE_TIMEOUT_S)
+        found = self._try(kept, request)
+        if isinstance(found, Hit):
+            self.desk.count_hit(kept)
+            return found
+        return self.desk.miss(kept, found.reason)
+
+    async def _read(self, kept: KeptFunding) -> None:
+        made_ms = self.facts.now_ms()
+        target = f"{FUNDING_RATES[self.market]}?symbol={quote(kept.symbol, safe='')}&limit={MAX_ROWS}"
+        try:
+            async with self._settle_slots:
+                body = await self.reader.get(target)
+            rows = read_timed(body, "fundingTime")
+        except ReadFailed as error:
+            logger.info("%s %s %s cannot be read: %s", *kept.key, error)
+            return
+        except (ValueError, KeyError, TypeError) as error:
+            logger.info("%s %s %s: an answer of a wrong shape (%s)", *kept.key, error)
+            return
+        if kept.is_dropped:
+            return
+        if not kept.held.take(rows, is_whole=len(rows) < MAX_ROWS):
+            logger.warning("%s %s %s: a rate that was paid has changed", *kept.key)
+        kept.was_read = True
+        kept.read_ms = max(kept.read_ms, made_ms)

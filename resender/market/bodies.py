@@ -10,8 +10,10 @@ Source: RFC 1951 (a full flush ends on a byte and forgets the window), RFC 1952 
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import NamedTuple
 
 from resender.core.market.klines import KlineSeries
@@ -19,6 +21,7 @@ from resender.core.market.spans import Span
 
 _CHUNK_ROWS = 64
 _LEVEL = 2
+_FLEETING_LEVEL = 1
 _MIN_BYTES = 1024
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _TRAILER = struct.Struct("<II")
@@ -141,6 +144,38 @@ class Bodies:
         while self.size_bytes > self._max_bytes and len(self._bodies) > 1:
             self.size_bytes -= len(self._bodies.popitem(last=False)[1])
         return body
+
+
+class FleetingBodies:
+    """Compressed forms of bodies that change from moment to moment: each made once while it lasts."""
+
+    def __init__(self, max_bytes: int = _MAX_BODY_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._packed: OrderedDict[Hashable, tuple[bytes, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+        self.size_bytes = 0
+
+    def pack(self, key: Hashable, body: bytes) -> bytes:
+        """Return a body compressed; `key` is what it is the present answer to. Any thread may call it."""
+        with self._lock:
+            found = self._packed.get(key)
+            if found is not None and found[0] is body:
+                self._packed.move_to_end(key)
+                return found[1]
+        compressor = zlib.compressobj(_FLEETING_LEVEL, zlib.DEFLATED, 31)
+        packed = compressor.compress(body) + compressor.flush()
+        with self._lock:
+            old = self._packed.pop(key, None)
+            self._packed[key] = body, packed
+            self.size_bytes += len(packed) + len(body) - (len(old[0]) + len(old[1]) if old is not None else 0)
+            while self.size_bytes > self._max_bytes and len(self._packed) > 1:
+                self.size_bytes -= sum(map(len, self._packed.popitem(last=False)[1]))
+        return packed
+
+    def has(self, key: Hashable, body: bytes) -> bool:
+        """Tell whether a body is there compressed."""
+        found = self._packed.get(key)
+        return found is not None and found[0] is body
 
 
 def worth_packing(size_bytes: int) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from resender.aio import Clock, Tasks
@@ -20,6 +20,7 @@ from resender.core.market.klines import FINAL_AFTER_MS
 from resender.core.market.preload import PreloadRule, wanted
 from resender.core.market.requests import Miss
 from resender.market.backfill import Backfill
+from resender.market.bodies import FleetingBodies
 from resender.market.candle_saving import CandleSaving
 from resender.market.close_pause import ClosePause
 from resender.market.kinds import KINDS, PATHS, Klines
@@ -33,6 +34,9 @@ logger = logging.getLogger("resender.market")
 
 CACHED_MARKETS = tuple(INTERVALS)
 _SWEEP_S = 15.0
+# Bodies that kinds do not compress by themselves: from when on it is worth it, and up to where at once.
+_PACKED_FROM = 4096
+_PACKED_AT_ONCE = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class MarketCache:
         shared = Shared(tasks)
         # Whole answers about many series, for whoever puts them together.
         self.joined = shared.joined
+        self._fleeting = FleetingBodies()
         self._pause = ClosePause(self._held_intervals, self._exchange_ms)
         shared.pause_s = self._pause.wait_s
         self.states: dict[Market, MarketState] = {
@@ -211,7 +216,31 @@ class MarketCache:
 
     def answer(self, path: str, request: Any, *, packed: bool, max_age_ms: int = 0) -> Outcome:
         """Answer a call on one of the cached paths, as its `CachedPath.parse` has read it; see `Kind.answer`."""
-        return self._at[path].answer(request, packed=packed, max_age_ms=max_age_ms)
+        outcome = self._at[path].answer(request, packed=packed, max_age_ms=max_age_ms)
+        if not packed or isinstance(outcome, Miss):
+            return outcome
+        key = path, request
+        if not isinstance(outcome, Hit):
+            return self._pack_later(key, outcome)
+        if len(outcome.body) < _PACKED_FROM:
+            return outcome
+        if len(outcome.body) > _PACKED_AT_ONCE and not self._fleeting.has(key, outcome.body):
+            return self._pack_beside(key, outcome)
+        return replace(outcome, body=b"", packed=self._fleeting.pack(key, outcome.body))
+
+    async def _pack_later(self, key: Hashable, outcome: Awaitable[Hit | Miss]) -> Hit | Miss:
+        found = await outcome
+        if isinstance(found, Miss) or len(found.body) < _PACKED_FROM:
+            return found
+        return await self._pack_beside(key, found)
+
+    async def _pack_beside(self, key: Hashable, hit: Hit) -> Hit:
+        """Compress in a thread what would hold up others."""
+        if len(hit.body) > _PACKED_AT_ONCE and not self._fleeting.has(key, hit.body):
+            began = self._clock.mono()
+            await asyncio.to_thread(self._fleeting.pack, key, hit.body)
+            hit = replace(hit, age_ms=hit.age_ms + int((self._clock.mono() - began) * 1000))
+        return replace(hit, body=b"", packed=self._fleeting.pack(key, hit.body))
 
     def symbols_of(self, market: Market, words: Sequence[str]) -> tuple[str, ...]:
         """Return the symbols of a market of which one of these words is kept."""

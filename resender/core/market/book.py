@@ -13,7 +13,7 @@ from collections import deque
 from typing import Any
 
 from resender.core.binance.markets import Market
-from resender.core.market.levels import Head, Level, check_levels, same_levels
+from resender.core.market.levels import Head, Level, check_levels, same_levels, without_levels
 
 # Changes kept until a snapshot comes: half a minute of them.
 _MAX_WAITING = 256
@@ -229,7 +229,7 @@ class Book:
         self.update_id = last
         self.is_read = False
         self._older = 0
-        self._data = data
+        self._data = without_levels(data)
         if self._bodies:
             self._bodies.clear()
         if _cross(bids, asks):
@@ -283,7 +283,7 @@ class Book:
         self.update_id = body["lastUpdateId"]
         self.is_read = True
         self._older = 0
-        self._data = body
+        self._data = without_levels(body)
         self._bodies.clear()
         self.is_synced = True
 

@@ -53,6 +53,11 @@ def same_levels(held: Sequence[Level], shown: Sequence[Level]) -> bool:
         return False
 
 
+def without_levels(data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a body or an event says beside its levels: those are kept elsewhere."""
+    return {key: value for key, value in data.items() if type(value) is not list}
+
+
 class Head:
     """What stands around the levels in a REST body, as the market has been seen to write it.
 

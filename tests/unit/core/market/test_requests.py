@@ -68,7 +68,7 @@ def test_kline_call_is_read(market: Market, query: str, expected: KlineRequest) 
         (SPOT, "symbol=BTCUSDT&interval=1m&limit=9999999"),
         (UM, "symbol=BTCUSDT&interval=1m&limit=1501"),
         (CM, "symbol=BTCUSD_PERP&interval=1m&limit=1501"),
-        (SPOT, "symbol=BTCUSDT&interval=1m&timeZone=8"),
+        (SPOT, "symbol=BTCUSDT&interval=1M&timeZone=8"),
         (SPOT, "symbol=BTCUSDT&interval=1m&timeZone=00"),
         (UM, "symbol=BTCUSDT&interval=1m&timeZone=0"),
         (SPOT, "symbol=BTCUSDT&interval=1m&startTime=1790000000"),

@@ -25,8 +25,8 @@ def test_single_trades_are_words_of_spot_and_mark_prices_of_futures() -> None:
     others = {market: {word for word in words if not interval_of(word)} for market, words in WORDS.items()}
     assert others == {
         Market.SPOT: {*OTHERS, "trade"},
-        Market.UM: {*OTHERS, "markPrice"},
-        Market.CM: {*OTHERS, "markPrice"},
+        Market.UM: {*OTHERS, "markPrice", "fundingRate"},
+        Market.CM: {*OTHERS, "markPrice", "fundingRate"},
     }
 
 
@@ -73,7 +73,7 @@ def test_words_of_candles_tell_their_interval(word: str, interval: str | None) -
 
 def test_words_beside_intervals_are_told_to_people() -> None:
     assert shown_words(Market.SPOT) == "bookTicker, depth20, depth, aggTrade, trade, ticker"
-    assert "markPrice, continuousKline_ with an interval behind it" in shown_words(Market.UM)
+    assert "markPrice, fundingRate, continuousKline_ with an interval behind it" in shown_words(Market.UM)
 
 
 def test_case_of_intervals_matters() -> None:
@@ -97,5 +97,6 @@ def test_what_is_no_word_stays_as_it_is(text: str) -> None:
 def test_every_other_word_has_its_stream_its_first_read_and_a_rule(market: Market, word: str) -> None:
     assert STREAM_OF[word] in STREAM_PATHS[market]
     assert market in FIRST_READS[word][0]
-    assert check_stream_name(symbol_stream("BTCUSDT", word)) == f"btcusdt@{word}"
+    stream = "markPrice" if word == "fundingRate" else word  # which tells when the next rate is due
+    assert check_stream_name(symbol_stream("BTCUSDT", stream)) == f"btcusdt@{stream}"
     assert parse_rule(market.value, "BTCUSDT", word.upper()).streams == (word,)

@@ -61,6 +61,10 @@ function showTiles(now) {
   tile('latency', quiet ? '–' : millis(now.p50_ms), quiet ? '' : `/ ${millis(now.p99_ms)}`, t('dashboard.latency_hint'));
   const answered = { hits: compact(now.hits), misses: compact(now.misses) };
   tile('hit_rate', now.hit_rate === null ? '–' : percent(now.hit_rate), '', t('dashboard.hit_hint', answered));
+  const saved = Object.entries(now.saved_today).sort((a, b) => b[1] - a[1]);
+  const most = saved.slice(0, 3).map(([kind, weight]) => `${has(`live.saved.${kind}`) ? t(`live.saved.${kind}`) : kind} ${compact(weight)}`);
+  tile('saved', compact(saved.reduce((sum, [, weight]) => sum + weight, 0)), '', most.length ? most.join(' · ') : t('dashboard.saved_none'));
+  mark($('#tile-saved'), 'title', t('dashboard.saved_help'));
   tile('in_flight', number(now.in_flight), '', t('dashboard.in_flight_hint'));
   const { live, total } = now.series;
   tile('series', number(live), `/ ${number(total)}`, t('dashboard.series_hint'), live < total ? 'warn' : '');

@@ -1,12 +1,10 @@
-/* Streams: preload rules with what they cost, how far the backfill is, every series kept, and candles of any of them. */
+/* Streams: preload rules, how far the backfill is, all that is kept, and the candles or the order book of any of it. */
 
-import { $, $$, t, tn, el, fill, api, ApiError, poll, number, bytes, time, duration, debounce, query, toast, toastError, errorText, reasonText, confirmDialog, makeDialog, openDialog, onSubmit, clearErrors, fieldError, stateBox, stateRow, failedRow, loadingRow, cell, pill, button, iconButton, lang } from './core.js';
+import { $, $$, t, el, fill, has, api, ApiError, poll, number, time, duration, debounce, query, toast, toastError, errorText, reasonText, confirmDialog, stateBox, stateRow, failedRow, loadingRow, cell, pill, button, iconButton, lang } from './core.js';
 import { Feed, keep, put, mark } from './live.js';
 import { CandleChart } from './candles.js';
+import { isBook, isCandles, isShown, inOrder, lengthS, marketName, wordName, heldText, ageText } from './words.js';
 
-const INTERVALS = ['1s', '1m', '3m', '5m', '15m', '30m', '1h', '2h', '4h', '6h', '8h', '12h', '1d', '3d', '1w', '1M'];
-const LENGTH_S = { s: 1, m: 60, h: 3600, d: 86400, w: 604800, M: 31 * 86400 };
-const TICKER = 'bookTicker';
 const STATE_TONES = { live: 'ok', filling: 'info', syncing: 'warn', connecting: '', mute: 'warn' };
 const PAGE = 50;
 const PAGE_MAX = 1000;
@@ -14,11 +12,7 @@ const ROWS = 500;
 const ROWS_MAX = 1500;
 const locale = lang === 'zh' ? 'zh-CN' : 'en-GB';
 
-const has = (key) => t(key) !== key;
-const marketName = (name) => (has(`live.market.${name}`) ? t(`live.market.${name}`) : name);
 const poolName = (name) => (has(`live.pool.${name}`) ? t(`live.pool.${name}`) : name);
-const lengthS = (interval) => parseInt(interval, 10) * LENGTH_S[interval.at(-1)];
-const ageText = (ms) => (ms === null || ms === undefined ? '–' : ms < 10000 ? t('live.ms', { n: number(Math.round(ms)) }) : duration(ms / 1000));
 
 /** The cache may be switched off in the settings: then there is nothing to show but that. */
 let isCacheOff = false;
@@ -35,13 +29,13 @@ function isOff(error) {
 
 /* ---- rules ---- */
 
-const tags = (what) => el('div', { class: 'whats' }, what.split(',').map((word) => el('span', { class: 'tag' }, word)));
+const tags = (what) => el('div', { class: 'whats' }, what.split(',').map((word) => el('span', { class: 'tag', title: isCandles(word) ? undefined : wordName(word) }, word)));
 
 function ruleRow(rule) {
   const isFixed = rule.id === null || rule.source === 'settings';
   const name = `${marketName(rule.market)} ${rule.symbols.length > 40 ? `${rule.symbols.slice(0, 40)}…` : rule.symbols}`;
   const actions = isFixed ? pill(t('streams.from_settings')) : el('div', { class: 'row-actions' },
-    iconButton('edit', `${t('streams.edit')}: ${name}`, () => editRule(rule)),
+    iconButton('edit', `${t('streams.edit')}: ${name}`, () => openForm(rule)),
     iconButton('trash', `${t('streams.remove')}: ${name}`, () => removeRule(rule), { danger: true }));
   const count = rule.series === null || rule.series === undefined ? '–' : number(rule.series);
   return el('tr', {},
@@ -81,136 +75,17 @@ function changed() {
   refreshAll();
 }
 
-/* ---- the form of a rule ---- */
-
-function estimateBox() {
-  const box = el('section', { class: 'estimate', 'aria-live': 'polite', 'aria-label': t('streams.estimate') });
-  const say = (...content) => fill(box, el('h3', {}, t('streams.estimate')), content);
-  return {
-    box,
-    wait: () => say(el('p', { class: 'soft' }, t('streams.estimate_wait'))),
-    busy: () => mark(box, 'class', 'estimate waiting'),
-    fail: (error, again) => {
-      mark(box, 'class', 'estimate');
-      say(el('p', { class: 'warn-text' }, t('streams.estimate_failed', { msg: errorText(error) })), el('div', {}, button(t('streams.estimate_again'), again, { symbol: 'refresh' })));
-    },
-    show: (cost) => {
-      mark(box, 'class', 'estimate');
-      const fact = (name, value) => el('div', {}, el('dt', {}, t(`streams.est.${name}`)), el('dd', {}, value));
-      const minutes = cost.minutes < 1 ? t('streams.est.at_once') : t('streams.est.minutes_value', { n: Math.ceil(cost.minutes) });
-      const left = cost.symbols - cost.sample.length;
-      const names = cost.sample.join(t('dashboard.comma'));
-      say(el('dl', {}, fact('symbols', number(cost.symbols)), fact('series', number(cost.series)), fact('weight', number(cost.weight)), fact('memory', bytes(cost.memory_bytes)),
-        fact('connections', number(cost.connections)), fact('minutes', cost.weight ? minutes : '–')),
-      cost.symbols === 0 ? el('p', { class: 'warn-text' }, t('streams.estimate_none'))
-        : el('p', { class: 'soft small' }, t('streams.est.sample', { names: left > 0 ? t('streams.est.and_more', { names, n: left }) : names })),
-      cost.held > 0 && el('p', { class: 'soft small' }, tn('streams.est.held', cost.held)));
-    },
-  };
+/** The form is loaded when it is first wanted. */
+async function openForm(rule) {
+  try {
+    const { editRule } = await import('./rule_form.js');
+    await editRule(rule, changed);
+  } catch (error) {
+    toastError(error);
+  }
 }
 
-async function editRule(rule) {
-  const chosen = new Set((rule?.what ?? '1m').split(','));
-  const market = el('select', { class: 'form-select', id: 'rule-market', name: 'market' }, ['spot', 'um', 'cm'].map((name) => el('option', { value: name }, marketName(name))));
-  market.value = rule?.market ?? 'um';
-  const symbols = el('textarea', { class: 'form-control', id: 'rule-symbols', name: 'symbols', rows: 2, spellcheck: 'false', autocapitalize: 'characters', autocomplete: 'off', 'aria-describedby': 'rule-symbols-hint', value: rule?.symbols.replaceAll(',', ', ') ?? '' });
-  const check = (word) => el('div', { class: `form-check${word === TICKER ? ' wide' : ''}` },
-    el('input', { class: 'form-check-input', type: 'checkbox', id: `rule-${word}`, value: word, checked: chosen.has(word), 'data-what': true }), el('label', { class: 'form-check-label', for: `rule-${word}` }, word));
-  const whats = el('fieldset', { id: 'rule-what' }, el('legend', {}, t('streams.what')), el('div', { class: 'checks' }, [...INTERVALS, TICKER].map(check)));
-  const whatNote = el('div', { class: 'field-error', role: 'alert' });
-  whats.append(whatNote);
-  const cost = estimateBox();
-  cost.wait();
-  const failed = el('div', { class: 'notice bad', 'data-form-error': true, role: 'alert' });
-  const form = el('form', { id: 'rule-form', class: 'stack' },
-    el('div', {}, el('label', { class: 'form-label', for: 'rule-market' }, t('streams.market')), market),
-    el('div', {}, el('label', { class: 'form-label', for: 'rule-symbols' }, t('streams.symbols')), symbols, el('div', { class: 'form-text', id: 'rule-symbols-hint' }, t('streams.symbols_hint'))),
-    whats, cost.box, failed);
-  const boxes = $$('[data-what]', whats);
-  const read = () => ({
-    market: market.value,
-    symbols: symbols.value.split(/[\s,，、;]+/).filter(Boolean).join(','),
-    what: boxes.filter((box) => box.checked && !box.disabled).map((box) => box.value).join(','),
-  });
-  /** A character no symbol has, found before the server is asked. */
-  const odd = (now) => /[^\p{L}\p{N}_\-.*?,]/u.exec(now.symbols)?.[0];
-  const explain = (error) => {
-    if (error.status === 409) {
-      fieldError(symbols, errorText(error));
-      return true;
-    }
-    const field = error instanceof ApiError ? error.data.field : '';
-    if (field === 'what') put(whatNote, errorText(error));
-    else if (field === 'symbols' || field === 'market') fieldError(field === 'market' ? market : symbols, errorText(error));
-    else return false;
-    return true;
-  };
-  let asked;
-  const ask = async () => {
-    asked?.abort();
-    const now = read();
-    if (!now.symbols || !now.what) {
-      cost.wait();
-      return;
-    }
-    if (odd(now)) {
-      fieldError(symbols, t('streams.symbols_odd', { c: odd(now) }));
-      cost.wait();
-      return;
-    }
-    const mine = (asked = new AbortController());
-    cost.busy();
-    try {
-      const answer = await api('POST', 'preload/estimate', now, { signal: mine.signal });
-      if (!mine.signal.aborted) cost.show(answer);
-    } catch (error) {
-      if (mine.signal.aborted) return;
-      if (explain(error)) cost.wait();
-      else cost.fail(error, ask);
-    }
-  };
-  const askSoon = debounce(ask, 450);
-  const onMarket = () => {
-    const second = $('#rule-1s', whats);
-    second.disabled = market.value !== 'spot';
-  };
-  form.addEventListener('input', () => {
-    clearErrors(form);
-    put(whatNote, '');
-    onMarket();
-    askSoon();
-  });
-  onMarket();
-  onSubmit(form, async () => {
-    put(whatNote, '');
-    const now = read();
-    if (!now.symbols) return fieldError(symbols, t('streams.symbols_missing'));
-    if (odd(now)) return fieldError(symbols, t('streams.symbols_odd', { c: odd(now) }));
-    if (!now.what) return put(whatNote, t('streams.what_missing'));
-    try {
-      if (rule) await api('PUT', `preload/${rule.id}`, now);
-      else await api('POST', 'preload', now);
-    } catch (error) {
-      if (explain(error)) return undefined;
-      throw error;
-    }
-    toast(t('streams.saved'));
-    dialog.close('saved');
-    changed();
-    return undefined;
-  });
-  const dialog = makeDialog(rule ? t('streams.edit_rule', { id: String(rule.id) }) : t('streams.add_rule'), form, [
-    button(t('app.cancel'), null, { small: false, 'data-close': true }),
-    el('button', { type: 'submit', class: 'btn btn-primary', form: 'rule-form' }, t('app.save')),
-  ], { wide: true });
-  const closed = openDialog(dialog);
-  symbols.focus();
-  if (rule) ask();
-  await closed;
-  asked?.abort();
-}
-
-$('#add-rule').addEventListener('click', () => editRule(null));
+$('#add-rule').addEventListener('click', () => openForm(null));
 
 /* ---- backfill ---- */
 
@@ -251,16 +126,22 @@ const filters = $('#filters');
 let shown = PAGE;
 const seriesKey = (one) => `${one.market} ${one.symbol} ${one.interval}`;
 
+/** The button that shows it above: candles as a chart, books as a ladder. */
+function showButton(one) {
+  if (isBook(one.interval)) return iconButton('ladder', t('streams.show_ladder', { symbol: one.symbol, name: wordName(one.interval) }), () => choose(one, { move: true }));
+  return isCandles(one.interval) && iconButton('candles', t('streams.show_chart', { symbol: one.symbol, interval: wordName(one.interval) }), () => choose(one, { move: true }));
+}
+
 function seriesRow(one) {
-  const isCandles = one.interval !== TICKER;
-  const open = isCandles && iconButton('candles', t('streams.show_chart', { symbol: one.symbol, interval: one.interval }), () => choose(one, { move: true }));
+  const open = showButton(one);
+  const kind = wordName(one.interval);
   return el('tr', {},
     el('td', { class: 'lead mono' }, one.symbol),
     cell(t('streams.market'), marketName(one.market)),
-    cell(t('streams.interval'), one.interval),
+    cell(t('streams.kind'), el('span', {}, kind, kind !== one.interval && [' ', el('code', { class: 'soft' }, one.interval)])),
     cell(t('streams.state'), pill('')),
     cell(t('streams.age'), '', 'num'), cell(t('streams.rows'), '', 'num'), cell(t('streams.hits'), '', 'num'), cell(t('streams.misses'), '', 'num'),
-    cell(t('streams.kept'), ''), cell('', open, isCandles ? 'trail' : 'blank'));
+    cell(t('streams.kept'), ''), cell('', open, open ? 'trail' : 'blank'));
 }
 
 function updateSeries(row, one) {
@@ -270,7 +151,7 @@ function updateSeries(row, one) {
   put(badge, has(`streams.state.${one.state}`) ? t(`streams.state.${one.state}`) : one.state);
   mark(badge, 'title', has(`streams.state_help.${one.state}`) ? t(`streams.state_help.${one.state}`) : '');
   put(age, ageText(one.age_ms));
-  put(rows, one.interval === TICKER ? '–' : one.state === 'filling' && one.depth ? `${number(one.rows)} / ${number(one.depth)}` : number(one.rows));
+  put(rows, heldText(one));
   if (one.last_open) mark(rows, 'title', `${t('streams.last_open')}: ${new Date(one.last_open).toLocaleString(locale)}`);
   put(hits, number(one.hits));
   put(misses, number(one.misses));
@@ -331,14 +212,16 @@ $('#all-more').addEventListener('click', () => {
   loadAll();
 });
 
-/* ---- candles ---- */
+/* ---- candles, or the ladder of a book ---- */
 
 let current = null; // {market, symbol, interval}
 let chart = null;
+let ladder = null;
 let feed = null;
 let wanted = ROWS;
 let retry;
 const canvas = $('#candles');
+const ladderBox = $('#ladder');
 const marketBox = $('#chart-market');
 const symbolBox = $('#chart-symbol');
 
@@ -349,15 +232,15 @@ function chooseFirst(items) {
     choose({ market, symbol, interval });
     return;
   }
-  const candles = items.filter((one) => one.interval !== TICKER);
-  const likes = [(one) => one.symbol === 'BTCUSDT' && one.interval === '1m', (one) => one.interval === '1m', () => true];
-  const best = likes.map((like) => candles.find((one) => one.rows > 0 && like(one))).find(Boolean) ?? candles[0];
+  const shown = items.filter((one) => isShown(one.interval));
+  const likes = [(one) => one.symbol === 'BTCUSDT' && one.interval === '1m', (one) => one.interval === '1m', (one) => isCandles(one.interval), () => true];
+  const best = likes.map((like) => shown.find((one) => one.rows > 0 && like(one))).find(Boolean) ?? shown[0];
   if (best) choose(best, { remember: false });
   else chartSays('candles', t('streams.chart_none'), t('streams.all_empty'));
 }
 
 function chartSays(symbol, title, text = '', action = undefined) {
-  canvas.hidden = $('#candle-head').hidden = true;
+  canvas.hidden = ladderBox.hidden = $('#candle-head').hidden = true;
   fill($('#candles-state'), stateBox(symbol, title, text, action));
 }
 
@@ -372,7 +255,7 @@ function showHead(row) {
   const isDays = lengthS(current.interval) >= 86400;
   const utc = new Date(row[0]).toISOString();
   const at = isDays ? el('time', { datetime: utc, title: utc }, utc.slice(0, 10)) : time(row[0]);
-  fill(head, el('strong', {}, `${current.symbol} · ${marketName(current.market)} · ${current.interval}`), at,
+  fill(head, el('strong', {}, `${current.symbol} · ${marketName(current.market)} · ${wordName(current.interval)}`), at,
     part('open', priced(row[1])), part('high', priced(row[2])), part('low', priced(row[3])), part('close', el('b', { class: tone }, priced(row[4]))),
     el('span', { class: tone }, `${change >= 0 ? '+' : '−'}${Math.abs(change).toFixed(2)} %`), part('volume', plain(String(row[5]))),
     isDays && el('span', { class: 'soft' }, t('streams.chart_utc')));
@@ -384,6 +267,8 @@ function stopChart() {
   feed = null;
   chart?.remove();
   chart = null;
+  ladder?.remove();
+  ladder = null;
   fill(canvas);
   $('#chart-link').hidden = true;
 }
@@ -392,7 +277,7 @@ const address = (limit) => `klines${query({ ...current, limit })}`;
 
 async function loadCandles({ keepView = false } = {}) {
   const mine = current;
-  const name = `${mine.symbol} ${mine.interval}`;
+  const name = `${mine.symbol} ${wordName(mine.interval)}`;
   let rows;
   try {
     rows = await api('GET', address(wanted));
@@ -430,8 +315,14 @@ function loadOlder() {
   loadCandles({ keepView: true });
 }
 
-function follow(mine) {
+function showLink(state) {
   const badge = $('#chart-link');
+  badge.hidden = false;
+  mark(badge, 'class', `pill ${{ live: 'ok', polling: 'warn', lost: 'bad', connecting: 'info' }[state] ?? ''}`);
+  put(badge, t(`dashboard.link.${state}`));
+}
+
+function follow(mine) {
   const take = (row) => {
     if (mine !== current || !chart) return;
     if (!chart.update(row, lengthS(mine.interval) * 1000)) loadCandles({ keepView: true });
@@ -446,17 +337,60 @@ function follow(mine) {
     },
     read: (rows) => rows,
     onData: (data) => (Array.isArray(data[0]) ? data.forEach(take) : take(data)),
-    onState: (state) => {
-      badge.hidden = false;
-      mark(badge, 'class', `pill ${{ live: 'ok', polling: 'warn', lost: 'bad', connecting: 'info' }[state] ?? ''}`);
-      put(badge, t(`dashboard.link.${state}`));
-    },
+    onState: showLink,
     onError: (error) => error.status === 404 && mine === current && loadCandles(),
   });
 }
 
+async function loadLadder() {
+  const mine = current;
+  const name = `${mine.symbol} ${wordName(mine.interval)}`;
+  chartSays('loading', t('streams.ladder.awaited', { name }));
+  let Ladder;
+  try {
+    ({ Ladder } = await import('./ladder.js'));
+  } catch (error) {
+    if (mine === current) chartSays('warning', t('app.failed'), errorText(error), button(t('app.retry'), load, { symbol: 'refresh' }));
+    return;
+  }
+  if (mine !== current) return;
+  feed = new Feed({
+    events: `book/events${query(mine)}`, event: 'book', poll: `book${query(mine)}`,
+    onState: (state) => {
+      showLink(state);
+      ladder?.setStale(state === 'lost');
+    },
+    onData(book) {
+      if (mine !== current) return;
+      if (book.update_id === null) {
+        ladder?.remove();
+        ladder = null;
+        chartSays('loading', t('streams.ladder.awaited', { name }));
+        return;
+      }
+      if (!ladder) {
+        fill($('#candles-state'));
+        ladderBox.hidden = $('#candle-head').hidden = false;
+        ladder = new Ladder(ladderBox, $('#candle-head'), { title: `${mine.symbol} · ${marketName(mine.market)} · ${wordName(mine.interval)}` });
+      }
+      ladder.setBook(book);
+    },
+    onError(error) {
+      if (mine !== current || error.status !== 404 || isOff(error)) return;
+      stopChart();
+      chartSays('ladder', t('streams.chart_gone', { name }));
+    },
+  });
+}
+
+function load() {
+  $('#chart-foot').hidden = isBook(current.interval);
+  if (isBook(current.interval)) loadLadder();
+  else loadCandles();
+}
+
 async function choose({ market, symbol, interval }, { move = false, remember = true } = {}) {
-  current = { market, symbol: symbol.trim().toUpperCase(), interval: interval && interval !== TICKER ? interval : '' };
+  current = { market, symbol: symbol.trim().toUpperCase(), interval: interval && isShown(interval) ? interval : '' };
   const mine = current;
   wanted = ROWS;
   stopChart();
@@ -474,37 +408,37 @@ async function choose({ market, symbol, interval }, { move = false, remember = t
   let held;
   try {
     const { items } = await api('GET', `series${query({ market, symbol: mine.symbol, limit: PAGE_MAX })}`);
-    held = items.filter((one) => one.symbol === mine.symbol && one.interval !== TICKER).map((one) => one.interval);
+    held = items.filter((one) => one.symbol === mine.symbol && isShown(one.interval)).map((one) => one.interval);
   } catch (error) {
     if (mine === current && !isOff(error)) chartSays('warning', t('app.failed'), errorText(error));
     return;
   }
   if (mine !== current) return;
-  held.sort((a, b) => INTERVALS.indexOf(a) - INTERVALS.indexOf(b));
+  held.sort(inOrder(market));
   if (!held.includes(mine.interval)) mine.interval = held.includes('1m') ? '1m' : held[0] ?? '';
-  fill($('#chart-intervals'), held.map((one) => el('button', { type: 'button', 'aria-pressed': String(one === mine.interval), onclick: () => pickInterval(one) }, one)));
+  fill($('#chart-intervals'), held.map((one) => el('button', { type: 'button', 'data-what': one, 'aria-pressed': String(one === mine.interval), onclick: () => pickInterval(one) }, wordName(one))));
   if (remember) history.replaceState(null, '', `?${new URLSearchParams(mine)}`);
   if (!mine.interval) {
     chartSays('candles', t('streams.chart_gone', { name: `${marketName(market)} ${mine.symbol}` }));
     return;
   }
-  loadCandles();
+  load();
 }
 
 function pickInterval(interval) {
   current = { ...current, interval };
   wanted = ROWS;
-  for (const one of $$('button', $('#chart-intervals'))) mark(one, 'aria-pressed', one.textContent === interval);
+  for (const one of $$('button', $('#chart-intervals'))) mark(one, 'aria-pressed', one.dataset.what === interval);
   history.replaceState(null, '', `?${new URLSearchParams(current)}`);
   stopChart();
-  loadCandles();
+  load();
 }
 
 const suggest = debounce(async () => {
   const text = symbolBox.value.trim();
   try {
     const { items } = await api('GET', `series${query({ market: marketBox.value, symbol: text, limit: 200 })}`);
-    const names = [...new Set(items.filter((one) => one.interval !== TICKER).map((one) => one.symbol))].slice(0, 50);
+    const names = [...new Set(items.filter((one) => isShown(one.interval)).map((one) => one.symbol))].slice(0, 50);
     fill($('#chart-symbols'), names.map((name) => el('option', { value: name })));
     if (names.includes(text.toUpperCase()) && text.toUpperCase() !== current?.symbol) pickSymbol();
   } catch {

@@ -15,7 +15,7 @@ from tests.support.processes import GatewayProcess, SandboxThread, Start, until
 pytestmark = pytest.mark.browser
 SETTINGS = {
     "ADMIN_PASSWORD": PASSWORD,
-    "PRELOAD": "spot:BTCUSDT@1s,1m,bookTicker",
+    "PRELOAD": "spot:BTCUSDT@1s,1m,bookTicker,depth20,depth",
     "BACKFILL_WEIGHT_SHARE": 0.9,
 }
 PRICE = "/api/v3/ticker/bookTicker?symbol=BTCUSDT"
@@ -45,7 +45,7 @@ def watch_it_count(page: Page, gateway: GatewayProcess) -> None:
 def test_dashboard_counts_calls_without_a_reload(visit: Visitor, gateway: GatewayProcess) -> None:
     page = visit().open("dashboard")
     expect(page.locator("#link")).to_have_text("Live")
-    expect(page.locator("#tile-series")).to_contain_text("3/ 3")
+    expect(page.locator("#tile-series")).to_contain_text("5/ 5")
     watch_it_count(page, gateway)
     expect(page.locator("#tile-calls b")).not_to_have_text("0")
     expect(page.locator("#tile-hit_rate b")).to_contain_text("%")
@@ -88,6 +88,13 @@ def test_rule_is_added_changed_and_removed_with_its_cost_in_sight(visit: Visitor
     dialog.get_by_role("button", name="Save").click()
     expect(dialog).to_contain_text("Name at least one symbol.")
     expect(dialog.get_by_label("1s")).to_be_disabled()  # USD-M has no such candles
+    expect(dialog.get_by_role("checkbox", name="Mark price")).to_be_visible()
+    dialog.get_by_label("Market").select_option("spot")
+    expect(dialog.get_by_role("checkbox", name="Mark price")).to_be_hidden()
+    expect(dialog.get_by_role("checkbox", name="Trades trade")).to_have_accessible_description(
+        re.compile("ticker/price")
+    )
+    dialog.get_by_label("Market").select_option("um")
     dialog.get_by_label("Symbols", exact=True).fill("BTC*")
     cost = dialog.get_by_role("region", name="What this rule will cost")
     for fact in ("Symbols that match now", "Series", "Weight, once", "Memory", "Connections", "Time to fill"):
@@ -99,8 +106,9 @@ def test_rule_is_added_changed_and_removed_with_its_cost_in_sight(visit: Visitor
     row.get_by_role("button", name=re.compile("Edit")).click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("5m", exact=True).check()
+    dialog.get_by_role("checkbox", name="Best 20 levels").check()
     dialog.get_by_role("button", name="Save").click()
-    expect(row.locator(".tag")).to_have_text(["1m", "5m"])
+    expect(row.locator(".tag")).to_have_text(["1m", "5m", "depth20"])
     row.get_by_role("button", name=re.compile("Remove")).click()
     page.get_by_role("dialog").get_by_role("button", name="Remove").click()
     expect(row).to_have_count(0)
@@ -110,7 +118,7 @@ def test_series_are_listed_filtered_and_drawn(visit: Visitor) -> None:
     page = visit().open("streams")
     rows = page.locator("#all tr")
     expect(rows.filter(has_text="BTCUSDT").filter(has_text="Live")).not_to_have_count(0)
-    page.get_by_label("All intervals").or_(page.get_by_label("Interval")).last.select_option("1s")
+    page.get_by_label("Kind").select_option("1s")
     expect(rows).to_have_count(1)
     page.get_by_placeholder("Search symbols").fill("nothing of the kind")
     expect(rows).to_have_text(["No series matches the filters."])
@@ -126,6 +134,40 @@ def test_series_are_listed_filtered_and_drawn(visit: Visitor) -> None:
     # A chart has an address of its own.
     page.goto("/admin/streams?market=spot&symbol=BTCUSDT&interval=1s")
     expect(head).to_contain_text("BTCUSDT · Spot · 1s")
+
+
+def test_book_has_a_ladder_that_moves_and_shows_what_binance_wrote(
+    visit: Visitor, gateway: GatewayProcess, admin: Admin
+) -> None:
+    page = visit().open("streams")
+    row = page.locator("#all tr", has_text="Whole order book")
+    expect(row).to_contain_text("levels")
+    row.get_by_role("button", name="Order book of BTCUSDT").click()
+    head, ladder = page.locator("#candle-head"), page.locator("#ladder")
+    for word, name in (("depth", "Whole order book"), ("depth20", "Best 20 levels")):
+        page.locator("#chart-intervals").get_by_role("button", name=name).click()
+        expect(head).to_contain_text(f"BTCUSDT · Spot · {name}")
+        expect(head).to_contain_text("by the stream")
+        for side in ("Bids", "Asks"):
+            expect(ladder.get_by_role("table", name=side).locator("tbody tr")).to_have_count(20)
+        best = ladder.get_by_role("table", name="Asks").locator("tbody td.price").first
+        before = head.inner_text()
+        until(lambda: head.inner_text() != before, "the ladder moves")  # noqa: B023
+        path = f"book?market=spot&symbol=BTCUSDT&interval={word}"
+        until(lambda: best.inner_text() == admin.do("GET", path)["asks"][0][0], "the price is as it is held")  # noqa: B023
+        assert f"interval={word}" in page.url
+    assert gateway.call("GET", "/api/v3/depth?symbol=BTCUSDT&limit=20").status == 200
+    page = visit().open("dashboard")
+    expect(page.locator("#tile-saved")).to_contain_text("order books")
+
+
+def test_ladder_is_asked_for_again_and_again_where_its_event_stream_fails(visit: Visitor) -> None:
+    one = visit()
+    one.watch.allow("503 GET /admin/api/book/events")
+    one.page.route("**/admin/api/book/events*", lambda route: route.fulfill(status=503))
+    one.page.goto("/admin/streams?market=spot&symbol=BTCUSDT&interval=depth20")
+    expect(one.page.locator("#chart-link")).to_have_text("Polling every 3 s")
+    expect(one.page.locator("#ladder tbody tr")).to_have_count(40)
 
 
 def test_chart_moves_by_polling_where_its_event_stream_fails(visit: Visitor) -> None:
@@ -191,6 +233,6 @@ def test_dashboard_outlives_a_restart_of_the_gateway(
     expect(page.locator("#link")).to_have_text("No connection, trying again…")
     fresh = start(**SETTINGS, PORT=gateway.port)
     expect(page.locator("#link")).to_have_text(re.compile("Polling|Live"))
-    expect(page.locator("#tile-series")).to_contain_text("3/ 3")
+    expect(page.locator("#tile-series")).to_contain_text("5/ 5")
     watch_it_count(page, fresh)
     settle(page)

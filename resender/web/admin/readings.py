@@ -120,6 +120,7 @@ class Live:
             "hits": answers.hits,
             "misses": answers.misses,
             "miss_reasons": dict(answers.reasons),
+            "saved_today": status.saved_today(),
             "weights": services.status.weights(),
             "clients": self._clients(),
             "streams": [_streams(each) for each in markets if each.market in services.config.upstreams],

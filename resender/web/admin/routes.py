@@ -12,6 +12,7 @@ from tornado.routing import URLSpec
 
 from resender.services import Services
 from resender.web.admin.api.audit import AuditHandler
+from resender.web.admin.api.books import BookEventsHandler, BookHandler
 from resender.web.admin.api.clients import ClientHandler, ClientsHandler
 from resender.web.admin.api.closes import ClosesHandler
 from resender.web.admin.api.doctor import DoctorHandler
@@ -87,6 +88,8 @@ def admin_routes(services: Services) -> list[URLSpec]:
         "series": SeriesHandler,
         "klines": KlinesHandler,
         "klines/events": KlineEventsHandler,
+        "book": BookHandler,
+        "book/events": BookEventsHandler,
         "preload": PreloadsHandler,
         "preload/estimate": EstimateHandler,
         f"preload/{_ROW_ID}": PreloadHandler,

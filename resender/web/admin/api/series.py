@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Sequence
 from heapq import nsmallest
 from typing import Any
 
 import orjson
 
-from resender.core.binance.markets import INTERVALS
+from resender.core.binance.markets import INTERVALS, Market
 from resender.core.market.klines import KlineSeries
-from resender.core.market.words import ALL_WORDS
+from resender.core.market.words import ALL_WORDS, WORDS, interval_of
 from resender.errors import RouteError
-from resender.market import Kept, KeptKlines, Klines
+from resender.market import Kept, KeptKlines
 from resender.status import BackfillSnapshot, SeriesSnapshot
 from resender.web.admin.fields import wrong
 from resender.web.admin.long_answers import EventHandler, LiveHandler
 
 STATES = ("live", "filling", "syncing", "mute", "connecting")
 _ORDER = {word: index for index, word in enumerate(ALL_WORDS)}
+_CANDLES = {
+    market: tuple(word for word in words if interval_of(word) is not None) for market, words in WORDS.items()
+}
 _MARKETS = {market: index for index, market in enumerate(INTERVALS)}
 PAGE = 100
 PAGE_MAX = 1000
@@ -33,7 +37,14 @@ _MOST_ROWS = 100
 # Thousands of series take some milliseconds: calls get their turn in between.
 _YIELD_EVERY = 500
 
-Found = tuple[tuple[int, str, int], Any, Kept]
+# Market, symbol and word, in the order of lists.
+Place = tuple[int, str, int, str]
+Found = tuple[Place, Any, Kept]
+
+
+def _place(market: Market, symbol: str, word: str) -> Place:
+    """Return what the table is sorted by; words that rules do not have come last."""
+    return _MARKETS[market], symbol, _ORDER.get(word.partition("@")[0], len(_ORDER)), word
 
 
 class SeriesHandler(LiveHandler):
@@ -58,8 +69,7 @@ class SeriesHandler(LiveHandler):
             is_in = kept.state
             states[is_in] += 1
             if wanted_state in (None, is_in):
-                key = (_MARKETS[kept.market], kept.symbol, _ORDER[kept.what])
-                found.append((key, state, kept))
+                found.append((_place(*kept.key), state, kept))
         later = [each for each in found if after is None or each[0] > after]
         page = nsmallest(limit + 1, later, key=lambda each: each[0])
         following = page[limit - 1][2].key if len(page) > limit else None
@@ -72,14 +82,14 @@ class SeriesHandler(LiveHandler):
             }
         )
 
-    def _after(self, text: str) -> tuple[int, str, int] | None:
+    def _after(self, text: str) -> Place | None:
         if not text:
             return None
         parts = text.split(" ")
-        markets = {market.value: index for market, index in _MARKETS.items()}
-        if len(parts) != 3 or parts[0] not in markets or parts[2] not in _ORDER:
+        markets = {market.value: market for market in _MARKETS}
+        if len(parts) != 3 or parts[0] not in markets:
             raise wrong("before", "'before' has to be the 'next' of another page.", reason="page_gone")
-        return markets[parts[0]], parts[1], _ORDER[parts[2]]
+        return _place(markets[parts[0]], parts[1], parts[2])
 
 
 def _item(each: SeriesSnapshot) -> dict[str, Any]:
@@ -124,26 +134,41 @@ def newest_rows(series: KlineSeries, limit: int) -> bytes:
     return series.body(span) if span is not None else b"[]"
 
 
-class _SeriesBase(LiveHandler):
+class SeriesBase(LiveHandler):
+    """What shows one thing that is kept."""
+
+    def named(self, words_of: Callable[[Market], Sequence[str]]) -> Kept:
+        """Find what a query names; `words_of` a market are those that can be shown.
+
+        Raises: BadRequest, or RouteError if it is not held.
+        """
+        self.cache()  # or nothing is held
+        market = self.query_cached_market(is_needed=True)
+        assert market is not None
+        symbol, word = self.query_text("symbol").upper(), self.query_text("interval")
+        if not symbol or not word:
+            raise wrong("symbol" if not symbol else "interval", "Give `symbol` and `interval`.")
+        words = words_of(market)
+        if word.partition("@")[0] not in words:
+            raise wrong("interval", f"'interval' has to be one of: {', '.join(words)}.")
+        for _, kept in self.services.status.kept(market, word):
+            if kept.symbol == symbol:
+                return kept
+        raise RouteError(f"{market} {symbol[:50]} {word[:50]} is not held.")
+
+
+class _ChartBase(SeriesBase):
     def entry(self) -> KeptKlines:
         """Find the series a query names.
 
         Raises: BadRequest, or RouteError if it is not held.
         """
-        cache = self.cache()
-        market = self.query_cached_market(is_needed=True)
-        assert market is not None
-        symbol = self.query_text("symbol").upper()
-        interval = self.query_word("interval", INTERVALS[market])
-        if not symbol or interval is None:
-            raise wrong("symbol" if not symbol else "interval", "Give `symbol` and `interval`.")
-        entry: KeptKlines | None = cache.kind(Klines, market).kept.get((symbol, interval))
-        if entry is None:
-            raise RouteError(f"{market} {symbol[:50]} {interval} is not held.")
-        return entry
+        kept = self.named(lambda market: _CANDLES[market])
+        assert isinstance(kept, KeptKlines)
+        return kept
 
 
-class KlinesHandler(_SeriesBase):
+class KlinesHandler(_ChartBase):
     """`GET /admin/api/klines`: the newest rows of a series, as they are held."""
 
     def get(self) -> None:
@@ -154,7 +179,7 @@ class KlinesHandler(_SeriesBase):
         self.finish(newest_rows(entry.series, limit))
 
 
-class KlineEventsHandler(_SeriesBase, EventHandler):
+class KlineEventsHandler(_ChartBase, EventHandler):
     """`GET /admin/api/klines/events`: a series as it moves."""
 
     async def get(self) -> None:

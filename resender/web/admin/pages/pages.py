@@ -6,11 +6,15 @@ state: templates and texts belong to the `AdminSite`.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tornado.web import HTTPError
 
 from resender import __version__
+from resender.core.market.words import ALL_WORDS, WORDS, interval_of
 from resender.services import Services
 from resender.store import UserRow
 from resender.web.admin.base import AdminBase, AdminHandler, AdminOpenHandler
@@ -30,6 +34,21 @@ PAGES = (
     "password",
 )
 HOME = "/admin/dashboard"
+
+
+def _stream_words() -> dict[str, Any]:
+    """Name what can be kept, for filters and the form of rules: all of it, in groups, and by market."""
+    candles = [word for word in ALL_WORDS if interval_of(word) == word]
+    others = [word for word in ALL_WORDS if interval_of(word) is None]
+    more = [word for word in ALL_WORDS if interval_of(word) not in (None, word)]
+    return {
+        "groups": [group for group in (("candles", candles), ("live", others), ("more", more)) if group[1]],
+        "words": json.dumps({market.value: words for market, words in WORDS.items()}),
+    }
+
+
+# What a page's template is handed besides the texts.
+_FACTS: dict[str, Callable[[], dict[str, Any]]] = {"streams": _stream_words}
 _THEMES = ("auto", "light", "dark")
 
 
@@ -45,7 +64,7 @@ def safe_next(target: str) -> str:
     return f"{parts.path}?{quote(parts.query, safe='=&%+')}" if parts.query else parts.path
 
 
-def _render(handler: AdminBase, page: str, user: UserRow | None, **more: str) -> None:
+def _render(handler: AdminBase, page: str, user: UserRow | None, **more: Any) -> None:
     site = handler.site
     language = _language(handler)
     handler.set_header("Content-Type", "text/html; charset=utf-8")
@@ -109,7 +128,7 @@ class PageHandler(AdminHandler):
         if self.user.must_change and self.page != "password":
             self.redirect("/admin/password")
             return
-        _render(self, self.page, self.user)
+        _render(self, self.page, self.user, **_FACTS.get(self.page, dict)())
 
     head = get
 

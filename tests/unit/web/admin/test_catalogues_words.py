@@ -12,6 +12,8 @@ from resender.core import reachability
 from resender.core.binance.markets import Market
 from resender.core.market.costs import DEFAULT_LIMITS
 from resender.core.market.requests import MISS_REASONS
+from resender.core.market.words import ALL_WORDS, interval_of
+from resender.market import PATHS
 from resender.places import ROOT
 from resender.web.admin.api.series import STATES
 
@@ -27,6 +29,9 @@ KINDS = (
     *(reachability.kind_of(s) for s in (403, 418, 429, 451, 500)),
 )
 
+
+#: What can be kept besides candles by interval; sorts of candles once.
+KEPT = tuple(dict.fromkeys(word.partition("_")[0] for word in ALL_WORDS if interval_of(word) != word))
 
 #: Where the reasons of refusals are written that the pages put into words.
 REFUSING = (
@@ -67,6 +72,9 @@ def refusal_reasons() -> set[str]:
         ("dashboard.up", KINDS),
         ("dashboard.state", ("ok", "closed", "banned", "set_aside")),
         ("dashboard.problem", ("region", "waf", "unreachable", "not_whitelisted")),
+        ("streams.word", KEPT),
+        ("streams.word_help", KEPT),
+        ("live.saved", ("shared", *sorted({answered.kind.name for answered in PATHS.values()}))),
         ("streams.state", STATES),
         ("streams.state_help", STATES),
     ],

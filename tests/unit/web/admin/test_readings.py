@@ -75,8 +75,11 @@ def test_dashboard_is_the_picture_of_the_services(services: Any, live: Live) -> 
     services.metrics.count_hit(1.0, 10)
     services.access.refused.note("192.0.2.9", "/x", NOW_MS)
     services.dispatch.last_answers[Market.UM] = LastAnswer("unreachable", None, NOW_MS - 5)
+    services.savings.note(Market.UM, "klines", 2)
+    services.savings.note(Market.SPOT, "depth", 50)
     live.take()
     status = orjson.loads(orjson.dumps(live.status()))
+    assert status["saved_today"] == {"depth": 50, "klines": 2}
     assert (status["time"], status["whitelist"], status["refused"]) == (NOW_MS, 1, 1)
     assert status["series"] == {"total": 0, "live": 0}
     um = next(each for each in status["upstreams"] if each["market"] == "um")

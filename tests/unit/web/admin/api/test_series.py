@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from resender.core.binance.markets import Market
 from resender.core.market.klines import KlineSeries
-from resender.market import Klines
 from resender.market.series import KeptKlines, KeptTicker
 from resender.web.admin.api.series import newest_rows, rows_from
 from tests.support.admin import assert_error
@@ -51,11 +51,6 @@ class Cache:
     def _state(self, market: Market, entries: tuple[Any, ...]) -> Any:
         mine = [each for each in entries if each.market is market]
         return SimpleNamespace(market=market, entries=lambda: mine, proof=lambda one: (40, "event"))
-
-    def kind(self, wanted: type, market: Market) -> Any:
-        assert wanted is Klines
-        found = {(each.symbol, each.what): each for each in self.states[market].entries()}
-        return SimpleNamespace(kept=found)
 
 
 def services(*entries: Any) -> Any:
@@ -114,13 +109,23 @@ async def test_table_is_filtered(query: str, count: int) -> None:
     assert (len(found["items"]), found["total"]) == (count, count)
 
 
+async def test_words_no_rule_has_come_last_and_pages_go_on_behind_them() -> None:
+    more = [kept("BTCUSDT", word=word) for word in ("uiKlines_1m", "1m@+08:00")]
+    async with administered(services(*TABLE, *more)) as one:
+        found = await one.get("series?market=um&symbol=BTCUSDT")
+        (before,) = [each for each in keys(found) if each.endswith("1m@+08:00")]
+        rest = await one.get(f"series?market=um&symbol=BTCUSDT&before={quote(before)}")
+    assert keys(found)[-1] == "um BTCUSDT uiKlines_1m"
+    assert keys(rest) == keys(found)[keys(found).index(before) + 1 :]
+
+
 async def test_numbers_of_the_states_do_not_depend_on_the_state_asked_for() -> None:
     async with administered(services(*TABLE)) as one:
         found = await one.get("series?state=live&market=um")
     assert found["states"] == {"connecting": 3, "syncing": 1}
 
 
-@pytest.mark.parametrize("before", ["um", "um BTCUSDT", "nowhere BTCUSDT 1m", "um BTCUSDT 2m", "um A B 1m"])
+@pytest.mark.parametrize("before", ["um", "um BTCUSDT", "nowhere BTCUSDT 1m", "um A B 1m"])
 async def test_place_that_is_none_is_told(before: str) -> None:
     async with administered(services(*TABLE)) as one:
         reply = await one.send("GET", f"series?before={before.replace(' ', '%20')}")
@@ -159,6 +164,18 @@ async def test_chart_keeps_the_series_it_shows() -> None:
         rows = await one.get("klines?market=um&symbol=btcusdt&interval=1m&limit=1")
     assert rows == [json.loads(candle(2))]
     assert entry.used_mono == 100.0
+
+
+async def test_candles_of_other_sorts_have_a_chart_too() -> None:
+    entries = [
+        kept("BTCUSDT", count=1, word="continuousKline_1m"),
+        kept("BTCUSDT", count=2, word="continuousKline_1m@CURRENT_QUARTER"),
+    ]
+    async with administered(services(*entries)) as one:
+        for count, entry in enumerate(entries, 1):
+            assert len(await one.get(f"klines?market=um&symbol=BTCUSDT&interval={entry.what}")) == count
+        reply = await one.send("GET", "klines?market=um&symbol=BTCUSDT&interval=depth")
+    assert_error(reply, 400, -4, field="interval")
 
 
 @pytest.mark.parametrize(

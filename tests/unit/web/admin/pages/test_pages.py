@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from dataclasses import replace
 
 import pytest
 
+from resender.core.market.words import ALL_WORDS, WORDS
 from resender.web.admin.pages.pages import HOME, PAGES, preferred_language, safe_next
 from resender.web.admin.sessions import Login
 from tests.support.admin import assert_error
@@ -57,6 +61,19 @@ async def test_every_page_is_there_in_both_languages(page: str, language: str) -
     assert reply.status == 200
     assert reply.header("content-language") == {"en": "en", "zh": "zh-CN"}[language]
     assert "{{" not in reply.body.decode()
+
+
+async def test_page_of_streams_offers_all_that_can_be_kept_and_tells_what_each_market_has() -> None:
+    async with administered() as one:
+        page = (await one.send("GET", "/admin/streams")).body.decode()
+    offered = re.search(r'name="interval".*?</select>', page, re.DOTALL)
+    told = re.search('data-words="([^"]*)"', page)
+    assert offered is not None
+    assert told is not None
+    assert sorted(re.findall('value="([^"]+)"', offered[0])) == sorted(ALL_WORDS)
+    assert json.loads(html.unescape(told[1])) == {
+        market.value: list(words) for market, words in WORDS.items()
+    }
 
 
 async def test_reader_chooses_by_cookie_and_else_by_browser() -> None:

@@ -27,6 +27,7 @@ _NEAR_EVERY = 4  # updates
 _TURNS = 12  # deep levels that change in one update, about
 _BID, _ASK = 0x5851F42D4C957F2D, 0x14057B7EF767814F
 _KEPT_TOPS = 512
+_MOST_STEPS = 256  # updates of one event that are told one by one
 
 
 class Top(NamedTuple):
@@ -122,6 +123,24 @@ class Book:
             changed.sort(reverse=is_bid)
             found.append(changed)
         return found[0], found[1]
+
+    def told(self, before: int, newest: int) -> tuple[list[Level], list[Level]]:
+        """Return what an event tells of the updates after `before`, bids and asks, the best first.
+
+        Shape: each level that one of them changed as it stands at `newest`, also if it is again what it was:
+            who has read the book in between needs it. Of very many updates only what differs.
+        """
+        if newest - before == 1 or newest - before > _MOST_STEPS:
+            return self.changes(before, newest)
+        prices: tuple[set[int], set[int]] = set(), set()
+        for update_id in range(before + 1, newest + 1):
+            for side, changed in zip(prices, self.changes(update_id - 1, update_id), strict=True):
+                side.update(price for price, _ in changed)
+        bids, asks = (_Side(self, newest, is_bid) for is_bid in (True, False))
+        return (
+            [(price, bids.at_price(price)) for price in sorted(prices[0], reverse=True)],
+            [(price, asks.at_price(price)) for price in sorted(prices[1])],
+        )
 
     def _touched(self, old: _Side, new: _Side, before: int, newest: int) -> set[int]:
         low, high = min(old.low, new.low), max(old.high, new.high)

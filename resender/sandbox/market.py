@@ -339,9 +339,9 @@ class MarketStore:
         )
 
     def book_changes(self, symbol: str, before: int, newest: int) -> BookView:
-        """Return the levels that differ between two updates as they stand at `newest`, 0 for gone ones."""
+        """Return the levels changed since an update as they stand at `newest`, 0 for gone ones."""
         book = self.book(symbol)
-        bids, asks = book.changes(before, newest)
+        bids, asks = book.told(before, newest)
         return BookView(
             newest, book.top(newest).at_ms, self._written(book.spec, bids), self._written(book.spec, asks)
         )

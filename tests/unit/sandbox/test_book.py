@@ -73,6 +73,26 @@ def test_a_difference_over_many_updates_is_the_difference_of_the_two_books(marke
         assert sides == whole(book, update_id)
 
 
+@pytest.mark.parametrize("market", SYMBOL)
+def test_an_event_leads_to_the_whole_book_from_any_update_it_tells_of(market):
+    store = store_of(market, book_ticker_hz=50.0)
+    book = store.book(SYMBOL[market])
+    first = store.update_id(SYMBOL[market], NOW)
+    again = 0
+    for before in range(first, first + 400, 9):
+        newest = before + 9
+        told = book.told(before, newest)
+        again += len(told[0]) - len(book.changes(before, newest)[0])
+        for known in range(before, newest):
+            sides = whole(book, known)
+            for levels, changed in zip(sides, told, strict=True):
+                for price, qty in changed:
+                    levels[price] = qty
+            assert [{p: q for p, q in side.items() if q} for side in sides] == list(whole(book, newest))
+    assert again, "levels that are what they were are among them"
+    assert book.told(first, first + 5000) == book.changes(first, first + 5000)
+
+
 @pytest.mark.parametrize(("market", "least"), [(Market.SPOT, 6000), (Market.UM, 1500), (Market.CM, 1500)])
 def test_a_book_has_the_levels_promised(market, least):
     store = store_of(market)

@@ -193,6 +193,10 @@ KLINE_DEPTH = 1500
 # Series of all markets kept because somebody asked; beyond it calls are forwarded.
 MAX_ON_DEMAND_SERIES = 300
 
+# Order books and trades of all markets kept because somebody asked. Each may bring 0.1 Mbit/s and
+# more; after five minutes without a call they are dropped.
+MAX_ON_DEMAND_BOOKS = 50
+
 # A series nobody asked for in so long is dropped, unless a rule wants it.
 STREAM_IDLE_MINUTES = 30
 

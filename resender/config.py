@@ -277,6 +277,12 @@ class Config:
         integer_between(0, 100_000),
         "Series of all markets kept because somebody asked; beyond it calls are forwarded.",
     )
+    max_on_demand_books: int = setting(
+        50,
+        integer_between(0, 100_000),
+        "Order books and trades of all markets kept because somebody asked. Each may bring 0.1 Mbit/s and more; "
+        "after five minutes without a call they are dropped.",
+    )
     stream_idle_minutes: int = setting(
         30,
         integer_between(1, 1_000_000),

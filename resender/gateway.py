@@ -233,6 +233,7 @@ class Gateway:
             CacheOptions(
                 depth=config.kline_depth,
                 idle_minutes=config.stream_idle_minutes,
+                max_on_demand_books=self.config.max_on_demand_books,
                 max_on_demand=config.max_on_demand_series,
                 settle_wait_ms=config.settle_wait_ms,
                 quiet_s=config.stream_quiet_s,

@@ -19,6 +19,7 @@ from resender.core.market.costs import POOLS
 from resender.core.market.klines import FINAL_AFTER_MS
 from resender.core.market.preload import PreloadRule, wanted
 from resender.core.market.requests import Miss
+from resender.core.market.words import BUSY
 from resender.market.backfill import Backfill
 from resender.market.bodies import FleetingBodies
 from resender.market.candle_saving import CandleSaving
@@ -34,6 +35,8 @@ logger = logging.getLogger("resender.market")
 
 CACHED_MARKETS = tuple(INTERVALS)
 _SWEEP_S = 15.0
+# What brings much is dropped sooner.
+_BUSY_IDLE_S = 300.0
 # Bodies that kinds do not compress by themselves: from when on it is worth it, and up to where at once.
 _PACKED_FROM = 4096
 _PACKED_AT_ONCE = 128 << 10
@@ -49,6 +52,7 @@ class CacheOptions:
     depth: int = 1500
     idle_minutes: float = 30.0
     max_on_demand: int = 300
+    max_on_demand_books: int = 50
     settle_wait_ms: int = 250
     quiet_s: float = 10.0
     final_after_ms: int = FINAL_AFTER_MS
@@ -181,10 +185,11 @@ class MarketCache:
                 if queued := backfill.queued():
                     count = sum(1 for _ in self._series(pool))
                     logger.info("%s: %d of %d series are still being filled", pool, queued, count)
-            limit = self._clock.mono() - self.options.idle_minutes * 60
+            mono, idle_s = self._clock.mono(), self.options.idle_minutes * 60
             for state in self.states.values():
                 for kept in state.entries():
-                    if not kept.is_preload and kept.used_mono < limit:
+                    longest_s = min(idle_s, _BUSY_IDLE_S) if kept.what in BUSY else idle_s
+                    if not kept.is_preload and kept.used_mono < mono - longest_s:
                         state.remove(kept)
 
     # --- rules -----------------------------------------------------------------------------
@@ -262,11 +267,20 @@ class MarketCache:
         count = sum(each.on_demand + len(each.requested) for each in self.states.values())
         if count >= self.options.max_on_demand:
             return "too many series"
+        if what in BUSY and self._busy() >= self.options.max_on_demand_books:
+            return "too many series"
         if not state.symbols.is_loaded:
             state.request_later(symbol, what)
             return "starting"
         state.add(symbol, what)
         return "not held yet"
+
+    def _busy(self) -> int:
+        """Count what brings much and no rule stands behind."""
+        kept = sum(
+            each.what in BUSY and not each.is_preload for s in self.states.values() for each in s.entries()
+        )
+        return kept + sum(what in BUSY for state in self.states.values() for _, what in state.requested)
 
     def fill(self, market: Market) -> None:
         """A series of a market lacks rows: read them."""

@@ -256,7 +256,14 @@ class MarketState:
         if len(found) == 1:
             kind, kept = found[0]
             return kind.event(kept, data)
-        verdicts = [kind.event(kept, data) for kind, kept in found]
+        verdicts, unusable = [], None
+        for kind, kept in found:
+            try:
+                verdicts.append(kind.event(kept, data))
+            except (ValueError, KeyError, TypeError) as error:
+                unusable = error  # what one cannot use the others may
+        if unusable is not None:
+            raise unusable
         return False if False in verdicts else None
 
     def on_live(self, names: list[str]) -> None:

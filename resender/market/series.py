@@ -94,8 +94,9 @@ class KeptEnded(Kept):
     word: str = ""
     # Its REST target up to the interval.
     target: str = ""
-    # When the newest read was made, and the rows that were not closed in the last one; -1 while it lacks.
+    # When the newest read was made and when one was asked for last; the rows that were not closed then.
     read_ms: int = 0
+    asked_ms: int = 0
     end_ms: int = -1
     end: list[Candle] = field(default_factory=list)
 

@@ -235,6 +235,8 @@ class FakeDesk:
 
     def miss(self, kept: Kept | None, reason: str) -> Miss:
         self.reasons[reason] += 1
+        if kept is not None:
+            kept.misses[reason] += 1
         return Miss(reason)
 
     def begin(self, market: Market, symbol: str, what: str) -> str:

@@ -16,6 +16,8 @@ TRADES = "trade"
 DAY_TICKER = "ticker"
 MARK_PRICE = "markPrice"
 FUNDING = "fundingRate"
+# What brings ten frames a second and more of a symbol: some dozens of them fill a small line.
+BUSY = frozenset({PARTIAL_BOOK, BOOK, AGG_TRADES, TRADES})
 # With an interval behind it: `continuousKline_1m`, of the perpetual contract.
 CONTINUOUS = "continuousKline"
 

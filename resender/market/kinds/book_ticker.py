@@ -221,9 +221,13 @@ class BookTickers(Kind[KeptTicker]):
 
     async def _answer_all(self) -> Hit | Miss:
         """Answer for the whole market, which a rule keeps: in slices, so that other calls get their turn."""
-        if not self._order or (self._still and self._still_age_s() > self.options.quiet_s * _AHEAD):
+        tradable = self.facts.symbols.tradable
+        if any((name, BOOK_TICKER) not in self.kept for name in tradable):
+            return self.desk.miss(None, "all symbols")
+        is_old = self._still_age_s() > self.options.quiet_s * _AHEAD
+        if not self._order or (is_old and (self._still or self._is_other_market())):
             await self._read_all()
-        if any((name, BOOK_TICKER) not in self.kept for name in self.facts.symbols.tradable):
+        if self._is_other_market():
             return self.desk.miss(None, "all symbols")
         self.use(self._order)
         parts: list[bytes] = []
@@ -252,10 +256,16 @@ class BookTickers(Kind[KeptTicker]):
             reading = self.witness.verify()
             if reading is not None:
                 await asyncio.wait({reading}, timeout=_SETTLE_TIMEOUT_S)
-        if len(parts) < len(self.kept):
-            return self.desk.miss(None, "all symbols")  # one that was listed since REST was read
+        if self._is_other_market():
+            return self.desk.miss(None, "all symbols")
         self.desk.count_hit(next(iter(self.kept.values())))
         return Hit(b"[%b]" % b",".join(parts), None, max(0, int((self.clock.mono() - proof_mono) * 1000)))
+
+    def _is_other_market(self) -> bool:
+        """Tell whether a symbol was listed or halted since REST was read."""
+        tradable = self.facts.symbols.tradable
+        listed = sum(name in tradable for name in self._order)
+        return listed != len(tradable) or listed + len(self._still) != len(self._order)
 
     def _still_age_s(self) -> float:
         return self.clock.mono() - self._still_mono

@@ -356,7 +356,8 @@ class Books(Kind[KeptBook]):
         if not kept.is_preload and mono - kept.used_mono > _WANTED_S:
             return False
         if not book.is_synced:
-            return True
+            # Whoever asks but once has paid for it already.
+            return kept.is_preload or bool(kept.misses)
         return kept.shallow >= _SHALLOW and not book.reaches(kept.wanted) and self._limit(kept) > kept.wanted
 
     def _limit(self, kept: KeptBook) -> int:

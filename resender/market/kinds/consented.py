@@ -57,7 +57,7 @@ class ConsentedRows(Kind[KeptRow]):
         return None
 
     def lose(self, kept: KeptRow) -> None:
-        kept.row.lose()
+        """What is held ages from here on."""
 
     def proof(self, kept: KeptRow) -> tuple[int | None, str]:
         if not kept.row.is_known or not self.facts.server.is_set:
@@ -83,13 +83,8 @@ class ConsentedRows(Kind[KeptRow]):
                 return self._missed(None, request, begun)
             wanted = [self.kept[symbol, self.stream] for symbol in request.symbols]
         else:
-            tradable = self.facts.symbols.tradable
-            if (
-                not self._order
-                or len(self.kept) < len(tradable)
-                or any(n not in tradable for n in self._order)
-            ):
-                return self._missed(None, request, "all symbols")
+            if not self._order or self._order_set != self.facts.symbols.tradable.keys():
+                return self._missed(None, request, "all symbols")  # one was listed since, or is halted
             if any((name, self.stream) not in self.kept for name in self._order):
                 return self._missed(None, request, "all symbols")
             wanted = [self.kept[name, self.stream] for name in self._order]
@@ -128,7 +123,10 @@ class ConsentedRows(Kind[KeptRow]):
         """Whether REST answers with a list even about one symbol."""
         return self.market is Market.CM
 
+    # In which order REST lists all, as of which answer.
     _order: tuple[str, ...] = ()
+    _order_set: frozenset[str] = frozenset()
+    _order_ms = 0
 
     def _take(self, body: bytes, made_ms: int, *, is_all: bool) -> None:
         """Take an answer that a client was forwarded."""
@@ -144,8 +142,8 @@ class ConsentedRows(Kind[KeptRow]):
         except (ValueError, KeyError, TypeError) as error:
             logger.info("%s: an answer about %s has a wrong shape (%s)", self.market, self.name, error)
             return
-        if is_all:
-            self._order = names
+        if is_all and made_ms >= self._order_ms:
+            self._order, self._order_set, self._order_ms = names, frozenset(names), made_ms
 
 
 class DayTickers(ConsentedRows):

@@ -25,6 +25,7 @@ from resender.core.market.row_store import Changes
 from resender.core.market.spans import Span
 from resender.core.weights.table import charge
 from resender.market.bodies import worth_packing
+from resender.market.exchange_facts import CONTRACTS
 from resender.market.kinds.base import Hit, Kind, Outcome, Parse, Tools, Wanting, settle_task
 from resender.market.kline_reads import kline_target
 from resender.market.reader import ReadFailed
@@ -100,6 +101,8 @@ class EndedKlines(Kind[KeptEnded]):
         """Answer a call out of closed rows, with a read of the last ones where it wants those."""
         assert isinstance(request, EndedRequest)
         symbol = self._symbol_of(request)
+        if symbol is None:
+            return self.desk.miss(None, "unknown symbol")
         kept = self.kept.get((symbol, request.word))
         if kept is None:
             reason = self.desk.begin(self.market, symbol, request.word)
@@ -120,18 +123,21 @@ class EndedKlines(Kind[KeptEnded]):
             return self._missed(kept, klines, "range not held")
         return self._hit(kept, span, packed=packed)
 
-    def _symbol_of(self, request: EndedRequest) -> str:
-        """Return under which symbol a series is kept: an index belongs to a pair."""
+    def _symbol_of(self, request: EndedRequest) -> str | None:
+        """Return under which symbol a series is kept, None if there is none: an index belongs to a pair."""
         symbols = self.facts.symbols
-        if request.symbol in symbols:
+        if not symbols.is_loaded or not request.word.startswith("indexPriceKlines"):
             return request.symbol
-        return symbols.contracts.get((request.symbol, "PERPETUAL"), request.symbol)
+        keys = ((request.symbol, contract) for contract in CONTRACTS)
+        return next((symbols.contracts[key] for key in keys if key in symbols.contracts), None)
 
     @staticmethod
     def _is_closed(kept: KeptEnded, request: KlineRequest, span: Span) -> bool:
         """Tell whether a range can have no row that is not closed and held."""
         if request.end_ms is not None and request.end_ms <= kept.series.last_close:
             return True
+        if request.market is Market.CM:
+            return False  # which answers with the latest rows of a range
         return request.start_ms is not None and span.last - span.first >= request.limit
 
     def _hit(self, kept: KeptEnded, span: Span, *, packed: bool, age_ms: int = 0, cost: int = 0) -> Hit:
@@ -164,12 +170,14 @@ class EndedKlines(Kind[KeptEnded]):
         if reading is None:
             path = kept.target.partition("?")[0]
             cost = charge(self.market, "GET", path, f"limit={self._end_limit(kept)}").weight
+            kept.asked_ms = self.facts.now_ms()
             reading = kept.read = self.tasks.spawn(self._read_end(kept), name=f"ended-read:{kept.symbol}")
-        before_ms = self.facts.now_ms()
+        before_ms, asked_ms = self.facts.now_ms(), kept.asked_ms
         await asyncio.wait({reading}, timeout=_READ_TIMEOUT_S)
-        if not reading.done() or kept.end_ms < 0:
+        if not reading.done() or kept.end_ms < asked_ms:
             return self._missed(kept, request, "not settled")
-        rows = tuple(candle.row for candle in kept.end)
+        last = kept.series.last_final
+        rows = tuple(candle.row for candle in kept.end if last is None or candle.open_time > last)
         rows = rows[-request.limit :]
         count = len(kept.series.closed)
         first = max(0, count - (request.limit - len(rows)))
@@ -180,10 +188,10 @@ class EndedKlines(Kind[KeptEnded]):
         )
 
     async def _read_end(self, kept: KeptEnded) -> None:
-        kept.end_ms = -1
-        limit, made_ms = self._end_limit(kept), self.facts.now_ms()
+        made_ms = kept.asked_ms
         try:
             async with self._settle_slots:
+                limit = self._end_limit(kept)
                 body = await self.reader.get(kline_target(kept, limit))
         except ReadFailed as error:
             logger.info("%s %s %s: its end cannot be read: %s", *kept.key, error)
@@ -216,9 +224,10 @@ class EndedKlines(Kind[KeptEnded]):
             self._start_over(kept)
             kept.series.apply_read(candles, made_ms, epoch=None, is_whole=is_whole)
         kept.read_ms = max(kept.read_ms, made_ms)
-        last = kept.series.last_final
-        kept.end = [each for each in candles if last is None or each.open_time > last]
-        kept.end_ms = made_ms
+        if made_ms >= kept.end_ms:  # an answer to an earlier call may come later
+            last = kept.series.last_final
+            kept.end = [each for each in candles if last is None or each.open_time > last]
+            kept.end_ms = made_ms
 
     def _start_over(self, kept: KeptEnded) -> None:
         kept.series = self._new_series(kept.interval)

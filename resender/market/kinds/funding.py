@@ -104,17 +104,17 @@ class FundingRates(Kind[KeptFunding]):
         else:
             rows = kept.held.from_time(request.start_ms, end_ms, request.limit)
             is_open = end_ms > kept.held.newest_ms and (rows is None or len(rows) < request.limit)
-        if is_open and (lack := self._open_end(kept, now_ms)) is not None:
+        if is_open and (lack := self._open_end(kept)) is not None:
             return lack
         if rows is None:
             return Lack("range not held", can_settle=not kept.was_read and request.start_ms is None)
         return Hit(b"[%b]" % b",".join(rows), None, self.proof(kept)[0] or 0)
 
-    def _open_end(self, kept: KeptFunding, now_ms: int) -> Lack | None:
+    def _open_end(self, kept: KeptFunding) -> Lack | None:
         """Tell why there may be a row that is not held."""
         if not kept.next_ms or self.clock.mono() - kept.event_mono > _QUIET_S:
             return Lack("stream quiet")
-        if now_ms >= kept.next_ms:
+        if self.facts.server.latest_ms(self.clock.mono()) >= kept.next_ms:
             return Lack("not settled")
         if not kept.was_read or not self._is_complete(kept):
             return Lack("not read yet", can_settle=True)
@@ -122,11 +122,12 @@ class FundingRates(Kind[KeptFunding]):
 
     @staticmethod
     def _is_complete(kept: KeptFunding) -> bool:
-        """Tell whether the last read showed the rate of the last hour, if one was due then."""
-        hour_ms = kept.read_ms // _HOUR_MS * _HOUR_MS
-        if kept.held.newest_ms >= hour_ms - _JITTER_MS or kept.read_ms - hour_ms >= _LAG_MS:
-            return kept.read_ms >= kept.next_since_ms - 2000 or kept.held.newest_ms >= hour_ms - _JITTER_MS
-        return kept.next_since_ms < hour_ms  # the next time was the same before that hour
+        """Tell whether nothing was paid that is not held.
+
+        Since the next time is what it is nothing was; before that perhaps at the full hour.
+        """
+        hour_ms = (kept.next_since_ms + _JITTER_MS) // _HOUR_MS * _HOUR_MS
+        return kept.held.newest_ms >= hour_ms - _JITTER_MS or kept.read_ms >= hour_ms + _LAG_MS
 
     async def _settle(self, kept: KeptFunding, request: FundingRequest) -> Hit | Miss:
         """Read the newest rows, one read for all who wait."""

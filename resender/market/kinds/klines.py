@@ -152,7 +152,8 @@ class Klines(Kind[KeptKlines]):
 
     def begin(self, kept: KeptKlines) -> None:
         self.changes[kept.interval].count += 1
-        self.held[kept.interval] += not kept.word
+        if not kept.word:
+            self.held[kept.interval] += 1
         self._of_symbol.setdefault(kept.symbol, []).append(kept)
         self._watch.want()
         if not kept.word:

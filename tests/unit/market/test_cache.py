@@ -96,8 +96,9 @@ async def test_every_path_is_answered_by_the_kind_of_its_market(
             assert asked.pop() == ((wanted, market), path, {"packed": False, "max_age_ms": 0})
 
 
-def _note(asked: list[tuple[Any, ...]], who: Any, request: Any, **options: Any) -> None:
+def _note(asked: list[tuple[Any, ...]], who: Any, request: Any, **options: Any) -> Miss:
     asked.append((who, request, options))
+    return Miss("noted")
 
 
 async def test_first_call_begins_and_a_later_one_is_answered_from_memory(cached: Cached) -> None:
@@ -391,3 +392,30 @@ async def test_calls_that_go_to_the_exchange_are_counted_by_reason(cached: Cache
     cached.cache.count_miss("limit")
     cached.cache.miss(None, "limit")
     assert (cached.cache.misses, cached.cache.miss_reasons["limit"]) == (2, 2)
+
+
+async def test_order_books_and_trades_that_somebody_asked_for_are_fewer_than_other_series(world: World) -> None:
+    cached = Cached(world, max_on_demand=20, max_on_demand_books=3)
+    await cached.ready()
+    symbols = list(cached.cache.states[UM].symbols.tradable)
+    for word, symbol in (("depth20", symbols[0]), ("depth", symbols[0]), ("aggTrade", symbols[1])):
+        assert cached.cache.begin(UM, symbol, word) == "not held yet"
+    assert cached.cache.begin(UM, symbols[1], "depth20") == "too many series"
+    assert cached.cache.begin(UM, symbols[1], "1m") == "not held yet"
+    assert cached.cache.begin(UM, symbols[1], "ticker") == "not held yet"
+    cached.cache.set_rules([parse_rule("um", symbols[0], "depth20,depth")])
+    assert cached.cache.begin(UM, symbols[1], "depth20") == "not held yet"
+
+
+async def test_order_books_nobody_asks_for_any_more_are_dropped_after_five_minutes(world: World) -> None:
+    cached = Cached(world, idle_minutes=30.0)
+    await cached.ready()
+    symbol = next(iter(cached.cache.states[UM].symbols.tradable))
+    cached.cache.begin(UM, symbol, "depth20")
+    cached.cache.begin(UM, symbol, "ticker")
+    await world.until(280_000)
+    assert cached.kept() == [(symbol, "depth20"), (symbol, "ticker")]
+    await world.until(330_000)
+    assert cached.kept() == [(symbol, "ticker")]
+    await world.until(1_850_000)
+    assert cached.kept() == []

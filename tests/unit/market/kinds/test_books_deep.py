@@ -331,3 +331,21 @@ async def test_snapshot_ahead_of_a_mute_stream_proves_nothing_about_what_is_held
     late.take(shelf.model.body(shelf.model.update_id, 50))
     assert isinstance(newer, Hit)
     assert shelf.kind.proof(shelf.deep)[0] == pytest.approx(900, abs=50)
+
+
+async def test_whoever_asks_but_once_costs_no_read_of_its_own(each_world: World) -> None:
+    shelf = Shelf(each_world, deep=True)
+    await shelf.pushing(10_000)
+    assert shelf.reads == []
+    found = await shelf.ask(100)
+    assert isinstance(found, Wanting)
+    found.leave()
+    await shelf.pushing(12_000)
+    assert shelf.reads == [500]
+
+
+async def test_book_of_a_rule_is_read_before_anybody_asks(each_world: World) -> None:
+    shelf = Shelf(each_world)
+    shelf.keep(BOOK, is_preload=True)
+    await shelf.pushing(3000)
+    assert shelf.reads == [1000]

@@ -10,6 +10,8 @@ from resender.core.binance.endpoints import (
     CONTINUOUS_KLINES,
     DAY_TICKERS,
     DEPTH,
+    ENDED_KLINES,
+    FUNDING_RATES,
     KLINES,
     PREMIUM_INDEX,
     PRICES,
@@ -17,9 +19,11 @@ from resender.core.binance.endpoints import (
 )
 from resender.core.binance.markets import INTERVALS, STREAM_PATHS, Market
 from resender.core.market.requests import (
+    EndedRequest,
     parse_book_ticker,
     parse_continuous,
     parse_depth,
+    parse_funding,
     parse_klines,
     parse_symbols,
     parse_trades,
@@ -29,6 +33,8 @@ from resender.market.kinds import KINDS, PATHS, BookTickers, CachedPath, Klines
 from resender.market.kinds.books import Books
 from resender.market.kinds.consented import DayTickers, MarkPrices
 from resender.market.kinds.continuous import ContinuousKlines
+from resender.market.kinds.ended import EndedKlines
+from resender.market.kinds.funding import FundingRates
 from resender.market.kinds.trades import AggTrades, Trades
 
 
@@ -43,19 +49,32 @@ def test_every_path_leads_to_the_kind_the_market_and_the_reader_of_its_endpoint(
         (DAY_TICKERS, DayTickers, parse_symbols),
         (PREMIUM_INDEX, MarkPrices, parse_symbols),
         (CONTINUOUS_KLINES, ContinuousKlines, parse_continuous),
+        (FUNDING_RATES, FundingRates, parse_funding),
     ]
     assert {
         path: CachedPath(kind, market, parse) for paths, kind, parse in ways for market, path in paths.items()
-    } == PATHS
-    assert len(PATHS) == 21
+    } == {path: at for path, at in PATHS.items() if at.kind is not EndedKlines}
+    ended = {path: at.market for path, at in PATHS.items() if at.kind is EndedKlines}
+    assert ended == {path: market for market, paths in ENDED_KLINES.items() for path in paths.values()}
+    assert len(PATHS) == 30
+
+
+@pytest.mark.parametrize("market", list(INTERVALS))
+def test_ended_candles_are_read_by_their_names(market: Market) -> None:
+    for name, path in ENDED_KLINES[market].items():
+        key = "pair" if name == "indexPriceKlines" else "symbol"
+        found = PATHS[path].parse(market, f"{key}=BTCUSD&interval=1h&limit=7")
+        assert isinstance(found, EndedRequest)
+        assert (found.symbol, found.word, found.klines.limit) == ("BTCUSD", f"{name}_1h", 7)
 
 
 @pytest.mark.parametrize("market", list(INTERVALS))
 def test_no_word_of_a_rule_stands_for_two_kinds(market: Market) -> None:
     words = [word for kind in KINDS for word in kind.words(market)]
     assert len(words) == len(set(words))
-    # Quarterly contracts are kept because somebody asks; no rule names them.
-    assert {word for word in words if "@" not in word} == set(WORDS[market])
+    # Others are kept because somebody asks; no rule names them.
+    asked = {word for word in words if "@" in word or word.partition("_")[0] in ENDED_KLINES[market]}
+    assert set(words) - asked == set(WORDS[market])
 
 
 @pytest.mark.parametrize("market", list(STREAM_PATHS))

@@ -184,6 +184,7 @@ _WORDS = (
     r"(?:run\.py(?: whitelist)?|settings\.py)\b",
     r"startTime|endTime|127\.0\.0\.1|DEBUG|INFO|WARNING|ERROR",
     r"um:\*\w+@[\w,]+",
+    r"ticker/24hr=[\w:=,]+|Cache-Control: max-age",
     r"<[^<>=]*8[^<>=]*>=<[^<>]+>|sha256:<[^<>]*>=<[^<>]+>",
     r"(?:off|false|true|\d+|::)(?= = )",
 )

@@ -145,6 +145,27 @@ class KeptFunding(Kept):
 
 
 @dataclass(slots=True)
+class KeptStatistics(Kept):
+    """Rows of one of the statistics of a symbol. Units: `taken_mono` monotonic seconds."""
+
+    held: TimedRows = field(default_factory=TimedRows)
+    word: str = ""
+    taken_mono: float = -1e9
+
+    @property
+    def what(self) -> str:
+        return self.word
+
+    @property
+    def rows(self) -> int:
+        return len(self.held)
+
+    @property
+    def state(self) -> str:
+        return "live" if len(self.held) else "syncing"
+
+
+@dataclass(slots=True)
 class KeptBook(Kept):
     """One order book: its best levels, or the whole of it.
 

@@ -28,6 +28,20 @@ FUNDING_RATES: dict[Market, str] = {
     Market.UM: "/fapi/v1/fundingRate",
     Market.CM: "/dapi/v1/fundingRate",
 }
+# By the last part of their path. COIN-M has the same paths, with other parameters.
+STATISTICS: dict[Market, dict[str, str]] = {
+    Market.UM: {
+        name: f"/futures/data/{name}"
+        for name in (
+            "openInterestHist",
+            "topLongShortAccountRatio",
+            "topLongShortPositionRatio",
+            "globalLongShortAccountRatio",
+            "takerlongshortRatio",
+            "basis",
+        )
+    },
+}
 BOOK_TICKERS: dict[Market, str] = {
     Market.SPOT: "/api/v3/ticker/bookTicker",
     Market.UM: "/fapi/v1/ticker/bookTicker",

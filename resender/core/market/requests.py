@@ -25,6 +25,9 @@ MAX_LIMIT: dict[Market, int] = {Market.SPOT: 1000, Market.UM: 1500, Market.CM: 1
 MAX_TRADES = 1000
 # Of `fundingRate`; 100 without a limit. Source: as above.
 MAX_FUNDING_ROWS = 1000
+# Of `/futures/data/...`; 30 without a limit. Source: as above.
+MAX_STATISTICS_ROWS = 500
+STATISTICS_PERIODS = ("5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d")
 # Millisecond times have 13 digits until the year 2286.
 _TIME = re.compile(r"[1-9][0-9]{12}|0")
 _LIMIT = re.compile(r"[1-9][0-9]{0,5}")
@@ -122,6 +125,17 @@ class FundingRequest:
     limit: int
     start_ms: int | None = None
     end_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsRequest:
+    """A call for statistics of a symbol or pair; `word` names what is kept. Units: epoch milliseconds."""
+
+    symbol: str
+    word: str
+    limit: int
+    start_ms: int | None
+    end_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +310,30 @@ def parse_funding(market: Market, query: str) -> FundingRequest | Miss:
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         return Miss("odd range")
     return FundingRequest(market, symbol, int(limit_text), start_ms, end_ms)
+
+
+def parse_statistics(market: Market, name: str, query: str) -> StatisticsRequest | Miss:
+    """Read the query of a call for statistics; the basis has a pair and a contract type."""
+    params = parse_query(query)
+    if isinstance(params, Miss):
+        return params
+    symbol = params.pop("pair" if name == "basis" else "symbol", "")
+    contract = params.pop("contractType", "") if name == "basis" else ""
+    period, limit_text = params.pop("period", ""), params.pop("limit", "30")
+    start, end = params.pop("startTime", None), params.pop("endTime", None)
+    if params or not SYMBOL.fullmatch(symbol) or not _LIMIT.fullmatch(limit_text):
+        return Miss("odd parameter")
+    if period not in STATISTICS_PERIODS or (name == "basis") != bool(contract) or len(contract) > 30:
+        return Miss("odd parameter")
+    if not all(text is None or _TIME.fullmatch(text) for text in (start, end)):
+        return Miss("odd parameter")
+    if int(limit_text) > MAX_STATISTICS_ROWS:
+        return Miss("limit")
+    start_ms, end_ms = (int(text) if text is not None else None for text in (start, end))
+    if start_ms is not None and end_ms is not None and start_ms > end_ms:
+        return Miss("odd range")
+    word = f"{name}_{period}" + (f"@{contract}" if contract else "")
+    return StatisticsRequest(symbol, word, int(limit_text), start_ms, end_ms)
 
 
 def parse_symbols(market: Market, query: str) -> SymbolsRequest | Miss:

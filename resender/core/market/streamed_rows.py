@@ -66,7 +66,7 @@ class StreamedRow:
         and `seed_ms` exchange milliseconds, 0 for what there is not.
     """
 
-    __slots__ = ("_bodies", "_event", "_fields", "_is_checked", "_seed", "event_ms", "is_fit", "seed_ms")
+    __slots__ = ("_bodies", "_event", "_fields", "_is_checked", "_is_fit", "_seed", "event_ms", "seed_ms")
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         self._fields = fields
@@ -76,8 +76,7 @@ class StreamedRow:
         self._is_checked = False
         self.event_ms = 0
         self.seed_ms = 0
-        # REST and the stream write the same things the same way, as far as can be seen.
-        self.is_fit = True
+        self._is_fit = True
 
     @property
     def is_known(self) -> bool:
@@ -90,7 +89,7 @@ class StreamedRow:
             return False
         self._event, self.event_ms = event, event_ms
         self._bodies.clear()
-        self._check()
+        self._is_checked = False
         return True
 
     def seed(self, row: dict[str, Any], made_ms: int) -> None:
@@ -102,21 +101,18 @@ class StreamedRow:
         self._seed, self.seed_ms = row, made_ms
         self._bodies.clear()
         self._is_checked = False
-        self._check()
 
-    def _check(self) -> None:
-        if self._is_checked or not self._event or not self._seed:
-            return
-        self._is_checked = True
-        self.is_fit = all(
-            _form(self._seed[name]) == _form(self._event[key])
-            for name, key in self._fields.items()
-            if name in self._seed and key in self._event
-        )
-
-    def lose(self) -> None:
-        """The stream was lost: what is held ages from here on."""
-        self._is_checked = False
+    @property
+    def is_fit(self) -> bool:
+        """Whether REST and the stream write the same things the same way, as far as can be seen."""
+        if not self._is_checked:
+            self._is_checked = True
+            self._is_fit = all(
+                _form(self._seed[name]) == _form(self._event[key])
+                for name, key in self._fields.items()
+                if name in self._seed and key in self._event
+            )
+        return self._is_fit
 
     def as_of_ms(self) -> int:
         """Return of which time the oldest of its fields is."""
@@ -138,7 +134,7 @@ class StreamedRow:
                     if key is not None and key in self._event:
                         row[name] = self._event[key]
             if form == "MINI":
-                row = {name: row[name] for name in MINI_FIELDS}
+                row = {name: row[name] for name in MINI_FIELDS if name in row}
             body = self._bodies[form] = orjson.dumps(row)
         return body
 

@@ -42,6 +42,9 @@ class TimedRows:
 
         Shape: ascending; `is_whole` tells that nothing exists before the first of them.
         """
+        if not rows and self._times:  # what was there cannot be gone: neither is believed
+            self._times, self._texts, self.is_whole = [], [], False
+            return False
         held = dict(zip(self._times, self._texts, strict=True))
         is_same = all(held.get(time_ms, text) == text for time_ms, text in rows)
         if rows and rows[-1][0] < self.newest_ms and is_same:
@@ -57,6 +60,11 @@ class TimedRows:
         self._times = [time_ms for time_ms, _ in found]
         self._texts = [text for _, text in found]
         return is_same
+
+    def forget_newest(self) -> None:
+        """Let go of the newest row: it may not be final yet."""
+        if self._times:
+            del self._times[-1], self._texts[-1]
 
     def latest(self, limit: int) -> list[bytes] | None:
         """Return the newest rows, None if there are not enough and older ones exist."""

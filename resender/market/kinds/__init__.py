@@ -14,6 +14,7 @@ from resender.market.kinds.continuous import ContinuousKlines
 from resender.market.kinds.ended import EndedKlines
 from resender.market.kinds.funding import FundingRates
 from resender.market.kinds.klines import Klines
+from resender.market.kinds.statistics import Statistics
 from resender.market.kinds.trades import AggTrades, Trades
 
 KINDS: tuple[type[Kind[Any]], ...] = (
@@ -27,6 +28,7 @@ KINDS: tuple[type[Kind[Any]], ...] = (
     ContinuousKlines,
     EndedKlines,
     FundingRates,
+    Statistics,
 )
 
 

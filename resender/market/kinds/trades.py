@@ -149,7 +149,9 @@ class TradeTails(Kind[KeptTrades]):
     # --- answers ---------------------------------------------------------------------------
 
     def answer(self, request: Any, *, packed: bool, max_age_ms: int = 0) -> Outcome:
-        """Answer a call for the newest trades."""
+        """Answer a call for the newest trades, or for the last price."""
+        if isinstance(request, SymbolsRequest):
+            return self._answer_prices(request)
         assert isinstance(request, TradesRequest)
         kept = self._wanted(request.symbol)
         if isinstance(kept, Miss):
@@ -215,6 +217,62 @@ class TradeTails(Kind[KeptTrades]):
         if lack.is_mute:
             self._mute(kept)
         return self.desk.miss(kept, lack.reason)
+
+    # --- prices ----------------------------------------------------------------------------
+
+    def _answer_prices(self, request: SymbolsRequest) -> Outcome:
+        """Answer a call for the last price of one symbol or of a list."""
+        if request.form:
+            return self.desk.miss(None, "odd parameter")
+        if not request.symbols:
+            return self.desk.miss(None, "all symbols")
+        wanted = []
+        for symbol in request.symbols:
+            kept = self._wanted(symbol)
+            if isinstance(kept, Miss):
+                # All of the list start, so that the next call finds all of it.
+                for each in request.symbols:
+                    if each != symbol and (each, self.stream) not in self.kept:
+                        self.desk.begin(self.market, each, self.stream)
+                return kept
+            wanted.append(kept)
+        lacks = [(kept, self._price_lack(kept)) for kept in wanted]
+        if not any(lack for _, lack in lacks):
+            return self._price_hit(wanted, request)
+        self._move_mute(lacks)
+        for kept, lack in lacks:
+            if lack is not None and not lack.can_settle:
+                return self.desk.miss(kept, lack.reason)
+        return self._settle_prices(wanted, request)
+
+    def _move_mute(self, lacks: list[tuple[KeptTrades, Lack | None]]) -> None:
+        for kept, lack in lacks:
+            if lack is not None and lack.is_mute:
+                self._mute(kept)
+
+    def _price_lack(self, kept: KeptTrades) -> Lack | None:
+        lack = self._lack(kept, 0)
+        return Lack("no trade yet") if lack is None and not kept.tail.price else lack
+
+    def _price_hit(self, wanted: list[KeptTrades], request: SymbolsRequest) -> Hit:
+        rows = [orjson.dumps({"symbol": kept.symbol, "price": kept.tail.price}) for kept in wanted]
+        for kept in wanted[1:]:
+            kept.hits += 1
+        self.desk.count_hit(wanted[0])
+        body = b"[%b]" % b",".join(rows) if request.is_list else rows[0]
+        return Hit(body, None, max(self._age_ms(kept) for kept in wanted))
+
+    async def _settle_prices(self, wanted: list[KeptTrades], request: SymbolsRequest) -> Hit | Miss:
+        reads = [self._read_soon(kept) for kept in wanted if self._price_lack(kept) is not None]
+        pending = {read for read in reads if read is not None}
+        if pending:
+            await asyncio.wait(pending, timeout=_SETTLE_TIMEOUT_S)
+        lacks = [(kept, self._price_lack(kept)) for kept in wanted]
+        self._move_mute(lacks)
+        for kept, lack in lacks:
+            if lack is not None:
+                return self.desk.miss(kept, lack.reason)
+        return self._price_hit(wanted, request)
 
     # --- reads -----------------------------------------------------------------------------
 
@@ -287,59 +345,3 @@ class Trades(TradeTails):
         if market not in cls.targets:
             return {}
         return {**super().paths(market), PRICES[market]: parse_symbols}
-
-    def answer(self, request: Any, *, packed: bool, max_age_ms: int = 0) -> Outcome:
-        if isinstance(request, TradesRequest):
-            return super().answer(request, packed=packed, max_age_ms=max_age_ms)
-        assert isinstance(request, SymbolsRequest)
-        if request.form:
-            return self.desk.miss(None, "odd parameter")
-        if not request.symbols:
-            return self.desk.miss(None, "all symbols")
-        wanted = []
-        for symbol in request.symbols:
-            kept = self._wanted(symbol)
-            if isinstance(kept, Miss):
-                # All of the list start, so that the next call finds all of it.
-                for each in request.symbols:
-                    if each != symbol and (each, self.stream) not in self.kept:
-                        self.desk.begin(self.market, each, self.stream)
-                return kept
-            wanted.append(kept)
-        lacks = [(kept, self._price_lack(kept)) for kept in wanted]
-        if not any(lack for _, lack in lacks):
-            return self._price_hit(wanted, request)
-        self._move_mute(lacks)
-        for kept, lack in lacks:
-            if lack is not None and not lack.can_settle:
-                return self.desk.miss(kept, lack.reason)
-        return self._settle_prices(wanted, request)
-
-    def _move_mute(self, lacks: list[tuple[KeptTrades, Lack | None]]) -> None:
-        for kept, lack in lacks:
-            if lack is not None and lack.is_mute:
-                self._mute(kept)
-
-    def _price_lack(self, kept: KeptTrades) -> Lack | None:
-        lack = self._lack(kept, 0)
-        return Lack("no trade yet") if lack is None and not kept.tail.price else lack
-
-    def _price_hit(self, wanted: list[KeptTrades], request: SymbolsRequest) -> Hit:
-        rows = [orjson.dumps({"symbol": kept.symbol, "price": kept.tail.price}) for kept in wanted]
-        for kept in wanted[1:]:
-            kept.hits += 1
-        self.desk.count_hit(wanted[0])
-        body = b"[%b]" % b",".join(rows) if request.is_list else rows[0]
-        return Hit(body, None, max(self._age_ms(kept) for kept in wanted))
-
-    async def _settle_prices(self, wanted: list[KeptTrades], request: SymbolsRequest) -> Hit | Miss:
-        reads = [self._read_soon(kept) for kept in wanted if self._price_lack(kept) is not None]
-        pending = {read for read in reads if read is not None}
-        if pending:
-            await asyncio.wait(pending, timeout=_SETTLE_TIMEOUT_S)
-        lacks = [(kept, self._price_lack(kept)) for kept in wanted]
-        self._move_mute(lacks)
-        for kept, lack in lacks:
-            if lack is not None:
-                return self.desk.miss(kept, lack.reason)
-        return self._price_hit(wanted, request)

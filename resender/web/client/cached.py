@@ -34,8 +34,10 @@ Parsed = TypeVar("Parsed")
 _ZERO_QUALITY = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
 
-def is_cached_path(path: str) -> bool:
-    return path in PATHS
+def is_cached_path(market: Market, path: str) -> bool:
+    """Tell whether calls of a path may be answered out of memory; both futures markets share some."""
+    found = PATHS.get(path)
+    return found is not None and found.market is market
 
 
 def accepts_gzip(headers: httputil.HTTPHeaders) -> bool:

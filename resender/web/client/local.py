@@ -29,7 +29,17 @@ from resender.core.market.requests import (
 from resender.core.market.row_store import Buffer
 from resender.core.market.words import BOOK_TICKER
 from resender.errors import BadRequest, NotReady, RouteError
-from resender.market import BookTickers, Hit, Joined, Klines, MarketCache, Outcome, Wanting, worth_packing
+from resender.market import (
+    PATHS,
+    BookTickers,
+    Hit,
+    Joined,
+    Klines,
+    MarketCache,
+    Outcome,
+    Wanting,
+    worth_packing,
+)
 from resender.services import Services
 from resender.web.answers import MISSING_HEADER
 from resender.web.client.closed import (
@@ -69,7 +79,7 @@ async def answer_local(
         known = ", ".join(("klines", BOOK_TICKER, *LOCAL_KINDS))
         raise RouteError(
             "Unknown route. Local endpoints are /local/status and /local/{spot|um|cm}/ followed by one of "
-            f"{known} (trades and price on spot, premiumIndex and fundingRate on futures)."
+            f"{known} (trades on spot, premiumIndex and fundingRate on futures)."
         )
     if market not in services.dispatch.egress.markets:
         raise RouteError(f"The market {market} is switched off in the settings of this gateway.")
@@ -109,7 +119,8 @@ async def _local_kind(
             raise NotReady(f"{symbol} is not ready: {found.reason}.")
         return found, []
     is_all = symbols == "all"
-    names = cache.symbols_of(market, kind.words) if is_all else parse_symbol_list(symbols or "")
+    words = [word for word in kind.words if word in PATHS[path].kind.words(market)]
+    names = cache.symbols_of(market, words) if is_all else parse_symbol_list(symbols or "")
     if not names and not is_all:
         raise BadRequest('`symbols` must be `all` or compact JSON such as ["BTCUSDT","ETHUSDT"].')
     if not is_all:

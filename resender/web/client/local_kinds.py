@@ -85,7 +85,8 @@ LOCAL_KINDS: dict[str, LocalKind] = {
     "aggTrades": LocalKind(AGG_TRADES, (words.AGG_TRADES,), True, _trades),
     "trades": LocalKind(TRADES, (words.TRADES,), True, _trades),
     "fundingRate": LocalKind(FUNDING_RATES, (words.FUNDING,), True, _funding),
-    "price": LocalKind(PRICES, (words.TRADES,), False, _row),
+    # Of futures the last aggregated trade tells it.
+    "price": LocalKind({**AGG_TRADES, **PRICES}, (words.TRADES, words.AGG_TRADES), False, _row),
     "ticker": LocalKind(DAY_TICKERS, (words.DAY_TICKER,), False, _row, takes_age=True),
     "premiumIndex": LocalKind(PREMIUM_INDEX, (words.MARK_PRICE,), False, _row, takes_age=True),
 }

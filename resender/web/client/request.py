@@ -279,7 +279,7 @@ class RequestDelegate(SideCalls):
     def _answer_from_cache(self) -> bool:
         """Answer out of memory if that can be done at once; remember why not otherwise."""
         route, cache = self.route, self.services.cache
-        if cache is None or route is None or not is_cached_path(route.path):
+        if cache is None or route is None or not is_cached_path(route.market, route.path):
             return False
         if route.market not in self.services.dispatch.egress.markets:
             return False

@@ -15,6 +15,7 @@ from resender.core.binance.endpoints import (
     KLINES,
     PREMIUM_INDEX,
     PRICES,
+    STATISTICS,
     TRADES,
 )
 from resender.core.binance.markets import INTERVALS, STREAM_PATHS, Market
@@ -35,6 +36,7 @@ from resender.market.kinds.consented import DayTickers, MarkPrices
 from resender.market.kinds.continuous import ContinuousKlines
 from resender.market.kinds.ended import EndedKlines
 from resender.market.kinds.funding import FundingRates
+from resender.market.kinds.statistics import Statistics
 from resender.market.kinds.trades import AggTrades, Trades
 
 
@@ -53,10 +55,12 @@ def test_every_path_leads_to_the_kind_the_market_and_the_reader_of_its_endpoint(
     ]
     assert {
         path: CachedPath(kind, market, parse) for paths, kind, parse in ways for market, path in paths.items()
-    } == {path: at for path, at in PATHS.items() if at.kind is not EndedKlines}
+    } == {path: at for path, at in PATHS.items() if at.kind not in (EndedKlines, Statistics)}
+    statistics = {path: at.market for path, at in PATHS.items() if at.kind is Statistics}
+    assert statistics == dict.fromkeys(STATISTICS[Market.UM].values(), Market.UM)
     ended = {path: at.market for path, at in PATHS.items() if at.kind is EndedKlines}
     assert ended == {path: market for market, paths in ENDED_KLINES.items() for path in paths.values()}
-    assert len(PATHS) == 30
+    assert len(PATHS) == 36
 
 
 @pytest.mark.parametrize("market", list(INTERVALS))
@@ -73,7 +77,8 @@ def test_no_word_of_a_rule_stands_for_two_kinds(market: Market) -> None:
     words = [word for kind in KINDS for word in kind.words(market)]
     assert len(words) == len(set(words))
     # Others are kept because somebody asks; no rule names them.
-    asked = {word for word in words if "@" in word or word.partition("_")[0] in ENDED_KLINES[market]}
+    unnamed = {*ENDED_KLINES[market], *STATISTICS.get(market, ())}
+    asked = {word for word in words if "@" in word or word.partition("_")[0] in unnamed}
     assert set(words) - asked == set(WORDS[market])
 
 

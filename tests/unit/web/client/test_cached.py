@@ -78,14 +78,16 @@ def ask(cache: FakeCache, target: str, consent: dict[str, int] | None = None, **
         ("/fapi/v1/ticker/price", False),
         ("/api/v3/historicalTrades", False),
         ("/fapi/v1/rpiDepth", False),
-        ("/api/v3/uiKlines", False),
-        ("/fapi/v1/rpiDepth", False),
+        ("/api/v3/uiKlines", True),
+        ("/dapi/v1/markPriceKlines", True),
+        ("/futures/data/openInterestHist", True),
         ("/api/v3/klines/", False),
     ],
 )
 def test_only_the_paths_of_kinds_are_answered_from_memory(path: str, is_in: bool) -> None:
-    assert is_cached_path(path) is is_in
     assert (path in PATHS) is is_in
+    markets = [PATHS[path].market] if is_in else []
+    assert [market for market in Market if is_cached_path(market, path)] == markets
 
 
 def test_query_that_is_understood_is_asked_for() -> None:

@@ -1,6 +1,6 @@
 /* A ladder: the best levels of an order book, as Binance wrote them, with totals down to each. It knows nothing of the API. */
 
-import { t, el, fill, lang } from './core.js';
+import { t, el, fill, pill, lang } from './core.js';
 import { put, mark } from './live.js';
 import { ageText } from './words.js';
 
@@ -56,7 +56,8 @@ export class Ladder {
     const [update, updateValue] = figure('update_id');
     const [age, ageValue] = figure('proven');
     this.values = { spread: spreadValue, update: updateValue, age: ageValue };
-    fill(head, el('strong', {}, title), spread, update, age);
+    this.state = pill('', 'warn'); // only what is not in order is worth a word
+    fill(head, el('strong', {}, title), this.state, spread, update, age);
     this.onWidth = () => {
       this.build();
       if (this.book) this.setBook(this.book, this.at);
@@ -92,6 +93,8 @@ export class Ladder {
     put(this.values.spread, spread);
     put(this.middle, `${t('streams.ladder.spread')} ${spread}`);
     put(this.values.update, String(book.update_id));
+    put(this.state, t(`streams.state.${book.state}`));
+    this.state.hidden = book.state === 'live';
     this.showAge();
   }
 

@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import (
     NARROW,
@@ -47,6 +47,7 @@ DIALOGS = (
     ("account", "#token-add", "token"),
     ("audit", "#rows button >> nth=0", "details"),
 )
+LADDER = "streams?market=spot&symbol=BTCUSDT&interval=depth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,10 @@ def take(
                 visit.page.locator(press).click()
                 picture(visit.page, f"{name}-{dialog}", whole=False)
                 visit.open(name)
+    if "streams" in wanted and state == "full":
+        visit.page.goto(f"/admin/{LADDER}")
+        expect(visit.page.locator("#ladder tbody tr")).to_have_count(40)
+        picture(visit.page, "streams-ladder")
     if look.size == "phone" and state == "full":
         visit.page.locator("#menu-button").click()
         picture(visit.page, "menu", whole=False)

@@ -175,6 +175,8 @@ def allow_the_refused_address(page: Page) -> None:
 
 def add_a_rule(page: Page) -> None:
     page.get_by_role("link", name="Streams").click()
+    expect(page).to_have_url(re.compile("/admin/streams"))
+    settle(page)  # what is clicked before its script has come is lost
     page.get_by_role("button", name="Add rule").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Market").select_option("spot")

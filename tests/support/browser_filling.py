@@ -29,8 +29,16 @@ def fill(gateway: GatewayProcess, exchange: SandboxThread, admin: Admin) -> None
     _people(admin)
     _whitelist(admin)
     _calls(gateway, exchange)
-    admin.do("POST", "preload", {"market": "um", "symbols": "*USDT", "what": "1m,5m,bookTicker"})
-    admin.do("POST", "preload", {"market": "spot", "symbols": "BTC*,ETHUSDT", "what": "1s,1m,1h,1d"})
+    admin.do(
+        "POST",
+        "preload",
+        {"market": "um", "symbols": "*USDT", "what": "1m,5m,bookTicker,depth20,aggTrade,markPrice"},
+    )
+    admin.do(
+        "POST",
+        "preload",
+        {"market": "spot", "symbols": "BTC*,ETHUSDT", "what": "1s,1m,1h,1d,depth20,depth,trade,ticker"},
+    )
     admin.do("POST", "preload", {"market": "cm", "symbols": "BTCUSD_PERP", "what": "15m"})
     until(lambda: admin.do("GET", "log")["queued"] == 0, "the log is written")
     until(lambda: admin.do("GET", "status")["series"]["live"] > 20, "the series come alive")

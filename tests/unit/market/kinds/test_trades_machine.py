@@ -207,8 +207,9 @@ class Stage:
     async def _witness(self, on: bool) -> None:
         if self.has_witness and not on:
             self.counter.witness_feed.lose(MINI_TICKERS)
+        if on and not self.has_witness:
+            self.counter._named.clear()  # what happened before it begins it does not name
         self.has_witness = on
-        self.counter._named.clear()  # what happened before it begins it does not name
 
     async def _refuse(self, on: bool) -> None:
         answer = (lambda *_: EgressExhausted("no weight", retry_after_s=1.0)) if on else self.good

@@ -6,6 +6,7 @@ nothing behind them. A `Status` changes nothing; it belongs to one gateway.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from resender.savings import Savings
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
 
+_SHOWN_AT_ONCE = 32
 _SLOWEST_SHOWN = 10
 
 
@@ -306,32 +308,22 @@ class Status:
             words.append(f"cannot reach: {', '.join(bad)}")
         return ", ".join(words)
 
-    def local(self) -> dict[str, Any]:
-        """Build the answer of `/local/status`.
+    async def local(self) -> dict[str, Any]:
+        """Build the answer of `/local/status`, in slices: other calls get their turn.
 
         Shape: {"series":[{"market","symbol","interval","state","last_open","age_ms","proof",
             "mutes","rows","hits","misses"}],"connections":[{"market","streams","age_s","last_frame_ms",
             "reconnects"}],"backfill":[{"pool","limit","rows_read","queued"}],"closes": as `close_rows`,
-            "streams": as `FanoutSnapshot.shown`,"loop":[{"where","ms"}],"weights": as `weight_rows`}.
+            "streams": as `FanoutSnapshot.shown`,"loop":[{"where","ms"}],"weights": as `weight_rows`,
+            "saved_today": {kind: weight}}.
         """
+        series = []
+        for number, (state, kept) in enumerate(list(self.kept()), 1):
+            series.append(_series_row(self.series(state, kept)))
+            if not number % _SHOWN_AT_ONCE:
+                await asyncio.sleep(0)
         return {
-            "series": [
-                {
-                    "market": each.market.value,
-                    "symbol": each.symbol,
-                    "interval": each.what,
-                    "state": each.state,
-                    "last_open": each.last_open,
-                    "age_ms": each.age_ms,
-                    "proof": each.proof,
-                    "mutes": each.mutes,
-                    "rows": each.rows,
-                    "hits": each.hits,
-                    "misses": each.misses,
-                    "preload": each.is_preload,
-                }
-                for each in (self.series(state, kept) for state, kept in self.kept())
-            ],
+            "series": series,
             "connections": [
                 {
                     "market": market.market.value,
@@ -356,7 +348,25 @@ class Status:
             "streams": self.fanout().shown(),
             "loop": self.slowest(),
             "weights": self.weights(),
+            "saved_today": self.saved_today(),
         }
+
+
+def _series_row(each: SeriesSnapshot) -> dict[str, Any]:
+    return {
+        "market": each.market.value,
+        "symbol": each.symbol,
+        "interval": each.what,
+        "state": each.state,
+        "last_open": each.last_open,
+        "age_ms": each.age_ms,
+        "proof": each.proof,
+        "mutes": each.mutes,
+        "rows": each.rows,
+        "hits": each.hits,
+        "misses": each.misses,
+        "preload": each.is_preload,
+    }
 
 
 def close_rows(snapshots: Iterable[CloseSnapshot]) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ Whatever is not in the list is a call for an upstream: `web/client/request.py`. 
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterable
 from typing import Any, cast
 
 from tornado import httputil
@@ -14,6 +16,7 @@ from tornado.routing import Rule, URLSpec
 from tornado.web import Application
 
 from resender.services import Services
+from resender.web.accepting import accept_gently
 from resender.web.admin.routes import admin_routes
 from resender.web.base import NotFoundHandler
 from resender.web.client.request import RequestDelegate
@@ -83,6 +86,11 @@ class GatewayDelegate(httputil.HTTPServerConnectionDelegate):
 
 class GatewayServer(HTTPServer):
     """Tornado's server with `ClientConnection`s, which says in JSON what it cannot read."""
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        for listening in sockets:
+            self._sockets[listening.fileno()] = listening
+            self._handlers[listening.fileno()] = accept_gently(listening, self._handle_connection)
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         answer_unreadable(stream)

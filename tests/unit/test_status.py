@@ -116,13 +116,13 @@ def world() -> World:
     return World()
 
 
-def test_gateway_without_a_cache_has_a_picture_too() -> None:
+async def test_gateway_without_a_cache_has_a_picture_too() -> None:
     status = World(has_cache=False).status
     assert (status.answers().hits, status.answers().reasons) == (0, ())
     assert status.markets() == status.backfills() == list(status.kept()) == []
-    told = status.local()
+    told = await status.local()
     assert told.pop("streams")["clients"] == []
-    empty = {"series": [], "connections": [], "backfill": [], "closes": [], "loop": [], "weights": []}
+    empty = {"series": [], "connections": [], "backfill": [], "closes": [], "loop": [], "weights": [], "saved_today": {}}
     assert told == empty
     assert status.in_words() == "4 whitelist entries"
 
@@ -154,13 +154,13 @@ def test_weight_saved_is_told_by_market_and_kind_and_for_today(world: World) -> 
     assert world.status.saved_today() == {"depth": 50, "klines": 7}
 
 
-def test_hits_and_misses_of_a_series_are_its_own(world: World) -> None:
+async def test_hits_and_misses_of_a_series_are_its_own(world: World) -> None:
     kept = world.spot.add("A", rows=10, hits=5)
     kept.misses.update({"gap": 2, "limit": 1})
     other = world.spot.add("B", rows=10, hits=1)
     snapshots = [world.status.series(cast(Any, world.spot), each) for each in (kept, other)]
     assert [(each.hits, each.misses) for each in snapshots] == [(5, {"gap": 2, "limit": 1}), (1, {})]
-    rows = world.status.local()["series"]
+    rows = (await world.status.local())["series"]
     assert [(row["hits"], row["misses"]) for row in rows] == [(5, {"gap": 2, "limit": 1}), (1, {})]
 
 
@@ -207,12 +207,12 @@ def test_series_that_are_being_filled_count_as_live(world: World) -> None:
     assert (snapshot.kept, snapshot.live, snapshot.corrected, snapshot.witness_reads) == (4, 2, 1, 7)
 
 
-def test_connections_of_all_feeds_are_counted(world: World) -> None:
+async def test_connections_of_all_feeds_are_counted(world: World) -> None:
     links = [SimpleNamespace(is_live=live, streams=2, age_s=1.26, last_frame_ms=3, reconnects=0)
              for live in (True, False, True)]  # fmt: skip
     world.spot.feeds = [SimpleNamespace(connections=links[:1]), SimpleNamespace(connections=links[1:])]
     assert world.status.markets()[0].live_connections == 2
-    assert world.status.local()["connections"][0] == {
+    assert (await world.status.local())["connections"][0] == {
         "market": "spot", "streams": 2, "age_s": 1.3, "last_frame_ms": 3, "reconnects": 0,
     }  # fmt: skip
 

@@ -28,6 +28,10 @@ class Verdict(enum.Enum):
     AFTER_GAP = 2
 
 
+# A deque takes its first block of memory at once: streams that need none share this one, which stays empty.
+_NOTHING: deque[bytes] = deque(maxlen=0)
+
+
 class Sequence:
     """The events of one stream so far.
 
@@ -52,7 +56,7 @@ class Sequence:
         self._last: int | None = None
         self._is_timed = kind.order is Order.EVENT_TIME
         # Several events may have the time of the last one.
-        self._same_time: deque[bytes] = deque(maxlen=_SAME_TIME)
+        self._same_time: deque[bytes] = deque(maxlen=_SAME_TIME) if self._is_timed else _NOTHING
         self._recent: deque[int] | None = None if self._pattern is not None else deque(maxlen=_RECENT)
         # When the candle opens that must come first after a loss: the one that was open, or the next one.
         self._expected: int | None = None

@@ -54,7 +54,8 @@ from resender.web.client.local_kinds import LOCAL_KINDS, LocalKind, read_max_age
 
 LOCAL_PREFIX = "/local/"
 _LOCAL_MARKETS = {market.value: market for market in INTERVALS}
-# So many series are asked for before other calls get their turn.
+# Other calls get their turn after so long; of those that wait, so many begin at once.
+_SLICE_S = 0.002
 _SLICE = 16
 _JOINED_AT_ONCE = 200
 
@@ -69,7 +70,7 @@ async def answer_local(
     """
     cache = services.cache
     if path == "/local/status":
-        return Hit(orjson.dumps(services.status.local()), None, 0), []
+        return Hit(orjson.dumps(await services.status.local()), None, 0), []
     if cache is None:
         raise RouteError("The market cache is switched off in the settings of this gateway.")
     name, _, what = path[len(LOCAL_PREFIX) :].partition("/")
@@ -162,9 +163,11 @@ async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> l
         return _unwanted(await outcome), time.monotonic()
 
     try:
+        began = time.monotonic()
         for number, name in enumerate(names):
-            if number and not number % _SLICE:
+            if time.monotonic() - began > _SLICE_S:
                 await asyncio.sleep(0)
+                began = time.monotonic()
             outcome = ask(name)
             if isinstance(outcome, Awaitable):
                 waiting[number] = outcome

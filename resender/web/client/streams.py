@@ -19,6 +19,8 @@ from tornado.routing import Matcher
 from tornado.websocket import WebSocketHandler
 
 from resender.core.binance.host_names import behind_host, is_unknown_name
+from resender.core.binance.markets import STREAM_HOSTS
+from resender.core.binance.stream_kinds import stream_kind
 from resender.core.binance.stream_urls import StreamRoute, is_listen_key, resolve_stream
 from resender.core.fanout.frames import DEFLATE_BITS
 from resender.core.fanout.protocol import CLOSE_TOO_MANY, TOO_MANY_SUBSCRIPTIONS, Refused, read_command
@@ -37,6 +39,9 @@ from resender.web.origin import foreign_origin
 logger = logging.getLogger("resender.streams")
 
 # A SUBSCRIBE of 1024 names is some 40 KiB.
+# A message with so many names is looked into piece by piece before it is acted upon.
+_LONG_BYTES = 4096
+_LOOKED_UP_AT_ONCE = 64
 _MAX_MESSAGE_BYTES = 131_072
 _MAX_RELAYED_BYTES = 4 << 20
 # So many listenKeys may be subscribed on one connection of market streams.
@@ -242,10 +247,24 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         client = self.client
         if client is None or client.is_closed or self.route.what != "market":
             return
+        if len(message) > _LONG_BYTES:
+            await self._look_up(client, message)
         await self._open_user_data(client, message)
         if not client.is_closed:
             self.services.fanout.hear(client, message)
             self._drop_user_data(client)
+
+    async def _look_up(self, client: StreamClient, message: str | bytes) -> None:
+        """Find out what the names of a long message mean, so that others get their turn meanwhile."""
+        try:
+            command = read_command(client.market, message)
+        except Refused:
+            return  # the answer will tell
+        for number, name in enumerate(map(str, command.params), 1):
+            for market in STREAM_HOSTS:  # what is no stream of one is looked for in the others
+                stream_kind(market, name)
+            if not number % _LOOKED_UP_AT_ONCE:
+                await asyncio.sleep(0)
 
     async def _open_user_data(self, client: StreamClient, message: str | bytes) -> None:
         """Open what a message subscribes of user data: it is answered when no event can be missed any more."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from resender.core.market.requests import BookTickerRequest, KlineRequest, Miss
 from resender.errors import BadRequest, NotReady, RouteError
 from resender.market import BookTickers, Hit, Klines
 from resender.market.joined import JoinedAnswers
-from resender.web.client.local import _SLICE, _resolve_all, answer_local
+from resender.web.client.local import _SLICE_S, _resolve_all, answer_local
 from tests.unit.web.serving import make_services
 
 
@@ -90,7 +91,7 @@ async def ask(
     "path",
     [
         "um", "um/", "um/uiKlines", "options/klines", "UM/klines", "nowhere/bookTicker", "um/klines/x", "um/trades",
-        "cm/price", "spot/premiumIndex", "um/Depth", "um/depth/", "options/depth", "um/bookTicker/x",
+        "cm/trades", "spot/premiumIndex", "um/Depth", "um/depth/", "options/depth", "um/bookTicker/x",
     ],
 )  # fmt: skip
 async def test_path_that_is_none_is_refused_with_those_there_are(cache: FakeCache, path: str) -> None:
@@ -103,7 +104,15 @@ async def test_without_a_cache_there_is_only_the_status() -> None:
         await ask(None, "um/klines", "symbol=BTCUSDT&interval=1m")
     status, extra, _ = await ask(None, "status", "whatever=1")
     assert status.pop("streams")["upstream_streams"] == 0
-    empty = {"series": [], "connections": [], "backfill": [], "closes": [], "loop": [], "weights": []}
+    empty = {
+        "series": [],
+        "connections": [],
+        "backfill": [],
+        "closes": [],
+        "loop": [],
+        "weights": [],
+        "saved_today": {},
+    }
     assert status == empty
     assert extra == {}
 
@@ -284,11 +293,17 @@ async def test_other_work_gets_its_turn_while_a_whole_market_is_asked_for() -> N
     async def late() -> Hit:
         return Hit(b"", None, 3)
 
+    def ask(name: str) -> Any:
+        until = time.monotonic() + _SLICE_S / 4
+        while time.monotonic() < until:
+            pass
+        return late() if int(name) % 2 else Miss("gap")
+
     counting = asyncio.create_task(count())
-    found = await _resolve_all(lambda name: late() if int(name) % 2 else Miss("gap"), names)
+    found = await _resolve_all(ask, names)
     counting.cancel()
     assert [isinstance(each, Hit) for each, _ in found] == [bool(number % 2) for number in range(200)]
-    assert turns >= 200 // _SLICE
+    assert turns >= 200 // 8
 
 
 async def test_client_that_leaves_leaves_nothing_behind() -> None:

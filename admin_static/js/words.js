@@ -13,7 +13,8 @@ const BOOKS = ['depth20', 'depth'];
 const TRADES = ['aggTrade', 'trade'];
 const VALUES = ['bookTicker', 'ticker', 'markPrice'];
 
-export const isCandles = (word) => CANDLES.test(word);
+/** Other rows of periods are named alike (openInterestHist_5m). */
+export const isCandles = (word) => CANDLES.test(word) && /^(?:\w+Klines?)?$/.test(familyOf(word));
 export const isBook = (word) => BOOKS.includes(word);
 /** Whether there is a picture of it: a chart or a ladder. */
 export const isShown = (word) => isBook(word) || (isCandles(word) && ALL_WORDS.includes(word.split('@')[0]));

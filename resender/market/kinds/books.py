@@ -46,6 +46,7 @@ _RECORDING_S = 120.0
 _RETRY_S = 2.0
 _RETRY_MAX_S = 60.0
 _LASTING_S = 60.0
+_UNASKED = 1000
 # What a snapshot may be asked for; the one after the limit that is wanted, so that it lasts.
 _SNAPSHOTS: dict[Market, tuple[int, ...]] = {
     Market.SPOT: (500, 1000, 5000),
@@ -361,9 +362,11 @@ class Books(Kind[KeptBook]):
         return kept.shallow >= _SHALLOW and not book.reaches(kept.wanted) and self._limit(kept) > kept.wanted
 
     def _limit(self, kept: KeptBook) -> int:
-        """Return what to ask a snapshot for."""
-        wanted = kept.wanted or 1000
-        return next((each for each in _SNAPSHOTS[self.market] if each > wanted), MAX_LIMIT[self.market])
+        """Return what to ask a snapshot for; one that only a rule wants costs what the rule's page says."""
+        if not kept.wanted:
+            return _UNASKED
+        sizes = _SNAPSHOTS[self.market]
+        return next((each for each in sizes if each > kept.wanted), MAX_LIMIT[self.market])
 
     async def _snapshot(self, kept: KeptBook) -> None:
         book = kept.book

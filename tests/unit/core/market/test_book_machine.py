@@ -19,7 +19,7 @@ from resender.core.market.levels import Head
 from resender.core.market.partial_book import LEVELS, PartialBook
 from tests.support.book_model import ModelBook, ModelSocket
 
-UPDATES = int(os.environ.get("BOOK_UPDATES", "150000"))
+UPDATES = int(os.environ.get("BOOK_UPDATES", "75000"))
 SEEDS = 5
 LIMITS = (1, 5, 20, 50, 100, 200, 500)
 # Chances of each fault at each step.

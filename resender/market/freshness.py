@@ -57,20 +57,22 @@ def push_ms(market: Market, interval: str) -> int:
     return SPOT_SECOND_PUSH_MS if interval == "1s" else PUSH_MS[market]
 
 
-def _seen_ms(entry: KeptTraded) -> int:
+def _seen_ms(entry: KeptTraded, read_ms: int | None = None) -> int:
     """Return until when everything traded is held for certain: a REST answer may lag behind."""
-    return max(entry.event_ms, entry.read_ms - _LAG_MS)
+    return max(entry.event_ms, (entry.read_ms if read_ms is None else read_ms) - _LAG_MS)
 
 
 def trade_proof(
-    entry: KeptTraded, witness: TradeWitness, now_ms: int, quiet_s: float
+    entry: KeptTraded, witness: TradeWitness, now_ms: int, quiet_s: float, read_ms: int | None = None
 ) -> tuple[Proof, Unproven | None]:
     """Find the last proof that each trade was seen, and whether it is too old.
 
     Units: `now_ms` epoch milliseconds of the exchange; `quiet_s` seconds after which a series
-        without an event of its own needs a witness, twice as many for a spot candle.
+        without an event of its own needs a witness, twice as many for a spot candle; `read_ms` when the
+        last read was made, where that is not the series' own.
     """
-    read_ms, event_ms = entry.read_ms, entry.event_ms
+    read_ms = entry.read_ms if read_ms is None else read_ms
+    event_ms = entry.event_ms
     own = Proof(event_ms, "event") if event_ms >= read_ms else Proof(read_ms, "rest")
     market = entry.market
     if entry.unheard_ms:
@@ -80,7 +82,7 @@ def trade_proof(
             # Until it speaks or is moved the calls go up: a read a second for each would cost more.
             return own, Unproven("stream quiet", can_settle=False)
         return Proof(read_ms, "rest"), None
-    seen_ms = _seen_ms(entry)
+    seen_ms = _seen_ms(entry, read_ms)
     is_vouched = entry.named_ms <= seen_ms and not entry.is_uncovered and witness.was_steady(seen_ms)
     if entry.resumed_ms > max(event_ms, read_ms) and not is_vouched:
         # What was lost meanwhile never comes: only an own event or a read tells.

@@ -324,6 +324,19 @@ class KeptTrades(KeptTraded):
     epoch: int = 0
     # Rows were held without a hole at some time.
     was_synced: bool = False
+    # The price of the newest event since the last loss; the one REST showed while there was none, and when
+    # the last read of it that counts was made (exchange's time), 0 if none.
+    told_price: str = ""
+    seeded_price: str = ""
+    price_ms: int = 0
+    price_read_mono: float = -1e9
+
+    @property
+    def last_price(self) -> str:
+        """The price of the last trade, "" if that is not known."""
+        if self.tail.is_synced and self.tail.price:
+            return self.tail.price
+        return self.seeded_price if self.price_ms > self.event_ms else self.told_price
 
     @property
     def what(self) -> str:

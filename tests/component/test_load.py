@@ -103,7 +103,7 @@ async def test_large_answer_passes_in_bounded_memory(gateway: Running, upstream:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=65536)
     tracemalloc.start()
     try:
-        writer.write(build("GET", "/api/v3/trades?symbol=BTCUSDT"))
+        writer.write(build("GET", "/api/v3/historicalTrades?symbol=BTCUSDT"))
         await reader.readuntil(b"\r\n\r\n")
         received = 0
         while data := await reader.read(65536):

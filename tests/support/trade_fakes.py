@@ -6,13 +6,14 @@ becomes of the event is the test's to say.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 
-from resender.core.binance.endpoints import AGG_TRADES, TRADES
+from resender.core.binance.endpoints import AGG_TRADES, PRICES, TRADES
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import MINI_TICKERS
 from resender.core.market.requests import Miss, SymbolsRequest, TradesRequest
@@ -127,6 +128,8 @@ class Counter:
         self.witness_feed = world.feeds.feed(world.market, "miniTicker", "witness")
         self.path = (AGG_TRADES if kind is AggTrades else TRADES)[world.market]
         world.door.answers[self.path] = self._answer
+        if world.market in PRICES:
+            world.door.answers[PRICES[world.market]] = self._answer_prices
         self.histories: dict[str, History] = {}
         self.all: dict[str, KeptTrades] = {}
         # What was traded since the last array.
@@ -153,6 +156,22 @@ class Counter:
     def _answer(self, target: str, params: dict[str, str]) -> bytes:
         history = self.histories[params["symbol"]]
         return history.rows(int(params["limit"]), self.world.now_ms - history.lag_ms)
+
+    def _answer_prices(self, target: str, params: dict[str, str]) -> Any:
+        """Return what REST shows as last prices; nobody's trades have none but a zero."""
+        names = [params["symbol"]] if "symbol" in params else json.loads(params.get("symbols", "null"))
+        rows = []
+        for symbol in names or self.histories:
+            history = self.histories[symbol]
+            count = history.count(self.world.now_ms - history.lag_ms)
+            rows.append(
+                {"symbol": symbol, "price": history.trades[count - 1].price if count else "0.00000000"}
+            )
+        return rows[0] if "symbol" in params else rows
+
+    @property
+    def price_reads(self) -> list[str]:
+        return self.world.door.asked(PRICES[self.world.market])
 
     # -- streams ------------------------------------------------------------------------------------
 

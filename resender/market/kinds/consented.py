@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import orjson
@@ -18,12 +19,22 @@ from resender.core.binance.stream_names import symbol_stream
 from resender.core.market.requests import Miss, SymbolsRequest, parse_symbols
 from resender.core.market.streamed_rows import DAY_FIELDS, MARK_FIELDS, StreamedRow
 from resender.core.market.words import DAY_TICKER, MARK_PRICE
-from resender.market.kinds.base import Hit, Kind, Outcome, Parse, Wanting
+from resender.market.kinds.base import Hit, Kind, Outcome, Parse, Tools, Wanting
 from resender.market.series import KeptRow
 
 logger = logging.getLogger("resender.market")
 
 _MOST_SEEDED = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The answer about all symbols that can be traded. Units: `as_of_ms` exchange milliseconds of the oldest row."""
+
+    tradable: object
+    wanted: list[KeptRow]
+    body: bytes
+    as_of_ms: int
 
 
 class ConsentedRows(Kind[KeptRow]):
@@ -32,6 +43,15 @@ class ConsentedRows(Kind[KeptRow]):
     targets: ClassVar[Mapping[Market, str]]
     fields: ClassVar[Mapping[Market, Mapping[str, str]]]
     suffix: ClassVar[str]
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        # In which order REST lists all, as of which answer.
+        self._order: tuple[str, ...] = ()
+        self._order_set: frozenset[str] = frozenset()
+        self._order_ms = 0
+        # Hundreds of rows are put together once, by the form of the answer, until one of them changes.
+        self._whole: dict[str, _Whole] = {}
 
     @classmethod
     def words(cls, market: Market) -> frozenset[str]:
@@ -46,6 +66,9 @@ class ConsentedRows(Kind[KeptRow]):
         stream = symbol_stream(symbol, self.suffix)
         return KeptRow(self.market, symbol, stream, now_mono, is_preload, word=what, row=row)
 
+    def end(self, kept: KeptRow) -> None:
+        self._whole.clear()
+
     # --- the four calls --------------------------------------------------------------------
 
     def event(self, kept: KeptRow, data: Any) -> bool | None:
@@ -54,6 +77,7 @@ class ConsentedRows(Kind[KeptRow]):
             raise ValueError("a ticker of another symbol, or without a time")
         if event_ms <= (self.facts.latest_ms() or event_ms):  # a time that cannot be is believed of nobody
             kept.row.apply(data, event_ms)
+            self._whole.clear()
         return None
 
     def lose(self, kept: KeptRow) -> None:
@@ -83,6 +107,9 @@ class ConsentedRows(Kind[KeptRow]):
                 return self._missed(None, request, begun)
             wanted = [self.kept[symbol, self.stream] for symbol in request.symbols]
         else:
+            whole = self._whole.get(request.form)
+            if whole is not None and whole.tradable is self.facts.symbols.tradable:
+                return self._hit_whole(whole, request, max_age_ms)
             if not self._order or self._order_set != self.facts.symbols.tradable.keys():
                 return self._missed(None, request, "all symbols")  # one was listed since, or is halted
             if any((name, self.stream) not in self.kept for name in self._order):
@@ -93,22 +120,38 @@ class ConsentedRows(Kind[KeptRow]):
             kept.used_mono = mono
         if not self.facts.server.is_set:
             return self._missed(None, request, "starting")
-        oldest_ms = self.facts.now_ms()
         for kept in wanted:
             if not kept.row.is_known:
                 return self._missed(kept, request, "not read yet")
             if not kept.row.is_fit:
                 return self._missed(kept, request, "other format")
-            oldest_ms = min(oldest_ms, kept.row.as_of_ms())
-        age_ms = self._age_ms(oldest_ms)
+        as_of_ms = min([kept.row.as_of_ms() for kept in wanted])
+        age_ms = self._age_ms(as_of_ms)
         if age_ms > max_age_ms:
             return self._missed(wanted[0], request, "too old")
+        rows = b",".join([kept.row.body(request.form) for kept in wanted])
+        is_list = request.is_list or self._is_always_list
+        body = b"[%b]" % rows if is_list else rows
+        if not request.symbols:
+            self._whole[request.form] = _Whole(self.facts.symbols.tradable, wanted, body, as_of_ms)
+        return self._hit(wanted, body, age_ms)
+
+    def _hit(self, wanted: list[KeptRow], body: bytes, age_ms: int) -> Hit:
         for kept in wanted[1:]:
             kept.hits += 1
         self.desk.count_hit(wanted[0])
-        rows = b",".join([kept.row.body(request.form) for kept in wanted])
-        is_list = request.is_list or self._is_always_list
-        return Hit(b"[%b]" % rows if is_list else rows, None, age_ms)
+        return Hit(body, None, age_ms)
+
+    def _hit_whole(self, whole: _Whole, request: SymbolsRequest, max_age_ms: int) -> Outcome:
+        mono = self.clock.mono()
+        for kept in whole.wanted:
+            kept.used_mono = mono
+        if not self.facts.server.is_set:
+            return self._missed(None, request, "starting")
+        age_ms = self._age_ms(whole.as_of_ms)
+        if age_ms > max_age_ms:
+            return self._missed(whole.wanted[0], request, "too old")
+        return self._hit(whole.wanted, whole.body, age_ms)
 
     def _missed(self, kept: KeptRow | None, request: SymbolsRequest, reason: str) -> Miss:
         """Let a call go up; its answer tells what no stream does."""
@@ -123,11 +166,6 @@ class ConsentedRows(Kind[KeptRow]):
         """Whether REST answers with a list even about one symbol."""
         return self.market is Market.CM
 
-    # In which order REST lists all, as of which answer.
-    _order: tuple[str, ...] = ()
-    _order_set: frozenset[str] = frozenset()
-    _order_ms = 0
-
     def _take(self, body: bytes, made_ms: int, *, is_all: bool) -> None:
         """Take an answer that a client was forwarded."""
         if not made_ms:
@@ -139,11 +177,13 @@ class ConsentedRows(Kind[KeptRow]):
             for name, row in zip(names, rows, strict=False):
                 if (kept := self.kept.get((name, self.stream))) is not None:
                     kept.row.seed(row, made_ms)
+                    self._whole.clear()
         except (ValueError, KeyError, TypeError) as error:
             logger.info("%s: an answer about %s has a wrong shape (%s)", self.market, self.name, error)
             return
         if is_all and made_ms >= self._order_ms:
             self._order, self._order_set, self._order_ms = names, frozenset(names), made_ms
+            self._whole.clear()
 
 
 class DayTickers(ConsentedRows):

@@ -32,6 +32,7 @@ _LAG_MS = 600_000
 _JITTER_MS = 60_000
 # The stream pushes each second, or each three.
 _QUIET_S = 10.0
+_NEVER_MS = 1 << 62
 
 
 class FundingRates(Kind[KeptFunding]):
@@ -96,8 +97,7 @@ class FundingRates(Kind[KeptFunding]):
             return Lack("stream not live")
         if not self.facts.server.is_set:
             return Lack("starting")
-        now_ms = self.facts.now_ms()
-        end_ms = now_ms if request.end_ms is None else request.end_ms
+        end_ms = _NEVER_MS if request.end_ms is None else request.end_ms
         if request.start_ms is None:
             rows = kept.held.latest(request.limit)
             is_open = True
@@ -127,6 +127,8 @@ class FundingRates(Kind[KeptFunding]):
         Since the next time is what it is nothing was; before that perhaps at the full hour.
         """
         hour_ms = (kept.next_since_ms + _JITTER_MS) // _HOUR_MS * _HOUR_MS
+        if hour_ms >= kept.next_ms:  # that one is yet to come
+            hour_ms -= _HOUR_MS
         return kept.held.newest_ms >= hour_ms - _JITTER_MS or kept.read_ms >= hour_ms + _LAG_MS
 
     async def _settle(self, kept: KeptFunding, request: FundingRequest) -> Hit | Miss:

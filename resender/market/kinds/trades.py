@@ -33,7 +33,7 @@ from resender.core.market.trades import (
 )
 from resender.core.market.words import AGG_TRADES as AGGREGATES
 from resender.core.market.words import TRADES
-from resender.market.freshness import note_event, note_traded, trade_proof, was_silent
+from resender.market.freshness import Proof, Unproven, note_event, note_traded, trade_proof, was_silent
 from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Parse, Tools, settle_task
 from resender.market.reader import ReadFailed
 from resender.market.series import KeptTrades
@@ -43,6 +43,8 @@ logger = logging.getLogger("resender.market")
 
 _SETTLE_TIMEOUT_S = 3.0
 _REREAD_S = 1.0
+# More symbols than this are read with all others.
+_MOST_NAMED = 200
 # Rows of a read that only looks whether anything came; it costs as much as a long one.
 _LOOK_LIMIT = 50
 _LOOK_BATCH_S = 0.2
@@ -62,6 +64,7 @@ class TradeTails(Kind[KeptTrades]):
         self._silences = Silences(SILENCE_MS)
         # Why what REST shows cannot be made of the stream, "" if it can.
         self.unfit = ""
+        self._reading_prices: asyncio.Task[None] | None = None
         # Events that did not follow each other.
         self.holes = 0
         tools.watch.listen(self._on_traded)
@@ -117,6 +120,7 @@ class TradeTails(Kind[KeptTrades]):
             self.holes += 1
         if is_news:  # what comes again proves nothing about now
             note_event(kept, event_ms, price)
+            kept.told_price = price
             kept.is_mute = False
         return None
 
@@ -136,7 +140,8 @@ class TradeTails(Kind[KeptTrades]):
     def lose(self, kept: KeptTrades) -> None:
         kept.tail.lose()
         kept.epoch += 1
-        kept.unheard_ms = kept.doubt_ms = kept.event_ms = 0
+        kept.unheard_ms = kept.doubt_ms = kept.event_ms = kept.price_ms = 0
+        kept.seeded_price = kept.told_price = ""
 
     def proof(self, kept: KeptTrades) -> tuple[int | None, str]:
         server = self.facts.server
@@ -251,19 +256,47 @@ class TradeTails(Kind[KeptTrades]):
                 self._mute(kept)
 
     def _price_lack(self, kept: KeptTrades) -> Lack | None:
-        lack = self._lack(kept, 0)
-        return Lack("no trade yet") if lack is None and not kept.tail.price else lack
+        """Tell what the last price lacks: nothing but that no trade came after it, whatever was before."""
+        if self.is_held_up(kept):
+            return Lack("stream not live")
+        if kept.is_mute:
+            return Lack("stream mute")
+        if not self.facts.server.is_set:
+            return Lack("starting")
+        if not kept.last_price:
+            return Lack("no trade yet" if kept.price_ms else "not read yet", can_settle=not kept.price_ms)
+        proof, unproven = self._price_proof(kept)
+        is_mute = unproven is not None and unproven.is_mute
+        is_heard = is_mute or self._watch.witness.is_current or self.feed.is_proven(kept.stream)
+        if not is_heard and self.facts.now_ms() - proof.at_ms > _REREAD_S * 1000:
+            return Lack("stream not proven", can_settle=True)
+        if unproven is not None:
+            can_settle = unproven.can_settle and not unproven.is_mute
+            return Lack(unproven.reason, can_settle=can_settle, is_mute=unproven.is_mute)
+        return None
+
+    def _price_proof(self, kept: KeptTrades) -> tuple[Proof, Unproven | None]:
+        kept.resumed_ms = self._silences.resumed_ms(self.feed.carrier(kept.stream))
+        read_ms = max(kept.tail.read_ms, kept.price_ms)
+        return trade_proof(kept, self._watch.witness, self.facts.now_ms(), self.options.quiet_s, read_ms)
+
+    def _price_age_ms(self, kept: KeptTrades) -> int:
+        return max(0, self.facts.now_ms() - self._price_proof(kept)[0].at_ms)
 
     def _price_hit(self, wanted: list[KeptTrades], request: SymbolsRequest) -> Hit:
-        rows = [orjson.dumps({"symbol": kept.symbol, "price": kept.tail.price}) for kept in wanted]
+        rows = [orjson.dumps({"symbol": kept.symbol, "price": kept.last_price}) for kept in wanted]
         for kept in wanted[1:]:
             kept.hits += 1
         self.desk.count_hit(wanted[0])
         body = b"[%b]" % b",".join(rows) if request.is_list else rows[0]
-        return Hit(body, None, max(self._age_ms(kept) for kept in wanted))
+        return Hit(body, None, max(self._price_age_ms(kept) for kept in wanted))
 
     async def _settle_prices(self, wanted: list[KeptTrades], request: SymbolsRequest) -> Hit | Miss:
-        reads = [self._read_soon(kept) for kept in wanted if self._price_lack(kept) is not None]
+        lacking = [kept for kept in wanted if self._price_lack(kept) is not None]
+        if self.market in PRICES:
+            reads = [self._read_prices_soon(lacking)]
+        else:
+            reads = [self._read_soon(kept) for kept in lacking]
         pending = {read for read in reads if read is not None}
         if pending:
             await asyncio.wait(pending, timeout=_SETTLE_TIMEOUT_S)
@@ -286,6 +319,52 @@ class TradeTails(Kind[KeptTrades]):
         kept.read_mono = mono
         kept.read = self.tasks.spawn(self._read(kept), name=f"trades-read:{kept.symbol}@{self.stream}")
         return kept.read
+
+    def _read_prices_soon(self, wanted: list[KeptTrades]) -> asyncio.Task[None] | None:
+        """Begin a read of some prices, one for all of them; None if one was begun just now."""
+        mono = self.clock.mono()
+        due = [kept for kept in wanted if mono - kept.price_read_mono >= _REREAD_S]
+        if not due:
+            under_way = self._reading_prices
+            return under_way if under_way is not None and not under_way.done() else None
+        for kept in due:
+            kept.price_read_mono = mono
+        self._reading_prices = self.tasks.spawn(self._read_prices(due), name=f"prices-read:{self.market}")
+        return self._reading_prices
+
+    async def _read_prices(self, wanted: list[KeptTrades]) -> None:
+        target = PRICES[self.market]
+        if len(wanted) == 1:
+            target += f"?symbol={quote(wanted[0].symbol, safe='')}"
+        elif len(wanted) <= _MOST_NAMED:
+            names = orjson.dumps([kept.symbol for kept in wanted]).decode()
+            target += f"?symbols={quote(names, safe='')}"
+        epochs, made_ms = [kept.epoch for kept in wanted], self.facts.now_ms()
+        try:
+            async with self._settle_slots:
+                read = orjson.loads(await self.reader.get(target))
+            prices = {row["symbol"]: row["price"] for row in (read if type(read) is list else [read])}
+        except ReadFailed as error:
+            logger.info("%s: prices cannot be read: %s", self.market, error)
+            return
+        except (ValueError, KeyError, TypeError) as error:
+            logger.info("%s: an answer about prices has a wrong shape (%s)", self.market, error)
+            return
+        for kept, epoch in zip(wanted, epochs, strict=True):
+            price = prices.get(kept.symbol)
+            if epoch == kept.epoch and not kept.is_dropped and type(price) is str:
+                self._take_price(kept, price, made_ms)
+
+    def _take_price(self, kept: KeptTrades, price: str, made_ms: int) -> None:
+        """Compare a price by REST with what the stream has brought."""
+        if kept.event_ms > made_ms:
+            return  # the stream has spoken meanwhile
+        if kept.last_price and price != kept.last_price:
+            if was_silent(kept, made_ms):
+                kept.unheard_ms = kept.unheard_ms or made_ms  # if the stream stays silent, it is mute
+            return
+        if made_ms >= kept.price_ms:
+            kept.seeded_price, kept.price_ms = price, made_ms
 
     async def _read(self, kept: KeptTrades) -> None:
         async with self._settle_slots:

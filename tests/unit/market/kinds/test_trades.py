@@ -378,11 +378,10 @@ async def test_young_symbol_answers_every_limit_with_all_there_is(world: World) 
 async def test_symbol_nobody_has_traded_has_no_price(spot: World) -> None:
     counter = Counter(spot, Trades)
     counter.live()
-    assert isinstance(await counter.ask_price("BTCUSDT"), Miss)
+    assert rows_of(await counter.ask_price("BTCUSDT"))["price"] == "0.00000000", "as REST shows it"
     counter.kind.form.learn(truth_of_a_trade())
     await spot.until(1100)
     assert rows_of(await counter.ask()) == []
-    assert await counter.ask_price("BTCUSDT") == Miss("no trade yet")
     counter.trade(is_told=False)
     counter.trade()
     await spot.until(2500)
@@ -421,12 +420,50 @@ async def test_list_of_prices_reads_those_that_lack_something(spot: World) -> No
         counter.trade(symbol)
     counter.trade("ETHUSDT", is_told=False)
     counter.trade("ETHUSDT", price="9.00000000")
+    for symbol in ("ETHUSDT", "NKNUSDT"):
+        counter.lose(counter.all[f"{symbol.lower()}@trade"])
+    counter.live()
     before = len(counter.reads)
     found = rows_of(await counter.ask_price("BTCUSDT", "ETHUSDT", "NKNUSDT", is_list=True))
     assert [row["symbol"] for row in found] == ["BTCUSDT", "ETHUSDT", "NKNUSDT"]
     assert found[1]["price"] == "9.00000000"
-    assert [target for target in counter.reads[before:] if "ETHUSDT" not in target] == []
-    assert len(counter.reads) == before + 1
+    assert len(counter.reads) == before, "the rows of trades are not needed, which weigh six times as much"
+    assert counter.price_reads == ["/api/v3/ticker/price?symbols=%5B%22ETHUSDT%22%2C%22NKNUSDT%22%5D"]
+
+
+async def test_one_price_is_read_alone_and_a_whole_market_with_all(spot: World) -> None:
+    symbols = [f"S{number}USDT" for number in range(202)]
+    counter = Counter(spot, Trades, *symbols)
+    counter.live()
+    await counter.ask_price("S7USDT")
+    await counter.ask_price(*symbols, is_list=True)
+    assert counter.price_reads == ["/api/v3/ticker/price?symbol=S7USDT", "/api/v3/ticker/price"]
+
+
+async def test_hole_in_the_ids_takes_no_price_away(spot: World) -> None:
+    counter = Counter(spot, Trades)
+    await ready(counter)
+    counter.trade()
+    counter.trade(is_told=False)
+    counter.trade(price="9.00000000")
+    assert rows_of(await counter.ask_price("BTCUSDT"))["price"] == "9.00000000"
+    assert counter.price_reads == []
+
+
+async def test_price_of_rest_that_differs_from_the_last_event_is_not_told(spot: World) -> None:
+    counter = Counter(spot, Trades)
+    await ready(counter)
+    counter.trade(price="1.00000000")
+    await spot.until(5000)
+    counter.trade(is_told=False, price="2.00000000")
+    counter.array()
+    await spot.until(9000)
+    assert isinstance(await counter.ask_price("BTCUSDT"), Miss)
+    assert counter.one.unheard_ms
+    await spot.until(16_000)
+    counter.array()
+    assert await counter.ask_price("BTCUSDT") == Miss("stream mute")
+    assert spot.moved == [counter.one]
 
 
 async def test_list_with_one_that_cannot_be_told_is_a_miss_with_its_reason(spot: World) -> None:
@@ -550,8 +587,12 @@ async def test_price_of_before_a_loss_is_not_told_after_it(spot: World) -> None:
     counter.lose(counter.one)
     counter.trade(is_told=False, price="2.00000000")
     counter.live()
-    spot.door.answers[counter.path] = lambda *_: EgressExhausted("no weight", retry_after_s=5.0)
-    assert await counter.ask_price("BTCUSDT") == Miss("gap")
+    answer = spot.door.answers[PRICES[Market.SPOT]]
+    spot.door.answers[PRICES[Market.SPOT]] = lambda *_: EgressExhausted("no weight", retry_after_s=5.0)
+    assert await counter.ask_price("BTCUSDT") == Miss("not read yet")
+    spot.door.answers[PRICES[Market.SPOT]] = answer
+    await spot.until(spot.now_ms - T0 + 1100)
+    assert rows_of(await counter.ask_price("BTCUSDT"))["price"] == "2.00000000"
 
 
 async def test_event_of_another_symbol_is_refused(world: World) -> None:
@@ -801,6 +842,8 @@ async def test_all_mute_ones_of_a_list_are_moved_at_once(spot: World, is_watched
     await spot.until(9000)
     if is_watched:
         counter.array()
+    for history in counter.histories.values():
+        history.trade(price="5.00000000")
     assert await counter.ask_price(*counter.histories, is_list=True) == Miss("stream mute")
     assert spot.moved == list(counter.all.values())
 

@@ -260,7 +260,7 @@ class Stage:
         for row in rows:
             history = self.counter.histories[row["symbol"]]
             counts = self._counts(history, begun, found)
-            wanted = {history.trades[count - 1].price for count in counts if count}
+            wanted = {history.trades[count - 1].price if count else "0.00000000" for count in counts}
             if row["price"] not in wanted:
                 self.problems.append(f"{begun - T0}: {row} age {found.age_ms}, not of {wanted}")
 

@@ -1,6 +1,6 @@
-"""`load.measure` with or without `Accept-Encoding: gzip`.
+"""`load.measure` with more headers, `Accept-Encoding: gzip` for one.
 
-It adds the header to those of load.py; everything else, wrk and the generator of its own, is
+It adds them to those of load.py; everything else, wrk and the generator of its own, is
 there.
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 
 import load
 from load import Load
 
 
-def measure(url: str, connections: int, seconds: int, python: str, *, gzip: bool) -> Load:
+def measure(url: str, connections: int, seconds: int, python: str, *, headers: Mapping[str, str]) -> Load:
     """Call `url` on kept connections for some seconds.
 
     Raises: LoadError unless every single call was answered with 200.
@@ -21,17 +22,15 @@ def measure(url: str, connections: int, seconds: int, python: str, *, gzip: bool
     if load.generator() == "wrk":
         before = dict(load.HEADERS)
         try:
-            if gzip:
-                load.HEADERS["Accept-Encoding"] = "gzip"
+            load.HEADERS.update(headers)
             return load.measure(url, connections, seconds, python)
         finally:
             load.HEADERS.clear()
             load.HEADERS.update(before)
-    command = [python, __file__, url, str(connections), str(seconds), *(["gzip"] if gzip else [])]
+    command = [python, __file__, url, str(connections), str(seconds), json.dumps(dict(headers))]
     return Load(**json.loads(load._run(command, seconds)))
 
 
 if __name__ == "__main__":
-    if sys.argv[4:] == ["gzip"]:
-        load.HEADERS["Accept-Encoding"] = "gzip"
+    load.HEADERS.update(json.loads(sys.argv[4]) if sys.argv[4:] else {})
     load._main()

@@ -1,6 +1,6 @@
 """Measure what an answer out of memory costs: this gateway beside a bare Tornado delegate.
 
-`python bench/cache_read.py` needs no argument and takes about 80 seconds; bench/README-cache.md
+`python bench/cache_read.py` needs no argument and takes about 3 minutes; bench/README-cache.md
 tells how to read the tables. It measures and reports. Exit code 0 only if every answer of the
 gateway was a hit, but for those that came in the moment of a candle's end (their number is shown).
 """
@@ -23,18 +23,31 @@ import cache_load
 import cache_servers
 import load
 import servers
-from cache_servers import Client
+from cache_servers import Answer, Client
 from servers import BENCH, Server, ServerError
 
 SYMBOL = "BTCUSDT"
 KLINES = f"/api/v3/klines?symbol={SYMBOL}&interval=1m&limit="
-TICKER = f"/api/v3/ticker/bookTicker?symbol={SYMBOL}"
-TARGETS = {"limit 100": f"{KLINES}100", "limit 500": f"{KLINES}500", "limit 1000": f"{KLINES}1000"}
-TARGETS["bookTicker"] = TICKER
-PRELOAD = f"spot:{SYMBOL}@1m,bookTicker"
+# The whole market whose day tickers are kept.
+UM_SYMBOLS = 400
+TARGETS = {
+    "limit 100": f"{KLINES}100",
+    "limit 500": f"{KLINES}500",
+    "limit 1000": f"{KLINES}1000",
+    "bookTicker": f"/api/v3/ticker/bookTicker?symbol={SYMBOL}",
+    "depth 20": f"/api/v3/depth?symbol={SYMBOL}&limit=20",
+    "depth 1000": f"/api/v3/depth?symbol={SYMBOL}&limit=1000",
+    "aggTrades 1000": f"/api/v3/aggTrades?symbol={SYMBOL}&limit=1000",
+    "24hr all": "/fapi/v1/ticker/24hr",
+}
+# What a call sends beside the usual headers: the consent to an age.
+HEADERS = {"24hr all": {"Cache-Control": "max-age=5"}}
+# Answers so small that nobody compresses them.
+SMALL = ("bookTicker", "depth 20")
+PRELOAD = f"spot:{SYMBOL}@1m,bookTicker,depth20,depth,aggTrade;um:*@ticker"
+KEPT = 5 + UM_SYMBOLS
 # The share of misses, all of them at a candle's end, above which the run counts as failed.
 MOST_MISSES = 0.001
-TARGET_RATIO = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +64,7 @@ class Case:
 
 
 CASES = [Case(name, count, False) for name in TARGETS for count in (1, 8)]
-CASES += [Case(name, 8, True) for name in TARGETS if name != "bookTicker"]
+CASES += [Case(name, 8, True) for name in TARGETS if name not in SMALL]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +102,13 @@ def main() -> int:
         python = servers.find_python()
         machine = cache_servers.machine()
         print(machine["text"], file=sys.stderr)
-        venue = stack.enter_context(cache_servers.exchange(python, folder, spot_symbols=5))
+        venue = stack.enter_context(
+            cache_servers.exchange(python, folder, spot_symbols=5, um_symbols=UM_SYMBOLS)
+        )
         gateway = stack.enter_context(cache_servers.gateway(python, folder, venue.urls, preload=PRELOAD))
-        cache_servers.wait_live(gateway, 2, 20.0)
         client = stack.enter_context(Client(gateway))
+        _seed(client)
+        cache_servers.wait_live(gateway, KEPT, 30.0)
         sizes = _copy_answers(client, folder)
         bare = stack.enter_context(_bare(python, folder))
         for server in (gateway, bare):
@@ -101,11 +117,11 @@ def main() -> int:
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
             pair = (gateway, bare) if number % 2 == 0 else (bare, gateway)
-            for case in CASES:
-                client.hit(TARGETS[case.name], gzip=case.gzip, patience_s=5.0)
+            for case in options.cases:
+                _hit(client, case.name, gzip=case.gzip)
                 for server in pair:
                     samples.append(_measure(server, case, options.seconds, python, number, sizes))
-                client.hit(TARGETS[case.name], gzip=case.gzip, patience_s=5.0)
+                _hit(client, case.name, gzip=case.gzip)
         counts, venue_after, length_s = _counts(client), venue.counters(), time.monotonic() - begun
     events = sum(venue_after["frames"].values()) - sum(venue_before["frames"].values())
     counts = {name: counts[name] - counts_before[name] for name in counts}
@@ -131,11 +147,29 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=int, default=1, help="length of one measurement (default 1)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
+    parser.add_argument("--only", metavar="WORD", default="", help="only cases with this in their name")
     parser.add_argument("--json", metavar="FILE", help="write every single measurement into a file")
     options = parser.parse_args()
+    options.cases = [case for case in CASES if options.only in case.title]
+    if not options.cases:
+        parser.error(f"--only: the cases are {', '.join(TARGETS)}")
     if not 1 <= options.seconds <= 60 or not 1 <= options.rounds <= 100:
         parser.error("--seconds must lie between 1 and 60, --rounds between 1 and 100")
     return options
+
+
+def _seed(client: Client) -> None:
+    """Let a forwarded answer pass: which fields a day ticker has, and their order, only REST tells."""
+    deadline = time.monotonic() + 30.0
+    while len(client.status()["series"]) < KEPT:
+        if time.monotonic() > deadline:
+            raise ServerError("the rules are not followed")
+        time.sleep(0.25)
+    client.get(TARGETS["24hr all"], headers=HEADERS["24hr all"])
+
+
+def _hit(client: Client, name: str, *, gzip: bool) -> Answer:
+    return client.hit(TARGETS[name], gzip=gzip, headers=HEADERS.get(name), patience_s=5.0)
 
 
 def _copy_answers(client: Client, folder: Path) -> dict[tuple[str, bool], int]:
@@ -145,9 +179,9 @@ def _copy_answers(client: Client, folder: Path) -> dict[tuple[str, bool], int]:
     for number, (name, target) in enumerate(TARGETS.items()):
         index[target] = {}
         for kind in ("plain", "gzip"):
-            answer = client.hit(target, gzip=kind == "gzip", patience_s=5.0)
+            answer = _hit(client, name, gzip=kind == "gzip")
             is_packed = answer.headers.get("content-encoding") == "gzip"
-            if kind == "gzip" and is_packed != (name != "bookTicker"):
+            if kind == "gzip" and is_packed != (name not in SMALL):
                 raise ServerError(f"{name} is {'' if is_packed else 'not '}compressed")
             file = f"{number}-{kind}"
             (folder / file).write_bytes(answer.body)
@@ -175,9 +209,10 @@ def _measure(
     server: Server, case: Case, seconds: int, python: str, number: int, sizes: dict[tuple[str, bool], int]
 ) -> Sample:
     before = server.cpu_s()
+    headers = HEADERS.get(case.name, {}) | ({"Accept-Encoding": "gzip"} if case.gzip else {})
     try:
         found = cache_load.measure(
-            server.url + TARGETS[case.name], case.connections, seconds, python, gzip=case.gzip
+            server.url + TARGETS[case.name], case.connections, seconds, python, headers=headers
         )
     except load.LoadError as error:
         raise ServerError(f"{server.name}, {case.title}: {error}") from None
@@ -204,8 +239,8 @@ def _report(
 
     head = ["gateway", "answers/s", "p50 ms", "p99 ms", "MB/s", "CPU µs/answer", "answers/s per core"]
     rows = [[*head, "bare: answers/s", "CPU µs/answer"]]
-    ratios = [["gateway / bare (target >= 0.75)", "answers/s", "per CPU second", "worst round, CPU"]]
-    for case in CASES:
+    ratios = [["gateway / bare", "answers/s", "per CPU second", "worst round, CPU"]]
+    for case in options.cases:
         rows.append(
             [
                 case.title,

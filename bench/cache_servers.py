@@ -175,8 +175,8 @@ class Client:
     def __init__(self, server: Server) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_ANSWER_S)
 
-    def get(self, target: str, *, gzip: bool = False) -> Answer:
-        headers = {"Accept-Encoding": "gzip"} if gzip else {"Accept-Encoding": "identity"}
+    def get(self, target: str, *, gzip: bool = False, headers: dict[str, str] | None = None) -> Answer:
+        headers = {"Accept-Encoding": "gzip" if gzip else "identity", **(headers or {})}
         try:
             self._connection.request("GET", target, headers=headers)
             response = self._connection.getresponse()
@@ -185,14 +185,21 @@ class Client:
             raise ServerError(f"{target}: {type(error).__name__}: {error}") from None
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, body)
 
-    def hit(self, target: str, *, gzip: bool = False, patience_s: float = 0.0) -> Answer:
+    def hit(
+        self,
+        target: str,
+        *,
+        gzip: bool = False,
+        headers: dict[str, str] | None = None,
+        patience_s: float = 0.0,
+    ) -> Answer:
         """Get an answer that came out of memory.
 
         Raises: ServerError if none does in time.
         """
         deadline = time.monotonic() + patience_s
         while True:
-            answer = self.get(target, gzip=gzip)
+            answer = self.get(target, gzip=gzip, headers=headers)
             said = answer.headers.get("x-resender-cache", "nothing")
             if answer.status == 200 and said == "hit":
                 return answer

@@ -40,7 +40,9 @@ TORNADO_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 def declared_length(headers: httputil.HTTPHeaders) -> int:
     """Return the body's length as announced; Tornado itself refuses what is no number."""
-    text = headers.get("Content-Length", "0").lstrip("0")
+    if "Content-Length" not in headers:
+        return 0
+    text = headers["Content-Length"].lstrip("0")
     if not (text.isascii() and text.isdigit()):
         return 0
     return int(text) if len(text) < 19 else UNLIMITED
@@ -82,16 +84,16 @@ class ClientConnection(HTTP1Connection):
     def _parse_headers(self, data: bytes) -> tuple[str, httputil.HTTPHeaders]:
         start_line, headers = super()._parse_headers(data)
         # Tornado knows one spelling. Source: RFC 9110 section 10.1.1, compared without case.
-        if headers.get("Expect", "").strip().lower() == "100-continue":
+        if "Expect" in headers and headers["Expect"].strip().lower() == "100-continue":
             headers["Expect"] = "100-continue"
         # An answer may then be finished at once without ending the connection.
-        length = headers.get("Content-Length", "0").strip()
+        length = headers["Content-Length"].strip() if "Content-Length" in headers else "0"
         if "Transfer-Encoding" not in headers and length and not length.strip("0"):
             self._read_finished = True
         return start_line, headers
 
     def _can_keep_alive(self, start_line: Any, headers: httputil.HTTPHeaders) -> bool:
-        tokens = connection_tokens(headers.get("Connection", ""))
+        tokens = connection_tokens(headers["Connection"]) if "Connection" in headers else ()
         if "close" in tokens or self.params.no_keep_alive:
             return False
         if start_line.version == "HTTP/1.1":

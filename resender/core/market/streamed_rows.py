@@ -66,7 +66,17 @@ class StreamedRow:
         and `seed_ms` exchange milliseconds, 0 for what there is not.
     """
 
-    __slots__ = ("_bodies", "_event", "_fields", "_is_checked", "_is_fit", "_seed", "event_ms", "seed_ms")
+    __slots__ = (
+        "_as_of_ms",
+        "_bodies",
+        "_event",
+        "_fields",
+        "_is_checked",
+        "_is_fit",
+        "_seed",
+        "event_ms",
+        "seed_ms",
+    )
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         self._fields = fields
@@ -74,6 +84,8 @@ class StreamedRow:
         self._seed: dict[str, Any] = {}
         self._bodies: dict[str, bytes] = {}
         self._is_checked = False
+        # None until somebody asks.
+        self._as_of_ms: int | None = None
         self.event_ms = 0
         self.seed_ms = 0
         self._is_fit = True
@@ -90,6 +102,7 @@ class StreamedRow:
         self._event, self.event_ms = event, event_ms
         self._bodies.clear()
         self._is_checked = False
+        self._as_of_ms = None
         return True
 
     def seed(self, row: dict[str, Any], made_ms: int) -> None:
@@ -101,6 +114,7 @@ class StreamedRow:
         self._seed, self.seed_ms = row, made_ms
         self._bodies.clear()
         self._is_checked = False
+        self._as_of_ms = None
 
     @property
     def is_fit(self) -> bool:
@@ -116,6 +130,11 @@ class StreamedRow:
 
     def as_of_ms(self) -> int:
         """Return of which time the oldest of its fields is."""
+        if self._as_of_ms is None:
+            self._as_of_ms = self._find_as_of_ms()
+        return self._as_of_ms
+
+    def _find_as_of_ms(self) -> int:
         if self.seed_ms >= self.event_ms:
             return self.seed_ms
         is_carried = all(

@@ -42,10 +42,9 @@ def is_cached_path(market: Market, path: str) -> bool:
 
 def accepts_gzip(headers: httputil.HTTPHeaders) -> bool:
     """Tell whether the client takes gzip (a quality of 0 means it does not)."""
-    accepted = headers.get("Accept-Encoding")
-    if accepted is None:
+    if "Accept-Encoding" not in headers:
         return False
-    for item in accepted.lower().split(","):
+    for item in headers["Accept-Encoding"].lower().split(","):
         name, _, quality = item.partition(";")
         if name.strip() in ("gzip", "x-gzip"):
             return not _ZERO_QUALITY.fullmatch(quality.strip())

@@ -55,11 +55,10 @@ _AGREED = f"permessage-deflate; {_NO_CONTEXT}; server_max_window_bits={DEFLATE_B
 
 def wants_upgrade(method: str, headers: httputil.HTTPHeaders) -> bool:
     """Tell the handshake of a WebSocket. Source: RFC 6455 section 4.2.1."""
-    upgrade = headers.get("Upgrade")
     return (
-        upgrade is not None
-        and method == "GET"
-        and upgrade.strip().lower() == "websocket"
+        method == "GET"
+        and "Upgrade" in headers
+        and headers["Upgrade"].strip().lower() == "websocket"
         and "upgrade" in connection_tokens(headers.get("Connection", ""))
     )
 

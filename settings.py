@@ -144,8 +144,9 @@ GET_MEMORY_MS = 0
 # How long an exchangeInfo answer serves equal calls. `0` = off.
 EXCHANGE_INFO_MEMORY_S = 60
 
-# How old answers may be that no stream can prove, by path: `ticker/24hr=2000,um:premiumIndex=1000`.
-# What is not named is forwarded, unless the client itself sends `Cache-Control: max-age`.
+# How old answers may be that no stream can prove, by path in milliseconds:
+# `ticker/24hr=2000,um:premiumIndex=1000`. What is not named is forwarded, unless the client itself
+# sends `Cache-Control: max-age`.
 CONSENT_MAX_AGE_MS = []
 
 # --- Limits and waits (seconds) ----------------------------------------------------------------

@@ -228,6 +228,8 @@ class KeptRow(Kept):
     """One row of REST that a stream keeps young."""
 
     word: str = ""
+    # Somebody wants its row, and no answer of his brings it.
+    is_asked: bool = False
     row: StreamedRow = field(default_factory=lambda: StreamedRow({}))
 
     @property

@@ -70,7 +70,12 @@ class Dispatch:
     ) -> None:
         self.egress = egress
         self._clock = clock
-        self._own_headers: Pairs = [("User-Agent", user_agent), ("Accept-Encoding", "gzip")]
+        # Where the egress is another resender, its memory must not answer what is asked to compare with.
+        self._own_headers: Pairs = [
+            ("User-Agent", user_agent),
+            ("Accept-Encoding", "gzip"),
+            ("Cache-Control", "no-cache"),
+        ]
         self._get_memory_s = get_memory_s
         self._exchange_info_memory_s = exchange_info_memory_s
         # The second part of a key is the call's target, see `share_key`.

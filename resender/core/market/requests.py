@@ -142,13 +142,15 @@ class StatisticsRequest:
 class SymbolsRequest:
     """A call about one symbol, a list of them, or all (`symbols` empty) that the cache understands.
 
-    Shape: `form` is the form of the answer where there are several ("FULL", "MINI").
+    Shape: `form` is the form of the answer where there are several ("FULL", "MINI"); `is_local` tells that
+        nothing goes up for the call, whatever is missing.
     """
 
     market: Market
     symbols: tuple[str, ...]
     is_list: bool
     form: str = ""
+    is_local: bool = False
 
 
 def parse_query(query: str) -> dict[str, str] | Miss:

@@ -6,13 +6,16 @@ clients were forwarded, so that none of it costs weight. See `kinds/base.py` for
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import orjson
 
+from resender.aio import Backoff
 from resender.core.binance.endpoints import DAY_TICKERS, PREMIUM_INDEX
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import symbol_stream
@@ -20,11 +23,16 @@ from resender.core.market.requests import Miss, SymbolsRequest, parse_symbols
 from resender.core.market.streamed_rows import DAY_FIELDS, MARK_FIELDS, StreamedRow
 from resender.core.market.words import DAY_TICKER, MARK_PRICE
 from resender.market.kinds.base import Hit, Kind, Outcome, Parse, Tools, Wanting
+from resender.market.reader import ReadFailed
 from resender.market.series import KeptRow
 
 logger = logging.getLogger("resender.market")
 
 _MOST_SEEDED = 5000
+_BATCH_S = 0.5  # streams come alive in batches
+# Reads of the gateway's own are made so seldom: all symbols of a market weigh up to 80.
+_SEED_EVERY_S = 5.0
+_AHEAD = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,8 @@ class ConsentedRows(Kind[KeptRow]):
     """Rows of one sort of one market."""
 
     targets: ClassVar[Mapping[Market, str]]
+    _seeding: asyncio.Task[None] | None = None
+    _seeded_mono = -1e9
     fields: ClassVar[Mapping[Market, Mapping[str, str]]]
     suffix: ClassVar[str]
 
@@ -69,6 +79,48 @@ class ConsentedRows(Kind[KeptRow]):
     def end(self, kept: KeptRow) -> None:
         self._whole.clear()
 
+    def settled_live(self) -> None:
+        if self._seeding is None and self._lacking():
+            self._seeding = self.tasks.spawn(self._seed(), name=f"rows-seed:{self.name}:{self.market}")
+
+    def _lacking(self) -> list[KeptRow]:
+        """List what needs a row of REST: rules want it, or calls for which nothing goes up."""
+        return [
+            kept
+            for kept in self.kept.values()
+            if kept.is_live and (kept.is_asked or (kept.is_preload and not kept.row.is_known))
+        ]
+
+    def _ask_for(self, symbols: Sequence[str]) -> None:
+        """A call found a row missing or too old, and no answer of it comes: read it soon."""
+        for symbol in symbols:
+            if (kept := self.kept.get((symbol, self.stream))) is not None:
+                kept.is_asked = True
+        self.settled_live()
+
+    async def _seed(self) -> None:
+        """Read the rows that are wanted when nothing else needs the weight, all at once if there are several."""
+        backoff = Backoff(first_s=2.0, cap_s=60.0)
+        path = self.targets[self.market]
+        try:
+            await asyncio.sleep(max(_BATCH_S, self._seeded_mono + _SEED_EVERY_S - self.clock.mono()))
+            while lacking := self._lacking():
+                self._seeded_mono = self.clock.mono()
+                is_all = len(lacking) > 1
+                target = path if is_all else f"{path}?symbol={quote(lacking[0].symbol, safe='')}"
+                try:
+                    permit = self.reader.admit(target, is_urgent=False)
+                    made_ms = self.facts.now_ms() if self.facts.server.is_set else 0
+                    self._take(await self.reader.get(target, permit), made_ms, is_all=is_all)
+                    for kept in lacking:
+                        kept.is_asked = False
+                except ReadFailed as error:
+                    logger.info("%s: %s cannot be read: %s", self.market, self.name, error)
+                if len(self._lacking()) == len(lacking):
+                    await asyncio.sleep(backoff.next_s())
+        finally:
+            self._seeding = None
+
     # --- the four calls --------------------------------------------------------------------
 
     def event(self, kept: KeptRow, data: Any) -> bool | None:
@@ -90,7 +142,8 @@ class ConsentedRows(Kind[KeptRow]):
         return self._age_ms(as_of_ms), "event" if as_of_ms == kept.row.event_ms else "rest"
 
     def _age_ms(self, as_of_ms: int) -> int:
-        return max(0, self.facts.now_ms() - as_of_ms)
+        # By the latest time it may be: nobody consented to what is older than it says.
+        return max(0, self.facts.server.latest_ms(self.clock.mono()) - as_of_ms)
 
     # --- answers ---------------------------------------------------------------------------
 
@@ -134,6 +187,8 @@ class ConsentedRows(Kind[KeptRow]):
         body = b"[%b]" % rows if is_list else rows
         if not request.symbols:
             self._whole[request.form] = _Whole(self.facts.symbols.tradable, wanted, body, as_of_ms)
+        if request.is_local and age_ms > max_age_ms * _AHEAD:
+            self._ask_for(request.symbols)  # before it is too old, as no answer of another call may come
         return self._hit(wanted, body, age_ms)
 
     def _hit(self, wanted: list[KeptRow], body: bytes, age_ms: int) -> Hit:
@@ -159,7 +214,11 @@ class ConsentedRows(Kind[KeptRow]):
         if request.form == "MINI":
             return miss
         made_ms = self.facts.now_ms() if self.facts.server.is_set else 0
-        return Wanting(miss.reason, lambda body: self._take(body, made_ms, is_all=not request.symbols))
+        return Wanting(
+            miss.reason,
+            lambda body: self._take(body, made_ms, is_all=not request.symbols),
+            lambda: self._ask_for(request.symbols),
+        )
 
     @property
     def _is_always_list(self) -> bool:

@@ -325,8 +325,8 @@ class TradeTails(Kind[KeptTrades]):
         mono = self.clock.mono()
         due = [kept for kept in wanted if mono - kept.price_read_mono >= _REREAD_S]
         if not due:
-            under_way = self._reading_prices
-            return under_way if under_way is not None and not under_way.done() else None
+            reading = self._reading_prices
+            return reading if reading is not None and not reading.done() else None
         for kept in due:
             kept.price_read_mono = mono
         self._reading_prices = self.tasks.spawn(self._read_prices(due), name=f"prices-read:{self.market}")

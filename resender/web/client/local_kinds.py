@@ -77,7 +77,7 @@ def _funding(market: Market, params: dict[str, str]) -> Callable[[str], FundingR
 
 
 def _row(market: Market, params: dict[str, str]) -> Callable[[str], SymbolsRequest]:
-    return lambda symbol: SymbolsRequest(market, (symbol,), False)
+    return lambda symbol: SymbolsRequest(market, (symbol,), False, is_local=True)
 
 
 LOCAL_KINDS: dict[str, LocalKind] = {

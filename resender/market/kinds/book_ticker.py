@@ -234,8 +234,9 @@ class BookTickers(Kind[KeptTicker]):
         proof_mono = self._still_mono if self._still else self.clock.mono()
         for turn in range(2):
             parts.clear()
+            order = self._order
             missed: tuple[KeptTicker, Lack] | None = None
-            for number, name in enumerate(self._order, 1):
+            for number, name in enumerate(order, 1):
                 if not number % _SLICE:
                     await asyncio.sleep(0)
                 kept = self.kept.get((name, BOOK_TICKER))
@@ -256,8 +257,8 @@ class BookTickers(Kind[KeptTicker]):
             reading = self.witness.verify()
             if reading is not None:
                 await asyncio.wait({reading}, timeout=_SETTLE_TIMEOUT_S)
-        if self._is_other_market():
-            return self.desk.miss(None, "all symbols")
+        if self._order != order or self._is_other_market():
+            return self.desk.miss(None, "all symbols")  # it was read again meanwhile, or the symbols were
         self.desk.count_hit(next(iter(self.kept.values())))
         return Hit(b"[%b]" % b",".join(parts), None, max(0, int((self.clock.mono() - proof_mono) * 1000)))
 

@@ -148,7 +148,11 @@ async def test_own_read_names_the_program_and_unpacks_the_answer() -> None:
     fetched = await world.door.fetch(Market.SPOT, "/api/v3/time")
     assert fetched.body == b'{"a":1}'
     assert fetched.headers["x-mbx-used-weight-1m"] == "7"
-    assert world.client.sent[0][2] == [("User-Agent", "test/1"), ("Accept-Encoding", "gzip")]
+    assert world.client.sent[0][2] == [
+        ("User-Agent", "test/1"),
+        ("Accept-Encoding", "gzip"),
+        ("Cache-Control", "no-cache"),
+    ]
 
 
 async def test_damaged_packed_answer_is_an_error_and_the_connection_is_given_back() -> None:

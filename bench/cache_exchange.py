@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from resender.core.binance.markets import Market
 from resender.core.market.costs import DEFAULT_LIMITS
 from resender.sandbox.authority import throwaway_authority
-from resender.sandbox.config import SandboxConfig
+from resender.sandbox.config import Gap, SandboxConfig
 from resender.sandbox.sandbox import Sandbox
 
 STREAM_MARKETS = (Market.SPOT, Market.UM, Market.CM)
@@ -55,6 +55,7 @@ async def main(ca_file: str, options: dict[str, Any]) -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
+    options["gaps"] = [Gap(*each) for each in options.get("gaps", ())]
     async with Sandbox(SandboxConfig(**options)) as sandbox:
         throwaway_authority().write_ca(ca_file)
         print(json.dumps(sandbox.urls), flush=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import re
 import struct
 import sys
@@ -34,6 +35,12 @@ _DRAIN_S = 20.0
 _TICK_S = 0.001
 _READERS = 8
 _FIRST_COUNT = 10**12  # so that every counter has the same number of digits
+# A frame of changes tells of so many levels a side, of so many of the best; so many different ones are sent in turn.
+LEVELS_A_SIDE = 20
+_CHANGING = 500
+_FRAMES = 32
+# By the name of a stream behind its symbol.
+_KINDS = {"bookTicker": "book", "depth@100ms": "diff", "depth20@100ms": "partial", "aggTrade": "aggTrade"}
 _NUMBERS = b'"o":"90000.01000000","c":"90001.02000000","h":"90002.03000000","l":"89999.04000000"'
 
 
@@ -54,8 +61,8 @@ class Stream:
     def __init__(self, name: str, path: str) -> None:
         symbol, _, what = name.partition("@")
         self.symbol = symbol.upper()
-        self.is_kline = what.startswith("kline")
-        self.is_book = what == "bookTicker"
+        self.kind = "kline" if what.startswith("kline") else _KINDS.get(what, "")
+        self.is_kline = self.kind == "kline"
         self.path = path
         self.open_ms = 0
         s = self.symbol.encode()
@@ -116,11 +123,116 @@ class Stream:
         return int(found[1]) if found else 0
 
 
+class ToldStream:
+    """A stream that goes on from what REST has shown of its symbol: changes of a book, its best levels, trades.
+
+    Shape: the counter of an event is its update id, or the quantity of its trade.
+    """
+
+    is_kline = False
+
+    def __init__(self, name: str, path: str) -> None:
+        symbol, _, what = name.partition("@")
+        self.name = name
+        self.symbol = symbol.upper()
+        self.kind = _KINDS[what]
+        self.path = path
+        self._forms: list[bytes] = []
+        self._number = 0
+        # The newest update, or trade.
+        self._last = 0
+
+    def know(self, bids: list[list[str]], asks: list[list[str]], trade_id: int) -> None:
+        """Take what REST shows."""
+        self._last = trade_id if self.kind == "aggTrade" else 0
+        source = random.Random(self.symbol)
+        if self.kind == "aggTrade":
+            datas = [self._trade(bids[0][0])]
+        elif self.kind == "diff":
+            datas = [
+                self._book(_changes(source, bids), _changes(source, asks), "b", "a") for _ in range(_FRAMES)
+            ]
+        else:
+            names = ("b", "a") if self.path else ("bids", "asks")
+            datas = [self._book(_best(source, bids), _best(source, asks), *names) for _ in range(_FRAMES)]
+        self._forms = [b'{"stream":"%s","data":%s}' % (self.name.encode(), data) for data in datas]
+
+    def _trade(self, price: str) -> bytes:
+        s, p = self.symbol.encode(), price.encode()
+        if self.path:
+            return (
+                b'{"e":"aggTrade","E":%%d,"s":"%s","a":%%d,"p":"%s","q":"%%d.0","nq":"1.0","f":%%d,"l":%%d,'
+                b'"T":%%d,"m":true,"st":1}' % (s, p)
+            )
+        return (
+            b'{"e":"aggTrade","E":%%d,"s":"%s","a":%%d,"p":"%s","q":"%%d.00000000","f":%%d,"l":%%d,'
+            b'"T":%%d,"m":true,"M":true}' % (s, p)
+        )
+
+    def _book(self, bids: list[list[str]], asks: list[list[str]], bids_name: str, asks_name: str) -> bytes:
+        s = self.symbol.encode()
+        levels = orjson.dumps({bids_name: bids, asks_name: asks})[1:-1]
+        if self.path:
+            head = b'"e":"depthUpdate","E":%%d,"T":%%d,"s":"%s","U":%%d,"u":%%d,"pu":%%d,' % s
+            return b'{%s%s,"ps":"%s","st":1}' % (head, levels, s)
+        if self.kind == "partial":
+            return b'{"lastUpdateId":%%d,%s}' % levels
+        return b'{"e":"depthUpdate","E":%%d,"s":"%s","U":%%d,"u":%%d,%s}' % (s, levels)
+
+    def event(self, count: int, now_ms: int) -> bytes:
+        """Return the frame of the next event."""
+        form = self._forms[self._number % len(self._forms)]
+        self._number += 1
+        values: tuple[int, ...]
+        if self.kind == "aggTrade":
+            self._last += 1
+            values = (now_ms, self._last, count, self._last, self._last, now_ms)
+        else:
+            # The first one tells of everything up to now.
+            before, self._last = self._last, count
+            if self.path:
+                values = (now_ms, now_ms, before + 1, count, before)
+            else:
+                values = (count,) if self.kind == "partial" else (now_ms, before + 1, count)
+        return frame(form % values)
+
+    @property
+    def target(self) -> str:
+        root = "/fapi/v1" if self.path else "/api/v3"
+        if self.kind == "aggTrade":
+            return f"{root}/aggTrades?symbol={self.symbol}&limit=1000"
+        return f"{root}/depth?symbol={self.symbol}&limit={20 if self.kind == 'partial' else 500}"
+
+    def seen(self, body: bytes) -> int:
+        return 0
+
+
+def _changes(source: random.Random, levels: list[list[str]]) -> list[list[str]]:
+    """Change some levels, the best ones more often; a quarter of them go away until they are changed again."""
+    found: dict[int, list[str]] = {}
+    while len(found) < LEVELS_A_SIDE:
+        at = 1 + int(source.expovariate(8 / _CHANGING))
+        if at < min(_CHANGING, len(levels)):
+            price, quantity = levels[at][0], source.choice(levels)[1]
+            is_gone = source.random() < 0.25
+            found[at] = [price, re.sub("[1-9]", "0", quantity) if is_gone else quantity]
+    return [found[at] for at in sorted(found)]
+
+
+def _best(source: random.Random, levels: list[list[str]]) -> list[list[str]]:
+    return [[price, source.choice(levels)[1]] for price, _ in levels[:20]]
+
+
+def make_stream(name: str, path: str) -> Stream | ToldStream:
+    kind = _KINDS.get(name.partition("@")[2], "book")
+    return Stream(name, path) if kind == "book" else ToldStream(name, path)
+
+
 class Feed:
     """All connections and what they have subscribed."""
 
     def __init__(self) -> None:
-        self.streams: dict[tuple[str, str], Stream] = {}
+        self.streams: dict[tuple[str, str], Stream | ToldStream] = {}
         self.transports: dict[tuple[str, str], asyncio.Transport] = {}
         self.pongs: dict[bytes, asyncio.Future[None]] = {}
         self.count = _FIRST_COUNT
@@ -141,18 +253,27 @@ class Feed:
             elif message.type is WSMsgType.TEXT:
                 said = orjson.loads(message.data)
                 for name in said["params"]:
-                    self.streams[path, name] = Stream(name, path)
+                    self.streams[path, name] = make_stream(name, path)
                     self.transports[path, name] = transport
                 transport.write(frame(orjson.dumps({"result": None, "id": said["id"]})))
         return socket
 
-    def of_kind(self, market: str, kind: str) -> list[tuple[Stream, asyncio.Transport]]:
+    def of_kind(self, market: str, kind: str) -> list[tuple[Stream | ToldStream, asyncio.Transport]]:
         return [
             (stream, self.transports[key])
             for key, stream in self.streams.items()
-            if (stream.is_kline if kind == "kline" else stream.is_book)
-            and bool(stream.path) == (market == "um")
+            if stream.kind == kind and bool(stream.path) == (market == "um")
         ]
+
+    async def know(self, market: str, symbols: dict[str, Any]) -> int:
+        """Take what REST shows of symbols; return how many streams go on from it."""
+        told = 0
+        for stream in self.streams.values():
+            shown = symbols.get(stream.symbol)
+            if isinstance(stream, ToldStream) and shown and bool(stream.path) == (market == "um"):
+                stream.know(**shown)
+                told += 1
+        return told
 
     async def drained(self, transports: set[asyncio.Transport]) -> None:
         """Wait until the other side has read everything: its pong comes behind it."""
@@ -214,7 +335,7 @@ class Feed:
                 due, due_reads = int(elapsed * rate), int(elapsed * reads)
                 now_ms = int(time.time() * 1000)
                 parts: dict[asyncio.Transport, list[bytes]] = {}
-                fresh: tuple[Stream, int] | None = None
+                fresh: tuple[Stream | ToldStream, int] | None = None
                 for number in range(sent, due):
                     is_kline = number % 10 == 9
                     stream, transport = (klines if is_kline else books)[number // 10 % len(books)]
@@ -251,7 +372,7 @@ class Feed:
 Probe = tuple[bool, float, float, int]
 
 
-async def probe(idle: deque[Reader], stream: Stream, count: int, written: float) -> Probe:
+async def probe(idle: deque[Reader], stream: Stream | ToldStream, count: int, written: float) -> Probe:
     reader = idle.popleft()
     try:
         tries, first_s = 0, 0.0
@@ -324,7 +445,7 @@ class Reader(asyncio.Protocol):
 
 async def main(feed: Feed) -> None:
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
+    reader = asyncio.StreamReader(limit=1 << 26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     context = throwaway_authority().server_context()
     throwaway_authority().write_ca(sys.argv[1])

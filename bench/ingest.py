@@ -1,6 +1,6 @@
 """Measure what stream events cost, and how soon an answer shows them.
 
-`python bench/ingest.py` needs no argument and takes about a minute; bench/README-cache.md tells
+`python bench/ingest.py` needs no argument and takes about two minutes; bench/README-cache.md tells
 how to read the tables. The exchange's streams are played by cache_feed.py, its REST side by the
 sandbox. Exit code 0 only if everything was measured and every last event became visible.
 """
@@ -20,14 +20,29 @@ from typing import Any
 
 import cache_servers
 import servers
+from cache_feed import LEVELS_A_SIDE
 from cache_servers import Child, Client
 from servers import Server, ServerError
 
 SYMBOLS = [f"SIM{number:03d}USDT" for number in range(1, 51)]
-PRELOAD = "spot:*@1m,bookTicker;um:*@1m,bookTicker"
-KINDS = [("spot", "book"), ("um", "book"), ("spot", "kline"), ("um", "kline")]
-TITLES = {"book": "bookTicker", "kline": "kline_1m"}
-_SUFFIX = {"book": "bookTicker", "kline": "kline_1m"}
+# Their books and trades are the feed's alone: the exchange has had no change and no trade of them for a while.
+DEEP_SYMBOLS = [f"DEEP{number:03d}USDT" for number in range(1, 21)]
+_STILL_MS = 600_000
+PRELOAD = ";".join(f"{m}:SIM*@1m,bookTicker;{m}:DEEP*@depth,depth20,aggTrade" for m in ("spot", "um"))
+MARKETS = {"spot": "/api/v3", "um": "/fapi/v1"}
+# Best levels are known once the stream has brought them.
+KEPT = 2 * (2 * len(SYMBOLS) + 2 * len(DEEP_SYMBOLS))
+_SUFFIX = {
+    "book": "bookTicker",
+    "kline": "kline_1m",
+    "diff": "depth@100ms",
+    "partial": "depth20@100ms",
+    "aggTrade": "aggTrade",
+}
+TITLES = {**_SUFFIX, "diff": "depth", "partial": "depth20"}
+KINDS = [(market, kind) for kind in _SUFFIX for market in ("spot", "um")]
+# Levels a frame tells of.
+LEVELS = {"diff": 2 * LEVELS_A_SIDE, "partial": 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,10 @@ class Sample:
     def rate(self) -> float:
         return self.events / self.duration_s
 
+    @property
+    def level_us(self) -> float:
+        return self.cpu_us / LEVELS[self.kind]
+
 
 def main() -> int:
     options = _options()
@@ -61,8 +80,13 @@ def main() -> int:
         machine = cache_servers.machine()
         print(machine["text"], file=sys.stderr)
         venue = stack.enter_context(
-            cache_servers.exchange(python, folder, spot_symbols=SYMBOLS, um_symbols=SYMBOLS)
-        )
+            cache_servers.exchange(
+                python, folder,
+                spot_symbols=[*SYMBOLS, *DEEP_SYMBOLS], um_symbols=[*SYMBOLS, *DEEP_SYMBOLS],
+                still_symbols=DEEP_SYMBOLS, weight_limits={"spot": 10**7, "futures": 10**7},
+                gaps=[[m, s, int(time.time() * 1000) - _STILL_MS, 1 << 50] for m in MARKETS for s in DEEP_SYMBOLS],
+            )
+        )  # fmt: skip
         feed = stack.enter_context(cache_servers.feed("feed", python, folder))
         address = f"wss://127.0.0.1:{feed.read()['port']}"
         urls = venue.urls | {"STREAM_SPOT": address, "STREAM_UM": address}
@@ -71,8 +95,12 @@ def main() -> int:
         gateway = stack.enter_context(
             cache_servers.gateway(python, folder, urls, preload=PRELOAD, settings=settings)
         )
-        cache_servers.wait_live(gateway, 4 * len(SYMBOLS), 45.0)
+        cache_servers.wait_live(gateway, KEPT, 45.0)
         client = stack.enter_context(Client(gateway))
+        shown = {market: _shown(client, market) for market in MARKETS}
+        for market in MARKETS:
+            if _ask(feed, do="know", market=market, symbols=shown[market]) != 3 * len(DEEP_SYMBOLS):
+                raise ServerError("not all books and trades are subscribed")
         print("steady flows with reads beside them", file=sys.stderr)
         for rate in options.rates:
             flows.append(_flow(feed, gateway, rate, options))
@@ -84,7 +112,7 @@ def main() -> int:
         gateway.process.terminate()
         gateway.process.wait(15)
         for market, kind in KINDS[::2]:
-            samples += _bare(python, folder, market, kind, options)
+            samples += _bare(python, folder, market, kind, options, shown[market])
     print(_report(samples, flows, options, machine))
     result = {"machine": machine, "samples": [asdict(sample) for sample in samples], "flows": flows}
     cache_servers.finish(result, options.json)
@@ -118,6 +146,16 @@ def _ask(feed: Child, **command: Any) -> Any:
     return feed.ask(json.dumps(command), command.get("seconds", 0) + 30)
 
 
+def _shown(client: Client, market: str) -> dict[str, Any]:
+    """Return what REST shows of the symbols whose books and trades go on from there."""
+    found = {}
+    for symbol in DEEP_SYMBOLS:
+        book = json.loads(client.get(f"{MARKETS[market]}/depth?symbol={symbol}&limit=1000").body)
+        rows = json.loads(client.get(f"{MARKETS[market]}/aggTrades?symbol={symbol}&limit=1000").body)
+        found[symbol] = {"bids": book["bids"], "asks": book["asks"], "trade_id": rows[-1]["a"]}
+    return found
+
+
 def _saturate(
     feed: Child, gateway: Server, number: int, market: str, kind: str, seconds: int, client: Client
 ) -> Sample:
@@ -130,9 +168,17 @@ def _saturate(
     return Sample(number, "gateway", market, kind, found["sent"], found["duration_s"], cpu_s)
 
 
-def _bare(python: str, folder: Path, market: str, kind: str, options: argparse.Namespace) -> list[Sample]:
+def _bare(
+    python: str,
+    folder: Path,
+    market: str,
+    kind: str,
+    options: argparse.Namespace,
+    shown: dict[str, Any],
+) -> list[Sample]:
     """Measure the baseline, on the same feed."""
-    names = [f"{symbol.lower()}@{_SUFFIX[kind]}" for symbol in SYMBOLS]
+    symbols = SYMBOLS if kind in ("book", "kline") else DEEP_SYMBOLS
+    names = [f"{symbol.lower()}@{_SUFFIX[kind]}" for symbol in symbols]
     found = []
     with cache_servers.feed("feed-bare", python, folder) as feed:
         url = f"wss://127.0.0.1:{feed.read()['port']}/stream"
@@ -142,6 +188,7 @@ def _bare(python: str, folder: Path, market: str, kind: str, options: argparse.N
                 if time.monotonic() > deadline:
                     raise ServerError("the baseline does not subscribe")
                 time.sleep(0.05)
+            _ask(feed, do="know", market=market, symbols=shown)
             for number in range(options.rounds):
                 before = bare.cpu_s()
                 said = _ask(feed, do="saturate", market=market, kind=kind, seconds=options.seconds)
@@ -166,8 +213,11 @@ def _report(
     samples: list[Sample], flows: list[dict[str, Any]], options: argparse.Namespace, machine: dict[str, Any]
 ) -> str:
     rows = [
-        ["saturation", "events", "events/s", "CPU µs/event", "events/s per core", "least", "bare: µs/event"]
-    ]
+        [
+            "saturation", "events", "events/s", "CPU µs/event", "events/s per core", "least", "bare: µs/event",
+            "levels/s per core",
+        ]
+    ]  # fmt: skip
     for market, kind in KINDS:
         chosen = {
             name: [s for s in samples if (s.target, s.market, s.kind) == (name, market, kind)]
@@ -184,6 +234,9 @@ def _report(
                 f"{1e6 / statistics.median(cpu):,.0f}",
                 f"{1e6 / max(cpu):,.0f}",
                 f"{statistics.median(bare):.1f}" if bare else "-",
+                f"{1e6 / statistics.median(s.level_us for s in chosen['gateway']):,.0f}"
+                if kind in LEVELS
+                else "-",
             ]
         )
     flow_rows = [
@@ -210,8 +263,9 @@ def _report(
     return "\n".join(
         [
             machine["text"],
-            f"Saturation: medians of {options.rounds} rounds of {options.seconds} s, {len(SYMBOLS)} symbols; the "
-            "last event of each was visible by HTTP afterwards. Target: 50,000 events/s per core.",
+            f"Saturation: medians of {options.rounds} rounds of {options.seconds} s, {len(SYMBOLS)} symbols "
+            f"({len(DEEP_SYMBOLS)} of books and trades); the last event of each was visible by HTTP afterwards. "
+            "Target: 50,000 events/s per core, of books 50,000 changed levels.",
             "",
             cache_servers.table(rows),
             "",

@@ -10,6 +10,7 @@ import orjson
 
 from resender.core.binance.endpoints import KLINES
 from resender.core.market.candles import Candle, parse_rows
+from resender.core.market.kept_json import kept_json
 from resender.market.reader import Reader, ReadFailed
 from resender.market.series import KeptEnded, KeptKlines
 
@@ -41,7 +42,7 @@ async def read_klines(
         for first in range(0, len(rows), _AT_ONCE):
             if first:
                 await asyncio.sleep(0)  # other work gets its turn
-            part = parse_rows(rows[first : first + _AT_ONCE], kept.interval, orjson.dumps, made_ms=made_ms)
+            part = parse_rows(rows[first : first + _AT_ONCE], kept.interval, kept_json, made_ms=made_ms)
             if candles and part[0].open_time <= candles[-1].close_time:
                 raise ValueError("kline rows out of order or of another interval")
             candles += part

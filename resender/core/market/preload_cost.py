@@ -19,13 +19,16 @@ from resender.core.market.preload import PreloadRule
 CANDLE_BYTES = 210
 # A ticker, or what a series takes before its first candle.
 ENTRY_BYTES = 2500
-# What takes more than an entry. Measured: bench/README-cache.md.
+# What takes more than an entry, asked for once. Measured: bench/README-cache.md. A rule's book has
+# 1,000 levels a side; whoever asks for deeper ones makes it larger.
 _BYTES = {
-    words.PARTIAL_BOOK: 12_000,
-    words.BOOK: 400_000,
-    words.AGG_TRADES: 250_000,
-    words.TRADES: 250_000,
-    words.FUNDING: 150_000,
+    words.PARTIAL_BOOK: 11_000,
+    words.BOOK: 370_000,
+    words.AGG_TRADES: 380_000,
+    words.TRADES: 440_000,
+    words.DAY_TICKER: 6_000,
+    words.MARK_PRICE: 2_500,
+    words.FUNDING: 190_000,
 }
 # Which stream of `STREAM_PATHS` brings what a word stands for; candles have their own.
 STREAM_OF = {

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from resender.core.binance.markets import Market
+from resender.core.market.kept_json import kept_json
 
 # By the names of REST; `s` is checked by the kind.
 _DAY = {
@@ -154,7 +153,7 @@ class StreamedRow:
                         row[name] = self._event[key]
             if form == "MINI":
                 row = {name: row[name] for name in MINI_FIELDS if name in row}
-            body = self._bodies[form] = orjson.dumps(row)
+            body = self._bodies[form] = kept_json(row)
         return body
 
 

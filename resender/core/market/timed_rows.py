@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from resender.core.market.kept_json import kept_json
+
 MAX_ROWS = 1000
 
 
@@ -94,6 +96,6 @@ def read_timed(body: bytes, key: str) -> list[tuple[int, bytes]]:
         time_ms = row[key]
         if type(time_ms) is not int or time_ms <= last:
             raise ValueError("rows out of order")
-        rows.append((time_ms, orjson.dumps(row)))
+        rows.append((time_ms, kept_json(row)))
         last = time_ms
     return rows

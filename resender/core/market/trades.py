@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import orjson
 
+from resender.core.market.kept_json import kept_json
+
 MAX_ROWS = 1000
 # Two sockets that overlap repeat events in turn; so many in a row mean that ids started over.
 _MAX_OLDER = 1000
@@ -95,7 +97,7 @@ class AggregateForm(TradeForm):
             row[key] = value = event[key]
             if type(value) is not wanted:
                 raise TypeError(f"a trade whose {key} is no {wanted.__name__}")
-        return orjson.dumps(row)
+        return kept_json(row)
 
 
 def _few(keys: Iterable[str]) -> str:
@@ -153,7 +155,7 @@ class SpotTradeForm(TradeForm):
         possible = {texts[name] for name in self.roundings}
         if len(possible) != 1:
             return None
-        return orjson.dumps(
+        return kept_json(
             {
                 "id": event["t"],
                 "price": price,
@@ -351,7 +353,7 @@ def read_rows(body: bytes, form: TradeForm) -> tuple[list[Row], str]:
         if type(trade_id) is not int or trade_id <= last:
             raise ValueError("trades out of order")
         form.learn(row)
-        rows.append((trade_id, orjson.dumps(row)))
+        rows.append((trade_id, kept_json(row)))
         last = trade_id
         price = row["p"] if "p" in row else row["price"]
     return rows, price

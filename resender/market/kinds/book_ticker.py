@@ -20,6 +20,7 @@ from resender.core.binance.endpoints import BOOK_TICKERS
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import book_ticker_stream
 from resender.core.market.book_ticker import BookTicker
+from resender.core.market.kept_json import kept_json
 from resender.core.market.requests import BookTickerRequest, Miss, parse_book_ticker
 from resender.core.market.words import BOOK_TICKER
 from resender.market.kinds.base import Hit, Kind, Lack, Outcome, Parse, Tools
@@ -133,7 +134,7 @@ class BookTickers(Kind[KeptTicker]):
         """Remember in which order REST lists all symbols, and its rows of those that are not traded."""
         tradable = self.facts.symbols
         self._order = tuple(rows)
-        self._still = {name: orjson.dumps(row) for name, row in rows.items() if name not in tradable}
+        self._still = {name: kept_json(row) for name, row in rows.items() if name not in tradable}
         self._still_mono = sent_mono
 
     async def _seed(self, wanted: Sequence[KeptTicker]) -> int:

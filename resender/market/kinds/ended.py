@@ -18,6 +18,7 @@ from resender.core.binance.endpoints import ENDED_KLINES
 from resender.core.binance.intervals import candles_between
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.market.candles import parse_rows
+from resender.core.market.kept_json import kept_json
 from resender.core.market.klines import KlineSeries
 from resender.core.market.ranges import select
 from resender.core.market.requests import EndedRequest, KlineRequest, Miss, parse_ended
@@ -211,7 +212,7 @@ class EndedKlines(Kind[KeptEnded]):
         if kept.is_dropped:
             return
         try:
-            candles = parse_rows(orjson.loads(body), kept.interval, orjson.dumps, made_ms=made_ms)
+            candles = parse_rows(orjson.loads(body), kept.interval, kept_json, made_ms=made_ms)
         except ValueError as error:
             logger.info("%s %s %s: an answer of a wrong shape (%s)", *kept.key, error)
             return

@@ -226,8 +226,9 @@ class Config:
     consent_max_age_ms: tuple[str, ...] = setting(
         (),
         read_consent,
-        "How old answers may be that no stream can prove, by path in milliseconds: `ticker/24hr=2000,um:premiumIndex=1000`. What "
-        "is not named is forwarded, unless the client itself sends `Cache-Control: max-age`.",
+        "How old answers may be that no stream can prove, by path in milliseconds: "
+        "`ticker/24hr=2000,um:premiumIndex=1000`. What is not named is forwarded, unless the client itself sends "
+        "`Cache-Control: max-age`.",
     )
     connect_timeout_s: float = setting(
         5.0, seconds_between(0.05, 300), "Longest wait for DNS, TCP and TLS of a new connection to Binance."

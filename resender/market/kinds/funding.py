@@ -11,6 +11,7 @@ import logging
 from typing import Any
 from urllib.parse import quote
 
+from resender.aio import end_tasks
 from resender.core.binance.endpoints import FUNDING_RATES
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import symbol_stream
@@ -32,6 +33,8 @@ _LAG_MS = 600_000
 _JITTER_MS = 60_000
 # The stream pushes each second, or each three.
 _QUIET_S = 10.0
+# 500 calls in five minutes are allowed, to the clients too.
+_AHEAD_S = 2.0
 _NEVER_MS = 1 << 62
 
 
@@ -44,6 +47,7 @@ class FundingRates(Kind[KeptFunding]):
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
         self._settle_slots = tools.shared.settle_slots
+        self._reading_ahead: asyncio.Task[None] | None = None
 
     @classmethod
     def words(cls, market: Market) -> frozenset[str]:
@@ -56,6 +60,35 @@ class FundingRates(Kind[KeptFunding]):
     def make(self, symbol: str, what: str, now_mono: float, *, is_preload: bool) -> KeptFunding:
         stream = symbol_stream(symbol, "markPrice@1s")
         return KeptFunding(self.market, symbol, stream, now_mono, is_preload)
+
+    def start(self) -> None:
+        self._reading_ahead = self.tasks.spawn(self._read_ahead(), name=f"funding-ahead:{self.market}")
+
+    async def stop(self) -> None:
+        if self._reading_ahead is not None:
+            await end_tasks([self._reading_ahead])
+
+    async def _read_ahead(self) -> None:
+        """Read what rules want, one after the other, when nothing else needs the weight."""
+        while True:
+            await asyncio.sleep(_AHEAD_S)
+            mono = self.clock.mono()
+            for kept in self.kept.values():
+                if kept.is_preload and mono - kept.read_mono >= _REREAD_S and self._is_due(kept):
+                    kept.read_mono = mono
+                    kept.read = self.tasks.spawn(
+                        self._read(kept, is_urgent=False), name=f"funding:{kept.symbol}"
+                    )
+                    break
+
+    def _is_due(self, kept: KeptFunding) -> bool:
+        """Tell whether a read would show what is not held yet."""
+        if self.is_held_up(kept) or not self.facts.server.is_set or settle_task(kept) is not None:
+            return False
+        return bool(kept.next_ms) and self.facts.now_ms() < kept.next_ms and not self._is_held(kept)
+
+    def _is_held(self, kept: KeptFunding) -> bool:
+        return kept.was_read and self._is_complete(kept)
 
     # --- the four calls --------------------------------------------------------------------
 
@@ -116,7 +149,7 @@ class FundingRates(Kind[KeptFunding]):
             return Lack("stream quiet")
         if self.facts.server.latest_ms(self.clock.mono()) >= kept.next_ms:
             return Lack("not settled")
-        if not kept.was_read or not self._is_complete(kept):
+        if not self._is_held(kept):
             return Lack("not read yet", can_settle=True)
         return None
 
@@ -145,12 +178,13 @@ class FundingRates(Kind[KeptFunding]):
             return found
         return self.desk.miss(kept, found.reason)
 
-    async def _read(self, kept: KeptFunding) -> None:
+    async def _read(self, kept: KeptFunding, *, is_urgent: bool = True) -> None:
         made_ms = self.facts.now_ms()
         target = f"{FUNDING_RATES[self.market]}?symbol={quote(kept.symbol, safe='')}&limit={MAX_ROWS}"
         try:
             async with self._settle_slots:
-                body = await self.reader.get(target)
+                permit = self.reader.admit(target, is_urgent=is_urgent)
+                body = await self.reader.get(target, permit)
             rows = read_timed(body, "fundingTime")
         except ReadFailed as error:
             logger.info("%s %s %s cannot be read: %s", *kept.key, error)

@@ -413,7 +413,7 @@ async def test_pool_closed_by_clients_gets_no_own_read(tmp_path: Path) -> None:
     async with bench(tmp_path, exchange, preload="um:*@1h", kline_depth=99) as one:
         await wait_until(lambda: len(one.own_calls(KLINES[Market.UM])) >= 3)
         for _ in range(20):  # weight 10 each
-            last = await one.get("/fapi/v1/markPriceKlines?symbol=BTCUSDT&interval=1m&limit=1500")
+            last = await one.get("/fapi/v1/premiumIndex")
         assert last.status == 429
         minute = one.clock() // MINUTE_MS
         await wait_until(lambda: one.clock() // MINUTE_MS > minute, 6)

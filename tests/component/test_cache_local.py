@@ -237,7 +237,7 @@ async def test_bad_parameter_is_refused_and_nothing_is_sent(one: Bench, target: 
     assert len(one.cache.states[Market.UM].entries()) == held
 
 
-@pytest.mark.parametrize("target", ["/local/", "/local/um", "/local/um/", "/local/um/depth", "/local/x/klines",
+@pytest.mark.parametrize("target", ["/local/", "/local/um", "/local/um/", "/local/um/uiKlines", "/local/x/klines",
                                     "/local/um/klines/", "/local/options/klines", "/local/STATUS"])  # fmt: skip
 async def test_unknown_local_path_is_not_found_and_goes_nowhere(one: Bench, target: str) -> None:
     mark = one.mark()

@@ -48,12 +48,19 @@ def results(gateway: GatewayProcess) -> Results:
     return lambda name: running[name].result()
 
 
-def assert_kline(event: dict[str, Any], exchange: SandboxThread, market: str, symbol: str = "") -> None:
-    """Assert an event of the one-minute candle of a symbol that the exchange has like this."""
+def assert_kline(
+    event: dict[str, Any], exchange: SandboxThread, market: str, symbol: str = "", *, units: int = 1
+) -> None:
+    """Assert an event of the one-minute candle of a symbol that the exchange has like this.
+
+    Units: so many `units` of its times are a millisecond.
+    """
     symbol = symbol or SYMBOLS[market]
     kline = event["k"]
     assert (event["s"], kline["s"], kline["i"]) == (symbol, symbol, "1m")
-    assert kline["o"] == open_price(exchange, market, symbol, kline["t"])
+    open_ms, rest = divmod(kline["t"], units)
+    assert not rest
+    assert kline["o"] == open_price(exchange, market, symbol, open_ms)
 
 
 def open_price(exchange: SandboxThread, market: str, symbol: str, open_time: int) -> Any:
@@ -207,7 +214,7 @@ def test_binance_connector_hears_streams(results: Results, exchange: SandboxThre
     assert_kline(found["kline"], exchange, "spot")
     assert found["bookTicker"]["s"] == "ETHUSDT"
     assert found["trade"]["data"]["s"] == found["depth"]["data"]["s"] == "BTCUSDT"
-    assert_kline(found["microseconds"], exchange, "spot")
+    assert_kline(found["microseconds"], exchange, "spot", units=1000)
     assert found["pong"] == {"pong": True}
     assert found["alive"] is False
 

@@ -86,7 +86,8 @@ def test_rules_that_say_the_same_are_one() -> None:
         ),
         (
             "um:BTCUSDT@",
-            "bookTicker, depth20, depth, aggTrade, ticker, markPrice, fundingRate, continuousKline_ with an interval behind it.",
+            "bookTicker, depth20, depth, aggTrade, ticker, markPrice, fundingRate, "
+            "continuousKline_ with an interval behind it.",
         ),
         ("um:[BE]*@1m", "character '['"),
         ("um:BTC/USDT@1m", "character '/'"),

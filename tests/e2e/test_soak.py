@@ -6,7 +6,9 @@ moment, apart from the one that serves. What a hit may be, with `age` its own X-
 - candles: every row up to the newest one shown, none missing, none twice, none that never was; whatever closed
   more than BOUNDARY_MS before the call has its final numbers; the newest row stood at some moment between
   call - age - push interval - SLACK_MS and the end of the call, and no newer candle is missing for longer;
-- book tickers: the one that stood at some moment between call - age - SLACK_MS and the end of the call;
+- book tickers, order books, trades and last prices: those that stood at some moment between call - age - SLACK_MS
+  and the end of the call, books byte for byte those of the update they name, trades without a hole;
+- what is told by consent (24 hour tickers, mark prices): that of the time it carries, which lies there too;
 - `age` is never more than STREAM_QUIET_S, for a spot candle twice as much.
 
 SOAK_SECONDS sets the length, SOAK_SEED the schedule.
@@ -22,6 +24,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,9 +32,18 @@ from urllib.parse import quote
 import orjson
 import pytest
 
+from resender.core.binance.endpoints import (
+    AGG_TRADES,
+    CONTINUOUS_KLINES,
+    DAY_TICKERS,
+    PREMIUM_INDEX,
+    PRICES,
+    TRADES,
+)
 from resender.core.binance.markets import Market
 from resender.sandbox import Fault, Sandbox, SandboxConfig
 from resender.sandbox.market import MarketStore
+from tests.support.book_judge import BookJudge, depth_target
 from tests.support.cache_bench import (
     MARKETS,
     TICKERS,
@@ -41,6 +53,7 @@ from tests.support.cache_bench import (
     small_exchange,
 )
 from tests.support.cache_judge import Timed, kline_problem, ticker_problem
+from tests.support.market_judge import TradesJudge, day_problem, mark_problem, prices_problem
 from tests.support.processes import GatewayProcess, SandboxThread
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
@@ -67,10 +80,15 @@ SYMBOLS = {
     Market.CM: ("BTCUSD_PERP", "ETHUSD_PERP"),
 }
 HALTED = {Market.SPOT: "ETHUSDT", Market.UM: "SOLUSDT", Market.CM: "ETHUSD_PERP"}
+# The rest is kept because somebody asks for it.
 PRELOAD = (
-    "spot:BTCUSDT,NKNUSDT@1s,1m,bookTicker;um:*USDT@1m;um:BTCUSDT,NKNUSDT@bookTicker;"
-    "cm:BTCUSD_PERP@1m,bookTicker"
+    "spot:BTCUSDT,NKNUSDT@1s,1m;um:*USDT@1m;cm:BTCUSD_PERP@1m;"
+    "spot:*@bookTicker,ticker;um:*@bookTicker,ticker,markPrice;cm:*@bookTicker,ticker,markPrice;"
+    "spot:BTCUSDT@depth20,aggTrade,trade;um:BTCUSDT@depth,aggTrade"
 )
+# How old what is told by consent may be. Units: seconds.
+CONSENT_S = 5
+CONSENT = (("Cache-Control", f"max-age={CONSENT_S}"),)
 
 
 @dataclass
@@ -79,6 +97,8 @@ class Tally:
 
     hits: int = 0
     rows: int = 0
+    # Hits by what they are about.
+    kinds: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     problems: list[tuple[int, str]] = field(default_factory=list)
@@ -94,23 +114,37 @@ class Truth:
         # When the exchange was held up, and for how long: it pushed so much later.
         self.stalls: deque[tuple[int, int]] = deque(maxlen=100)
 
-    def _slack_ms(self, timed: Timed) -> int:
+    def slack_ms(self, timed: Timed) -> int:
         recent = [stall_ms for end_ms, stall_ms in list(self.stalls) if end_ms > timed.before_ms - 5000]
         return SLACK_MS + max(recent, default=0)
 
     def klines(self, market: Market, symbol: str, interval: str, limit: int, timed: Timed) -> str | None:
         push_ms = self.config.push_ms(market.value, interval)
         return kline_problem(
-            self.stores[market], symbol, interval, limit, timed, push_ms, self._slack_ms(timed)
+            self.stores[market], symbol, interval, limit, timed, push_ms, self.slack_ms(timed)
         )
 
     def ticker(self, market: Market, symbol: str, timed: Timed) -> str | None:
         return ticker_problem(
-            self.stores[market], symbol, timed, self.config.book_ticker_hz, self._slack_ms(timed)
+            self.stores[market], symbol, timed, self.config.book_ticker_hz, self.slack_ms(timed)
         )
 
 
 Judge = Callable[[Timed], list[str | None]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is polled, as what it is counted, and who judges it."""
+
+    kind: str
+    target: str
+    judge: Judge
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def is_told(self, timed: Timed) -> bool:
+        """Tell whether an answer is the gateway's own."""
+        return timed.is_hit or (self.target.startswith("/local/") and timed.status == 200)
 
 
 def part_of(timed: Timed, value: Any) -> Timed:
@@ -119,24 +153,81 @@ def part_of(timed: Timed, value: Any) -> Timed:
     return replace(timed, reply=replace(timed.reply, headers=headers, body=orjson.dumps(value)))
 
 
-def targets(truth: Truth) -> list[tuple[str, Judge]]:
+def targets(truth: Truth) -> list[Job]:
     """List what is polled, each with its judge."""
-    found: list[tuple[str, Judge]] = []
+    found: list[Job] = []
+
+    def add(kind: str, target: str, judge: Callable[[Timed], str | None]) -> None:
+        found.append(Job(kind, target, lambda timed: [judge(timed)]))
+
+    def add_depth(market: Market, symbol: str) -> None:
+        judge = BookJudge(truth.stores[market], symbol)
+        for limit in (5, 20, 100):
+            problem = partial(lambda limit, timed: judge.problem(limit, timed, truth.slack_ms(timed)), limit)
+            add("depth", depth_target(market, symbol, limit), problem)
+
+    def add_trades(market: Market, symbol: str) -> None:
+        for kind, paths in (("aggTrades", AGG_TRADES), ("trades", TRADES)):
+            if market not in paths:
+                continue
+            judge = TradesJudge(truth.stores[market], symbol, is_single=kind == "trades")
+            for limit in (1, 300):
+                problem = partial(
+                    lambda judge, limit, timed: judge.problem(limit, timed, truth.slack_ms(timed)),
+                    judge,
+                    limit,
+                )
+                add(kind, f"{paths[market]}?symbol={symbol}&limit={limit}", problem)
+
+    def add_prices(*symbols: str) -> None:
+        names = quote(orjson.dumps(symbols).decode())
+        query = f"symbol={symbols[0]}" if len(symbols) == 1 else f"symbols={names}"
+        store = truth.stores[Market.SPOT]
+
+        def judge(timed: Timed) -> str | None:
+            return prices_problem(store, symbols, timed, truth.slack_ms(timed))
+
+        add("ticker/price", f"{PRICES[Market.SPOT]}?{query}", judge)
+
+    def add_continuous(market: Market, symbol: str) -> None:
+        pair = truth.stores[market].series[symbol].spec.pair
+        query = f"pair={pair}&contractType=PERPETUAL&interval=1m&limit=30"
+
+        def judge(timed: Timed) -> str | None:
+            return truth.klines(market, symbol, "1m", 30, timed)
+
+        add("continuousKlines", f"{CONTINUOUS_KLINES[market]}?{query}", judge)
+
+    def add_consented(market: Market) -> None:
+        store = truth.stores[market]
+        for paths, problem in ((DAY_TICKERS, day_problem), (PREMIUM_INDEX, mark_problem)):
+            if market not in paths:
+                continue
+
+            def judge(timed: Timed, problem: Any = problem) -> list[str | None]:
+                if timed.age_ms > CONSENT_S * 1000:
+                    return [f"older than consented to: {timed.age_ms}"]
+                rows = timed.rows if isinstance(timed.rows, list) else [timed.rows]
+                rows = [row for row in rows if row["symbol"] != HALTED[market]]
+                return [problem(store, row, timed, truth.slack_ms(timed)) for row in rows]
+
+            kind, symbol = paths[market].split("/", 3)[3], SYMBOLS[market][0]
+            found.append(Job(kind, f"{paths[market]}?symbol={symbol}", judge, CONSENT))
+            found.append(Job(f"{kind} of all", paths[market], judge, CONSENT))
 
     def add_klines(market: Market, symbol: str, interval: str, limit: int) -> None:
         def judge(timed: Timed) -> list[str | None]:
             return [truth.klines(market, symbol, interval, limit, timed)]
 
-        found.append((kline_target(market, symbol, interval, limit), judge))
-        found.append(
-            (f"/local/{market}/klines?symbol={quote(symbol)}&interval={interval}&limit={limit}", judge)
-        )
+        found.append(Job("klines", kline_target(market, symbol, interval, limit), judge))
+        local = f"/local/{market}/klines?symbol={quote(symbol)}&interval={interval}&limit={limit}"
+        found.append(Job("klines", local, judge))
 
     def add_ticker(market: Market, symbol: str) -> None:
         def judge(timed: Timed) -> list[str | None]:
             return [truth.ticker(market, symbol, timed)]
 
-        found.append((f"{TICKERS[market]}?symbol={quote(symbol)}", judge))
+        found.append(Job("bookTicker", f"{TICKERS[market]}?symbol={quote(symbol)}", judge))
 
     def add_whole(market: Market) -> None:
         def judge_rows(timed: Timed) -> list[str | None]:
@@ -146,18 +237,36 @@ def targets(truth: Truth) -> list[tuple[str, Judge]]:
             parts = [(row["symbol"], [row] if market is Market.CM else row) for row in timed.rows]
             return [truth.ticker(market, s, part_of(timed, p)) for s, p in parts if s != HALTED[market]]
 
-        found.append((f"/local/{market}/klines?symbols=all&interval=1m&limit=20", judge_rows))
-        found.append((f"/local/{market}/bookTicker", judge_tickers))
+        def judge_all(timed: Timed) -> list[str | None]:
+            names = [row["symbol"] for row in timed.rows]
+            lacking = (
+                None if names == list(truth.stores[market].series) else f"not all in their order: {names}"
+            )
+            return [*judge_tickers(timed), lacking]
+
+        found.append(
+            Job("klines of all", f"/local/{market}/klines?symbols=all&interval=1m&limit=20", judge_rows)
+        )
+        found.append(Job("bookTicker of all", f"/local/{market}/bookTicker", judge_tickers))
+        found.append(Job("bookTicker of all", TICKERS[market], judge_all))
 
     for market in MARKETS:
         for symbol in SYMBOLS[market]:
             add_klines(market, symbol, "1m", 30)
             if symbol != HALTED[market]:
                 add_ticker(market, symbol)
+                add_depth(market, symbol)
+                add_trades(market, symbol)
+                if market is not Market.SPOT:
+                    add_continuous(market, symbol)
+        add_consented(market)
         add_klines(market, SYMBOLS[market][0], "5m", 3)
         add_whole(market)
     add_klines(Market.SPOT, "BTCUSDT", "1s", 50)
     add_klines(Market.SPOT, "NKNUSDT", "1s", 2)
+    add_prices("BTCUSDT")
+    add_prices("NKNUSDT")
+    add_prices("NKNUSDT", "BTCUSDT")
     return found
 
 
@@ -235,6 +344,13 @@ class Mischief:
 
             return act
 
+        def lose(market: Market) -> None:
+            # Of a symbol that goes on at once: the next event shows the hole.
+            busy = SYMBOLS[market][0].lower()
+            faults.stream(market).lose_next = {
+                f"{busy}@{what}": 1 for what in ("depth@100ms", "depth20@100ms", "aggTrade", "trade")
+            }
+
         async def stopped(market: Market) -> None:
             # As a virtual machine that is held up: everything arrives at once afterwards.
             os.kill(self.pid, signal.SIGSTOP)
@@ -297,6 +413,7 @@ class Mischief:
         yield "final late", switch("late_final_s", self.random.uniform(0.1, 3.0), 6.0)
         yield "next before final", switch("next_before_final", True, 6.0)
         yield "garbage", once(lambda market: faults.send_raw(market, "{garbage"))
+        yield "lost", once(lose)
         yield "binary", once(lambda market: faults.send_raw(market, b"\x00\xff"))
         yield "truncated", once(faults.send_truncated)
         yield "wrong types", once(faults.send_wrong_types)
@@ -305,42 +422,44 @@ class Mischief:
         yield "restart", restart
         yield "burst", burst
         yield "halt", halt
-        yield "REST 500", rest("status", "klines|bookTicker", status=500)
-        yield "REST 429", rest("status", "klines", status=429, headers={"retry-after": "1"}, body="{}")
-        yield "REST slow", rest("delay", "klines|bookTicker|time", seconds=0.4)
-        yield "REST late", rest("delay", "klines|bookTicker|time", seconds=0.4, after=True)
-        yield "REST cut", rest("reset_mid_body", "klines|bookTicker|exchangeInfo")
-        yield "REST damaged", rest("truncated_gzip", "klines|bookTicker|exchangeInfo")
-        yield "REST HTML", rest("html", "klines|bookTicker")
+        data = "[kK]lines|ticker|depth|[tT]rades|premiumIndex"
+        yield "REST 500", rest("status", data, status=500)
+        yield "REST 429", rest("status", "klines|depth", status=429, headers={"retry-after": "1"}, body="{}")
+        yield "REST slow", rest("delay", f"{data}|time", seconds=0.4)
+        yield "REST late", rest("delay", f"{data}|time", seconds=0.4, after=True)
+        yield "REST cut", rest("reset_mid_body", f"{data}|exchangeInfo")
+        yield "REST damaged", rest("truncated_gzip", f"{data}|exchangeInfo")
+        yield "REST HTML", rest("html", data)
 
 
 # -- clients --------------------------------------------------------------------------------------
 
 
 async def poll(
-    number: int, port: int, jobs: list[tuple[str, Judge]], truth: Truth, tally: Tally, done: asyncio.Event
+    number: int, port: int, jobs: list[Job], truth: Truth, tally: Tally, done: asyncio.Event
 ) -> None:
     """Ask for one thing after the other, judge what comes out of the cache."""
     source = random.Random(f"{SEED}:{number}")
     connection = Connection(port)
     try:
         while not done.is_set():
-            target, judge = source.choice(jobs)
-            headers = (("Accept-Encoding", "gzip"),) if source.random() < 0.5 else ()
+            job = source.choice(jobs)
+            headers = job.headers + ((("Accept-Encoding", "gzip"),) if source.random() < 0.5 else ())
             try:
-                timed = await connection.get(target, headers, truth.config.clock_ms)
+                timed = await connection.get(job.target, headers, truth.config.clock_ms)
             except (asyncio.IncompleteReadError, ConnectionError):
                 # A forwarded answer that breaks off at the exchange breaks off at the client too.
                 await connection.close()
                 tally.others["broken off"] += 1
                 continue
-            if timed.is_hit or (target.startswith("/local/") and timed.status == 200):
+            if job.is_told(timed):
                 tally.hits += 1
+                tally.kinds[job.kind] += 1
                 tally.oldest_ms = max(tally.oldest_ms, timed.age_ms)
-                found = judge(timed)
+                found = job.judge(timed)
                 tally.rows += len(found)
                 tally.problems += [
-                    (timed.after_ms, f"{target}: {text}") for text in found if text is not None
+                    (timed.after_ms, f"{job.target}: {text}") for text in found if text is not None
                 ]
             else:
                 kind = timed.cache.partition(" ")[2] or timed.header("x-resender-error") or "other"
@@ -350,20 +469,22 @@ async def poll(
         await connection.close()
 
 
-async def until_hit(port: int, jobs: list[tuple[str, Judge]], truth: Truth, timeout_s: float) -> float:
+async def until_hit(port: int, jobs: list[Job], truth: Truth, timeout_s: float) -> float:
     """Wait until everything is a hit; return the seconds it took."""
     begun = time.monotonic()
     connection = Connection(port)
+    left = list(jobs)
     try:
-        for target, _ in jobs:
-            while True:
-                timed = await connection.get(target, (), truth.config.clock_ms)
-                if timed.status == 200 and (timed.is_hit or target.startswith("/local/")):
-                    break
+        while left:
+            for job in list(left):
+                timed = await connection.get(job.target, job.headers, truth.config.clock_ms)
+                if timed.status == 200 and job.is_told(timed):
+                    left.remove(job)
+                    continue
                 assert time.monotonic() < begun + timeout_s, (
-                    f"{target}: {timed.status} {timed.cache} {timed.body[:200]}"
+                    f"{job.target} and {len(left) - 1} more: {timed.status} {timed.cache} {timed.body[:200]}"
                 )
-                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)
     finally:
         await connection.close()
     return time.monotonic() - begun
@@ -416,16 +537,21 @@ async def test_every_hit_is_the_truth_while_everything_goes_wrong(
             raise
         await asyncio.to_thread(program.stop)
     asked = tally.hits + sum(tally.others.values())
+
+    def listed(counts: Counter[str], most: int | None = None) -> str:
+        return ", ".join(f"{count} {name}" for name, count in counts.most_common(most))
+
     with capsys.disabled():
         print(
             f"\nsoak of {SECONDS:g} s, seed {SEED}: {asked} answers, {tally.hits} hits ({tally.hits / asked:.0%}) with "
             f"{tally.rows} series judged, {len(tally.problems)} wrong; oldest proof {tally.oldest_ms} ms; "
-            f"all hit again {recovered_s:.1f} s after the last fault\n  {sum(tally.faults.values())} faults: "
-            f"{', '.join(f'{n} {name}' for name, n in tally.faults.most_common())}\n  not from the cache: "
-            f"{', '.join(f'{n} {name}' for name, n in tally.others.most_common(12))}"
+            f"all hit again {recovered_s:.1f} s after the last fault\n"
+            f"  hits: {listed(tally.kinds)}\n  {sum(tally.faults.values())} faults: {listed(tally.faults)}\n"
+            f"  not from the cache: {listed(tally.others, 12)}"
         )
     assert not tally.problems, mischief.explain()
     assert tally.oldest_ms <= 2 * QUIET_S * 1000 + SLACK_MS
     assert not violations
+    assert set(tally.kinds) == {job.kind for job in jobs}
     assert tally.hits > SECONDS * 10
     assert tally.hits / asked > 0.3

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from resender.aio import Clock, Tasks, end_tasks
 from resender.core.binance.markets import Market
+from resender.core.market.words import BUSY
 from resender.market.exchange_facts import ExchangeFacts, SymbolTable
 from resender.market.kinds.base import Desk, Feed, Feeds, Kind, KindOptions, Shared, Tools
 from resender.market.reader import Reader
@@ -77,6 +78,8 @@ class MarketState:
         self.requested: dict[tuple[str, str], None] = {}
         # How much is kept that no rule stands behind.
         self.on_demand = 0
+        # And of that what brings much, see `BUSY`.
+        self.on_demand_busy = 0
         self._moved = 0
         # Who keeps something out of each stream; one may serve several kinds.
         self._by_stream: dict[str, tuple[tuple[Kind[Any], Kept], ...]] = {}
@@ -176,7 +179,7 @@ class MarketState:
             return None
         kept: Kept = kind.make(symbol, what, self._clock.mono(), is_preload=is_preload)
         kind.kept[symbol, what] = kept
-        self.on_demand += not is_preload
+        self._count(kept, not is_preload)
         kind.begin(kept)
         self._follow(kind, kept)
         return kept
@@ -214,15 +217,20 @@ class MarketState:
 
     def set_preload(self, kept: Kept, is_preload: bool) -> None:
         """A rule stands behind something kept from now on, or no longer."""
-        self.on_demand += kept.is_preload - is_preload
+        self._count(kept, kept.is_preload - is_preload)
         kept.is_preload = is_preload
+
+    def _count(self, kept: Kept, change: int) -> None:
+        self.on_demand += change
+        if kept.what in BUSY:
+            self.on_demand_busy += change
 
     def remove(self, kept: Kept) -> None:
         """Stop keeping something."""
         kind = self._unfollow(kept)
         kept.is_dropped = True
         kept.is_live = False
-        self.on_demand -= not kept.is_preload
+        self._count(kept, -(not kept.is_preload))
         del kind.kept[kept.symbol, kept.what]
         kind.end(kept)
         kept.wake()

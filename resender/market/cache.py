@@ -277,10 +277,9 @@ class MarketCache:
 
     def _busy(self) -> int:
         """Count what brings much and no rule stands behind."""
-        kept = sum(
-            each.what in BUSY and not each.is_preload for s in self.states.values() for each in s.entries()
-        )
-        return kept + sum(what in BUSY for state in self.states.values() for _, what in state.requested)
+        states = self.states.values()
+        requested = sum(what in BUSY for state in states for _, what in state.requested)
+        return requested + sum(state.on_demand_busy for state in states)
 
     def fill(self, market: Market) -> None:
         """A series of a market lacks rows: read them."""

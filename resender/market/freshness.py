@@ -84,6 +84,8 @@ def trade_proof(
         return Proof(read_ms, "rest"), None
     seen_ms = _seen_ms(entry, read_ms)
     is_vouched = entry.named_ms <= seen_ms and not entry.is_uncovered and witness.was_steady(seen_ms)
+    # A trade of the last push before it went on is still told; of one before that only the witness knows.
+    is_vouched &= witness.until_ms >= entry.resumed_ms - push_ms(market, entry.interval)
     if entry.resumed_ms > max(event_ms, read_ms) and not is_vouched:
         # What was lost meanwhile never comes: only an own event or a read tells.
         return own, Unproven("stream quiet")

@@ -177,8 +177,7 @@ class EndedKlines(Kind[KeptEnded]):
         await asyncio.wait({reading}, timeout=_READ_TIMEOUT_S)
         if not reading.done() or kept.end_ms < asked_ms:
             return self._missed(kept, request, "not settled")
-        last = kept.series.last_final
-        rows = tuple(candle.row for candle in kept.end if last is None or candle.open_time > last)
+        rows = tuple(candle.row for candle in kept.end)
         rows = rows[-request.limit :]
         count = len(kept.series.closed)
         first = max(0, count - (request.limit - len(rows)))
@@ -233,3 +232,4 @@ class EndedKlines(Kind[KeptEnded]):
     def _start_over(self, kept: KeptEnded) -> None:
         kept.series = self._new_series(kept.interval)
         kept.identity = object()
+        kept.end_ms = -1  # what was behind the rows that are gone

@@ -213,6 +213,20 @@ async def test_answer_of_an_earlier_call_takes_nothing_from_a_read(kept: Kept, w
     assert orjson.loads(found.body)[-1][0] == T0 + MINUTE
 
 
+async def test_end_of_a_series_that_was_started_over_is_told_no_more(kept: Kept, world: World) -> None:
+    await kept.call(500)
+    early = await kept.ask("symbol=BTCUSDT&interval=1m&limit=501")
+    rows = kept.rows({"interval": "1m", "limit": "501"})
+    rows[2][4] = "9.99"
+    await world.until(5 * MINUTE)
+    asking = asyncio.create_task(kept.ask("symbol=BTCUSDT&interval=1m&limit=400"))
+    while kept.began[0].end_ms < T0 + 4 * MINUTE:
+        await asyncio.sleep(0)
+    early.take(orjson.dumps(rows))
+    found = await asking
+    assert isinstance(found, Miss), "its rows would not join those behind them"
+
+
 async def test_answer_that_closes_more_makes_no_row_come_twice(kept: Kept, world: World) -> None:
     await kept.call(500)
     await world.until(60_500)

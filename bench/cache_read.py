@@ -199,8 +199,10 @@ def _bare(python: str, folder: Path) -> contextlib.AbstractContextManager[Server
 
 def _counts(client: Client) -> dict[str, int]:
     series = client.status()["series"]
+    # An answer about the whole market is a hit of each of its rows.
+    whole = [each for each in series if each["interval"] == "ticker"][1:]
     return {
-        "hits": sum(each["hits"] for each in series),
+        "hits": sum(each["hits"] for each in series) - sum(each["hits"] for each in whole),
         "misses": sum(sum(each["misses"].values()) for each in series),
     }
 

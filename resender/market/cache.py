@@ -243,8 +243,9 @@ class MarketCache:
         """Compress in a thread what would hold up others."""
         if len(hit.body) > _PACKED_AT_ONCE and not self._fleeting.has(key, hit.body):
             began = self._clock.mono()
-            await asyncio.to_thread(self._fleeting.pack, key, hit.body)
-            hit = replace(hit, age_ms=hit.age_ms + int((self._clock.mono() - began) * 1000))
+            packed = await asyncio.to_thread(self._fleeting.pack, key, hit.body)
+            age_ms = hit.age_ms + int((self._clock.mono() - began) * 1000)
+            return replace(hit, body=b"", packed=packed, age_ms=age_ms)
         return replace(hit, body=b"", packed=self._fleeting.pack(key, hit.body))
 
     def symbols_of(self, market: Market, words: Sequence[str]) -> tuple[str, ...]:

@@ -125,6 +125,9 @@ class KeptFunding(Kept):
     # When the next rate is due, 0 if that is not known, and since which event that was said.
     next_ms: int = 0
     next_since_ms: int = 0
+    event_ms: int = 0
+    # The stream was lost, and has not spoken since.
+    was_lost: bool = False
     event_mono: float = -1e9
     was_read: bool = False
     read_ms: int = 0
@@ -183,11 +186,14 @@ class KeptBook(Kept):
     traded_mono: float = -1e9
     # REST and the stream differ in more than their age: what it holds cannot be told.
     is_unfit: bool = False
+    unfit_mono: float = float("inf")
     # The largest limit somebody has asked for; how often what is held did not reach it.
     wanted: int = 0
     shallow: int = 0
     not_before_mono: float = -1e9
     failures: int = 0
+    # It was given a moment for a client's answer already.
+    is_awaited: bool = False
     # When a snapshot was last waited for.
     recording_mono: float = -1e9
 
@@ -324,6 +330,8 @@ class KeptTrades(KeptTraded):
     tail: TradeTail = field(default_factory=TradeTail)
     # Counts the losses of its stream: a read from before one says nothing about after it.
     epoch: int = 0
+    # How often in turn a row of REST was another one than that of the stream.
+    differing: int = 0
     # Rows were held without a hole at some time.
     was_synced: bool = False
     # The price of the newest event since the last loss; the one REST showed while there was none, and when

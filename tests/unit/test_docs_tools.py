@@ -60,7 +60,8 @@ def test_addresses_of_streams_told_lead_where_they_say(base: str, target: str) -
     route = resolve_stream(target.replace(KEY, "a1B2" * 16))
     hosts = {"stream": Market.SPOT, "fstream": Market.UM, "dstream": Market.CM}
     hosts |= {"ws-api": Market.SPOT, "ws-fapi": Market.UM, "ws-dapi": Market.CM}
-    assert route.market is hosts[base.strip("/").replace(".", "/").partition("/")[0]]
+    hosts |= dict.fromkeys(("public", "market", "private"), Market.UM)
+    assert route.market is hosts[(base or target).strip("/").replace(".", "/").partition("/")[0]]
     wanted = "ws_api" if "/ws-" in target else "user" if KEY in target else "market"
     assert route.what == wanted
     assert not any("=" in name or "?" in name for name in route.names)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from resender import __version__
-from tests.support.wanting import in_words
+from tests.support.wanting import MORE_CLIENTS, in_words
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -189,6 +189,22 @@ def test_nothing_is_said_where_nothing_was_wanting(tmp_path: Path) -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
     assert in_words([]) == ""
     assert in_words(["caddy"]).startswith("Skipped for want of: caddy (1 test);")
+
+
+def test_clients_that_are_not_made_by_themselves_are_named_too_and_may_be_missing_in_ci(
+    tmp_path: Path,
+) -> None:
+    made = re.search(r"^MORE_CLIENTS := (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert made is not None
+    assert made[1].split() == list(MORE_CLIENTS)
+    text = "import pytest\n"
+    for name in MORE_CLIENTS:
+        text += f"def test_{name}(): pytest.skip('{name} is not installed: make more-clients')\n"
+    result = pytest_run(tmp_path, text, CI="true")
+    assert result.returncode == 0, result.stdout + result.stderr
+    line = f"Skipped for want of: {', '.join(MORE_CLIENTS)} (2 tests); `make more-clients` makes what is missing."
+    assert line in result.stdout.splitlines()
+    assert in_words(["caddy", *MORE_CLIENTS]).splitlines() == [in_words(["caddy"]), line]
 
 
 def test_in_ci_no_program_may_be_missing(tmp_path: Path) -> None:

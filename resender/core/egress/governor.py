@@ -168,7 +168,7 @@ class Governor:
                 continue
             budget = egress.budgets.get(counter) or self._budget(egress, counter)
             left = budget.limit * part - budget.spent(low_ms) - charge.weight
-            if left > most and left >= 0 and self._fits_rolling(egress, charge, mono):
+            if left > most and left >= 0 and self._fits_rolling(egress, charge, mono, priority):
                 best, best_budget, most = egress, budget, left
         if best is None or best_budget is None:
             raise self._refusal(egresses, market, charge, mono, low_ms, is_client=priority <= CLIENT)
@@ -188,12 +188,12 @@ class Governor:
         grant.client, grant.is_trial = client, is_trial
         return grant
 
-    def _fits_rolling(self, egress: Egress, charge: Charge, mono: float) -> bool:
+    def _fits_rolling(self, egress: Egress, charge: Charge, mono: float, priority: int) -> bool:
         if charge.extra is None:
             return True
-        name, weight = charge.extra
-        rolling = self._rolling(egress, name)
-        return rolling.spent(mono) + weight <= rolling.limit
+        rolling = self._rolling(egress, charge.extra[0])
+        part = self.own.share if priority in (OWN_URGENT, OWN_CALM) else 1.0  # as of weight
+        return rolling.spent(mono) + charge.extra[1] <= rolling.limit * part
 
     def egress_of_key(
         self, market: Market, key: str, mono: float, excluding: Iterable[Egress] = ()
@@ -259,9 +259,8 @@ class Governor:
             return EgressExhausted(limit_text(market, limit), max(1, wait_s))
         self.refused["weight"] += is_client
         wait_ms = self._budget(egresses[0], pool).wait_ms(low_ms)
-        if charge.extra is not None and not any(
-            self._fits_rolling(egress, charge, mono) for egress in egresses
-        ):
+        who = CLIENT if is_client else OWN_CALM
+        if charge.extra and not any(self._fits_rolling(egress, charge, mono, who) for egress in egresses):
             wait_ms = min(self._rolling(egress, charge.extra[0]).wait_ms(mono) for egress in egresses)
             rolling = self._rolling(egresses[0], charge.extra[0])
             msg = limit_text(market, rolling.limit, rolling.window_ms)

@@ -41,7 +41,7 @@ PATHS: dict[str, tuple[Market, str]] = {
 }
 MAX_AGE_MS = 24 * 3600 * 1000
 _WHOLE = re.compile(r"[0-9]{1,8}")
-_MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?([0-9]{1,9})")
+_MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?([0-9]+)(?![0-9.])")
 
 
 def parse_consent(items: Iterable[str]) -> dict[str, int]:
@@ -77,11 +77,10 @@ def max_age_ms(path: str, headers: Iterable[tuple[str, str]], by_path: Mapping[s
     """
     if path not in PATHS:
         return None
-    for name, value in headers:
-        if name.lower() == "cache-control":
-            lower = value.lower()
-            if "no-cache" in lower or "no-store" in lower:
-                return None
-            if (said := _MAX_AGE.search(lower)) is not None:
-                return min(MAX_AGE_MS, int(said[1]) * 1000) or None
+    lines = [value.lower() for name, value in headers if name.lower() == "cache-control"]
+    if any("no-cache" in line or "no-store" in line for line in lines):
+        return None
+    said = [int(found[1][:12]) for line in lines for found in _MAX_AGE.finditer(line)]
+    if said:
+        return min(MAX_AGE_MS, min(said) * 1000) or None
     return by_path.get(path)

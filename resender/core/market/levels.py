@@ -58,6 +58,10 @@ def without_levels(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if type(value) is not list}
 
 
+class OddBook(ValueError):
+    """REST writes order books in a form that no event can be written in."""
+
+
 class Head:
     """What stands around the levels in a REST body, as the market has been seen to write it.
 
@@ -78,9 +82,12 @@ class Head:
         """
         keys = tuple(body)
         known = {"lastUpdateId", *_LEVELS, *_TIMES, *_TEXTS}
-        if not {"lastUpdateId", *_LEVELS} <= set(keys) <= known or keys[-2:] != _LEVELS:
+        if not {"lastUpdateId", *_LEVELS} <= set(keys):
             self.keys = ()
-            raise ValueError(f"an order book with the keys {', '.join(keys)[:200]}")
+            raise ValueError(f"no order book, with the keys {', '.join(keys)[:200]}")
+        if not set(keys) <= known or keys[-2:] != _LEVELS:
+            self.keys = ()
+            raise OddBook(f"an order book with the keys {', '.join(keys)[:200]}")
         self.keys = keys
 
     def before(self, update_id: int, data: dict[str, Any]) -> bytes:

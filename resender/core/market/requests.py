@@ -23,7 +23,7 @@ DEFAULT_LIMIT = 500
 MAX_LIMIT: dict[Market, int] = {Market.SPOT: 1000, Market.UM: 1500, Market.CM: 1500}
 # Of `aggTrades` and `trades`. Source: as above.
 MAX_TRADES = 1000
-# Of `fundingRate`; 100 without a limit. Source: as above.
+# Of `fundingRate`. Source: as above.
 MAX_FUNDING_ROWS = 1000
 # Of `/futures/data/...`; 30 without a limit. Source: as above.
 MAX_STATISTICS_ROWS = 500
@@ -296,21 +296,22 @@ def parse_funding(market: Market, query: str) -> FundingRequest | Miss:
     params = parse_query(query)
     if isinstance(params, Miss):
         return params
-    symbol, limit_text = params.pop("symbol", ""), params.pop("limit", "100")
+    symbol, limit_text = params.pop("symbol", ""), params.pop("limit", "")
     start, end = params.pop("startTime", None), params.pop("endTime", None)
     if not symbol and not params:
         return Miss("all symbols")
-    if params or not SYMBOL.fullmatch(symbol) or not _LIMIT.fullmatch(limit_text):
+    if params or not SYMBOL.fullmatch(symbol) or (limit_text and not _LIMIT.fullmatch(limit_text)):
         return Miss("odd parameter")
     if not all(text is None or _TIME.fullmatch(text) for text in (start, end)):
         return Miss("odd parameter")
-    if int(limit_text) > MAX_FUNDING_ROWS:
-        return Miss("limit")
     if start is None and end is not None:
         return Miss("odd range")  # which of the rows before it is not told for certain
     start_ms, end_ms = (int(text) if text is not None else None for text in (start, end))
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         return Miss("odd range")
+    # Sources disagree about how many there are without a limit: 100 or 200.
+    if not limit_text or int(limit_text) > MAX_FUNDING_ROWS:
+        return Miss("limit")
     return FundingRequest(market, symbol, int(limit_text), start_ms, end_ms)
 
 

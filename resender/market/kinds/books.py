@@ -20,7 +20,7 @@ from resender.core.binance.endpoints import DEPTH
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_names import symbol_stream
 from resender.core.market.book import Book, BookBroken
-from resender.core.market.levels import MAX_LIMIT, Head
+from resender.core.market.levels import MAX_LIMIT, Head, OddBook
 from resender.core.market.partial_book import LEVELS, PartialBook
 from resender.core.market.requests import DepthRequest, Miss, parse_depth
 from resender.core.market.words import BOOK, PARTIAL_BOOK
@@ -43,6 +43,10 @@ _REVIEW_S = 1.0
 _SHALLOW = 2
 # No answer takes longer.
 _RECORDING_S = 120.0
+# Whatever does not fit is forwarded for so long before it is tried again.
+_ODD_S = 60.0
+# Snapshots are large; reads that somebody waits for have places of their own.
+_SNAPSHOTS_AT_ONCE = 4
 _RETRY_S = 2.0
 _RETRY_MAX_S = 60.0
 _LASTING_S = 60.0
@@ -66,6 +70,9 @@ class Books(Kind[KeptBook]):
         self._head = Head()
         self._watch = tools.watch
         self._settle_slots = tools.shared.settle_slots
+        self._snapshot_slots = asyncio.Semaphore(_SNAPSHOTS_AT_ONCE)
+        self._shared = tools.shared
+        self._odd_until_mono = -1e9
         self._of_symbol: dict[str, list[KeptBook]] = {}
         self._silences = Silences(SILENCE_MS)
         self._review: asyncio.Task[None] | None = None
@@ -182,7 +189,7 @@ class Books(Kind[KeptBook]):
         is_partial = kept.what == PARTIAL_BOOK
         if self.is_held_up(kept):
             return Lack("stream not live")
-        if kept.is_unfit:
+        if self._is_unfit(kept) or self.clock.mono() < self._odd_until_mono:
             return Lack("other format")
         if not self._head.keys:
             return Lack("not read yet", can_settle=is_partial)
@@ -212,8 +219,24 @@ class Books(Kind[KeptBook]):
         self.desk.count_hit(kept)
         return Hit(body, None, max(0, int((self.clock.mono() - kept.proof_mono) * 1000)))
 
+    def _is_unfit(self, kept: KeptBook) -> bool:
+        """Tell whether a book is forwarded because REST and the stream differed; after a while it begins anew."""
+        if kept.is_unfit and self.clock.mono() - kept.unfit_mono > _ODD_S:
+            kept.is_unfit = False
+            kept.book.lose()
+        return kept.is_unfit
+
+    def _learn(self, read: Any) -> None:
+        """Take the form of a REST body. Raises: ValueError; then all books are forwarded for a while."""
+        try:
+            self._head.learn(read)
+        except OddBook:
+            self._odd_until_mono = self.clock.mono() + _ODD_S
+            raise
+
     def _distrust(self, kept: KeptBook, why: str) -> None:
         kept.is_unfit = True
+        kept.unfit_mono = self.clock.mono()
         logger.warning("%s %s %s is forwarded from now on: %s", *kept.key, why)
 
     async def _settle(self, kept: KeptBook, request: DepthRequest) -> Hit | Miss:
@@ -277,7 +300,7 @@ class Books(Kind[KeptBook]):
         assert isinstance(book, Book)
         try:
             read = orjson.loads(body)
-            self._head.learn(read)
+            self._learn(read)
             if not book.snapshot(read, limit):
                 return False
         except BookBroken as error:
@@ -310,7 +333,7 @@ class Books(Kind[KeptBook]):
         book = kept.book
         try:
             read = orjson.loads(body)
-            self._head.learn(read)
+            self._learn(read)
             is_at = kept.is_known and read["lastUpdateId"] == book.update_id
             is_same = is_at and book.writes(read)
             agrees = is_same or not kept.is_known or book.shows(read)
@@ -339,6 +362,8 @@ class Books(Kind[KeptBook]):
             await asyncio.sleep(_REVIEW_S)
             mono = self.clock.mono()
             due = [kept for kept in self.kept.values() if self._needs_snapshot(kept, mono)]
+            if self._shared.pause_s():  # candles close: what nobody asks for just now can wait
+                due = [kept for kept in due if mono - kept.used_mono < _REVIEW_S * 5]
             due.sort(key=lambda kept: -kept.used_mono)
             for kept in self.kept.values():
                 if isinstance(kept.book, Book) and mono - kept.recording_mono > _RECORDING_S:
@@ -350,15 +375,19 @@ class Books(Kind[KeptBook]):
 
     def _needs_snapshot(self, kept: KeptBook, mono: float) -> bool:
         book = kept.book
-        if not isinstance(book, Book) or self.is_held_up(kept) or kept.is_unfit:
+        if not isinstance(book, Book) or self.is_held_up(kept) or self._is_unfit(kept):
             return False
         if mono < kept.not_before_mono or settle_task(kept) is not None:
+            return False
+        if mono < self._odd_until_mono:
             return False
         if not kept.is_preload and mono - kept.used_mono > _WANTED_S:
             return False
         if not book.is_synced:
-            # Whoever asks but once has paid for it already.
-            return kept.is_preload or bool(kept.misses)
+            # Whoever asks but once has paid for it already; and a client's answer may be on its way.
+            is_awaited, kept.is_awaited = book.recording > 0 and not kept.is_awaited, True
+            return (kept.is_preload or bool(kept.misses)) and not is_awaited
+        kept.is_awaited = False
         return kept.shallow >= _SHALLOW and not book.reaches(kept.wanted) and self._limit(kept) > kept.wanted
 
     def _limit(self, kept: KeptBook) -> int:
@@ -375,7 +404,7 @@ class Books(Kind[KeptBook]):
         self._record(kept)
         is_done = False
         try:
-            async with self._settle_slots:
+            async with self._snapshot_slots:
                 sent_mono = self.clock.mono()
                 body = await self._get(kept, limit, is_urgent=False)
             if epoch == kept.epoch and not kept.is_dropped:

@@ -33,6 +33,8 @@ _BATCH_S = 0.5  # streams come alive in batches
 # Reads of the gateway's own are made so seldom: all symbols of a market weigh up to 80.
 _SEED_EVERY_S = 5.0
 _AHEAD = 0.6
+# Rows of a whole market between two turns of others.
+_SLICE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class ConsentedRows(Kind[KeptRow]):
         self._order: tuple[str, ...] = ()
         self._order_set: frozenset[str] = frozenset()
         self._order_ms = 0
+        # Rows of what REST lists and nobody trades, as of that answer.
+        self._still: dict[str, StreamedRow] = {}
         # Hundreds of rows are put together once, by the form of the answer, until one of them changes.
         self._whole: dict[str, _Whole] = {}
 
@@ -151,23 +155,20 @@ class ConsentedRows(Kind[KeptRow]):
         """Answer a call for one symbol, a list or all, if what is held is young enough."""
         if max_age_ms <= 0:
             return self.desk.miss(None, "no consent")
-        if request.symbols:
-            begun = None
-            for symbol in request.symbols:
-                if (symbol, self.stream) not in self.kept:
-                    begun = self.desk.begin(self.market, symbol, self.stream)
-            if begun is not None:
-                return self._missed(None, request, begun)
-            wanted = [self.kept[symbol, self.stream] for symbol in request.symbols]
-        else:
+        if not request.symbols:
             whole = self._whole.get(request.form)
             if whole is not None and whole.tradable is self.facts.symbols.tradable:
                 return self._hit_whole(whole, request, max_age_ms)
-            if not self._order or self._order_set != self.facts.symbols.tradable.keys():
-                return self._missed(None, request, "all symbols")  # one was listed since, or is halted
-            if any((name, self.stream) not in self.kept for name in self._order):
+            if not self._is_whole():
                 return self._missed(None, request, "all symbols")
-            wanted = [self.kept[name, self.stream] for name in self._order]
+            return self._answer_all(request, max_age_ms)
+        begun = None
+        for symbol in request.symbols:
+            if (symbol, self.stream) not in self.kept:
+                begun = self.desk.begin(self.market, symbol, self.stream)
+        if begun is not None:
+            return self._missed(None, request, begun)
+        wanted = [self.kept[symbol, self.stream] for symbol in request.symbols]
         mono = self.clock.mono()
         for kept in wanted:
             kept.used_mono = mono
@@ -178,18 +179,54 @@ class ConsentedRows(Kind[KeptRow]):
                 return self._missed(kept, request, "not read yet")
             if not kept.row.is_fit:
                 return self._missed(kept, request, "other format")
-        as_of_ms = min([kept.row.as_of_ms() for kept in wanted])
-        age_ms = self._age_ms(as_of_ms)
+        age_ms = self._age_ms(min([kept.row.as_of_ms() for kept in wanted]))
         if age_ms > max_age_ms:
             return self._missed(wanted[0], request, "too old")
         rows = b",".join([kept.row.body(request.form) for kept in wanted])
-        is_list = request.is_list or self._is_always_list
-        body = b"[%b]" % rows if is_list else rows
-        if not request.symbols:
-            self._whole[request.form] = _Whole(self.facts.symbols.tradable, wanted, body, as_of_ms)
         if request.is_local and age_ms > max_age_ms * _AHEAD:
             self._ask_for(request.symbols)  # before it is too old, as no answer of another call may come
-        return self._hit(wanted, body, age_ms)
+        is_list = request.is_list or self._is_always_list
+        return self._hit(wanted, b"[%b]" % rows if is_list else rows, age_ms)
+
+    def _is_whole(self) -> bool:
+        """Tell whether a rule keeps all that is traded, and REST lists nothing that is not known."""
+        tradable = self.facts.symbols.tradable
+        if not self._order or len(self.kept) < len(tradable) or not tradable.keys() <= self._order_set:
+            return False
+        return all((name, self.stream) in self.kept or name in self._still for name in self._order)
+
+    async def _answer_all(self, request: SymbolsRequest, max_age_ms: int) -> Hit | Miss:
+        """Answer for the whole market, in slices: rows that changed are written anew, hundreds of them."""
+        if not self.facts.server.is_set:
+            return self._missed(None, request, "starting")
+        mono, tradable, order = self.clock.mono(), self.facts.symbols.tradable, self._order
+        wanted: list[KeptRow] = []
+        parts: list[bytes] = []
+        as_of_ms = self.facts.now_ms()
+        for number, name in enumerate(order, 1):
+            if not number % _SLICE:
+                await asyncio.sleep(0)
+            kept = self.kept.get((name, self.stream))
+            row = kept.row if kept is not None else self._still.get(name)
+            if row is None:
+                return self._missed(None, request, "all symbols")
+            if not row.is_known:
+                return self._missed(kept, request, "not read yet")
+            if not row.is_fit:
+                return self._missed(kept, request, "other format")
+            if kept is not None:
+                kept.used_mono = mono
+                wanted.append(kept)
+            parts.append(row.body(request.form))
+            as_of_ms = min(as_of_ms, row.as_of_ms())
+        if self.facts.symbols.tradable is not tradable or self._order is not order or not wanted:
+            return self._missed(None, request, "all symbols")
+        age_ms = self._age_ms(as_of_ms)
+        if age_ms > max_age_ms:
+            return self._missed(wanted[0], request, "too old")
+        whole = _Whole(tradable, wanted, b"[%b]" % b",".join(parts), as_of_ms)
+        self._whole[request.form] = whole
+        return self._hit(wanted, whole.body, age_ms)
 
     def _hit(self, wanted: list[KeptRow], body: bytes, age_ms: int) -> Hit:
         for kept in wanted[1:]:
@@ -242,6 +279,11 @@ class ConsentedRows(Kind[KeptRow]):
             return
         if is_all and made_ms >= self._order_ms:
             self._order, self._order_set, self._order_ms = names, frozenset(names), made_ms
+            self._still = {}
+            for name, row in zip(names, rows, strict=False):
+                if name not in self.facts.symbols:
+                    self._still[name] = StreamedRow(self.fields[self.market])
+                    self._still[name].seed(row, made_ms)
             self._whole.clear()
 
 

@@ -221,6 +221,8 @@ class EndedKlines(Kind[KeptEnded]):
             self._start_over(kept)
         is_whole = len(candles) < limit
         if not kept.series.apply_read(candles, made_ms, epoch=None, is_whole=is_whole):
+            if len(candles) < min(_MOST_AT_END, len(kept.series)):
+                return  # a short answer that does not reach back takes nothing from the others
             self._start_over(kept)
             kept.series.apply_read(candles, made_ms, epoch=None, is_whole=is_whole)
         kept.read_ms = max(kept.read_ms, made_ms)

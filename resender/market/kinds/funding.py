@@ -85,7 +85,12 @@ class FundingRates(Kind[KeptFunding]):
         """Tell whether a read would show what is not held yet."""
         if self.is_held_up(kept) or not self.facts.server.is_set or settle_task(kept) is not None:
             return False
-        return bool(kept.next_ms) and self.facts.now_ms() < kept.next_ms and not self._is_held(kept)
+        return (
+            not kept.was_lost
+            and bool(kept.next_ms)
+            and self.facts.now_ms() < kept.next_ms
+            and not self._is_held(kept)
+        )
 
     def _is_held(self, kept: KeptFunding) -> bool:
         return kept.was_read and self._is_complete(kept)
@@ -96,13 +101,18 @@ class FundingRates(Kind[KeptFunding]):
         next_ms, event_ms = data["T"], data["E"]
         if data["s"] != kept.symbol or type(next_ms) is not int or type(event_ms) is not int:
             raise ValueError("a mark price of another symbol, or without its times")
-        if next_ms != kept.next_ms:
+        # At a full hour that nobody has seen a rate may have been paid, out of its turn even.
+        is_gap = kept.was_lost and event_ms // _HOUR_MS != kept.event_ms // _HOUR_MS
+        kept.was_lost = False
+        if next_ms != kept.next_ms or is_gap:
             kept.next_ms, kept.next_since_ms = next_ms, event_ms
+        kept.event_ms = max(kept.event_ms, event_ms)
         kept.event_mono = self.clock.mono()
         return None
 
     def lose(self, kept: KeptFunding) -> None:
-        kept.next_ms = 0
+        """Nothing was paid meanwhile if the next event tells the same time and no full hour lies between."""
+        kept.was_lost = True
 
     def proof(self, kept: KeptFunding) -> tuple[int | None, str]:
         if not kept.is_live or not len(kept.held) or not kept.next_ms:
@@ -145,7 +155,7 @@ class FundingRates(Kind[KeptFunding]):
 
     def _open_end(self, kept: KeptFunding) -> Lack | None:
         """Tell why there may be a row that is not held."""
-        if not kept.next_ms or self.clock.mono() - kept.event_mono > _QUIET_S:
+        if kept.was_lost or not kept.next_ms or self.clock.mono() - kept.event_mono > _QUIET_S:
             return Lack("stream quiet")
         if self.facts.server.latest_ms(self.clock.mono()) >= kept.next_ms:
             return Lack("not settled")

@@ -60,6 +60,8 @@ class Statistics(Kind[KeptStatistics]):
     def answer(self, request: StatisticsRequest, *, packed: bool, max_age_ms: int = 0) -> Outcome:
         """Answer a call for a span of time that is over."""
         kept = self.kept.get((request.symbol, request.word))
+        if kept is None and (request.start_ms is not None or request.end_ms is not None):
+            return self.desk.miss(None, "range not held")  # its answer says nothing of what lies around it
         if kept is None:
             reason = self.desk.begin(self.market, request.symbol, request.word)
             kept = self.kept.get((request.symbol, request.word))

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import orjson
 
+from resender.aio import Backoff, end_tasks
 from resender.core.binance.endpoints import AGG_TRADES, PRICES
 from resender.core.binance.endpoints import TRADES as TRADE_PATHS
 from resender.core.binance.markets import Market
@@ -43,6 +44,8 @@ logger = logging.getLogger("resender.market")
 
 _SETTLE_TIMEOUT_S = 3.0
 _REREAD_S = 1.0
+_AHEAD_S, _AHEAD_MAX_S = 1.0, 60.0
+_MOST_DIFFERING = 3
 # More symbols than this are read with all others.
 _MOST_NAMED = 200
 # Rows of a read that only looks whether anything came; it costs as much as a long one.
@@ -64,6 +67,7 @@ class TradeTails(Kind[KeptTrades]):
         self._silences = Silences(SILENCE_MS)
         # Why what REST shows cannot be made of the stream, "" if it can.
         self.unfit = ""
+        self._ahead: asyncio.Task[None] | None = None
         self._reading_prices: asyncio.Task[None] | None = None
         # Events that did not follow each other.
         self.holes = 0
@@ -107,6 +111,8 @@ class TradeTails(Kind[KeptTrades]):
             # Either this event or our idea of the time is wrong: neither is built upon.
             self.facts.doubt_time()
             kept.tail.restart()
+            kept.told_price = kept.seeded_price = ""
+            kept.event_ms = kept.price_ms = 0
             return None
         row = None
         if self.form.is_learned and not self.unfit:
@@ -132,10 +138,32 @@ class TradeTails(Kind[KeptTrades]):
     def live(self, kept: KeptTrades) -> None:
         kept.live_ms = self.facts.now_ms() if self.facts.server.is_set else 0
 
-    def settled_live(self) -> None:
-        for kept in self.kept.values():
-            if kept.is_live and kept.is_preload and not kept.tail.is_synced:
-                self._read_soon(kept)
+    def start(self) -> None:
+        self._ahead = self.tasks.spawn(self._read_ahead(), name=f"{self.name}-ahead:{self.market}")
+
+    async def stop(self) -> None:
+        if self._ahead is not None:
+            await end_tasks([self._ahead])
+
+    async def _read_ahead(self) -> None:
+        """Read what rules want, one after the other, when nothing else needs the weight."""
+        backoff = Backoff(first_s=_AHEAD_S, cap_s=_AHEAD_MAX_S)
+        while True:
+            await asyncio.sleep(_AHEAD_S)
+            lacking = [kept for kept in self.kept.values() if self._lacks_a_read(kept)]
+            for kept in lacking if not self.unfit else ():
+                kept.read_mono = self.clock.mono()
+                kept.read = self.tasks.spawn(
+                    self._read(kept, is_urgent=False), name=f"{self.name}:{kept.symbol}"
+                )
+                await asyncio.wait({kept.read})
+                if not kept.tail.is_synced:
+                    await asyncio.sleep(backoff.next_s())
+                    break
+                backoff.reset()
+
+    def _lacks_a_read(self, kept: KeptTrades) -> bool:
+        return kept.is_preload and kept.is_live and not kept.tail.is_synced and settle_task(kept) is None
 
     def lose(self, kept: KeptTrades) -> None:
         kept.tail.lose()
@@ -366,11 +394,11 @@ class TradeTails(Kind[KeptTrades]):
         if made_ms >= kept.price_ms:
             kept.seeded_price, kept.price_ms = price, made_ms
 
-    async def _read(self, kept: KeptTrades) -> None:
+    async def _read(self, kept: KeptTrades, *, is_urgent: bool = True) -> None:
         async with self._settle_slots:
-            await self._read_now(kept)
+            await self._read_now(kept, is_urgent=is_urgent)
 
-    async def _read_now(self, kept: KeptTrades) -> None:
+    async def _read_now(self, kept: KeptTrades, *, is_urgent: bool) -> None:
         tail, epoch = kept.tail, kept.epoch
         if not kept.is_live or kept.is_dropped:
             return
@@ -379,7 +407,8 @@ class TradeTails(Kind[KeptTrades]):
         target = f"{self.targets[self.market]}?symbol={quote(kept.symbol, safe='')}&limit={limit}"
         made_ms = self.facts.now_ms()
         try:
-            body = await self.reader.get(target)
+            permit = self.reader.admit(target, is_urgent=is_urgent)
+            body = await self.reader.get(target, permit)
             rows, price = read_rows(body, self.form)
         except ReadFailed as error:
             logger.info("%s %s %s cannot be read: %s", *kept.key, error)
@@ -399,8 +428,13 @@ class TradeTails(Kind[KeptTrades]):
             if not tail.read(rows, price, made_ms, is_whole=len(rows) < limit) and tail.is_synced:
                 tail.restart()  # REST and what is held contradict each other
         except FormDiffers as error:
-            self._give_up(str(error))
+            # Perhaps a row that was still growing; what differs again and again is another form.
+            tail.restart()
+            kept.differing += 1
+            if kept.differing >= _MOST_DIFFERING:
+                self._give_up(str(error))
             return
+        kept.differing = 0
         kept.was_synced |= tail.is_synced
 
 

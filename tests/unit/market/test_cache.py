@@ -394,7 +394,9 @@ async def test_calls_that_go_to_the_exchange_are_counted_by_reason(cached: Cache
     assert (cached.cache.misses, cached.cache.miss_reasons["limit"]) == (2, 2)
 
 
-async def test_order_books_and_trades_that_somebody_asked_for_are_fewer_than_other_series(world: World) -> None:
+async def test_order_books_and_trades_that_somebody_asked_for_are_fewer_than_other_series(
+    world: World,
+) -> None:
     cached = Cached(world, max_on_demand=20, max_on_demand_books=3)
     await cached.ready()
     symbols = list(cached.cache.states[UM].symbols.tradable)

@@ -35,10 +35,10 @@ PLAIN = "pair=BTCUSDT&contractType=PERPETUAL&interval=1m"
 @pytest.mark.parametrize(
     ("query", "values"),
     [
-        ("symbol=BTCUSDT", ("BTCUSDT", 100, None, None)),
+        ("symbol=BTCUSDT&limit=100", ("BTCUSDT", 100, None, None)),
         ("limit=1000&symbol=BTCUSD_PERP", ("BTCUSD_PERP", 1000, None, None)),
-        (f"symbol=BTCUSDT&startTime={AT}", ("BTCUSDT", 100, AT, None)),
-        (f"symbol=BTCUSDT&startTime={AT}&endTime={AT}", ("BTCUSDT", 100, AT, AT)),
+        (f"symbol=BTCUSDT&limit=7&startTime={AT}", ("BTCUSDT", 7, AT, None)),
+        (f"symbol=BTCUSDT&limit=7&startTime={AT}&endTime={AT}", ("BTCUSDT", 7, AT, AT)),
         ("symbol=%E5%B8%81USDT&limit=1&startTime=0", ("币USDT", 1, 0, None)),
     ],
 )
@@ -60,6 +60,7 @@ def test_funding_call_is_read(query: str, values: tuple[Any, ...]) -> None:
         ("symbol=BTCUSDT&limit=05", "odd parameter"),
         ("symbol=BTCUSDT&limit=-1", "odd parameter"),
         ("symbol=BTCUSDT&limit=1001", "limit"),
+        ("symbol=BTCUSDT", "limit"),
         ("symbol=BTCUSDT&startTime=1790000000", "odd parameter"),
         ("symbol=BTCUSDT&startTime=x", "odd parameter"),
         (f"symbol=BTCUSDT&endTime={AT}", "odd range"),

@@ -181,10 +181,29 @@ async def test_preload_is_read_as_soon_as_it_is_live(world: World) -> None:
     counter.history.begin_with(20)
     await world.until(500)
     assert counter.reads == []
+    counter.kind.start()
     counter.live()
-    await world.settle()
+    await world.until(2500)
     assert len(counter.reads) == 1
     assert counter.one.rows == 20
+    assert not any(is_urgent for _, is_urgent in world.door.admitted), "what clients wait for comes first"
+    await counter.kind.stop()
+
+
+async def test_preload_is_read_again_until_it_is_there(world: World) -> None:
+    counter = Counter(world, AggTrades, *(f"S{number}USDT" for number in range(30)), is_preload=True)
+    for history in counter.histories.values():
+        history.begin_with(20)
+    world.door.refuse = EgressExhausted("no weight", retry_after_s=5.0)
+    counter.kind.start()
+    counter.live()
+    await world.until(20_000)
+    assert not any(kept.rows for kept in counter.all.values())
+    world.door.refuse = None
+    await world.until(120_000)
+    assert all(kept.rows == 20 for kept in counter.all.values())
+    assert len(counter.reads) == 30, "each once"
+    await counter.kind.stop()
 
 
 async def test_what_is_kept_on_demand_is_read_by_the_first_call(world: World) -> None:
@@ -689,6 +708,12 @@ async def test_rest_that_writes_a_trade_differently_is_forwarded(
     changed = counter.history.trades[-1]
     counter.history.trades[-1] = changed._replace(qty=changed.qty + "0")
     await world.until(12_000)
+    for _ in range(3):
+        assert isinstance(await counter.ask(), Miss), "it may have been still growing"
+        counter.tell(counter.history.event(changed._replace(id=changed.id)))
+        counter.one.tail.lose()
+        counter.tell(counter.history.event(changed))
+        await world.until(world.now_ms - T0 + 1100)
     assert await counter.ask() == Miss("other format")
     assert len([one for one in caplog.messages if "forwarded from now on" in one]) == 1
 

@@ -112,7 +112,7 @@ def weight_families(
     return [used, reserved, limit, closed, calls, usable, refused, shared, moved]
 
 
-def savings_family(saved: Mapping[tuple[Market, str], int]) -> Family:
+def savings_family(saved: Mapping[tuple[str, str], int]) -> Family:
     """Name the weight that answers out of memory have saved."""
     family = CounterMetricFamily(
         "resender_weight_saved",
@@ -120,7 +120,7 @@ def savings_family(saved: Mapping[tuple[Market, str], int]) -> Family:
         labels=["market", "kind"],
     )
     for (market, kind), weight in sorted(saved.items()):
-        family.add_metric([market.value, kind], weight)
+        family.add_metric([market, kind], weight)
     return family
 
 

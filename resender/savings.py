@@ -8,37 +8,41 @@ from __future__ import annotations
 from collections import Counter
 
 from resender.aio import Clock
-from resender.core.binance.markets import Market
 
 _DAY_MS = 86_400_000
+
+Key = tuple[str, str]
 
 
 class Savings:
     """Weight saved since the start, and since the day began (UTC).
 
     Shape: `total` by market and kind of data (`klines`, `depth`, ...; `shared` for answers that served
-        equal calls).
+        equal calls), both as text.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._day = clock.now_ms() // _DAY_MS
-        self._today: Counter[str] = Counter()
-        self.total: Counter[tuple[Market, str]] = Counter()
+        # What `total` was when the day began.
+        self._before: Counter[Key] = Counter()
+        self.total: Counter[Key] = Counter()
 
-    def note(self, market: Market, kind: str, weight: int) -> None:
+    def note(self, key: Key, weight: int) -> None:
         """A call was answered without the weight it would have cost."""
-        self.total[market, kind] += weight
         self._turn()
-        self._today[kind] += weight
+        self.total[key] += weight
 
     def today(self) -> dict[str, int]:
         """Return what was saved since midnight (UTC), by kind, the most first."""
         self._turn()
-        return dict(self._today.most_common())
+        found: Counter[str] = Counter()
+        for key, weight in self.total.items():
+            found[key[1]] += weight - self._before[key]
+        return {kind: weight for kind, weight in found.most_common() if weight}
 
     def _turn(self) -> None:
         day = self._clock.now_ms() // _DAY_MS
         if day != self._day:
             self._day = day
-            self._today.clear()
+            self._before = self.total.copy()

@@ -165,7 +165,7 @@ class Status:
             return AnswerCounts()
         return AnswerCounts(cache.hits, cache.misses, tuple(cache.miss_reasons.most_common()))
 
-    def saved(self) -> dict[tuple[Market, str], int]:
+    def saved(self) -> dict[tuple[str, str], int]:
         """Tell the weight that answers out of memory have saved since the start, by market and kind."""
         return dict(self._savings.total)
 

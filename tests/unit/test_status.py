@@ -142,15 +142,15 @@ def test_hits_and_misses_are_each_what_the_cache_counted(world: World) -> None:
 
 def test_weight_saved_is_told_by_market_and_kind_and_for_today(world: World) -> None:
     assert (world.status.saved(), world.status.saved_today()) == ({}, {})
-    world.savings.note(Market.SPOT, "klines", 2)
+    world.savings.note(("spot", "klines"), 2)
     told = world.status.saved()
-    world.savings.note(Market.UM, "klines", 5)
-    world.savings.note(Market.SPOT, "depth", 50)
-    assert told == {(Market.SPOT, "klines"): 2}, "what was told does not change"
+    world.savings.note(("um", "klines"), 5)
+    world.savings.note(("spot", "depth"), 50)
+    assert told == {("spot", "klines"): 2}, "what was told does not change"
     assert world.status.saved() == {
-        (Market.SPOT, "klines"): 2,
-        (Market.UM, "klines"): 5,
-        (Market.SPOT, "depth"): 50,
+        ("spot", "klines"): 2,
+        ("um", "klines"): 5,
+        ("spot", "depth"): 50,
     }
     assert world.status.saved_today() == {"depth": 50, "klines": 7}
 

@@ -34,15 +34,19 @@ KINDS: tuple[type[Kind[Any]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class CachedPath:
-    """A REST path that is answered out of memory: by which kind of which market, and how it is read."""
+    """A REST path that is answered out of memory: by which kind of which market, and how it is read.
+
+    Shape: `saved_as` is the market's word and the kind's, for counting.
+    """
 
     kind: type[Kind[Any]]
     market: Market
     parse: Parse
+    saved_as: tuple[str, str]
 
 
 PATHS: dict[str, CachedPath] = {
-    path: CachedPath(kind, market, parse)
+    path: CachedPath(kind, market, parse, (market.value, kind.name))
     for kind in KINDS
     for market in INTERVALS
     for path, parse in kind.paths(market).items()

@@ -18,6 +18,7 @@ from tornado import httputil
 from resender.core.binance.headers import Pairs
 from resender.core.binance.markets import Market
 from resender.core.binance.routing import Route
+from resender.core.market.consent import PATHS as CONSENT_PATHS
 from resender.core.market.consent import max_age_ms
 from resender.core.market.costs import POOLS
 from resender.core.market.requests import Miss, bypass_reason
@@ -62,17 +63,22 @@ def _parse(parse: Callable[[Market, str], Parsed], market: Market, query: str) -
     return found
 
 
-@lru_cache(maxsize=4096)
-def _weight(market: Market, path: str, query: str) -> int:
+def _charged(market: Market, target: str) -> int:
+    path, _, query = target.partition("?")
     return charge(market, "GET", path, query).weight
+
+
+@lru_cache(maxsize=4096)
+def _weight(target: str) -> int:
+    return _charged(PATHS[target.partition("?")[0]].market, target)
 
 
 def saved_weight(route: Route) -> int:
     """Return what a call answered here would have cost."""
-    path, _, query = route.target.partition("?")
-    if len(query) > _MAX_REMEMBERED or "signature" in query:
-        return charge(route.market, "GET", path, query).weight
-    return _weight(route.market, path, query)
+    target = route.target
+    if len(target) > _MAX_REMEMBERED or route.path not in PATHS or "signature" in target:
+        return _charged(route.market, target)
+    return _weight(target)
 
 
 def ask_cache(
@@ -91,7 +97,9 @@ def ask_cache(
     if isinstance(request, Miss):
         cache.count_miss(request.reason)
         return request
-    age_ms = max_age_ms(route.path, headers.get_all(), consent) or 0
+    age_ms = 0
+    if route.path in CONSENT_PATHS:
+        age_ms = max_age_ms(route.path, headers.get_all(), consent) or 0
     return cache.answer(route.path, request, packed=accepts_gzip(headers), max_age_ms=age_ms)
 
 

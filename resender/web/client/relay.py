@@ -162,7 +162,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             if kind == "shared":
                 pairs.append((AGE_HEADER, str(response.age_ms)))
                 if route is not None:
-                    services.savings.note(route.market, "shared", saved_weight(route))
+                    services.savings.note((route.market.value, "shared"), saved_weight(route))
         elif self.miss:
             pairs.append((CACHE_HEADER, f"miss; {self.miss}"))
         pairs.append((EGRESS_HEADER, response.egress))

@@ -314,8 +314,8 @@ class RequestDelegate(SideCalls):
                 extra=extra,
             )
             if self.route is not None:
-                kind = PATHS[self.route.path].kind.name
-                self.services.savings.note(self.route.market, kind, saved_weight(self.route) - hit.cost)
+                saved = saved_weight(self.route) - hit.cost
+                self.services.savings.note(PATHS[self.route.path].saved_as, saved)
         duration_ms = (time.monotonic() - self.started) * 1000
         self.services.metrics.count_hit(duration_ms, sent)
         self._log(200, None, duration_ms, sent, None)

@@ -75,8 +75,8 @@ def test_dashboard_is_the_picture_of_the_services(services: Any, live: Live) -> 
     services.metrics.count_hit(1.0, 10)
     services.access.refused.note("192.0.2.9", "/x", NOW_MS)
     services.dispatch.last_answers[Market.UM] = LastAnswer("unreachable", None, NOW_MS - 5)
-    services.savings.note(Market.UM, "klines", 2)
-    services.savings.note(Market.SPOT, "depth", 50)
+    services.savings.note(("um", "klines"), 2)
+    services.savings.note(("spot", "depth"), 50)
     live.take()
     status = orjson.loads(orjson.dumps(live.status()))
     assert status["saved_today"] == {"depth": 50, "klines": 2}

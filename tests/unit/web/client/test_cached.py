@@ -163,7 +163,8 @@ def test_long_and_signed_queries_are_read_and_not_remembered(monkeypatch: pytest
     short = "symbol=BTCUSDT&interval=1m"
     for query in (short, f"{short}&signature=ab", f"symbol={'B' * 40}&interval=1m" + "&x=1" * 50):
         ask(cache, f"/api/v3/klines?{query}")
-    assert remembered == [short]
+    assert remembered == [f"/api/v3/klines?{short}"]
+    assert saved_weight(resolve("/api/v3/avgPrice?symbol=BTCUSDT")) == 2, "not a path of the cache"
 
 
 @pytest.mark.parametrize(
@@ -201,8 +202,8 @@ def test_weight_saved_is_what_the_call_would_have_cost(target: str, weight: int)
 def test_weight_of_long_and_signed_calls_is_told_and_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered: list[str] = []
 
-    def remember(market: Market, path: str, query: str) -> int:
-        remembered.append(query)
+    def remember(target: str) -> int:
+        remembered.append(target)
         return 77
 
     monkeypatch.setattr(cached, "_weight", remember)
@@ -210,7 +211,8 @@ def test_weight_of_long_and_signed_calls_is_told_and_not_remembered(monkeypatch:
     assert saved_weight(resolve(f"/api/v3/klines?{short}")) == 77
     for query in (f"{short}&signature=ab", short + "&x=1" * 50):
         assert saved_weight(resolve(f"/api/v3/klines?{query}")) == 2
-    assert remembered == [short]
+    assert remembered == [f"/api/v3/klines?{short}"]
+    assert saved_weight(resolve("/api/v3/avgPrice?symbol=BTCUSDT")) == 2, "not a path of the cache"
 
 
 # --- writing --------------------------------------------------------------------------------------

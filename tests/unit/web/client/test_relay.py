@@ -9,7 +9,6 @@ import pytest
 from tornado.httputil import HTTPHeaders
 
 from resender.core.binance.headers import Pairs
-from resender.core.binance.markets import Market
 from resender.core.binance.routing import resolve
 from resender.web.answers import WireHeaders
 from resender.web.client.relay import AnswerRelay
@@ -87,7 +86,7 @@ def test_length_that_does_not_fit_the_body_is_not_written_as_whole(length: str) 
 
 @pytest.mark.parametrize(
     ("kind", "saved"),
-    [("shared", {(Market.SPOT, "shared"): 20}), ("joined", {}), ("", {})],
+    [("shared", {("spot", "shared"): 20}), ("joined", {}), ("", {})],
 )
 def test_answer_that_is_remembered_saves_the_weight_of_the_call(kind: str, saved: dict[Any, int]) -> None:
     services = make_services()

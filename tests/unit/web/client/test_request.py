@@ -420,7 +420,7 @@ async def test_hit_is_written_at_once_and_counts_as_no_call_in_flight() -> None:
     assert asked.sent == []
     assert asked.services.calls.in_flight == 0
     assert asked.services.metrics.tally.calls == 1
-    assert asked.services.savings.total == {(Market.SPOT, "klines"): 2}
+    assert asked.services.savings.total == {("spot", "klines"): 2}
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ async def test_hit_is_written_at_once_and_counts_as_no_call_in_flight() -> None:
 async def test_weight_a_hit_has_saved_is_counted_by_its_kind(target: str, kind: str, weight: int) -> None:
     asked = Asked(target, services=make_services(cache=FakeCache()))
     assert asked.delegate.route is not None
-    assert asked.services.savings.total == {(asked.delegate.route.market, kind): weight}
+    assert asked.services.savings.total == {(asked.delegate.route.market.value, kind): weight}
 
 
 async def test_hit_for_a_client_that_has_left_saves_nothing() -> None:

@@ -4,8 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CLIENTS := binance_interface python_binance ccxt binance_connector binance_futures_connector binance_sdk unicorn_binance
+# Heavy ones, or of another language: `make test` leaves their tests out where they are not made.
+MORE_CLIENTS := freqtrade node_binance
 
-.PHONY: help run demo test clients test-fast test-browser screenshots check format bench docs docs-tables docs-check package deps clean
+.PHONY: help run demo test clients more-clients test-fast test-browser screenshots check format bench docs docs-tables docs-check package deps clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -35,6 +37,8 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 clients: $(CLIENTS:%=.venv-clients/%/ready)  ## Make the environments of the client libraries
+
+more-clients: $(MORE_CLIENTS:%=.venv-clients/%/ready)  ## Make those of freqtrade (600 MB, Python 3.11) and of node's binance
 
 test-fast: .venv/dev  ## Run the tests that need no process, client library or long time
 	$(BIN)/python -m pytest -m "not e2e and not slow and not browser and not waits"
@@ -119,4 +123,14 @@ install = -m pip install -q --disable-pip-version-check --no-compile -r
 .venv-clients/%/ready: tests/e2e/clients/%.txt
 	$(call venv,.venv-clients/$*)
 	.venv-clients/$*/bin/python $(install) $<
+	touch $@
+
+# npm's lock file names the host of a registry, so there is none.
+.venv-clients/node_%/ready: tests/e2e/clients/node_%.json
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+		echo "There is no node or no npm here: apt-get install nodejs npm" >&2; exit 2; }
+	rm -rf .venv-clients/node_$*
+	mkdir -p .venv-clients/node_$*
+	cp $< .venv-clients/node_$*/package.json
+	npm install --prefix .venv-clients/node_$* --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@

@@ -55,6 +55,10 @@ SHAPES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "/fstream.binance.com/private/ws?listenKey={key}&events=ORDER_TRADE_UPDATE/ACCOUNT_UPDATE",
     )),
     ("unicorn-binance-websocket-api", "/ws-api/v3", ("/ws-api/v3",)),
+    ("binance (Node)", "", (
+        "/stream", "/public/stream", "/market/stream", "/private/stream?listenKey={key}",
+        "/ws-api/v3", "/ws-fapi/v1", "/ws-dapi/v1",
+    )),
     ("binance (Node)", "/stream.binance.com", ("/stream.binance.com/stream",)),
     ("binance (Node)", "/fstream.binance.com", (
         "/fstream.binance.com/public/stream", "/fstream.binance.com/market/stream",

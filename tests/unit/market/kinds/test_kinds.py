@@ -54,7 +54,9 @@ def test_every_path_leads_to_the_kind_the_market_and_the_reader_of_its_endpoint(
         (FUNDING_RATES, FundingRates, parse_funding),
     ]
     assert {
-        path: CachedPath(kind, market, parse, (market.value, kind.name)) for paths, kind, parse in ways for market, path in paths.items()
+        path: CachedPath(kind, market, parse, (market.value, kind.name))
+        for paths, kind, parse in ways
+        for market, path in paths.items()
     } == {path: at for path, at in PATHS.items() if at.kind not in (EndedKlines, Statistics)}
     statistics = {path: at.market for path, at in PATHS.items() if at.kind is Statistics}
     assert statistics == dict.fromkeys(STATISTICS[Market.UM].values(), Market.UM)

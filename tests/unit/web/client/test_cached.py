@@ -163,8 +163,7 @@ def test_long_and_signed_queries_are_read_and_not_remembered(monkeypatch: pytest
     short = "symbol=BTCUSDT&interval=1m"
     for query in (short, f"{short}&signature=ab", f"symbol={'B' * 40}&interval=1m" + "&x=1" * 50):
         ask(cache, f"/api/v3/klines?{query}")
-    assert remembered == [f"/api/v3/klines?{short}"]
-    assert saved_weight(resolve("/api/v3/avgPrice?symbol=BTCUSDT")) == 2, "not a path of the cache"
+    assert remembered == [short]
 
 
 @pytest.mark.parametrize(

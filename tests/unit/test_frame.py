@@ -217,6 +217,10 @@ def test_in_ci_no_program_may_be_missing(tmp_path: Path) -> None:
 # --- make test -----------------------------------------------------------------------------------
 
 
+# The marks of the parts, as `make test` chooses them.
+PARTS = ("not (alone or waits)", "waits", "alone")
+
+
 class Kitchen:
     """A folder with the Makefile and a .venv whose pytest only pretends: one code for each of its runs."""
 
@@ -228,24 +232,36 @@ class Kitchen:
             os.utime(folder / name, (1, 1))
         shutil.copytree(ROOT / "tests/support", folder / "tests/support")
 
-    def test(self, *codes: int) -> tuple[int, list[str], str]:
-        """Run `make test`; return its exit code, the runs of pytest and the last line."""
-        self.log.write_text("", "utf-8")
-        cases = [f"    {number}) exit {code} ;;" for number, code in enumerate(codes, 1)]
+    def test(self, *codes: tuple[int, ...]) -> tuple[int, list[list[str]], str]:
+        """Run `make test`; return its exit code, the runs of pytest of each part and the last line.
+
+        Shape: `codes` are those of the runs of each part, by the order of `PARTS`.
+        """
+        shutil.rmtree(self.log, ignore_errors=True)
+        self.log.mkdir()
+        cases = []
+        for number, (mark, ends) in enumerate(zip(PARTS, codes, strict=True)):
+            log = self.log / str(number)
+            log.touch()
+            turns = [f"      {turn}) exit {code} ;;" for turn, code in enumerate(ends, 1)]
+            cases += [
+                f'  *" -m {mark}"*) echo "$*" >> "{log}"; echo caddy >> "$SKIPPED_TO"',
+                f'    case $(wc -l < "{log}") in',
+                *turns,
+                "    esac ;;",
+            ]
         write_program(
             self.folder / ".venv/bin/python",
             'case "$*" in',
             f'  *wanting*) PYTHONPATH={ROOT} exec "{sys.executable}" "$@" ;;',
-            f'  "-m pytest "*) echo "$*" >> "{self.log}"; echo caddy >> "$SKIPPED_TO"',
-            f'    case $(wc -l < "{self.log}") in',
             *cases,
-            "    esac ;;",
             "esac",
         )
         (self.folder / ".venv/dev").touch()
         result = run("make", "--no-print-directory", "test", "CLIENTS=", cwd=self.folder)
         lines = [line for line in result.stdout.splitlines() if line]
-        return result.returncode, self.log.read_text("utf-8").splitlines(), lines[-1]
+        runs = [(self.log / str(number)).read_text("utf-8").splitlines() for number in range(len(PARTS))]
+        return result.returncode, runs, lines[-1]
 
 
 @pytest.fixture
@@ -257,46 +273,48 @@ def kitchen(tmp_path: Path) -> Kitchen:
 
 def test_make_test_runs_every_test_and_ends_with_what_was_skipped(kitchen: Kitchen) -> None:
     for _ in range(2):  # what an earlier run wrote is not told again
-        code, runs, last = kitchen.test(0, 0, 0)
+        code, runs, last = kitchen.test((0,), (0,), (0,))
         assert code == 0
         assert last == "Skipped for want of: caddy (3 tests); `make deps` installs what is missing."
     # Together the parts leave nothing out.
-    marks = [re.search(r" -m (?!pytest)(.+)$", each) for each in runs]
-    assert [mark and mark[1] for mark in marks] == [
-        "not (alone or waits)",
-        "waits",
-        "alone",
-    ]
+    assert [len(each) for each in runs] == [1, 1, 1]
+    caches = {re.sub(r".*cache_dir=(\S+).*", r"\1", each[0]) for each in runs[1:]}
+    assert len(caches) == 2, "two that run beside each other do not mix up what failed"
 
 
-@pytest.mark.parametrize("codes", [(1, 1, 0, 0), (0, 1, 1, 0), (0, 0, 1, 1), (1, 1, 1, 1, 0)])
+@pytest.mark.parametrize(
+    "codes",
+    [((1, 1), (0,), (0,)), ((0,), (1, 1), (0,)), ((0,), (0,), (1, 1)), ((1, 1), (1, 1), (0,))],
+)
 def test_make_test_fails_if_what_failed_fails_again_and_runs_the_other_parts(
-    kitchen: Kitchen, codes: tuple[int, ...]
+    kitchen: Kitchen, codes: tuple[tuple[int, ...], ...]
 ) -> None:
     code, runs, last = kitchen.test(*codes)
     assert code != 0
-    assert len(runs) == len(codes)
-    assert sum("--last-failed" in each for each in runs) == len(codes) - 3
+    assert [len(each) for each in runs] == [len(each) for each in codes]
+    assert all("--last-failed" in again for each in runs for again in each[1:])
     assert last.startswith("Skipped for want of")
 
 
-def test_make_test_passes_if_what_failed_beside_others_passes_alone(kitchen: Kitchen) -> None:
-    code, runs, _ = kitchen.test(0, 1, 0, 0)
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_make_test_passes_if_what_failed_beside_others_passes_alone(kitchen: Kitchen, part: int) -> None:
+    codes = [(0,), (0,), (0,)]
+    codes[part] = (1, 0)
+    code, runs, _ = kitchen.test(*codes)
     assert code == 0
-    assert "-n 0 -x --last-failed --last-failed-no-failures none" in runs[2]
-    assert "waits" in runs[1]
-    assert "waits" in runs[2]
+    first, again = runs[part]
+    assert again == f"{first} -n 0 -x --last-failed --last-failed-no-failures none"
 
 
 @pytest.mark.parametrize("code", [3, 4, 5])
 def test_make_test_stops_when_pytest_itself_fails(kitchen: Kitchen, code: int) -> None:
-    assert kitchen.test(code, 0, 0)[0] != 0
+    assert kitchen.test((code,), (0,), (0,))[0] != 0
 
 
 def test_make_test_stops_when_it_is_interrupted(kitchen: Kitchen) -> None:
-    code, runs, _ = kitchen.test(2, 0, 0)
+    code, runs, _ = kitchen.test((2,), (0,), (0,))
     assert code != 0
-    assert len(runs) == 1
+    assert [len(each) for each in runs] == [1, 0, 0]
 
 
 # --- versions, pins, the public frame --------------------------------------------------------------

@@ -41,6 +41,7 @@ async def slowly(one: Lab, path: str, seconds: float = 0.3) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("memory_s", [0.0, 60.0])
 async def test_a_thousand_clients_that_ask_for_exchange_info_make_one_call(
     memory_s: float, tmp_path: Path

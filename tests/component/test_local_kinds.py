@@ -121,7 +121,7 @@ async def test_wrong_parameters_are_refused_in_json(one: Bench, market: Market, 
 
 
 async def test_endpoint_that_is_none_is_refused_in_json(one: Bench) -> None:
-    for path in ("spot/premiumIndex", "spot/fundingRate", "um/trades", "um/nothing", "options/depth"):
+    for path in ("spot/premiumIndex", "spot/fundingRate", "um/nothing", "options/depth"):
         timed = await one.get(f"/local/{path}?symbol=BTCUSDT")
         assert timed.status == 404, timed.body
         assert "Local endpoints are" in orjson.loads(timed.body)["msg"]

@@ -28,8 +28,20 @@ FUNDING_RATES: dict[Market, str] = {
     Market.UM: "/fapi/v1/fundingRate",
     Market.CM: "/dapi/v1/fundingRate",
 }
-# By the last part of their path. COIN-M has the same paths, with other parameters.
+# By the last part of their path. Both markets have the same paths, with other parameters; those of COIN-M stand
+# here behind its prefix.
 STATISTICS: dict[Market, dict[str, str]] = {
+    Market.CM: {
+        name: f"/dapi/futures/data/{name}"
+        for name in (
+            "openInterestHist",
+            "topLongShortAccountRatio",
+            "topLongShortPositionRatio",
+            "globalLongShortAccountRatio",
+            "takerBuySellVol",
+            "basis",
+        )
+    },
     Market.UM: {
         name: f"/futures/data/{name}"
         for name in (

@@ -316,17 +316,22 @@ def parse_funding(market: Market, query: str) -> FundingRequest | Miss:
 
 
 def parse_statistics(market: Market, name: str, query: str) -> StatisticsRequest | Miss:
-    """Read the query of a call for statistics; the basis has a pair and a contract type."""
+    """Read the query of a call for statistics.
+
+    Shape: COIN-M takes a pair, USD-M a symbol; some have a contract type.
+    """
     params = parse_query(query)
     if isinstance(params, Miss):
         return params
-    symbol = params.pop("pair" if name == "basis" else "symbol", "")
-    contract = params.pop("contractType", "") if name == "basis" else ""
+    is_cm = market is Market.CM
+    symbol = params.pop("pair" if is_cm or name == "basis" else "symbol", "")
+    has_contract = name in (("basis", "openInterestHist", "takerBuySellVol") if is_cm else ("basis",))
+    contract = params.pop("contractType", "") if has_contract else ""
     period, limit_text = params.pop("period", ""), params.pop("limit", "30")
     start, end = params.pop("startTime", None), params.pop("endTime", None)
     if params or not SYMBOL.fullmatch(symbol) or not _LIMIT.fullmatch(limit_text):
         return Miss("odd parameter")
-    if period not in STATISTICS_PERIODS or (name == "basis") != bool(contract) or len(contract) > 30:
+    if period not in STATISTICS_PERIODS or has_contract != bool(contract) or len(contract) > 30:
         return Miss("odd parameter")
     if not all(text is None or _TIME.fullmatch(text) for text in (start, end)):
         return Miss("odd parameter")

@@ -1,8 +1,8 @@
-"""Statistics of USD-M (`/futures/data/...`): rows of ended periods never change.
+"""Statistics of futures (`/futures/data/...`): rows of ended periods never change.
 
 They are kept out of answers that clients were forwarded. A call for the newest rows always goes up, as
-nobody says when the row of a period appears; one for a span of time that is over and held does not. COIN-M
-has the same paths with other parameters: those are forwarded. See `kinds/base.py` for what drives this.
+nobody says when the row of a period appears; one for a span of time that is over and held does not. See
+`kinds/base.py` for what drives this.
 """
 
 from __future__ import annotations
@@ -59,12 +59,13 @@ class Statistics(Kind[KeptStatistics]):
 
     def answer(self, request: StatisticsRequest, *, packed: bool, max_age_ms: int = 0) -> Outcome:
         """Answer a call for a span of time that is over."""
-        kept = self.kept.get((request.symbol, request.word))
+        symbol = self._symbol_of(request)
+        kept = self.kept.get((symbol, request.word))
         if kept is None and (request.start_ms is not None or request.end_ms is not None):
             return self.desk.miss(None, "range not held")  # its answer says nothing of what lies around it
         if kept is None:
-            reason = self.desk.begin(self.market, request.symbol, request.word)
-            kept = self.kept.get((request.symbol, request.word))
+            reason = self.desk.begin(self.market, symbol, request.word)
+            kept = self.kept.get((symbol, request.word))
             if kept is None:
                 return self.desk.miss(None, reason)
             return self._missed(kept, request, reason)
@@ -78,6 +79,13 @@ class Statistics(Kind[KeptStatistics]):
             return self._missed(kept, request, "range not held")  # which of too many is not told for certain
         self.desk.count_hit(kept)
         return Hit(b"[%b]" % b",".join(rows), None, 0)
+
+    def _symbol_of(self, request: StatisticsRequest) -> str:
+        """Return under which symbol rows are kept: those of a pair under its perpetual contract."""
+        symbols = self.facts.symbols
+        if request.symbol in symbols:
+            return request.symbol
+        return symbols.contracts.get((request.symbol, "PERPETUAL"), request.symbol)
 
     def _missed(self, kept: KeptStatistics, request: StatisticsRequest, reason: str) -> Miss:
         miss = self.desk.miss(kept, reason)

@@ -27,6 +27,7 @@ from resender.market import PATHS, Hit, MarketCache, Outcome, Pieces
 from resender.web.answers import AGE_HEADER, CACHE_HEADER, WireHeaders
 from resender.web.connection import ClientConnection
 
+_SHARED_PATHS = "/futures/"
 _OK = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
 _MAX_REMEMBERED = 200
 # A client that takes nothing of an answer for so long is gone, whatever its connection says.
@@ -35,10 +36,15 @@ Parsed = TypeVar("Parsed")
 _ZERO_QUALITY = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
 
-def is_cached_path(market: Market, path: str) -> bool:
-    """Tell whether calls of a path may be answered out of memory; both futures markets share some."""
+def cached_path(market: Market, path: str) -> str | None:
+    """Return under which of `PATHS` calls are answered out of memory, None if they are not.
+
+    Shape: both futures markets have some paths; those of COIN-M stand there behind its prefix.
+    """
+    if market is Market.CM and path.startswith(_SHARED_PATHS):
+        path = f"/dapi{path}"
     found = PATHS.get(path)
-    return found is not None and found.market is market
+    return path if found is not None and found.market is market else None
 
 
 def accepts_gzip(headers: httputil.HTTPHeaders) -> bool:
@@ -82,17 +88,17 @@ def saved_weight(route: Route) -> int:
 
 
 def ask_cache(
-    cache: MarketCache, route: Route, headers: httputil.HTTPHeaders, consent: Mapping[str, int]
+    cache: MarketCache, path: str, route: Route, headers: httputil.HTTPHeaders, consent: Mapping[str, int]
 ) -> Outcome:
     """Ask the cache for a call on one of its paths.
 
-    Shape: `consent` tells how old answers may be, by path, see `max_age_ms`.
+    Shape: `path` as `cached_path` tells; `consent` tells how old answers may be, by path, see `max_age_ms`.
     """
     reason = bypass_reason(headers.get_all())
     if reason is not None:
         cache.count_miss(reason)
         return Miss(reason)
-    at = PATHS[route.path]
+    at = PATHS[path]
     request = _parse(at.parse, at.market, route.target.partition("?")[2])
     if isinstance(request, Miss):
         cache.count_miss(request.reason)
@@ -100,7 +106,7 @@ def ask_cache(
     age_ms = 0
     if route.path in CONSENT_PATHS:
         age_ms = max_age_ms(route.path, headers.get_all(), consent) or 0
-    return cache.answer(route.path, request, packed=accepts_gzip(headers), max_age_ms=age_ms)
+    return cache.answer(path, request, packed=accepts_gzip(headers), max_age_ms=age_ms)
 
 
 class DateText:

@@ -80,7 +80,7 @@ async def answer_local(
         known = ", ".join(("klines", BOOK_TICKER, *LOCAL_KINDS))
         raise RouteError(
             "Unknown route. Local endpoints are /local/status and /local/{spot|um|cm}/ followed by one of "
-            f"{known} (trades on spot, premiumIndex and fundingRate on futures)."
+            f"{known} (premiumIndex and fundingRate on futures)."
         )
     if market not in services.dispatch.egress.markets:
         raise RouteError(f"The market {market} is switched off in the settings of this gateway.")

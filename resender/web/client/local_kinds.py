@@ -83,7 +83,8 @@ def _row(market: Market, params: dict[str, str]) -> Callable[[str], SymbolsReque
 LOCAL_KINDS: dict[str, LocalKind] = {
     "depth": LocalKind(DEPTH, (words.PARTIAL_BOOK, words.BOOK), True, _depth),
     "aggTrades": LocalKind(AGG_TRADES, (words.AGG_TRADES,), True, _trades),
-    "trades": LocalKind(TRADES, (words.TRADES,), True, _trades),
+    # Of futures there are aggregated ones only.
+    "trades": LocalKind({**AGG_TRADES, **TRADES}, (words.TRADES, words.AGG_TRADES), True, _trades),
     "fundingRate": LocalKind(FUNDING_RATES, (words.FUNDING,), True, _funding),
     # Of futures the last aggregated trade tells it.
     "price": LocalKind({**AGG_TRADES, **PRICES}, (words.TRADES, words.AGG_TRADES), False, _row),

@@ -49,7 +49,7 @@ from resender.web.answers import client_ip, write_error
 from resender.web.client.cached import (
     accepts_gzip,
     ask_cache,
-    is_cached_path,
+    cached_path,
     saved_weight,
     write_hit,
     write_pieces,
@@ -102,6 +102,8 @@ class RequestDelegate(SideCalls):
         self.is_local = False
         self.started = 0.0
         self.outcome: Outcome | None = None
+        # Under which of its paths the cache was asked.
+        self.cached_path: str | None = None
         # The cache would like to see the answer.
         self.wanting: Wanting | None = None
 
@@ -279,9 +281,10 @@ class RequestDelegate(SideCalls):
     def _answer_from_cache(self) -> bool:
         """Answer out of memory if that can be done at once; remember why not otherwise."""
         route, cache = self.route, self.services.cache
-        if cache is None or route is None or not is_cached_path(route.market, route.path):
+        if cache is None or route is None:
             return False
-        if route.market not in self.services.dispatch.egress.markets:
+        path = self.cached_path = cached_path(route.market, route.path)
+        if path is None or route.market not in self.services.dispatch.egress.markets:
             return False
         if self.method != "GET":
             self.miss = "method"
@@ -289,7 +292,7 @@ class RequestDelegate(SideCalls):
         if self.body:
             self.miss = "body"
             return False
-        self.outcome = ask_cache(cache, route, self.headers, self.services.consent)
+        self.outcome = ask_cache(cache, path, route, self.headers, self.services.consent)
         if isinstance(self.outcome, Hit):
             self._write_hit(self.outcome)
             return True
@@ -313,9 +316,9 @@ class RequestDelegate(SideCalls):
                 version=self.version,
                 extra=extra,
             )
-            if self.route is not None:
+            if self.route is not None and self.cached_path is not None:
                 saved = saved_weight(self.route) - hit.cost
-                self.services.savings.note(PATHS[self.route.path].saved_as, saved)
+                self.services.savings.note(PATHS[self.cached_path].saved_as, saved)
         duration_ms = (time.monotonic() - self.started) * 1000
         self.services.metrics.count_hit(duration_ms, sent)
         self._log(200, None, duration_ms, sent, None)

@@ -59,10 +59,10 @@ def test_every_path_leads_to_the_kind_the_market_and_the_reader_of_its_endpoint(
         for market, path in paths.items()
     } == {path: at for path, at in PATHS.items() if at.kind not in (EndedKlines, Statistics)}
     statistics = {path: at.market for path, at in PATHS.items() if at.kind is Statistics}
-    assert statistics == dict.fromkeys(STATISTICS[Market.UM].values(), Market.UM)
+    assert statistics == {path: market for market, paths in STATISTICS.items() for path in paths.values()}
     ended = {path: at.market for path, at in PATHS.items() if at.kind is EndedKlines}
     assert ended == {path: market for market, paths in ENDED_KLINES.items() for path in paths.values()}
-    assert len(PATHS) == 36
+    assert len(PATHS) == 42
 
 
 @pytest.mark.parametrize("market", list(INTERVALS))

@@ -145,6 +145,32 @@ async def test_call_is_read(name: str, query: str, word: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "query", "word"),
+    [
+        ("openInterestHist", "pair=BTCUSD&contractType=ALL&period=1h", "openInterestHist_1h@ALL"),
+        ("topLongShortPositionRatio", "pair=BTCUSD&period=5m", "topLongShortPositionRatio_5m"),
+        ("basis", "pair=BTCUSD&contractType=PERPETUAL&period=1d", "basis_1d@PERPETUAL"),
+    ],
+)
+async def test_coin_m_takes_pairs(name: str, query: str, word: str) -> None:
+    found = parse_statistics(Market.CM, name, query)
+    assert isinstance(found, StatisticsRequest)
+    assert (found.symbol, found.word) == ("BTCUSD", word)
+    assert isinstance(parse_statistics(Market.CM, name, query.replace("pair", "symbol")), Miss)
+
+
+async def test_rows_of_a_pair_are_kept_under_its_perpetual_contract() -> None:
+    world = World(Market.CM)
+    kind = Statistics(world.tools("kline"))
+    kind.facts.symbols.contracts["BTCUSD", "PERPETUAL"] = "BTCUSD_PERP"
+    request = parse_statistics(Market.CM, "basis", "pair=BTCUSD&contractType=PERPETUAL&period=5m")
+    assert isinstance(request, StatisticsRequest)
+    assert kind.answer(request, packed=False) == Miss("not held yet")
+    assert world.desk.begun == [(Market.CM, "BTCUSD_PERP", "basis_5m@PERPETUAL")]
+    await world.end()
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "symbol=BTCUSDT",

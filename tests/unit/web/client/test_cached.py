@@ -24,7 +24,7 @@ from resender.web.client.cached import (
     DateText,
     accepts_gzip,
     ask_cache,
-    is_cached_path,
+    cached_path,
     saved_weight,
     write_hit,
 )
@@ -54,7 +54,10 @@ class FakeCache:
 
 def ask(cache: FakeCache, target: str, consent: dict[str, int] | None = None, **headers: str) -> Any:
     given = HTTPHeaders({name.replace("_", "-"): value for name, value in headers.items()})
-    return ask_cache(cast(Any, cache), resolve(target), given, consent or {})
+    route = resolve(target)
+    path = cached_path(route.market, route.path)
+    assert path is not None
+    return ask_cache(cast(Any, cache), path, route, given, consent or {})
 
 
 # --- asking ---------------------------------------------------------------------------------------
@@ -87,7 +90,16 @@ def ask(cache: FakeCache, target: str, consent: dict[str, int] | None = None, **
 def test_only_the_paths_of_kinds_are_answered_from_memory(path: str, is_in: bool) -> None:
     assert (path in PATHS) is is_in
     markets = [PATHS[path].market] if is_in else []
-    assert [market for market in Market if is_cached_path(market, path)] == markets
+    assert [market for market in Market if cached_path(market, path) == path] == markets
+
+
+def test_path_that_both_futures_markets_have_leads_to_the_kind_of_its_own() -> None:
+    path = "/futures/data/basis"
+    assert (cached_path(Market.UM, path), cached_path(Market.CM, path)) == (path, f"/dapi{path}")
+    assert [cached_path(market, path) for market in (Market.SPOT, Market.OPTIONS, Market.PM)] == [None] * 3
+    assert PATHS[path].market is Market.UM
+    assert PATHS[f"/dapi{path}"].market is Market.CM
+    assert cached_path(Market.CM, "/futures/data/takerlongshortRatio") is None, "a path of USD-M only"
 
 
 def test_query_that_is_understood_is_asked_for() -> None:

@@ -192,7 +192,7 @@ async def test_what_is_proven_takes_no_age(cache: FakeCache, what: str) -> None:
         await ask(cache, f"{market}/{what}", "symbol=BTCUSDT&maxAge=1000")
 
 
-@pytest.mark.parametrize("path", ["spot/premiumIndex", "spot/fundingRate", "um/trades", "cm/trades"])
+@pytest.mark.parametrize("path", ["spot/premiumIndex", "spot/fundingRate", "um/markPrice", "cm/avgPrice"])
 async def test_endpoint_a_market_has_not_is_refused(cache: FakeCache, path: str) -> None:
     with pytest.raises(RouteError, match="Local endpoints are"):
         await ask(cache, path, "symbol=BTCUSDT")

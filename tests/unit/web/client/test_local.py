@@ -91,7 +91,8 @@ async def ask(
     "path",
     [
         "um", "um/", "um/uiKlines", "options/klines", "UM/klines", "nowhere/bookTicker", "um/klines/x",
-        "spot/fundingRate", "cm/markPrice", "spot/premiumIndex", "um/Depth", "um/depth/", "options/depth", "um/bookTicker/x",
+        "spot/fundingRate", "cm/markPrice", "spot/premiumIndex", "um/Depth", "um/depth/", "options/depth",
+        "um/bookTicker/x",
     ],
 )  # fmt: skip
 async def test_path_that_is_none_is_refused_with_those_there_are(cache: FakeCache, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,7 +178,11 @@ async def test_kept_line_that_ends_under_a_call_loses_an_order_and_repeats_a_rea
 async def test_forty_kept_lines_that_end_at_once_cost_no_read_and_are_replaced(
     server: LineServer, tmp_path: Path, end: End
 ) -> None:
+    # Each call waits for the others, so that each has a line of its own.
+    all_are_there = threading.Barrier(40)
+
     def last(line: Line, request: Request) -> End:
+        all_are_there.wait(20)
         answer_ok(line, request)
         return end
 

@@ -1,0 +1,1 @@
+"""Accounts: orders, balances and positions out of snapshots and events, and whose calls they may answer."""

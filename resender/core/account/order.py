@@ -1,0 +1,323 @@
+"""One order as far as it is known: the last row REST gave for it, and what events have said since.
+
+Pure. `Held` makes the row REST would give now, or says that it cannot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from resender.core.account.dialects import (
+    AMENDED,
+    OPEN,
+    BadEvent,
+    Dialect,
+    Key,
+    OrderEvent,
+    Row,
+    moment_ms,
+    number,
+    pair_of,
+    whole,
+)
+from resender.core.account.lore import Lore, plain
+
+_MAX_SIGNS = 64
+_MAX_FILLS = 1000
+
+
+def key_of_row(dialect: Dialect, row: Row) -> Key:
+    """Return the key of a row.
+
+    Raises: BadEvent.
+    """
+    symbol = row.get("symbol")
+    if not isinstance(symbol, str) or not symbol:
+        raise BadEvent("a row without a symbol")
+    return symbol, whole(row.get(dialect.id_name))
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """An order.
+
+    Shape: `rest` is the last row REST gave and `event` what came after it; at least one of them is there.
+        `born_ms` is known if its first event was seen; `fills` are (filled altogether, quote) of each fill seen.
+    Units: `time_ms` epoch milliseconds, of the matching engine.
+    """
+
+    dialect: Dialect
+    key: Key
+    rest: Row | None = None
+    event: OrderEvent | None = None
+    time_ms: int = 0
+    born_ms: int | None = None
+    # In which unbroken run of the stream the last event came.
+    run: int = -1
+    fills: list[tuple[Decimal, Decimal]] = field(default_factory=list)
+    signs: list[tuple[object, ...]] = field(default_factory=list)
+    working_time: object = None
+    # Whether it was on the book when it was open; None if nobody saw it open.
+    was_working: object = None
+    _rows: dict[tuple[str, int], bytes | None] = field(default_factory=dict)
+
+    # --- what is known ---------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        if self.event is not None:
+            return self.event.status
+        assert self.rest is not None
+        return str(self.rest.get(self.dialect.status))
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN
+
+    @property
+    def executed(self) -> Decimal:
+        if self.event is not None:
+            return self.event.executed
+        assert self.rest is not None
+        return number(self.rest.get("executedQty"))
+
+    @property
+    def quantity(self) -> Decimal:
+        return number(self.value("origQty" if "origQty" in self.dialect.direct else "quantity"))
+
+    def value(self, name: str) -> Any:
+        """Return a field as it was told last, in whatever digits; None if it is not known."""
+        if self.event is not None and name in self.event.values:
+            return self.event.values[name]
+        return None if self.rest is None else self.rest.get(name)
+
+    def known(self) -> Row:
+        """Return it for people: each field as it was told last."""
+        row = dict(self.rest or {})
+        if self.event is not None:
+            row.update(self.event.values)
+        if self.created_ms:
+            row.setdefault(self.dialect.created, self.created_ms)
+        return row
+
+    @property
+    def created_ms(self) -> int:
+        """When it was placed, 0 if that is not known."""
+        told = self.value(self.dialect.created)
+        if told is None:
+            told = self.born_ms
+        return told if isinstance(told, int) else 0
+
+    # --- what is told ----------------------------------------------------------------------
+
+    def is_double(self, event: OrderEvent) -> bool:
+        """Tell whether this event is known already, by itself or out of a row that is as new."""
+        if event.sign in self.signs:
+            return True
+        if self.rest is None or self.event is not None or not event.is_open:
+            return False
+        if event.time_ms < self.time_ms:
+            return True
+        return (
+            event.time_ms == self.time_ms
+            and event.executed <= self.executed
+            and event.execution not in AMENDED
+        )
+
+    def misfit(self, event: OrderEvent, *, is_whole: bool) -> str | None:
+        """Return why an event cannot be the next one; None if it can.
+
+        Shape: `is_whole` tells that nothing has been missed of the order up to now.
+        """
+        if event.time_ms < self.time_ms:
+            return "time goes backwards"
+        if not self.is_open:
+            return "an event of an order that has ended"
+        total = number(event.values.get("origQty"))
+        if "origQty" in self.dialect.direct and event.executed > total > 0:
+            return "filled beyond its quantity"
+        if event.executed < self.executed:
+            return "filled less than before"
+        if is_whole and "executedQty" in self.dialect.direct:
+            expected = self.executed + (event.last if event.is_fill else 0)
+            if event.executed != expected:
+                return "a fill is missing"
+        return None
+
+    def note_double(self, event: OrderEvent) -> None:
+        """Keep what a known event tells beyond the row."""
+        if event.is_first and self.born_ms is None:
+            self.born_ms = event.time_ms
+        self._remember(event)
+
+    def _remember(self, event: OrderEvent) -> None:
+        if event.sign not in self.signs:
+            self.signs.append(event.sign)
+            del self.signs[:-_MAX_SIGNS]
+
+    def apply(self, event: OrderEvent) -> None:
+        """Take an event."""
+        if event.is_first and self.born_ms is None:
+            self.born_ms = event.time_ms
+        self._remember(event)
+        if event.is_fill and event.last:
+            self.fills.append((event.executed, event.last_quote))
+            del self.fills[:-_MAX_FILLS]
+        if event.is_open and "isWorking" in event.values:
+            self.was_working = event.values["isWorking"]
+        self.working_time = event.values.get("workingTime", self.working_time)
+        self.event, self.time_ms = event, event.time_ms
+        self._rows.clear()
+
+    def take_row(self, row: Row, lore: Lore) -> list[str]:
+        """Take a row of REST that is not older than what is known; return the fields events tell wrongly.
+
+        Raises: BadEvent.
+        """
+        row_ms, filled = moment_ms(row.get("updateTime")), number(row.get("executedQty"))
+        wrong: list[str] = []
+        if self.event is not None and row_ms == self.time_ms and filled == self.executed:
+            said = self._said(is_compared=True)
+            wrong = lore.compare(said, row)
+            if not self.is_open and "isWorking" in row:
+                lore.compare_working(self._working(), row["isWorking"])
+        self.rest, self.time_ms = row, row_ms
+        self.fills = [fill for fill in self.fills if fill[0] > filled]
+        if row.get(self.dialect.status) in OPEN and "isWorking" in row:
+            self.was_working = row["isWorking"]
+        if isinstance(row.get("workingTime"), int) and row["workingTime"] > 0:
+            self.working_time = row["workingTime"]
+        self.event = None
+        self._rows.clear()
+        return wrong
+
+    def take_older_row(self, row: Row) -> None:
+        """Take what cannot change from a row that is older than the last event."""
+        if self.rest is None:
+            self.rest = row
+            filled = number(row.get("executedQty"))
+            self.fills = [fill for fill in self.fills if fill[0] > filled]
+            self._rows.clear()
+
+    # --- the row ---------------------------------------------------------------------------
+
+    def _working(self) -> Row:
+        """Return the readings of `isWorking` of an ended order."""
+        last = None if self.event is None else self.event.values.get("isWorking")
+        return {"last": last, "open": self.was_working, "true": True}
+
+    def _said(self, *, is_compared: bool = False) -> Row:
+        """Return what events tell, by name; fields that no event told are missing."""
+        event = self.event
+        assert event is not None
+        said = dict(event.values)
+        if self.dialect.documented:
+            time = said.get("workingTime", self.working_time)
+            said["workingTime"] = -1 if time is None else time
+            if not self.is_open:
+                said.pop("isWorking", None)
+        elif self.born_ms is not None and (self.rest is None or is_compared):
+            said.setdefault(self.dialect.created, self.born_ms)
+        if self.dialect.has_pair:
+            said["pair"] = pair_of(self.key[0])
+        quote = self._quote()
+        if quote is not None:
+            said[self.dialect.quote] = quote
+        return said
+
+    def _quote(self) -> str | None:
+        """Return what all fills were worth, if every one was seen."""
+        dialect, event = self.dialect, self.event
+        if not dialect.quote or dialect.quote in dialect.direct or event is None:
+            return None
+        if not event.executed:
+            return "0"
+        if not dialect.sums_quote:
+            return None
+        filled = value = Decimal(0)
+        if self.rest is not None:
+            filled, value = number(self.rest.get("executedQty")), number(self.rest.get(dialect.quote))
+        elif self.born_ms is None:
+            return None
+        for total, quote in self.fills:
+            if total > filled:
+                filled, value = total, value + quote
+        return plain(value) if filled == event.executed and self._has_all_fills() else None
+
+    def _has_all_fills(self) -> bool:
+        assert self.event is not None
+        return not self.fills or (len(self.fills) < _MAX_FILLS and self.fills[-1][0] == self.event.executed)
+
+    def row(self, path: str, lore: Lore) -> bytes | None:
+        """Return the row REST would give on a path now; None if that is not certain."""
+        place = (path, lore.version)
+        if place not in self._rows:
+            self._rows.clear()
+            made = self._make(path, lore)
+            self._rows[place] = None if made is None else orjson.dumps(made)
+        return self._rows[place]
+
+    def _make(self, path: str, lore: Lore) -> Row | None:
+        dialect, rest = self.dialect, self.rest
+        if self.status == "TRIGGERING":
+            return None  # a moment nobody knows how REST shows
+        said = self._said() if self.event is not None else {}
+        known: Row = {**(rest or {}), **said}
+        if any(name in known and _is_set(known[name]) for name in dialect.moving):
+            return None
+        template = lore.template(path, known)
+        if template is None:
+            return None
+        if dialect.documented and any(name in said and name not in template for name in dialect.optional):
+            return None
+        row: Row = {}
+        for name in template:
+            if self.event is None:
+                if name not in known:
+                    return None
+                row[name] = known[name]
+            elif not self._put(row, name, said, lore):
+                return None
+        return row
+
+    def _put(self, row: Row, name: str, said: Row, lore: Lore) -> bool:
+        """Put one field of an order that events have changed since; False if it is not certain."""
+        dialect, rest = self.dialect, self.rest
+        is_kept = rest is not None and name in rest
+        if name == "isWorking" and not self.is_open:
+            told = {by_rule for rule, by_rule in self._working().items() if rule in lore.working}
+            if len(told) != 1 or None in told:
+                return False
+            row[name] = told.pop()
+            return True
+        fixed = name in dialect.constant or name == dialect.created
+        if is_kept and fixed:
+            assert rest is not None
+            row[name] = rest[name]
+            return True
+        if name not in said or said[name] is None:
+            return False
+        value = said[name]
+        if name != dialect.status and not lore.is_trusted(name, value):
+            return False
+        if name in dialect.numbers and isinstance(value, str):
+            if is_kept and rest is not None and _is_same(rest[name], value):
+                value = rest[name]  # it has not changed: nor has its text
+            else:
+                value = lore.text(self.key[0], name, value)
+        if value is None:
+            return False
+        row[name] = value
+        return True
+
+
+def _is_set(value: object) -> bool:
+    return value not in (None, "", "0", 0) and not (isinstance(value, str) and value.strip("0.") == "")
+
+
+def _is_same(rest: object, told: str) -> bool:
+    return isinstance(rest, str) and number(rest) == number(told)

@@ -1,0 +1,292 @@
+"""All orders of one kind of one account: open ones, ended ones, and what REST says of them in between.
+
+Events are taken one by one, snapshots are merged by the time of each row, since REST lags behind the stream:
+an order that an event has ended stays ended, whatever a late row says. What does not fit is told, and then
+nothing here counts until the next snapshots. Pure: it is told the time.
+Source: research.md B6.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import orjson
+
+from resender.core.account.dialects import BadEvent, Dialect, Key, OrderEvent, Row, moment_ms, number
+from resender.core.account.lore import Lore
+from resender.core.account.order import Held, key_of_row
+
+# How far REST may be behind the stream. Source: research.md B2 (30 to 40 s were seen), B6.
+REST_LAG_MS = 60_000
+# What REST shows later than this after its time, no event is under way of any more.
+_EVENT_LATE_MS = 5000
+_MAX_ENDED = 5000
+_MAX_SYMBOLS = 5000
+
+_ORDERINGS: dict[str, Callable[[Held], object]] = {
+    "time": lambda held: (held.created_ms, held.key[1]),
+    "number": lambda held: (held.key[1], held.key[0]),
+    "symbol": lambda held: (held.key[0], held.created_ms, held.key[1]),
+}
+
+
+class Applied(enum.Enum):
+    """What became of an event."""
+
+    CHANGED = "changed"
+    DOUBLE = "double"
+    MISFIT = "misfit"
+
+
+@dataclass(slots=True)
+class Merged:
+    """What a snapshot told.
+
+    Shape: `differences` are words about what no event explains, `wrong` fields that events tell otherwise.
+    """
+
+    differences: list[str] = field(default_factory=list)
+    wrong: set[str] = field(default_factory=set)
+
+
+class Orders:
+    """Open and ended orders by symbol and number: a number alone is not unique on spot.
+
+    Units: `keep_ms` milliseconds for which ended orders can be asked for.
+    """
+
+    def __init__(self, dialect: Dialect, lore: Lore, *, keep_ms: int) -> None:
+        self.dialect = dialect
+        self.lore = lore
+        self.open: dict[Key, Held] = {}
+        # In the order they ended in, also those of whom late rows may still speak.
+        self.ended: OrderedDict[Key, Held] = OrderedDict()
+        # Raised with each change.
+        self.version = 0
+        # A snapshot has been taken, of all or of these symbols: orders nobody told of are misfits from then on.
+        self.is_settled = False
+        self._settled: set[str] = set()
+        self.why = ""
+        # Counts the unbroken runs of the stream.
+        self._run = 0
+        self._keep_ms = keep_ms
+        self._orderings = dict(_ORDERINGS)
+        self._bodies: dict[tuple[str, str | None], tuple[tuple[int, int], bytes | None]] = {}
+
+    # --- events ----------------------------------------------------------------------------
+
+    def apply(self, event: OrderEvent) -> Applied:
+        """Take an event; with a misfit `why` says what did not fit."""
+        held = self.open.get(event.key) or self.ended.get(event.key)
+        if held is not None and held.is_double(event):
+            held.note_double(event)
+            return Applied.DOUBLE
+        result = Applied.CHANGED
+        if held is None:
+            if self._is_settled(event.key[0]) and not event.is_first:
+                self.why = f"an order nobody told of: {event.execution}"
+                result = Applied.MISFIT
+            held = Held(self.dialect, event.key)
+        else:
+            is_whole = held.rest is not None or held.born_ms is not None
+            why = held.misfit(event, is_whole=is_whole)
+            if why is not None:
+                self.why = why
+                result = Applied.MISFIT
+                if event.time_ms < held.time_ms or not held.is_open:
+                    return result  # what is known is newer
+        held.apply(event)
+        held.run = self._run
+        self._place(held, event.key)
+        return result
+
+    def _place(self, held: Held, key: Key) -> None:
+        self.version += 1
+        if held.is_open:
+            self.open[key] = held
+            self.ended.pop(key, None)
+        else:
+            self.open.pop(key, None)
+            self.ended[key] = held
+            self.ended.move_to_end(key)
+            while len(self.ended) > _MAX_ENDED:
+                self.ended.popitem(last=False)
+
+    def unsettle(self) -> None:
+        """Something was missed: what is known stays, nothing of it counts until snapshots have been merged."""
+        self.is_settled = False
+        self._settled.clear()
+        self._run += 1
+
+    def _is_settled(self, symbol: str) -> bool:
+        return self.is_settled or symbol in self._settled
+
+    def forget(self, now_ms: int) -> None:
+        """Drop ended orders that are too old; those of whom a late row may speak stay."""
+        keep_ms = max(self._keep_ms, 2 * REST_LAG_MS)
+        while self.ended:
+            key, held = next(iter(self.ended.items()))
+            if held.time_ms >= now_ms - keep_ms:
+                break
+            del self.ended[key]
+
+    # --- snapshots -------------------------------------------------------------------------
+
+    def merge(self, path: str, rows: Iterable[Row], symbol: str | None, now_ms: int) -> Merged:
+        """Take a snapshot: all open orders, or those of one symbol, as REST gave them.
+
+        Units: `now_ms` the exchange's time when it was asked for.
+        Raises: BadEvent if a row cannot be read; nothing has been taken then.
+        """
+        listed = [(key_of_row(self.dialect, row), row) for row in rows]
+        for _, row in listed:
+            moment_ms(row.get("updateTime"))
+            for name in self.dialect.numbers:
+                number(row.get(name))
+        merged = Merged()
+        for key, row in listed:
+            self.lore.see(path, row)
+            self._merge_row(key, row, merged, now_ms)
+        shown = {key for key, _ in listed}
+        for key, held in list(self.open.items()):
+            if key in shown or (symbol is not None and key[0] != symbol):
+                continue
+            self._miss_row(key, held, merged, now_ms)
+        if symbol is None:
+            self.is_settled = True
+        elif len(self._settled) < _MAX_SYMBOLS:
+            self._settled.add(symbol)
+        self._learn_ordering([key for key, _ in listed])
+        self.version += 1
+        return merged
+
+    def _merge_row(self, key: Key, row: Row, merged: Merged, now_ms: int) -> None:
+        row_ms = moment_ms(row.get("updateTime"))
+        is_late = row_ms < now_ms - _EVENT_LATE_MS
+        ended = self.ended.get(key)
+        if ended is not None:
+            if row_ms > ended.time_ms:
+                merged.differences.append("an order that had ended is open")
+                ended.take_row(row, self.lore)
+                self._place(ended, key)
+            return
+        held = self.open.get(key)
+        if held is None:
+            if self._is_settled(key[0]) and is_late:
+                merged.differences.append("an open order of which no event told")
+            held = Held(self.dialect, key)
+            held.take_row(row, self.lore)
+            self._place(held, key)
+            return
+        filled = number(row.get("executedQty"))
+        if (row_ms, filled) < (held.time_ms, held.executed):
+            held.take_older_row(row)
+            return
+        if (row_ms, filled) > (held.time_ms, held.executed) and is_late and self._is_settled(key[0]):
+            merged.differences.append("a change of which no event told")
+        merged.wrong.update(held.take_row(row, self.lore))
+        self._place(held, key)
+
+    def _miss_row(self, key: Key, held: Held, merged: Merged, now_ms: int) -> None:
+        """REST does not show an order that is open as far as is known."""
+        is_of_now = held.run == self._run
+        if held.event is not None and is_of_now and held.event.time_ms >= now_ms - REST_LAG_MS:
+            return  # the event is newer than what REST shows, and nothing can have been missed since
+        # Where it was not settled yet the end came before this run of the stream, or REST lagged then.
+        if self._is_settled(key[0]) or is_of_now:
+            merged.differences.append("the end of an order of which no event told")
+        del self.open[key]
+
+    def see(self, path: str, row: Row, now_ms: int) -> None:
+        """Learn from the row of one order that REST gave a client; raises BadEvent."""
+        key = key_of_row(self.dialect, row)
+        row_ms = moment_ms(row.get("updateTime"))
+        for name in self.dialect.numbers:
+            number(row.get(name))
+        self.lore.see(path, row)
+        held = self.open.get(key) or self.ended.get(key)
+        if held is None or row.get(self.dialect.status) != held.status:
+            return
+        if (row_ms, number(row.get("executedQty"))) == (held.time_ms, held.executed):
+            held.take_row(row, self.lore)
+            self.version += 1
+
+    def _learn_ordering(self, keys: list[Key]) -> None:
+        if len(keys) < 2 or len(self._orderings) < 2:
+            return
+        shown = [self.open[key] for key in keys if key in self.open]
+        left = {}
+        for name, order in self._orderings.items():
+            if sorted(shown, key=order) == shown:  # type: ignore[arg-type]
+                left[name] = order
+        if left:
+            self._orderings = left
+
+    # --- answers ---------------------------------------------------------------------------
+
+    def _sorted(self, symbol: str | None) -> Iterator[Held]:
+        order = next(iter(self._orderings.values()))
+        wanted = (held for key, held in self.open.items() if symbol is None or key[0] == symbol)
+        yield from sorted(wanted, key=order)  # type: ignore[arg-type]
+
+    def listed(self, path: str, symbol: str | None = None) -> bytes | None:
+        """Return what REST would answer: all open orders or those of a symbol; None if that is not certain."""
+        place = (path, symbol)
+        stamp = (self.version, self.lore.version)
+        kept = self._bodies.get(place)
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        rows = []
+        body: bytes | None = b""
+        for held in self._sorted(symbol):
+            row = held.row(path, self.lore)
+            if row is None:
+                body = None
+                break
+            rows.append(row)
+        if body is not None:
+            body = b"[" + b",".join(rows) + b"]"
+        if len(self._bodies) > 256:
+            self._bodies.clear()
+        self._bodies[place] = (stamp, body)
+        return body
+
+    def find(self, symbol: str, number: int | None, client_id: str | None) -> Held | None:
+        """Find an order by its number, or by the id its client gave it."""
+        if number is not None:
+            key = (symbol, number)
+            return self.open.get(key) or self.ended.get(key)
+        name = "clientAlgoId" if self.dialect.id_name == "algoId" else "clientOrderId"
+        found = [
+            held
+            for kept in (self.open, self.ended)
+            for key, held in kept.items()
+            if key[0] == symbol and held.value(name) == client_id
+        ]
+        # Of several with one name nobody says which one REST finds.
+        return found[0] if len(found) == 1 else None
+
+    def known(self, symbol: str | None = None, *, is_ended: bool = False) -> list[Row]:
+        """Return what is known of orders for people: each field as it was told last."""
+        kept = self.ended if is_ended else self.open
+        rows = [held.known() for key, held in kept.items() if symbol is None or key[0] == symbol]
+        rows.sort(key=lambda row: int(row.get("updateTime", 0)), reverse=is_ended)
+        return rows
+
+
+def read_rows(body: bytes) -> list[Row]:
+    """Read the rows of an answer: one or several.
+
+    Raises: BadEvent.
+    """
+    try:
+        found = orjson.loads(body)
+    except ValueError:
+        raise BadEvent("the answer is no JSON") from None
+    rows = found if isinstance(found, list) else [found]
+    if not all(isinstance(row, dict) for row in rows):
+        raise BadEvent("the answer holds no rows")
+    return rows

@@ -59,7 +59,18 @@ options, pm, sapi. Services for `ports` and `stop_listening`: api, fapi, dapi, e
 papi, stream_spot, stream_um, stream_cm, ws_api.
 """
 
-from .config import API_KEY, API_SECRET, Gap, Outage, SandboxConfig
+from .account_faults import AccountFaults
+from .config import (
+    API_KEY,
+    API_SECRET,
+    READ_KEY,
+    READ_ONLY,
+    READ_SECRET,
+    TRADING,
+    Gap,
+    Outage,
+    SandboxConfig,
+)
 from .faults import Fault, Faults, StreamFaults
 from .model import Call, Placement, Violation
 from .sandbox import Sandbox
@@ -68,6 +79,11 @@ from .signing import sign
 __all__ = [
     "API_KEY",
     "API_SECRET",
+    "READ_KEY",
+    "READ_ONLY",
+    "READ_SECRET",
+    "TRADING",
+    "AccountFaults",
     "Call",
     "Fault",
     "Faults",

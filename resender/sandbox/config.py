@@ -8,9 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 API_KEY = "SandboxApiKey" + "0" * 51
 API_SECRET = "SandboxApiSecret" + "0" * 48
+# A second key of the same account that may only read.
+READ_KEY = "SandboxReadOnlyKey" + "0" * 46
+READ_SECRET = "SandboxReadOnlySecret" + "0" * 43
+
+READ_ONLY: dict[str, bool] = {"enableReading": True}
+TRADING: dict[str, bool] = {**READ_ONLY, "enableSpotAndMarginTrading": True, "enableFutures": True}
+START_BALANCES: dict[str, dict[str, str]] = {
+    "spot": {"BTC": "1", "ETH": "10000", "BNB": "20000", "USDT": "100000000"},
+    "um": {"USDT": "100000", "USDC": "5000", "BNB": "10"},
+    "cm": {"BTC": "2", "ETH": "30"},
+}
 
 REST_SERVICES: tuple[str, ...] = ("api", "fapi", "dapi", "eapi", "papi")
 STREAM_SERVICES: tuple[str, ...] = ("stream_spot", "stream_um", "stream_cm")
@@ -69,16 +81,21 @@ class SandboxConfig:
 
     Shape: `tls` is https and wss, as every exchange; `*_symbols` is a count (None: the default few
         dozen) or a list of names; `listings` gives a symbol's listing time; `accounts` maps API
-        key to secret; `gaps` and `outages` take time out of the history; with `holes_1s` a
-        second without a trade has no 1s candle. Books have `book_levels` levels a side at least
-        (keys "spot", "um", "cm"; default 6,000 and 1,500), `book_stride` ticks apart (0: as
-        lively as the price; small ones leave a snapshot's range sooner); those of
-        `still_symbols` never change. With `aggregate_holes` one in sixteen aggregates of futures
-        trades does not exist, on REST and streams; with `rounds_quote_qty` a trade's quoteQty is
-        rounded, else cut off; with `ui_klines_modified` uiKlines count no trades, else they are
-        the rows of klines. `rest_lag_ms`, `final_delay` and `partial_on_change` are where the
-        switches of the same name in `StreamFaults` start; with `measured` closes go as they were
-        measured on the live exchange: finals, silent and empty candles, late rows.
+        key to secret, `ed25519` one to the PEM of its public key; a key in `same_account` is another one of
+        that key's account; `permissions` are what apiRestrictions says of a key (default: it may trade);
+        `balances` is what each account starts with (keys "spot", "um", "cm"). User events leave
+        `event_delay_ms` after what they tell of. With `partial_fills` some resting orders fill in two or
+        three steps, `partial_fill_ms` apart. `futures_texts` is how REST of the futures hosts writes
+        numbers: with the symbol's decimals or as events do; with `stop_expires_first` a triggered COIN-M
+        stop tells of an EXPIRED before it is NEW again. `gaps` and `outages` take time out of the history;
+        with `holes_1s` a second without a trade has no 1s candle. Books have `book_levels` levels a side at
+        least (keys "spot", "um", "cm"; default 6,000 and 1,500), `book_stride` ticks apart (0: as lively as
+        the price; small ones leave a snapshot's range sooner); those of `still_symbols` never change. With
+        `aggregate_holes` one in sixteen aggregates of futures trades does not exist, on REST and streams;
+        with `rounds_quote_qty` a trade's quoteQty is rounded, else cut off; with `ui_klines_modified`
+        uiKlines count no trades, else they are the rows of klines. `rest_lag_ms`, `final_delay` and
+        `partial_on_change` are where the switches of the same name in `StreamFaults` start; with `measured`
+        closes go as they were measured on the live exchange: finals, silent and empty candles, late rows.
     Units: `_s` seconds, `_ms` milliseconds, `book_ticker_hz` updates a second.
     """
 
@@ -121,7 +138,17 @@ class SandboxConfig:
     final_delay: str | float | None = None
     measured: bool = False
     listings: dict[str, int] = field(default_factory=dict)
-    accounts: dict[str, str] = field(default_factory=lambda: {API_KEY: API_SECRET})
+    accounts: dict[str, str] = field(default_factory=lambda: {API_KEY: API_SECRET, READ_KEY: READ_SECRET})
+    same_account: dict[str, str] = field(default_factory=lambda: {READ_KEY: API_KEY})
+    permissions: dict[str, dict[str, bool]] = field(default_factory=lambda: {READ_KEY: READ_ONLY})
+    ed25519: dict[str, str] = field(default_factory=dict)
+    balances: dict[str, dict[str, str]] = field(default_factory=lambda: START_BALANCES)
+    listen_key_ms: int = 3_600_000
+    event_delay_ms: float = 3.0
+    partial_fills: bool = True
+    partial_fill_ms: int = 120
+    futures_texts: Literal["padded", "plain"] = "padded"
+    stop_expires_first: bool = False
     history: int = 100_000
 
     def limit_of(self, pool: str) -> int:

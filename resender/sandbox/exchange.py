@@ -1,4 +1,4 @@
-"""The simulated exchange itself, without sockets: stores, weights, orders, listen keys.
+"""The simulated exchange itself, without sockets: stores, weights, accounts, orders, listen keys.
 
 `Exchange` owns all state that is not a connection. REST and stream servers are two
 doors to it, so they always agree. Used from the event loop only.
@@ -6,25 +6,29 @@ doors to it, so they always agree. Used from the event loop only.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Any
+from decimal import Decimal
 
 from resender.core.binance.markets import Market
 
 from . import intervals as iv
+from .accounts import Accounts
+from .algo_orders import AlgoDesk
 from .config import SandboxConfig
 from .faults import Faults
+from .listen_keys import ListenKeys
 from .market import BookView, MarketStore
 from .model import Call, Placement, Violation
 from .opens import late_row_ms
-from .orders import OrderDesk
+from .order_desk import OrderDesk
+from .order_lists import OrderLists
+from .orders import Order
 from .price_klines import price_rows
 from .symbols import SymbolSpec
+from .user_events import account_update, balance_update, external_lock
+from .user_feed import UserFeed
 from .weights import WeightPools
 
-_LISTEN_KEY_MS = 3_600_000
 STORED_MARKETS = (Market.SPOT, Market.UM, Market.CM)
 
 
@@ -37,17 +41,20 @@ class Exchange:
         now = config.clock_ms()
         self.stores = {market: MarketStore(market, config, now) for market in STORED_MARKETS}
         self.pools = WeightPools(config)
-        self.desk = OrderDesk()
+        self.accounts = Accounts(config)
+        self.feed = UserFeed(self.faults.accounts, config.event_delay_ms)
+        self.desk = OrderDesk(config, self.stores, self.accounts, self.feed.tell)
+        self.lists = OrderLists(self.desk, self.feed.tell)
+        self.algo = AlgoDesk(self.desk, self.stores, self.feed.tell, config.futures_texts)
+        self.listen_keys = ListenKeys(config.seed, config.listen_key_ms)
+        # When all open orders of a market, account and symbol are to be cancelled.
+        self.countdowns: dict[tuple[Market, str, str], int] = {}
         self.calls: deque[Call] = deque(maxlen=config.history)
         self.violations: deque[Violation] = deque(maxlen=config.history)
         self.orders: list[Placement] = []
         self.statuses: Counter[tuple[str, int]] = Counter()
         self.info_cache: dict[str, tuple[int, bytes]] = {}
-        self._listen_keys: dict[tuple[str, str], tuple[str, int]] = {}
         self._order_times: dict[tuple[str, str], deque[int]] = {}
-        self._listen_key_count = 0
-        # Told of every order placed or cancelled: host, API key, the event of the account's stream.
-        self.order_ears: list[Callable[[str, str, dict[str, Any]], None]] = []
 
     def now(self) -> int:
         """Return the exchange's time in epoch milliseconds."""
@@ -116,57 +123,87 @@ class Exchange:
             sum(1 for t in times if t // longer == now_ms // longer),
         )
 
-    def create_listen_key(self, host: str, api_key: str, now_ms: int) -> str:
-        """Return the account's listen key, a new one when none is alive."""
-        found = self._listen_keys.get((host, api_key))
-        if found is None or found[1] <= now_ms:
-            self._listen_key_count += 1
-            text = f"{host}:{api_key}:{self._listen_key_count}:{self.config.seed}"
-            key = hashlib.sha256(text.encode()).hexdigest()
-        else:
-            key = found[0]
-        self._listen_keys[(host, api_key)] = (key, now_ms + _LISTEN_KEY_MS)
-        return key
+    # -- accounts --------------------------------------------------------------------------
 
-    def keep_listen_key(self, host: str, api_key: str, now_ms: int) -> str | None:
-        """Extend the account's listen key; None when it has ended."""
-        found = self._listen_keys.get((host, api_key))
-        if found is None or found[1] <= now_ms:
-            return None
-        self._listen_keys[(host, api_key)] = (found[0], now_ms + _LISTEN_KEY_MS)
-        return found[0]
+    def match(self, now_ms: int | None = None) -> None:
+        """Let everything that waits for a price or a time meet that moment (default: now)."""
+        now = self.now() if now_ms is None else now_ms
+        self.desk.match(now)
+        self.algo.match(now)
+        for (market, account, symbol), due in list(self.countdowns.items()):
+            if due <= now:
+                del self.countdowns[market, account, symbol]
+                for order in self.desk.open_orders(market, account, symbol):
+                    self.desk.cancel(order, now)
 
-    def close_listen_key(self, host: str, api_key: str) -> None:
-        """End the account's listen key."""
-        self._listen_keys.pop((host, api_key), None)
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether `match` has anything to look at."""
+        return self.desk.is_busy or self.algo.is_busy or bool(self.countdowns)
 
-    def listen_keys_of(self, host: str, api_key: str, now_ms: int) -> list[str]:
-        """Return the live listen keys of an account on a host."""
-        return [
-            text
-            for (where, owner), (text, until) in self._listen_keys.items()
-            if (where, owner) == (host, api_key) and until > now_ms
-        ]
+    def order(self, market: Market, api_key: str, symbol: str, order_id: int) -> Order:
+        """Return an order by its id; KeyError when there is none."""
+        return self.desk.book(market, self.accounts.of(api_key).name)[symbol, order_id]
 
-    def tell_order(self, host: str, api_key: str, row: dict[str, Any], now_ms: int) -> None:
-        """Tell whoever listens to an account of an order, by its REST row."""
-        status = str(row.get("status", "NEW"))
-        order = {
-            "s": row.get("symbol"), "c": row.get("clientOrderId"), "S": row.get("side"), "o": row.get("type"),
-            "f": row.get("timeInForce"), "q": row.get("origQty"), "p": row.get("price"), "X": status,
-            "x": "TRADE" if "FILLED" in status else status, "i": row.get("orderId"), "z": row.get("executedQty"),
-            "T": now_ms,
-        }  # fmt: skip
-        if host == "api":
-            event = {"e": "executionReport", "E": now_ms, **order}
-        else:
-            event = {"e": "ORDER_TRADE_UPDATE", "E": now_ms, "T": now_ms, "o": order}
-        for ear in self.order_ears:
-            ear(host, api_key, event)
+    def fill(
+        self, order: Order, qty: Decimal | str | None = None, price: Decimal | str | None = None
+    ) -> None:
+        """Fill an open order at once, wholly or in part, at its own price or another.
 
-    def owner_of_listen_key(self, key: str, now_ms: int) -> str | None:
-        """Return the API key behind a live listen key."""
-        for (_, api_key), (text, until) in self._listen_keys.items():
-            if text == key and until > now_ms:
-                return api_key
-        return None
+        Shape: a stop is triggered and a waiting leg released first.
+        """
+        wanted = None if qty is None else Decimal(qty)
+        self.desk.fill(order, wanted, None if price is None else Decimal(price), self.now())
+
+    def expire(self, order: Order) -> None:
+        """End an open order as the exchange does in its maintenance."""
+        order.expiry_reason = 1 if order.market is Market.SPOT else None
+        self.desk.end(order, "EXPIRED", self.now())
+
+    def trigger(self, algo_id: int) -> None:
+        """Trigger a conditional order of a futures market at once."""
+        self.algo.trigger(self.algo.get(algo_id), self.now())
+
+    def open_orders_bytes(self, market: Market, api_key: str, symbol: str | None = None) -> bytes:
+        """Return the bytes GET openOrders would answer now: the truth."""
+        return self.desk.journal(market, self.accounts.of(api_key).name).now(symbol)
+
+    def open_orders_history(
+        self, market: Market, api_key: str, symbol: str | None = None
+    ) -> list[tuple[int, bytes]]:
+        """List every answer openOrders would have given, with the time from which on it was true.
+
+        Shape: ascending; of several changes in one millisecond each is there; bounded, see `journal.KEPT`.
+        """
+        return self.desk.journal(market, self.accounts.of(api_key).name).history(symbol)
+
+    def open_algo_bytes(self, market: Market, api_key: str, symbol: str | None = None) -> bytes:
+        """Return the bytes GET openAlgoOrders would answer now."""
+        return self.algo.journal(market, self.accounts.of(api_key).name).now(symbol)
+
+    def open_algo_history(
+        self, market: Market, api_key: str, symbol: str | None = None
+    ) -> list[tuple[int, bytes]]:
+        """List every answer openAlgoOrders would have given; see `open_orders_history`."""
+        return self.algo.journal(market, self.accounts.of(api_key).name).history(symbol)
+
+    def deposit(self, api_key: str, asset: str, amount: Decimal | str, market: Market = Market.SPOT) -> None:
+        """Change a balance from outside: balanceUpdate and its position, or ACCOUNT_UPDATE DEPOSIT."""
+        account, change, now = self.accounts.of(api_key), Decimal(amount), self.now()
+        if market is Market.SPOT:
+            account.balance(asset).free += change
+            self.feed.tell(market, account.name, balance_update(asset, change, now))
+            self.desk.tell_assets(account, (asset,), now)
+            return
+        wallet = account.wallets.setdefault(market, {})
+        wallet[asset] = wallet.get(asset, Decimal(0)) + change
+        reason = "DEPOSIT" if change > 0 else "WITHDRAW"
+        event = account_update(account, market, reason, now, {asset: change})
+        self.feed.tell(market, account.name, event)
+
+    def lock_outside(self, api_key: str, asset: str, amount: Decimal | str) -> None:
+        """Lock a spot balance from outside (negative: set it free): externalLockUpdate."""
+        account, change, now = self.accounts.of(api_key), Decimal(amount), self.now()
+        account.lock(asset, change)
+        self.feed.tell(Market.SPOT, account.name, external_lock(asset, change, now))
+        self.desk.tell_assets(account, (asset,), now)

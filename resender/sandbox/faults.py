@@ -1,8 +1,8 @@
-"""Things that go wrong on purpose: the list of REST faults and the switches of streams.
+"""Things that go wrong on purpose: the list of REST faults and the switches of streams and accounts.
 
-`Faults` owns both; the REST server asks it for every call, the stream hubs read their
-`StreamFaults`. It does no I/O itself: what a kind does to a connection is in
-`http_faults.py`, `stream_hub.py` and `stream_feed.py`.
+`Faults` owns all (those of accounts are told in `account_faults.py`); the REST server asks it for
+every call, the stream hubs read their `StreamFaults`. It does no I/O itself: what a kind does to a
+connection is in `http_faults.py`, `stream_hub.py` and `stream_feed.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from resender.core.binance.markets import Market
 
+from .account_faults import AccountFaults
 from .config import SandboxConfig
 
 FaultKind = Literal[
@@ -142,6 +143,7 @@ class Faults:
         self.streams: dict[Market, StreamFaults] = {
             market: self._fresh() for market in (Market.SPOT, Market.UM, Market.CM)
         }
+        self.accounts = {market: AccountFaults() for market in (Market.SPOT, Market.UM, Market.CM)}
         self._hubs: Mapping[Market, StreamActions] = {}
 
     def bind(self, hubs: Mapping[Market, StreamActions]) -> None:
@@ -236,6 +238,8 @@ class Faults:
     def clear(self) -> None:
         """Disarm everything."""
         self.rest.clear()
+        for faults in self.accounts.values():
+            faults.clear()
         for hub in self._hubs.values():
             hub.unmute()
         for market in self.streams:

@@ -72,24 +72,29 @@ class Placement:
 
 
 class ApiError(Exception):
-    """Binance refuses: becomes `{"code":..,"msg":".."}`."""
+    """Binance refuses: becomes `{"code":..,"msg":".."}`, with `data` where there is any."""
 
-    def __init__(self, code: int, msg: str, status: int = 400) -> None:
+    def __init__(self, code: int, msg: str, status: int = 400, data: Any = None) -> None:
         super().__init__(code, msg)
         self.code = code
         self.msg = msg
         self.status = status
+        self.data = data
 
 
 @dataclass(slots=True)
 class Context:
-    """What a route handler is given: the call, its parameters and the time."""
+    """What a route handler is given: the call, its parameters and the time.
+
+    Shape: `account` is the name of the account behind `api_key`, which several keys may share.
+    """
 
     call: Call
     host: str
     params: Params
     now_ms: int
     api_key: str
+    account: str = ""
     extra_headers: dict[str, str] = field(default_factory=dict)
 
     def get(self, name: str, default: str = "") -> str:

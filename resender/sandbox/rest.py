@@ -7,6 +7,7 @@ keeps nothing itself.
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import orjson
 
@@ -16,15 +17,21 @@ from .params import check_names, read_params
 from .routes_futures import futures_table
 from .routes_other import options_table, pm_table, sapi_table
 from .routes_spot import spot_table
-from .signing import check_key, check_signature, check_time
+from .routes_spot_orders import spot_orders_table
+from .signing import check_key, check_time
 from .weights import POOL_OF_HOST, limit_text
 
+_PLACEMENTS = (
+    "/order", "/batchOrders", "/algoOrder", "/order/cancelReplace", "/order/oco", "/orderList/oco",
+    "/orderList/oto", "/orderList/otoco",
+)  # fmt: skip
 _JSON = {"content-type": "application/json;charset=UTF-8"}
 
 
-def error_reply(code: int, msg: str, status: int = 400) -> Reply:
+def error_reply(code: int, msg: str, status: int = 400, data: Any = None) -> Reply:
     """Return an error in Binance's form."""
-    return Reply(status, orjson.dumps({"code": code, "msg": msg}), dict(_JSON))
+    body = {"code": code, "msg": msg} if data is None else {"code": code, "msg": msg, "data": data}
+    return Reply(status, orjson.dumps(body), dict(_JSON))
 
 
 def echo(call: Call) -> Reply:
@@ -50,15 +57,15 @@ class RestDesk:
         self._exchange = exchange
         sapi = sapi_table(exchange)
         self._tables: dict[str, Table] = {
-            "api": spot_table(exchange) | sapi,
+            "api": spot_table(exchange) | spot_orders_table(exchange) | sapi,
             "fapi": futures_table(exchange, "fapi"),
             "dapi": futures_table(exchange, "dapi"),
             "eapi": options_table(exchange),
             "papi": pm_table(exchange),
         }
 
-    def answer(self, call: Call) -> Reply:
-        """Answer one call and book its weight."""
+    def answer(self, call: Call, is_trusted: bool = False) -> Reply:
+        """Answer one call and book its weight; the signature of a trusted one has been checked already."""
         exchange, now = self._exchange, self._exchange.now()
         is_sapi = call.path.startswith("/sapi/")
         pool = "sapi" if is_sapi else POOL_OF_HOST[call.host]
@@ -82,7 +89,7 @@ class RestDesk:
             reply = self._unknown_path(call)
         else:
             context = Context(call, call.host, params, now, call.header("x-mbx-apikey") or "")
-            reply = self._run(route, context, problem)
+            reply = self._run(route, context, problem, is_trusted)
             is_order = self._is_placement(call)
             if is_order and is_spot and reply.status == 200:
                 # Source: spot changelog of 2026-03-27: a placed order costs nothing.
@@ -104,9 +111,17 @@ class RestDesk:
 
     @staticmethod
     def _is_placement(call: Call) -> bool:
-        return call.method == "POST" and call.path.endswith(("/order", "/batchOrders", "/algoOrder"))
+        return call.method == "POST" and call.path.endswith(_PLACEMENTS)
 
-    def _run(self, route: Route, ctx: Context, problem: ApiError | None) -> Reply:
+    def _check_permission(self, call: Call, api_key: str) -> None:
+        # Reading is one permission, whatever changes something needs that of its market.
+        needed = "enableSpotAndMarginTrading" if call.host == "api" else "enableFutures"
+        if call.method == "GET":
+            needed = "enableReading"
+        if not self._exchange.accounts.key(api_key).permissions.get(needed, False):
+            raise ApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
+
+    def _run(self, route: Route, ctx: Context, problem: ApiError | None, is_trusted: bool) -> Reply:
         exchange = self._exchange
         call = ctx.call
         is_placement = self._is_placement(call)
@@ -114,29 +129,29 @@ class RestDesk:
             if problem is not None:
                 raise problem
             if route.security != "none":
-                ctx.api_key = check_key(ctx.api_key, exchange.config.accounts)
+                ctx.api_key = check_key(ctx.api_key, exchange.accounts)
+                ctx.account = exchange.accounts.of(ctx.api_key).name
             if route.security == "signed":
                 signature = ctx.get("signature")
-                if not signature:
+                if not signature and not is_trusted:
                     raise ApiError(
                         -1102,
                         "Mandatory parameter 'signature' was not sent, was empty/null, or malformed.",
                     )
                 check_time(ctx.params, ctx.now_ms)
                 raw_query = call.query.encode("utf-8", "surrogateescape")
-                secret = exchange.config.accounts[ctx.api_key]
-                check_signature(secret, raw_query, call.body, signature)
+                if not is_trusted:
+                    exchange.accounts.key(ctx.api_key).check(raw_query, call.body, signature)
+                self._check_permission(call, ctx.api_key)
             check_names(route, ctx.params, call.host == "api")
             data = route.handler(ctx)
         except ApiError as error:
             if is_placement and not call.path.endswith("batchOrders"):
                 placement = Placement(call.host, ctx.api_key, ctx.params, None, error.code)
                 exchange.orders.append(placement)
-            return error_reply(error.code, error.msg, error.status)
+            return error_reply(error.code, error.msg, error.status, error.data)
         if isinstance(data, Reply):
             return data
-        if isinstance(data, dict) and "orderId" in data and call.method != "GET":
-            exchange.tell_order(call.host, ctx.api_key, data, ctx.now_ms)
         body = data if isinstance(data, bytes) else orjson.dumps(data)
         return Reply(200, body, {**_JSON, **ctx.extra_headers})
 

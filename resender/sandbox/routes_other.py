@@ -16,11 +16,13 @@ from resender.core.binance.markets import Market
 from . import exchange_info, weights
 from .exchange import Exchange
 from .model import ApiError, Context, Placement, Route, Table
-from .params import read_limit, read_time
+from .params import read_limit, read_number, read_time
 from .prices import mix
 from .routes_trading import FuturesTrading
 from .signing import mandatory
 from .symbols import quarter_codes
+
+_DAY_MS = 86_400_000
 
 
 def sapi_table(exchange: Exchange) -> Table:
@@ -74,8 +76,12 @@ def sapi_table(exchange: Exchange) -> Table:
         return [{"symbol": name, "makerCommission": "0.001", "takerCommission": "0.001"} for name in names]
 
     def restrictions(ctx: Context) -> Any:
-        return {"ipRestrict": False, "createTime": 1_700_000_000_000, "enableReading": True,
-                "enableSpotAndMarginTrading": True, "enableFutures": True}  # fmt: skip
+        return exchange.accounts.key(ctx.api_key).restrictions()
+
+    def listen_token(ctx: Context) -> Any:
+        validity = min(read_number(ctx, "validity") or _DAY_MS, _DAY_MS)
+        token, until = exchange.listen_keys.create_token(ctx.account, validity, ctx.now_ms)
+        return {"token": token, "expirationTime": until}
 
     def empty(ctx: Context) -> Any:
         return []
@@ -90,6 +96,8 @@ def sapi_table(exchange: Exchange) -> Table:
         ("GET", "/sapi/v1/margin/isolated/allPairs"): Route(empty, 10, "signed", params=("symbol",)),
         ("GET", "/sapi/v1/asset/tradeFee"): Route(fees, 1, "signed", params=("symbol",)),
         ("GET", "/sapi/v1/account/apiRestrictions"): Route(restrictions, 1, "signed"),
+        # By the key alone, as libraries call it; who signs it is served too.
+        ("POST", "/sapi/v1/userListenToken"): Route(listen_token, 1, "key", params=None),
     }
 
 
@@ -294,6 +302,7 @@ def pm_table(exchange: Exchange) -> Table:
         ("DELETE", "/papi/v1/listenKey"): Route(um.close_key, 1, "key"),
     }
     for name, desk in (("um", um), ("cm", cm)):
+        desk.is_portfolio = True
         root = f"/papi/v1/{name}"
         table[("POST", f"{root}/order")] = Route(desk.place, 1, "signed", required=("symbol",))
         table[("GET", f"{root}/order")] = Route(desk.query_order, 1, "signed", required=("symbol",))

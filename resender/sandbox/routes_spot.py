@@ -1,4 +1,4 @@
-"""The routes of the spot host under /api/v3.
+"""The routes of the spot host under /api/v3, orders and accounts left out (`routes_spot_orders.py`).
 
 Handlers turn parameters into JSON data; they own nothing. Names and shapes follow
 rest-api.md of 2026-07-21.
@@ -12,29 +12,25 @@ import orjson
 
 from resender.core.binance.markets import Market
 
-from . import exchange_info, shapes, weights
+from . import exchange_info, weights
 from .decimals import fixed
 from .exchange import Exchange
 from .intervals import parse_time_zone
 from .market import MarketStore
-from .model import ApiError, Context, Placement, Route, Table
+from .model import ApiError, Context, Route, Table
 from .params import check_spot_symbol, read_limit, read_number, read_symbols, read_time
 from .signing import illegal, mandatory
 from .stream_micros import moment_us
 from .tickers import AVERAGE_MINUTES, average_price, day_row, mini_row
 from .trades import aggregate_rows, last_trade, trade_rows
 
-_ORDER_PARAMS = (
-    "symbol", "side", "type", "timeInForce", "quantity", "quoteOrderQty", "price", "newClientOrderId",
-    "strategyId", "strategyType", "stopPrice", "trailingDelta", "icebergQty", "newOrderRespType",
-    "selfTradePreventionMode", "computeCommissionRates", "pegPriceType", "pegOffsetValue", "pegOffsetType",
-)  # fmt: skip
-_ORDER_REF = ("symbol", "orderId", "origClientOrderId", "newClientOrderId", "cancelRestrictions")
 _MANY = ("symbol", "symbols", "symbolStatus")
 _CANDLE_LIMIT = 1000
 
 
-class _Spot:
+class SpotRoutes:
+    """What the handlers of the spot host share, and its market data."""
+
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.store: MarketStore = exchange.stores[Market.SPOT]
@@ -196,103 +192,6 @@ class _Spot:
         row = {"mins": AVERAGE_MINUTES, "price": price, "closeTime": traded_ms}
         return self._with_times(ctx, [row], "closeTime")[0]
 
-    # -- orders and account ------------------------------------------------------------
-
-    def place(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx)
-        spec = self.store.series[symbol].spec
-        ticker = self.store.book_ticker(symbol, ctx.now_ms)
-        order = self.exchange.desk.place(spec, ctx.params, ctx.api_key, ticker, ctx.now_ms)
-        self.exchange.orders.append(Placement(ctx.host, ctx.api_key, dict(ctx.params), order.order_id, None))
-        ten_s, day = self.exchange.count_order(ctx.host, ctx.api_key, ctx.now_ms)
-        ctx.extra_headers["x-mbx-order-count-10s"] = str(ten_s)
-        ctx.extra_headers["x-mbx-order-count-1d"] = str(day)
-        default = "FULL" if order.type in ("MARKET", "LIMIT") else "ACK"
-        return shapes.spot_order_ack(order, ctx.get("newOrderRespType") or default)
-
-    def test_place(self, ctx: Context) -> Any:
-        spec = self.store.series[self.symbol(ctx)].spec
-        self.exchange.desk.check(spec, ctx.params)
-        return {}
-
-    def _find(self, ctx: Context) -> Any:
-        return self.exchange.desk.find(Market.SPOT, ctx.api_key, self.symbol(ctx), ctx.params)
-
-    def query_order(self, ctx: Context) -> Any:
-        order = self._find(ctx)
-        if order is None:
-            raise ApiError(-2013, "Order does not exist.")
-        return shapes.spot_order_row(order)
-
-    def cancel(self, ctx: Context) -> Any:
-        order = self.exchange.desk.cancel(self._find(ctx), ctx.now_ms)
-        return shapes.spot_cancel_row(order, ctx.now_ms)
-
-    def open_orders(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx) if "symbol" in ctx.params else None
-        orders = self.exchange.desk.open_orders(Market.SPOT, ctx.api_key, symbol)
-        return [shapes.spot_order_row(order) for order in orders]
-
-    def cancel_all(self, ctx: Context) -> Any:
-        orders = self.exchange.desk.open_orders(Market.SPOT, ctx.api_key, self.symbol(ctx))
-        if not orders:
-            raise ApiError(-2011, "Unknown order sent.")
-        for order in orders:
-            self.exchange.desk.cancel(order, ctx.now_ms)
-        return [shapes.spot_cancel_row(order, ctx.now_ms) for order in orders]
-
-    def all_orders(self, ctx: Context) -> Any:
-        symbol, limit = self.symbol(ctx), read_limit(ctx, 500, 1000, clamp=True)
-        orders = self.exchange.desk.book(Market.SPOT, ctx.api_key).values()
-        return [shapes.spot_order_row(order) for order in orders if order.symbol == symbol][-limit:]
-
-    def my_trades(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx)
-        return [
-            {
-                "symbol": symbol,
-                "id": order.trade_id,
-                "orderId": order.order_id,
-                "orderListId": -1,
-                "price": shapes.eight(order.avg_price),
-                "qty": shapes.eight(order.executed),
-                "quoteQty": shapes.eight(order.quote),
-                "commission": "0.00000000",
-                "commissionAsset": "BNB",
-                "time": order.time_ms,
-                "isBuyer": order.side == "BUY",
-                "isMaker": False,
-                "isBestMatch": True,
-            }
-            for order in self.exchange.desk.book(Market.SPOT, ctx.api_key).values()
-            if order.symbol == symbol and order.status == "FILLED"
-        ]
-
-    def account(self, ctx: Context) -> Any:
-        rates = {"maker": "0.00100000", "taker": "0.00100000", "buyer": "0.00000000", "seller": "0.00000000"}
-        return {
-            "makerCommission": 10,
-            "takerCommission": 10,
-            "buyerCommission": 0,
-            "sellerCommission": 0,
-            "commissionRates": rates,
-            "canTrade": True,
-            "canWithdraw": True,
-            "canDeposit": True,
-            "brokered": False,
-            "requireSelfTradePrevention": False,
-            "preventSor": False,
-            "updateTime": ctx.now_ms,
-            "accountType": "SPOT",
-            "balances": [
-                {"asset": asset, "free": free, "locked": "0.00000000"}
-                for asset, free in (("BTC", "1.00000000"), ("ETH", "10.00000000"), ("BNB", "20.00000000"),
-                                    ("USDT", "100000.00000000"))
-            ],
-            "permissions": ["SPOT"],
-            "uid": 354937868,
-        }  # fmt: skip
-
     def retired(self, ctx: Context) -> Any:
         # Retired on 2026-02-20; what the dead endpoint answers is not documented.
         raise ApiError(-1000, "This endpoint has been retired.", 410)
@@ -300,7 +199,7 @@ class _Spot:
 
 def spot_table(exchange: Exchange) -> Table:
     """Return the routes of /api/v3."""
-    spot = _Spot(exchange)
+    spot = SpotRoutes(exchange)
     two_or_four = weights.by_symbol(2, 4)
     candles = ("symbol", "interval", "startTime", "endTime", "timeZone", "limit")
     need = ("symbol", "interval")
@@ -328,21 +227,6 @@ def spot_table(exchange: Exchange) -> Table:
             required=("symbol",),
         ),
         ("GET", "avgPrice"): Route(spot.avg_price, 2, params=("symbol",), required=("symbol",)),
-        ("POST", "order"): Route(spot.place, 1, "signed", _ORDER_PARAMS, ("symbol",)),
-        ("POST", "order/test"): Route(spot.test_place, 1, "signed", _ORDER_PARAMS, ("symbol",)),
-        ("GET", "order"): Route(spot.query_order, 4, "signed", _ORDER_REF, ("symbol",)),
-        ("DELETE", "order"): Route(spot.cancel, 1, "signed", _ORDER_REF, ("symbol",)),
-        ("GET", "openOrders"): Route(spot.open_orders, weights.by_symbol(6, 80), "signed", ("symbol",)),
-        ("DELETE", "openOrders"): Route(spot.cancel_all, 1, "signed", ("symbol",), ("symbol",)),
-        ("GET", "allOrders"): Route(
-            spot.all_orders, 20, "signed", ("symbol", "orderId", "startTime", "endTime", "limit"),
-            ("symbol",),
-        ),
-        ("GET", "myTrades"): Route(
-            spot.my_trades, 20, "signed",
-            ("symbol", "orderId", "startTime", "endTime", "fromId", "limit"), ("symbol",),
-        ),
-        ("GET", "account"): Route(spot.account, 20, "signed", ("omitZeroBalances",)),
     }  # fmt: skip
     for method in ("POST", "PUT", "DELETE"):
         routes[(method, "userDataStream")] = Route(spot.retired, 2, params=None)

@@ -1,12 +1,11 @@
-"""Signed routes of the futures hosts: orders, account, positions, listen keys.
+"""Signed routes of the futures hosts about orders, normal and conditional ones.
 
-Handlers turn parameters into JSON data; orders live in the exchange's order desk.
-Conditional orders (algoOrder) are kept here, they never trigger.
+Handlers turn parameters into JSON data; orders live in the exchange's order desk. The routes
+about the account are in `routes_futures_account.py`.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -15,62 +14,56 @@ from resender.core.binance.markets import Market
 
 from . import shapes, weights
 from .exchange import Exchange
-from .model import ApiError, Context, Placement, Route, Table
-from .orders import Order
+from .journal import Journal
+from .model import ApiError, Context, Params, Placement, Route, Table
+from .orders import Order, check_price, check_qty, read_order
 from .params import read_limit
+from .routes_futures_account import FuturesAccount
 from .signing import mandatory
 
-_BALANCES = {Market.UM: (("USDT", "100000.00000000"), ("USDC", "5000.00000000"), ("BNB", "10.00000000")),
-             Market.CM: (("BTC", "2.00000000"), ("ETH", "30.00000000"))}  # fmt: skip
+_ALL_DONE = {"code": 200, "msg": "The operation of cancel all open order is done."}
+_SYMBOL = ("symbol",)
 
 
-class FuturesTrading:
-    """Trading routes of one futures host."""
+class FuturesTrading(FuturesAccount):
+    """Trading routes of one futures host; `is_portfolio` for those of portfolio margin."""
+
+    is_portfolio = False
 
     def __init__(self, exchange: Exchange, market: Market, host: str) -> None:
-        self.exchange = exchange
-        self.market = market
-        self.host = host
-        self.is_cm = market is Market.CM
-        self.store = exchange.stores[market]
-        self._algo: dict[int, dict[str, Any]] = {}
-        self._leverage: dict[tuple[str, str], int] = {}
-        self._dual: dict[str, bool] = {}
-
-    def symbol(self, text: str) -> str:
-        if not text:
-            raise mandatory("symbol")
-        if text.upper() not in self.store.series:
-            raise ApiError(-1121, "Invalid symbol.")
-        return text.upper()
+        super().__init__(exchange, market, host)
+        self.desk = exchange.desk
+        self.algo = exchange.algo
 
     def row(self, order: Order, is_ack: bool = False) -> dict[str, Any]:
-        return shapes.futures_order_row(order, self.store.spec(order.symbol), is_ack)
+        texts = self.exchange.config.futures_texts
+        row = shapes.futures_order_row(order, self.store.spec(order.symbol), is_ack, texts)
+        return shapes.portfolio_row(row) if self.is_portfolio else row
 
-    # -- orders --------------------------------------------------------------------------
+    # -- placing -------------------------------------------------------------------------
 
-    def _place(self, ctx: Context, params: dict[str, str]) -> dict[str, Any]:
+    def _place(self, ctx: Context, params: Params) -> dict[str, Any]:
         symbol = self.symbol(params.get("symbol", ""))
         spec = self.store.series[symbol].spec
-        ticker = self.store.book_ticker(symbol, ctx.now_ms)
-        order = self.exchange.desk.place(spec, params, ctx.api_key, ticker, ctx.now_ms)
+        order = self.desk.place(spec, params, ctx.account, ctx.now_ms)
         self.exchange.orders.append(Placement(ctx.host, ctx.api_key, dict(params), order.order_id, None))
-        ten_s, minute = self.exchange.count_order(ctx.host, ctx.api_key, ctx.now_ms)
-        ctx.extra_headers["x-mbx-order-count-10s"] = str(ten_s)
-        ctx.extra_headers["x-mbx-order-count-1m"] = str(minute)
+        self._count(ctx)
         row = self.row(order, is_ack=True)
         if params.get("newOrderRespType", "ACK") == "ACK":
-            row |= {"executedQty": "0", "cumQty": "0"}
-            if order.status == "FILLED":
-                row["status"] = "NEW"
+            untouched = self.row(_untouched(order), is_ack=True)
+            row |= {name: untouched[name] for name in ("executedQty", "cumQty", "status")}
         return row
+
+    def _count(self, ctx: Context) -> None:
+        ten_s, minute = self.exchange.count_order(ctx.host, ctx.account, ctx.now_ms)
+        ctx.extra_headers["x-mbx-order-count-10s"] = str(ten_s)
+        ctx.extra_headers["x-mbx-order-count-1m"] = str(minute)
 
     def place(self, ctx: Context) -> Any:
         return self._place(ctx, ctx.params)
 
     def test_place(self, ctx: Context) -> Any:
-        spec = self.store.series[self.symbol(ctx.get("symbol"))].spec
-        self.exchange.desk.check(spec, ctx.params)
+        read_order(self.store.series[self.symbol(ctx.get("symbol"))].spec, ctx.params)
         return {}
 
     def _batch(self, ctx: Context, name: str) -> list[Any]:
@@ -82,13 +75,15 @@ class FuturesTrading:
             raise ApiError(-1130, f"Data sent for parameter '{name}' is not valid.")
         return items
 
-    def batch_place(self, ctx: Context) -> Any:
+    def _items(self, ctx: Context) -> list[Params]:
         items = self._batch(ctx, "batchOrders")
         if len(items) > 5:
             raise ApiError(-4082, "Invalid number of batch place orders.")
+        return [_params(item) for item in items]
+
+    def batch_place(self, ctx: Context) -> Any:
         result: list[Any] = []
-        for item in items:
-            params = {str(k): str(v) for k, v in item.items()} if isinstance(item, dict) else {}
+        for params in self._items(ctx):
             try:
                 result.append(self._place(ctx, params))
             except ApiError as error:
@@ -97,303 +92,178 @@ class FuturesTrading:
                 result.append({"code": error.code, "msg": error.msg})
         return result
 
-    def _find(self, ctx: Context) -> Order | None:
-        symbol = self.symbol(ctx.get("symbol"))
-        return self.exchange.desk.find(self.market, ctx.api_key, symbol, ctx.params)
+    # -- one order -----------------------------------------------------------------------
+
+    def _find(self, ctx: Context, params: Params) -> Order | None:
+        return self.desk.find(self.market, ctx.account, self.symbol(params.get("symbol", "")), params)
 
     def query_order(self, ctx: Context) -> Any:
-        order = self._find(ctx)
+        order = self._find(ctx, ctx.params)
         if order is None:
             raise ApiError(-2013, "Order does not exist.")
         return self.row(order)
 
     def query_open_order(self, ctx: Context) -> Any:
-        order = self._find(ctx)
-        if order is None or order.status != "NEW":
+        order = self._find(ctx, ctx.params)
+        if order is None or not order.is_open:
             raise ApiError(-2013, "Order does not exist.")
         return self.row(order)
 
     def cancel(self, ctx: Context) -> Any:
-        return self.row(self.exchange.desk.cancel(self._find(ctx), ctx.now_ms), is_ack=True)
+        return self.row(self.desk.cancel(self._find(ctx, ctx.params), ctx.now_ms), is_ack=True)
 
-    def modify(self, ctx: Context) -> Any:
+    def _modify(self, ctx: Context, params: Params) -> dict[str, Any]:
         for name in ("price", "quantity"):
-            if not ctx.get(name):
+            if not params.get(name):
                 raise mandatory(name)
-        order = self._find(ctx)
-        if order is None or order.status != "NEW":
+        order = self._find(ctx, params)
+        if order is None or not order.is_open:
             raise ApiError(-2013, "Order does not exist.")
         spec = self.store.series[order.symbol].spec
-        side = ctx.get("side") or order.side
-        checked = {"side": side, "type": "LIMIT", "timeInForce": "GTC"}
-        self.exchange.desk.check(spec, {**ctx.params, **checked})
-        order.price, order.qty, order.update_ms = ctx.get("price"), ctx.get("quantity"), ctx.now_ms
+        if params.get("side", order.side) != order.side:
+            raise ApiError(-2013, "Order does not exist.")
+        price, qty = check_price(spec, params["price"]), check_qty(spec, params["quantity"])
+        self.desk.modify(order, price, qty, ctx.now_ms)
         return self.row(order, is_ack=True)
 
-    def open_orders(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx.get("symbol")) if "symbol" in ctx.params else None
-        orders = self.exchange.desk.open_orders(self.market, ctx.api_key, symbol)
-        return [self.row(order) for order in orders]
+    def modify(self, ctx: Context) -> Any:
+        self._count(ctx)
+        return self._modify(ctx, ctx.params)
 
-    def cancel_all(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx.get("symbol"))
-        for order in self.exchange.desk.open_orders(self.market, ctx.api_key, symbol):
-            self.exchange.desk.cancel(order, ctx.now_ms)
-        return {"code": 200, "msg": "The operation of cancel all open order is done."}
+    def batch_modify(self, ctx: Context) -> Any:
+        return self._each(self._items(ctx), lambda params: self._modify(ctx, params))
 
-    def batch_cancel(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx.get("symbol"))
+    @staticmethod
+    def _each(items: list[Any], do: Any) -> list[Any]:
         result: list[Any] = []
-        # Binance takes the lower case spelling of ccxt too.
-        names = ("orderIdList", "orderidlist", "origClientOrderIdList", "origclientorderidlist")
-        name = next((name for name in names if ctx.get(name)), names[0])
-        key = "orderId" if name.lower() == "orderidlist" else "origClientOrderId"
-        for reference in self._batch(ctx, name):
+        for item in items:
             try:
-                found = self.exchange.desk.find(self.market, ctx.api_key, symbol, {key: str(reference)})
-                result.append(self.row(self.exchange.desk.cancel(found, ctx.now_ms), is_ack=True))
+                result.append(do(item))
             except ApiError as error:
                 result.append({"code": error.code, "msg": error.msg})
         return result
 
+    # -- many orders ---------------------------------------------------------------------
+
+    def _shown(self, ctx: Context, journal: Journal) -> bytes:
+        symbol = self.symbol(ctx.get("symbol")) if "symbol" in ctx.params else None
+        lag = self.exchange.faults.accounts[self.market].rest_lag_ms
+        return journal.at(ctx.now_ms - lag, symbol) if lag else journal.now(symbol)
+
+    def open_orders(self, ctx: Context) -> Any:
+        rows = self._shown(ctx, self.desk.journal(self.market, ctx.account))
+        if not self.is_portfolio:
+            return rows
+        return [shapes.portfolio_row(row) for row in orjson.loads(rows)]
+
+    def cancel_all(self, ctx: Context) -> Any:
+        symbol = self.symbol(ctx.get("symbol"))
+        for order in self.desk.open_orders(self.market, ctx.account, symbol):
+            self.desk.cancel(order, ctx.now_ms)
+        return _ALL_DONE
+
+    def countdown(self, ctx: Context) -> Any:
+        symbol, text = self.symbol(ctx.get("symbol")), ctx.get("countdownTime")
+        if not text.isdigit():
+            raise mandatory("countdownTime")
+        place = self.market, ctx.account, symbol
+        self.exchange.countdowns.pop(place, None)
+        if int(text):
+            self.exchange.countdowns[place] = ctx.now_ms + int(text)
+        return {"symbol": symbol, "countdownTime": text}
+
+    def batch_cancel(self, ctx: Context) -> Any:
+        symbol = self.symbol(ctx.get("symbol"))
+        # Binance takes the lower case spelling of ccxt too.
+        names = ("orderIdList", "orderidlist", "origClientOrderIdList", "origclientorderidlist")
+        name = next((name for name in names if ctx.get(name)), names[0])
+        key = "orderId" if name.lower() == "orderidlist" else "origClientOrderId"
+
+        def cancel(reference: Any) -> dict[str, Any]:
+            found = self.desk.find(self.market, ctx.account, symbol, {key: str(reference)})
+            return self.row(self.desk.cancel(found, ctx.now_ms), is_ack=True)
+
+        return self._each(self._batch(ctx, name), cancel)
+
     def all_orders(self, ctx: Context) -> Any:
         symbol = self.symbol(ctx.get("symbol"))
         limit = read_limit(ctx, 500, 1000, clamp=False)
-        orders = self.exchange.desk.book(self.market, ctx.api_key).values()
+        orders = self.desk.book(self.market, ctx.account).values()
         return [self.row(order) for order in orders if order.symbol == symbol][-limit:]
 
     def user_trades(self, ctx: Context) -> Any:
         symbol = self.symbol(ctx.get("symbol"))
+        limit = read_limit(ctx, 500, 1000, clamp=False)
         return [
-            {
-                "symbol": symbol,
-                "id": order.trade_id,
-                "orderId": order.order_id,
-                "side": order.side,
-                "price": order.avg_price,
-                "qty": order.executed,
-                "realizedPnl": "0",
-                ("baseQty" if self.is_cm else "quoteQty"): order.quote,
-                "commission": "0",
-                "commissionAsset": self.store.series[symbol].spec.base if self.is_cm else "USDT",
-                "time": order.time_ms,
-                "positionSide": order.position_side,
-                "buyer": order.side == "BUY",
-                "maker": False,
-            }
-            for order in self.exchange.desk.book(self.market, ctx.api_key).values()
-            if order.symbol == symbol and order.status == "FILLED"
-        ]
+            shapes.futures_trade_row(order, number)
+            for order in self.desk.book(self.market, ctx.account).values()
+            if order.symbol == symbol and ctx.get("orderId") in ("", str(order.order_id))
+            for number in range(len(order.fills))
+        ][-limit:]
 
     # -- conditional orders ----------------------------------------------------------------
 
     def place_algo(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx.get("symbol"))
-        for name in ("side", "type"):
-            if not ctx.get(name):
-                raise mandatory(name)
-        algo_id = 2_000_000 + len(self._algo)
-        row = {
-            "algoId": algo_id,
-            "clientAlgoId": ctx.get("clientAlgoId") or f"algo{algo_id}",
-            "algoType": ctx.get("algoType") or "CONDITIONAL",
-            "orderType": ctx.get("type"),
-            "symbol": symbol,
-            "side": ctx.get("side"),
-            "positionSide": ctx.get("positionSide") or "BOTH",
-            "timeInForce": ctx.get("timeInForce") or "GTC",
-            "quantity": ctx.get("quantity") or "0",
-            "algoStatus": "NEW",
-            "actualOrderId": "",
-            "actualPrice": "0",
-            "triggerPrice": ctx.get("triggerPrice") or "0",
-            "price": ctx.get("price") or "0",
-            "createTime": ctx.now_ms,
-            "updateTime": ctx.now_ms,
-            "triggerTime": 0,
-            "goodTillDate": 0,
-        }
-        self._algo[algo_id] = row | {"key": ctx.api_key}
-        self.exchange.orders.append(Placement(ctx.host, ctx.api_key, dict(ctx.params), algo_id, None))
-        return row
+        spec = self.store.series[self.symbol(ctx.get("symbol"))].spec
+        if ctx.get("algoType", "CONDITIONAL") != "CONDITIONAL":
+            raise ApiError(-1130, "Data sent for parameter 'algoType' is not valid.")
+        algo = self.algo.place(spec, ctx.params, ctx.account, ctx.now_ms)
+        placement = Placement(ctx.host, ctx.api_key, dict(ctx.params), algo.algo_id, None)
+        self.exchange.orders.append(placement)
+        self._count(ctx)
+        return self.algo.row(algo)
+
+    def query_algo(self, ctx: Context) -> Any:
+        algo = self.algo.find(self.market, ctx.account, ctx.params)
+        if algo is None:
+            raise ApiError(-2013, "Order does not exist.")
+        return self.algo.row(algo)
 
     def open_algo(self, ctx: Context) -> Any:
-        symbol = self.symbol(ctx.get("symbol")) if "symbol" in ctx.params else None
-        return [
-            {name: value for name, value in row.items() if name != "key"}
-            for row in self._algo.values()
-            if row["key"] == ctx.api_key and row["algoStatus"] == "NEW" and symbol in (None, row["symbol"])
-        ]
+        return self._shown(ctx, self.algo.journal(self.market, ctx.account))
+
+    def all_algo(self, ctx: Context) -> Any:
+        symbol = self.symbol(ctx.get("symbol"))
+        return [self.algo.row(algo) for algo in self.algo.all(self.market, ctx.account, symbol)]
 
     def cancel_algo(self, ctx: Context) -> Any:
-        text = ctx.get("algoId")
-        row = self._algo.get(int(text)) if text.isdigit() else None
-        if row is None or row["key"] != ctx.api_key or row["algoStatus"] != "NEW":
-            raise ApiError(-2011, "Unknown order sent.")
-        row |= {"algoStatus": "CANCELED", "updateTime": ctx.now_ms}
-        return {"algoId": row["algoId"], "clientAlgoId": row["clientAlgoId"], "code": "200", "msg": "success"}
+        algo = self.algo.cancel(self.algo.find(self.market, ctx.account, ctx.params), ctx.now_ms)
+        return {"algoId": algo.algo_id, "clientAlgoId": algo.client_id, "code": "200", "msg": "success"}
 
-    # -- account -----------------------------------------------------------------------------
-
-    def balance(self, ctx: Context) -> Any:
-        return [
-            {
-                "accountAlias": "SgsR",
-                "asset": asset,
-                "balance": amount,
-                "crossWalletBalance": amount,
-                "crossUnPnl": "0.00000000",
-                "availableBalance": amount,
-                ("withdrawAvailable" if self.is_cm else "maxWithdrawAmount"): amount,
-                "updateTime": ctx.now_ms,
-            }
-            for asset, amount in _BALANCES[self.market]
-        ]
-
-    def account(self, ctx: Context) -> Any:
-        total = _BALANCES[self.market][0][1]
-        assets = [
-            {
-                "asset": asset,
-                "walletBalance": amount,
-                "unrealizedProfit": "0.00000000",
-                "marginBalance": amount,
-                "maintMargin": "0.00000000",
-                "initialMargin": "0.00000000",
-                "positionInitialMargin": "0.00000000",
-                "openOrderInitialMargin": "0.00000000",
-                "crossWalletBalance": amount,
-                "crossUnPnl": "0.00000000",
-                "availableBalance": amount,
-                "maxWithdrawAmount": amount,
-                "updateTime": ctx.now_ms,
-            }
-            for asset, amount in _BALANCES[self.market]
-        ]
-        return {
-            "feeTier": 0,
-            "canTrade": True,
-            "canDeposit": True,
-            "canWithdraw": True,
-            "multiAssetsMargin": False,
-            "updateTime": 0,
-            "totalInitialMargin": "0.00000000",
-            "totalMaintMargin": "0.00000000",
-            "totalWalletBalance": total,
-            "totalUnrealizedProfit": "0.00000000",
-            "totalMarginBalance": total,
-            "totalPositionInitialMargin": "0.00000000",
-            "totalOpenOrderInitialMargin": "0.00000000",
-            "totalCrossWalletBalance": total,
-            "totalCrossUnPnl": "0.00000000",
-            "availableBalance": total,
-            "maxWithdrawAmount": total,
-            "assets": assets,
-            "positions": self.positions(ctx),
-        }
-
-    def positions(self, ctx: Context) -> Any:
-        wanted = ctx.get("symbol").upper()
-        only_open = ctx.call.path.startswith("/fapi/v3") or ctx.call.path.endswith("/account")
-        rows = []
-        for spec in self.store.symbols:
-            held = self.exchange.desk.positions.get((self.market, ctx.api_key, spec.symbol), Decimal(0))
-            if (wanted and spec.symbol != wanted) or (only_open and not held):
-                continue
-            rows.append(
-                {
-                    "symbol": spec.symbol,
-                    "positionAmt": str(held),
-                    "entryPrice": "0.0",
-                    "breakEvenPrice": "0.0",
-                    "markPrice": self.store.book_ticker(spec.symbol, ctx.now_ms).ask,
-                    "unRealizedProfit": "0.00000000",
-                    "liquidationPrice": "0",
-                    "leverage": str(self._leverage.get((ctx.api_key, spec.symbol), 20)),
-                    "maxNotionalValue": "25000",
-                    "marginType": "cross",
-                    "isolatedMargin": "0.00000000",
-                    "isAutoAddMargin": "false",
-                    "positionSide": "BOTH",
-                    "notional": "0",
-                    "isolatedWallet": "0",
-                    "updateTime": ctx.now_ms,
-                }
-            )
-        return rows
-
-    def leverage(self, ctx: Context) -> Any:
+    def cancel_all_algo(self, ctx: Context) -> Any:
         symbol = self.symbol(ctx.get("symbol"))
-        text = ctx.get("leverage")
-        if not text.isdigit() or not 1 <= int(text) <= 125:
-            raise ApiError(-4028, f"Leverage {text} is not valid")
-        self._leverage[(ctx.api_key, symbol)] = int(text)
-        key = "maxQty" if self.is_cm else "maxNotionalValue"
-        return {"symbol": symbol, "leverage": int(text), key: "1000000"}
-
-    def leverage_bracket(self, ctx: Context) -> Any:
-        bracket = {"bracket": 1, "initialLeverage": 125, "notionalCap": 50000, "notionalFloor": 0,
-                   "maintMarginRatio": 0.004, "cum": 0.0}  # fmt: skip
-        rows = [{"symbol": spec.symbol, "brackets": [bracket]} for spec in self.store.symbols]
-        wanted = ctx.get("symbol").upper()
-        return [row for row in rows if not wanted or row["symbol"] == wanted]
-
-    def margin_type(self, ctx: Context) -> Any:
-        self.symbol(ctx.get("symbol"))
-        if ctx.get("marginType") not in ("ISOLATED", "CROSSED"):
-            raise ApiError(-1130, "Data sent for parameter 'marginType' is not valid.")
-        return {"code": 200, "msg": "success"}
-
-    def get_dual(self, ctx: Context) -> Any:
-        return {"dualSidePosition": self._dual.get(ctx.api_key, False)}
-
-    def set_dual(self, ctx: Context) -> Any:
-        self._dual[ctx.api_key] = ctx.get("dualSidePosition").lower() == "true"
-        return {"code": 200, "msg": "success"}
-
-    # -- listen keys ---------------------------------------------------------------------------
-
-    def create_key(self, ctx: Context) -> Any:
-        return {"listenKey": self.exchange.create_listen_key(self.host, ctx.api_key, ctx.now_ms)}
-
-    def keep_key(self, ctx: Context) -> Any:
-        key = self.exchange.keep_listen_key(self.host, ctx.api_key, ctx.now_ms)
-        if key is None:
-            raise ApiError(-1125, "This listenKey does not exist.")
-        return {"listenKey": key}
-
-    def close_key(self, ctx: Context) -> Any:
-        self.exchange.close_listen_key(self.host, ctx.api_key)
-        return {}
+        for algo in self.algo.all(self.market, ctx.account, symbol):
+            if algo.status == "NEW":
+                self.algo.cancel(algo, ctx.now_ms)
+        return _ALL_DONE
 
     def table(self) -> Table:
         """Return the signed routes of this host."""
         one_forty = weights.by_symbol(1, 40)
-        symbol = ("symbol",)
         routes: dict[tuple[str, str], Route] = {
-            ("POST", "order"): Route(self.place, 0, "signed", required=symbol),
-            ("POST", "order/test"): Route(self.test_place, 0, "signed", required=symbol),
-            ("GET", "order"): Route(self.query_order, 1, "signed", required=symbol),
-            ("PUT", "order"): Route(self.modify, 1, "signed", required=symbol),
-            ("DELETE", "order"): Route(self.cancel, 1, "signed", required=symbol),
+            ("POST", "order"): Route(self.place, 0, "signed", required=_SYMBOL),
+            ("POST", "order/test"): Route(self.test_place, 0, "signed", required=_SYMBOL),
+            ("GET", "order"): Route(self.query_order, 1, "signed", required=_SYMBOL),
+            ("PUT", "order"): Route(self.modify, 1, "signed", required=_SYMBOL),
+            ("DELETE", "order"): Route(self.cancel, 1, "signed", required=_SYMBOL),
             ("POST", "batchOrders"): Route(self.batch_place, 5, "signed", required=("batchOrders",)),
-            ("DELETE", "batchOrders"): Route(self.batch_cancel, 1, "signed", required=symbol),
-            ("GET", "openOrder"): Route(self.query_open_order, 1, "signed", required=symbol),
+            ("PUT", "batchOrders"): Route(self.batch_modify, 5, "signed", required=("batchOrders",)),
+            ("DELETE", "batchOrders"): Route(self.batch_cancel, 1, "signed", required=_SYMBOL),
+            ("GET", "openOrder"): Route(self.query_open_order, 1, "signed", required=_SYMBOL),
             ("GET", "openOrders"): Route(self.open_orders, one_forty, "signed"),
-            ("DELETE", "allOpenOrders"): Route(self.cancel_all, 1, "signed", required=symbol),
-            ("GET", "allOrders"): Route(self.all_orders, 5, "signed", required=symbol),
-            ("GET", "userTrades"): Route(self.user_trades, 5, "signed", required=symbol),
-            ("POST", "algoOrder"): Route(self.place_algo, 0, "signed", required=symbol),
-            ("DELETE", "algoOrder"): Route(self.cancel_algo, 1, "signed", required=("algoId",)),
+            ("DELETE", "allOpenOrders"): Route(self.cancel_all, 1, "signed", required=_SYMBOL),
+            ("POST", "countdownCancelAll"): Route(
+                self.countdown, 10, "signed", required=("symbol", "countdownTime")
+            ),
+            ("GET", "allOrders"): Route(self.all_orders, 5, "signed", required=_SYMBOL),
+            ("GET", "userTrades"): Route(self.user_trades, 5, "signed", required=_SYMBOL),
+            ("POST", "algoOrder"): Route(self.place_algo, 0, "signed", required=_SYMBOL),
+            ("GET", "algoOrder"): Route(self.query_algo, 1, "signed"),
+            ("DELETE", "algoOrder"): Route(self.cancel_algo, 1, "signed"),
             ("GET", "openAlgoOrders"): Route(self.open_algo, one_forty, "signed"),
-            ("POST", "leverage"): Route(self.leverage, 1, "signed", required=("symbol", "leverage")),
-            ("GET", "leverageBracket"): Route(self.leverage_bracket, 1, "signed"),
-            ("POST", "marginType"): Route(self.margin_type, 1, "signed", required=("symbol", "marginType")),
-            ("GET", "positionSide/dual"): Route(self.get_dual, 30, "signed"),
-            ("POST", "positionSide/dual"): Route(self.set_dual, 1, "signed", required=("dualSidePosition",)),
-            ("POST", "listenKey"): Route(self.create_key, 1, "key"),
-            ("PUT", "listenKey"): Route(self.keep_key, 1, "key"),
-            ("DELETE", "listenKey"): Route(self.close_key, 1, "key"),
+            ("GET", "allAlgoOrders"): Route(self.all_algo, 5, "signed", required=_SYMBOL),
+            ("DELETE", "algoOpenOrders"): Route(self.cancel_all_algo, 1, "signed", required=_SYMBOL),
+            **self.account_routes(),
         }
         table = {(method, f"/{self.host}/v1/{path}"): route for (method, path), route in routes.items()}
         versions = ("v1",) if self.is_cm else ("v1", "v2", "v3")
@@ -405,3 +275,16 @@ class FuturesTrading:
         if self.is_cm:
             table[("GET", "/dapi/v2/leverageBracket")] = routes[("GET", "leverageBracket")]
         return table
+
+
+def _untouched(order: Order) -> Order:
+    # As it was accepted: an ACK knows nothing of fills.
+    made = Order(order.market, order.symbol, "", order.side, order.type, "GTC", order.price, order.qty)
+    made.status = "NEW" if order.fills else order.status
+    return made
+
+
+def _params(item: Any) -> Params:
+    if not isinstance(item, dict):
+        return {}
+    return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in item.items()}

@@ -6,11 +6,13 @@ nothing of them is left. It is used from one event loop.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from types import TracebackType
 
 from resender.core.binance.markets import Market
 
+from .accounts import Accounts
 from .authority import LOOPBACK_NAMES, throwaway_authority
 from .config import REST_SERVICES, Outage, SandboxConfig
 from .exchange import Exchange
@@ -34,6 +36,9 @@ _STREAM_SETTING = {
 }
 
 
+_MATCH_S = 0.05
+
+
 class Sandbox:
     """A simulated Binance on loopback; use as `async with Sandbox() as sandbox:`."""
 
@@ -46,6 +51,7 @@ class Sandbox:
         self._listeners: dict[str, Listener] = {}
         self._hubs: dict[Market, StreamHub] = {}
         self.ws_apis: dict[Market, WsApi] = {}
+        self._matcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Sandbox:
         await self.start()
@@ -86,6 +92,7 @@ class Sandbox:
         except OSError:
             await self.stop()
             raise
+        self._matcher = asyncio.create_task(self._match(), name="sandbox-match")
         secure = "s" if self.config.tls else ""
         for name, setting in _REST_SETTING.items():
             self.urls[setting] = f"http{secure}://{self.config.host}:{self._listeners[name].port}"
@@ -98,12 +105,23 @@ class Sandbox:
 
     async def stop(self) -> None:
         """Close everything; connections still open are cut."""
+        if self._matcher is not None:
+            self._matcher.cancel()
+            await asyncio.gather(self._matcher, return_exceptions=True)
+            self._matcher = None
+        self._exchange.feed.stop()
         for hub in self._hubs.values():
             await hub.stop()
         for api in self.ws_apis.values():
             await api.stop()
         for host in self._hosts.values():
             await host.stop()
+
+    async def _match(self) -> None:
+        while True:
+            await asyncio.sleep(_MATCH_S)
+            if self._exchange.is_busy:
+                self._exchange.match()
 
     async def stop_listening(self, service: str, drop: bool = True) -> None:
         """Refuse connections to a service and, with `drop`, cut the open ones."""
@@ -129,6 +147,16 @@ class Sandbox:
         return throwaway_authority().ca_pem
 
     # -- what tests look at --------------------------------------------------------------
+
+    @property
+    def exchange(self) -> Exchange:
+        """What is behind the doors: orders and accounts, with their truth and what forces a fill."""
+        return self._exchange
+
+    @property
+    def accounts(self) -> Accounts:
+        """The API keys and accounts; `add` registers a key."""
+        return self._exchange.accounts
 
     @property
     def calls(self) -> deque[Call]:

@@ -5,9 +5,16 @@ Pure: bytes, secret and time in, an error or nothing out. It holds no state.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import re
+from collections.abc import Container
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from .model import ApiError
 
@@ -35,7 +42,7 @@ def sign(secret: str, query: bytes, body: bytes = b"") -> str:
     return hmac.new(secret.encode(), query + body, hashlib.sha256).hexdigest()
 
 
-def check_key(api_key: str | None, accounts: dict[str, str]) -> str:
+def check_key(api_key: str | None, accounts: Container[str]) -> str:
     """Return the key when it is a known one.
 
     Raises: ApiError -2014 for a missing or malformed key, -2015 for an unknown one.
@@ -52,6 +59,25 @@ def check_signature(secret: str, query: bytes, body: bytes, signature: str) -> N
     expected = sign(secret, strip_signature(query), strip_signature(body))
     if not hmac.compare_digest(expected.encode(), signature.lower().encode("utf-8", "replace")):
         raise ApiError(-1022, "Signature for this request is not valid.")
+
+
+def read_public_key(pem: str) -> Ed25519PublicKey:
+    """Read the PEM of an Ed25519 public key.
+
+    Raises: ValueError when it is something else.
+    """
+    key = load_pem_public_key(pem.encode())
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("not an Ed25519 public key")
+    return key
+
+
+def check_ed25519(key: Ed25519PublicKey, payload: bytes, signature: str) -> None:
+    """Raise ApiError -1022 unless the base64 signature fits the payload."""
+    try:
+        key.verify(base64.b64decode(signature, validate=True), payload)
+    except (InvalidSignature, binascii.Error, ValueError):
+        raise ApiError(-1022, "Signature for this request is not valid.") from None
 
 
 def check_time(params: dict[str, str], now_ms: int) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import struct
 from collections import deque
 
+from .account_faults import AccountFaults
 from .faults import StreamFaults, matches
 from .http_faults import reset
 from .stream_names import Stream, StreamUrl
@@ -46,6 +47,9 @@ class StreamConnection:
         self.access = url.access
         self.is_combined = url.is_combined
         self.is_micro = url.is_micro
+        self.events = url.events
+        # Set once the connection brings the events of an account.
+        self.user_faults: AccountFaults | None = None
         self.names: dict[str, Stream | None] = {}
         # Names held here that bring nothing, and the patterns that made them so.
         self.muted: set[str] = set()
@@ -81,6 +85,8 @@ class StreamConnection:
     def write(self, data: bytes) -> None:
         """Send ready frames; a client that does not read is cut off."""
         if self.is_closing or self._faults.silent or self.transport.is_closing():
+            return
+        if self.user_faults is not None and self.user_faults.mute:
             return
         if self.transport.get_write_buffer_size() > _TOO_SLOW_BYTES:
             self.transport.abort()

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 from collections import defaultdict, deque
-from typing import Any
 
 from aiohttp import WSMsgType, web
 
@@ -26,6 +25,7 @@ from .stream_feed import StreamFeed
 from .stream_micros import in_micros
 from .stream_names import Stream, StreamUrl, parse_stream, parse_url
 from .stream_payloads import book_ticker
+from .user_streams import UserStreams
 
 _TICK_S = 0.02
 _MAX_MESSAGE_BYTES = 4096
@@ -53,7 +53,7 @@ class StreamHub:
         is_spot = market is Market.SPOT
         self._message_rate = config.spot_message_rate if is_spot else config.futures_message_rate
         self._task: asyncio.Task[None] | None = None
-        exchange.order_ears.append(self._order_changed)
+        self._users = UserStreams(exchange, market, self)
         self.server = CountingServer(self._handle)
         self.listener = Listener(config.host, config.ports.get(name, 0), self.server)
 
@@ -174,7 +174,9 @@ class StreamHub:
             if any(matches(pattern, name) for pattern in self.faults.never_start):
                 continue
             # A stream on the wrong USD-M path is acknowledged and stays silent.
-            if stream is not None and stream.access in connection.access:
+            if stream is not None and (stream.access in connection.access or stream.kind == "user"):
+                if stream.kind == "user":
+                    connection.user_faults = self._users.faults
                 if name not in self._subscribers:
                     self._subscribers[name] = set()
                     self._feed.add(stream, now)
@@ -183,9 +185,7 @@ class StreamHub:
 
     def _meaning(self, name: str, now_ms: int) -> Stream | None:
         if "@" not in name and not name.startswith("!"):
-            if self._exchange.owner_of_listen_key(name, now_ms):
-                return Stream(name, "user", "", "private")
-            return None
+            return self._users.meaning(name, now_ms)
         return parse_stream(name, self.market)
 
     def _unsubscribe(self, connection: StreamConnection, names: list[str]) -> None:
@@ -214,6 +214,7 @@ class StreamHub:
             for connection in list(self.connections):
                 self._look_after(connection, now)
             self._feed.tick(self._exchange.now(), now)
+            self._users.tick(self._exchange.now())
             await asyncio.sleep(self._pause_s())
 
     def _pause_s(self) -> float:
@@ -234,10 +235,9 @@ class StreamHub:
         elif now >= connection.next_ping:
             connection.ping(str(self._exchange.now()).encode(), now, self._ping_s)
 
-    def _order_changed(self, host: str, api_key: str, event: dict[str, Any]) -> None:
-        if host == {Market.UM: "fapi", Market.CM: "dapi"}.get(self.market):
-            for key in self._exchange.listen_keys_of(host, api_key, self._exchange.now()):
-                self._send(key, json.dumps(event, separators=(",", ":")))
+    def subscribers(self, name: str) -> set[StreamConnection]:
+        """Return the connections that hold a stream and get it."""
+        return self._subscribers.get(name, set())
 
     def _emit(self, name: str, text: str) -> None:
         faults = self.faults

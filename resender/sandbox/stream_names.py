@@ -104,7 +104,8 @@ def _all_market(name: str, is_spot: bool) -> Stream | None:
 class StreamUrl:
     """What a stream URL asks for; `access` lists the classes of streams it delivers.
 
-    Shape: with `is_micro` times are told in microseconds, on spot only.
+    Shape: with `is_micro` times are told in microseconds, on spot only; `events` are the names of user
+        events wanted, none means all; `is_portfolio` is a stream of portfolio margin, on the USD-M host.
     """
 
     is_combined: bool
@@ -112,6 +113,8 @@ class StreamUrl:
     access: frozenset[str]
     listen_key: str = ""
     is_micro: bool = False
+    events: frozenset[str] = frozenset()
+    is_portfolio: bool = False
 
 
 def parse_url(target: str, market: Market) -> StreamUrl | None:
@@ -123,7 +126,10 @@ def parse_url(target: str, market: Market) -> StreamUrl | None:
     path, _, query = target.partition("?")
     parts = [unquote(part) for part in path.split("/") if part]
     access: frozenset[str] = frozenset({"public", "market", "private"})
-    if market is Market.UM:
+    is_portfolio = market is Market.UM and bool(parts) and parts[0] == "pm"
+    if is_portfolio:
+        parts.pop(0)
+    elif market is Market.UM:
         access = frozenset({"public"})
         if parts and parts[0] in UM_PATHS:
             access = frozenset({parts.pop(0)})
@@ -132,14 +138,15 @@ def parse_url(target: str, market: Market) -> StreamUrl | None:
         key, _, value = pair.partition("=")
         arguments[key] = unquote(value)
     listen_key = arguments.get("listenKey", "")
+    events = frozenset(name for name in arguments.get("events", "").split("/") if name)
     unit = arguments.get("timeUnit", "")
     is_micro = market is Market.SPOT and unit in ("MICROSECOND", "microsecond")
     if not parts:
         return None
     mode, *names = parts
     if mode == "ws":
-        return StreamUrl(False, tuple(names), access, listen_key, is_micro)
+        return StreamUrl(False, tuple(names), access, listen_key, is_micro, events, is_portfolio)
     if mode == "stream" and not names:
         wanted = tuple(name for name in arguments.get("streams", "").split("/") if name)
-        return StreamUrl(True, wanted, access, listen_key, is_micro)
+        return StreamUrl(True, wanted, access, listen_key, is_micro, events, is_portfolio)
     return None

@@ -180,7 +180,7 @@ async def test_futures_orders_follow_the_same_life(sandbox, http, host, symbol, 
     assert (status, body["code"]) == (400, -1102)
     change = f"{reference}&side=BUY&price=51000&quantity={qty}"
     _, row, _ = await http.signed(where, f"/{host}/v1/order", change, "PUT")
-    assert row["price"] == "51000"
+    assert row["price"] == "51000.0"
     assert len((await http.signed(where, f"/{host}/v1/openOrders"))[1]) == 1
     _, body, _ = await http.signed(where, f"/{host}/v1/allOpenOrders", f"symbol={symbol}", "DELETE")
     assert body["code"] == 200

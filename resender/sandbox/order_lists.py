@@ -224,7 +224,7 @@ class OrderLists:
 
     def _hand_over(self, other: Order, order: Order) -> None:
         # What the ended leg had locked for both is held by the one that goes on.
-        if order.is_open and other.locked:
+        if other is not order and order.is_open and other.locked:
             order.locked, other.locked = order.locked + other.locked, Decimal(0)
 
     def _finish_leg(self, order: Order, status: str, now_ms: int) -> None:

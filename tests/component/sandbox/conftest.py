@@ -1,7 +1,8 @@
 """Fixtures of the sandbox's own tests.
 
 clock: a hand-moved clock; sandbox_with: starts sandboxes and stops them at the end;
-http: a plain client session that never repeats a call; connect: opens stream clients.
+http: a plain client session that never repeats a call; connect: opens stream clients;
+trader: calls and listens with the default key, trader_of: makes others.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from yarl import URL
 
 from resender.core.binance.markets import Market
 from resender.sandbox import API_KEY, API_SECRET, Sandbox, SandboxConfig, sign
+from tests.component.sandbox.accounts import Trader
 from tests.support.authority import connector
 
 SETTING = {Market.SPOT: "STREAM_SPOT", Market.UM: "STREAM_UM", Market.CM: "STREAM_CM"}
@@ -153,3 +155,24 @@ def wait_until():
             await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+async def trader(sandbox, http, connect):
+    one = Trader(sandbox, http, connect)
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+async def trader_of(http, connect):
+    """Make traders of other sandboxes or keys; their sockets are closed at the end."""
+    made = []
+
+    def make(sandbox, **options):
+        made.append(Trader(sandbox, http, connect, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.close()

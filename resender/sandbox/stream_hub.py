@@ -179,7 +179,8 @@ class StreamHub:
                     connection.user_faults = self._users.faults
                 if name not in self._subscribers:
                     self._subscribers[name] = set()
-                    self._feed.add(stream, now)
+                    if stream.kind != "user":
+                        self._feed.add(stream, now)
                 self._subscribers[name].add(connection)
         return True
 

@@ -41,6 +41,27 @@ On `faults.stream(market)`: `lose_once`, `lose_next`, `repeat_once`, `swap_once`
 `partial_on_change` keeps partial depth of an unchanged book silent, `depth_lag_ms`,
 `trades_lag_ms` and `periods_lag_ms` let REST trail behind.
 
+Accounts trade by the sandbox's own prices and hear of it by user streams: listenKeys, the WebSocket
+API's subscriptions, `/pm/ws`. `API_KEY` may trade, `READ_KEY` may only read and is of the same account.
+Everything is on `sandbox.exchange` and `sandbox.accounts`::
+
+    sandbox.accounts.add("key", "secret", account=API_KEY, permissions=READ_ONLY)   # one more key of it
+    sandbox.accounts.add("key", public_key=pem)             # an account of its own, by Ed25519
+    order = sandbox.exchange.order(Market.SPOT, API_KEY, "BTCUSDT", order_id)
+    sandbox.exchange.fill(order, "0.1")                      # by force; a stop is triggered first
+    sandbox.exchange.match()                                 # what the matching task does every 50 ms
+    sandbox.exchange.trigger(algo_id)                        # a conditional order
+    sandbox.exchange.expire(order)                           # as maintenance does
+    sandbox.exchange.deposit(API_KEY, "USDT", "100")         # balanceUpdate; market=... for futures
+    sandbox.exchange.lock_outside(API_KEY, "USDT", "100")    # externalLockUpdate
+    sandbox.exchange.feed.told                               # every event made, lost ones too
+    sandbox.faults.accounts[Market.SPOT].lose_next["TRADE"] = 1   # see `account_faults.py` for all
+    sandbox.faults.accounts[Market.UM].expire_keys(notice=False)
+
+The truth of accounts is kept as bytes: `sandbox.exchange.open_orders_bytes(market, key, symbol)` is
+what GET openOrders answers now, `open_orders_history` every answer there was with the time it became
+true; `open_algo_bytes` and `open_algo_history` are those of conditional orders.
+
 What each source address did: `Fault(peer=...)` and `sandbox.cut_off(peer)` hit one address only;
 `sandbox.past_weights(peer, pool)`, `sandbox.statuses` and `sandbox.violations` tell afterwards.
 

@@ -14,7 +14,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from .config import API_KEY, API_SECRET, SERVICES, SandboxConfig
+from .config import API_KEY, API_SECRET, READ_KEY, READ_SECRET, SERVICES, SandboxConfig
 from .sandbox import Sandbox
 
 
@@ -64,6 +64,7 @@ async def serve(config: SandboxConfig, ca_file: Path | None) -> None:
             for name, url in sandbox.urls.items():
                 print(f"{name}={url}", flush=True)  # noqa: T201
             print(f"API_KEY={API_KEY}\nAPI_SECRET={API_SECRET}", flush=True)  # noqa: T201
+            print(f"READ_KEY={READ_KEY}\nREAD_SECRET={READ_SECRET}", flush=True)  # noqa: T201
             await stopped.wait()
 
 

@@ -157,7 +157,7 @@ class Exchange:
 
     def expire(self, order: Order) -> None:
         """End an open order as the exchange does in its maintenance."""
-        order.expiry_reason = 1 if order.market is Market.SPOT else None
+        order.expiry_reason = "EXCHANGE_CANCELED" if order.market is Market.SPOT else None
         self.desk.end(order, "EXPIRED", self.now())
 
     def trigger(self, algo_id: int) -> None:

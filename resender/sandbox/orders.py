@@ -88,7 +88,7 @@ class Order:
     working_ms: int = -1
     is_waiting: bool = False
     cancel_id: str = ""
-    expiry_reason: int | None = None
+    expiry_reason: str | None = None
     locked: Decimal = ZERO
     steps: int = 0
     next_fill_ms: int = 0

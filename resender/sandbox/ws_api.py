@@ -83,12 +83,14 @@ class WsApiFaults:
 class _Subscription:
     account: str
     until_ms: int | None = None  # of one by listenToken
+    by_logon: bool = False  # ends with the logon
 
 
 @dataclass(slots=True, eq=False)
 class _Session:
     socket: web.WebSocketResponse
     transport: asyncio.Transport | None
+    opened: float
     api_key: str = ""
     subscriptions: dict[int, _Subscription] = field(default_factory=dict)
     count: int = 0
@@ -150,7 +152,7 @@ class WsApi:
         await socket.prepare(request)
         self.accepted += 1
         peer = request.transport.get_extra_info("peername")[0] if request.transport else ""
-        session = _Session(socket, request.transport)
+        session = _Session(socket, request.transport, asyncio.get_running_loop().time())
         self._sessions.add(session)
         try:
             async for message in socket:
@@ -199,7 +201,8 @@ class WsApi:
     async def _look_after(self) -> None:
         # Pings as the exchange's, and the end of subscriptions whose token is over.
         config, loop = self._exchange.config, asyncio.get_running_loop()
-        next_ping = loop.time() + config.spot_ping_s
+        ping_s = config.spot_ping_s if self.market is Market.SPOT else config.futures_ping_s
+        next_ping = loop.time() + ping_s
         while True:
             await asyncio.sleep(0.05)
             now_ms = self._exchange.now()
@@ -207,11 +210,13 @@ class WsApi:
                 for number, one in list(session.subscriptions.items()):
                     if one.until_ms is not None and one.until_ms <= now_ms:
                         self._terminate(session, number)
-                if loop.time() >= next_ping and not self._is_mute(session):
+                if loop.time() - session.opened >= config.max_age_s and session.transport is not None:
+                    session.transport.close()
+                elif loop.time() >= next_ping and not self._is_mute(session):
                     with contextlib.suppress(ConnectionError):
                         await session.socket.ping(str(now_ms).encode())
             if loop.time() >= next_ping:
-                next_ping = loop.time() + config.spot_ping_s
+                next_ping = loop.time() + ping_s
 
     def answer(self, session: _Session, request: Any, method: str, peer: str) -> dict[str, Any]:
         """Answer one request."""
@@ -290,13 +295,15 @@ class WsApi:
             return {"apiKey": session.api_key or None, "serverTime": now_ms}
         if method == "session.logout":
             session.api_key = ""
+            for number in [number for number, one in session.subscriptions.items() if one.by_logon]:
+                self._terminate(session, number)
             return {"apiKey": None, "serverTime": now_ms}
         if method == "userDataStream.subscribe.listenToken":
             return self._by_token(session, str(params.get("listenToken", "")), now_ms)
         if method == "userDataStream.subscribe":
             if not session.api_key:
                 raise ApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
-            return self._subscribe(session, session.api_key)
+            return self._subscribe(session, session.api_key, by_logon=True)
         if method not in ("userDataStream.subscribe.signature", "session.logon"):
             raise ApiError(-1100, "Invalid method.")
         key = str(params.get("apiKey", ""))
@@ -307,11 +314,11 @@ class WsApi:
             return {"apiKey": key, "authorizedSince": now_ms, "serverTime": now_ms}
         return self._subscribe(session, key)
 
-    def _subscribe(self, session: _Session, api_key: str) -> dict[str, int]:
+    def _subscribe(self, session: _Session, api_key: str, by_logon: bool = False) -> dict[str, int]:
         account = self._exchange.accounts.of(api_key).name
         if any(one.account == account and one.until_ms is None for one in session.subscriptions.values()):
             raise ApiError(-2035, "User Data Stream subscription already active.")
-        return {"subscriptionId": self._number(session, _Subscription(account))}
+        return {"subscriptionId": self._number(session, _Subscription(account, by_logon=by_logon))}
 
     @staticmethod
     def _number(session: _Session, made: _Subscription) -> int:
@@ -348,6 +355,12 @@ class WsApi:
         session.subscriptions.pop(number, None)
         if notice and not self._account_faults.mute:
             self._wrap(session, number, {"e": "eventStreamTerminated", "E": self._exchange.now()})
+
+    def announce_shutdown(self) -> None:
+        """Send the serverShutdown notice to every connection; they stay until dropped."""
+        text = orjson.dumps({"event": {"e": "serverShutdown", "E": self._exchange.now()}}).decode()
+        self._waiting += [(session, text) for session in self._sessions]
+        self._wake.set()
 
     # -- faults of accounts ----------------------------------------------------------------
 

@@ -161,6 +161,28 @@ async def test_terminated_subscriptions_are_told_once_and_can_be_made_anew(trade
     assert await session.is_silent(0.1)
 
 
+async def test_shutdown_is_announced_and_old_connections_are_closed(sandbox_with, trader_of, clock):
+    trader = trader_of(await sandbox_with(max_age_s=0.6, spot_ping_s=0.2))
+    session = await trader.subscribed()
+    trader.sandbox.ws_apis[Market.SPOT].announce_shutdown()
+    assert await session.frame() == {"event": {"e": "serverShutdown", "E": clock()}}
+    seen = []
+    while not seen or seen[-1] not in (WSMsgType.CLOSED, WSMsgType.ERROR, WSMsgType.CLOSE):
+        seen.append((await asyncio.wait_for(session.socket.receive(), 3)).type)
+    assert WSMsgType.PING in seen[:-1]
+
+
+async def test_order_ended_by_maintenance_says_why(trader):
+    session = await trader.subscribed()
+    order = await trader.limit(Market.SPOT)
+    await session.events(2)
+    trader.sandbox.exchange.expire(trader.order(Market.SPOT, order))
+    told = await session.event()
+    assert (told["x"], told["X"], told["eR"]) == ("EXPIRED", "EXPIRED", "EXCHANGE_CANCELED")
+    row = await trader.ask(Market.SPOT, "order", f"symbol=BTCUSDT&orderId={order['orderId']}")
+    assert row["expiryReason"] == "EXCHANGE_CANCELED"
+
+
 async def test_made_up_events_reach_who_listens(trader):
     session = await trader.subscribed()
     _, ear = await trader.listen(Market.CM)

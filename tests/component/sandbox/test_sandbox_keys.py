@@ -115,7 +115,11 @@ async def test_ed25519_key_logs_on_and_subscribes(sandbox, clock, trader):
     placed = await session.ask("order.place", order)
     assert placed["result"]["status"] == "NEW"
     assert (await session.event())["i"] == placed["result"]["orderId"]
+    await session.event()
     await session.ask("session.logout")
+    assert await session.frame() == {
+        "subscriptionId": 0, "event": {"e": "eventStreamTerminated", "E": clock()},
+    }  # fmt: skip
     assert (await session.ask("order.place", order))["status"] == 401
 
 

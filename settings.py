@@ -259,6 +259,26 @@ CLOSE_FIRST_MS = 0
 # `/local/.../closes` names what is not final by then, so long after a close; it follows later.
 CLOSE_DEADLINE_MS = 3500
 
+# --- Accounts ----------------------------------------------------------------------------------
+
+# How long orders that have ended can be asked for where an account is watched. Units: hours.
+ACCOUNT_HISTORY_HOURS = 24
+
+# How long a client's address and API key are believed to belong together after Binance has taken a
+# signed call of them. Units: hours.
+ACCOUNT_PROOF_HOURS = 24
+
+# How long a call waits for the event of an order that the account has just changed before it is
+# forwarded.
+ACCOUNT_WAIT_MS = 300
+
+# How often an account with a key of its own is compared with REST. Units: minutes.
+ACCOUNT_RECONCILE_MINUTES = 15
+
+# Seals the secrets of accounts, 32 characters at least; empty = a key in the file account.key of
+# DATA_DIR.
+SECRET_KEY = ""
+
 # --- Logs --------------------------------------------------------------------------------------
 
 # Detail of the process log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`.

@@ -342,6 +342,35 @@ class Config:
         read_flag,
         "Compress streams for clients that offer permessage-deflate: books to a fifth, candles to half.",
     )
+    account_history_hours: int = setting(
+        24,
+        integer_between(0, 168),
+        "How long orders that have ended can be asked for where an account is watched. Units: hours.",
+    )
+    account_proof_hours: int = setting(
+        24,
+        integer_between(1, 168),
+        "How long a client's address and API key are believed to belong together after Binance has taken a "
+        "signed call of them. Units: hours.",
+    )
+    account_wait_ms: int = setting(
+        300,
+        integer_between(0, 5000),
+        "How long a call waits for the event of an order that the account has just changed before it is "
+        "forwarded.",
+    )
+    account_reconcile_minutes: int = setting(
+        15,
+        integer_between(1, 1440),
+        "How often an account with a key of its own is compared with REST. Units: minutes.",
+    )
+    secret_key: str = setting(
+        "",
+        read_text,
+        "Seals the secrets of accounts, 32 characters at least; empty = a key in the file account.key of "
+        "DATA_DIR.",
+        secret=True,
+    )
     close_first_ms: int = setting(
         0,
         integer_between(0, 8000),

@@ -15,11 +15,13 @@ from contextlib import AsyncExitStack
 
 from resender import __version__
 from resender.access import Access
+from resender.account import AccountOptions, Accounts
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
 from resender.config import Config
 from resender.config_values import OFF
 from resender.core.access.whitelist import Entry
+from resender.core.account.spec import AccountMarket, AccountSpec, Mode
 from resender.core.binance.markets import Market
 from resender.core.egress.budget import MINUTE_MS
 from resender.core.egress.state import Limits
@@ -34,9 +36,10 @@ from resender.market.candle_saving import CandleSaving
 from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
 from resender.savings import Savings
+from resender.secret_box import SecretBox
 from resender.services import Services
 from resender.status import Status
-from resender.store import PreloadRow, Store
+from resender.store import AccountRow, PreloadRow, Store
 from resender.upstream.closures import CLOSED_KEY, Closures
 from resender.upstream.connector import Timeouts
 from resender.upstream.dispatch import Dispatch
@@ -51,6 +54,9 @@ from resender.upstream.tunnels import Tunnels
 from resender.upstream.weight_limits import WeightLimits
 
 logger = logging.getLogger("resender.gateway")
+
+# Where the command line reads the states of the accounts.
+ACCOUNT_STATES_KEY = "account_states"
 
 
 class Gateway:
@@ -152,6 +158,8 @@ class Gateway:
             clock=self.clock,
             ssl_context=self.ssl_context,
         )
+        self.secret_box = SecretBox(config.secret_key, config.data_path)
+        self.accounts = self._make_accounts()
         self.downloads = Downloads(
             "" if config.upstream_data == OFF else config.upstream_data,
             self.egresses,
@@ -187,6 +195,8 @@ class Gateway:
             downloads=self.downloads,
             tunnels=Tunnels(self.egresses, config.connect_timeout_s),
             store=self.store,
+            accounts=self.accounts,
+            secret_box=self.secret_box,
             status=self.status,
             savings=self.savings,
             consent=parse_consent(config.consent_max_age_ms),
@@ -249,6 +259,30 @@ class Gateway:
             on_limit=self.weight_limits.note,
         )
 
+    def _make_accounts(self) -> Accounts:
+        config = self.config
+        return Accounts(
+            AccountOptions(
+                silence_s=config.stream_silence_s,
+                wait_ms=config.account_wait_ms,
+                reconcile_s=config.account_reconcile_minutes * 60.0,
+                history_ms=config.account_history_hours * 3_600_000,
+                proof_s=config.account_proof_hours * 3600.0,
+            ),
+            door=self.dispatch,
+            opener=self.relays,
+            clock=self.clock,
+            exchange_clock=self.egress.governor.clock,
+            tasks=self.tasks,
+            unseal=self.secret_box.unseal,
+            bind=lambda number, digest, hint: self.store.account_change(
+                lambda repository: repository.account_bind(number, digest, hint)
+            ),
+            save=lambda text: self.store.run(
+                lambda repository: repository.state_set(ACCOUNT_STATES_KEY, text)
+            ),
+        )
+
     def _is_followed(self, market: Market) -> bool:
         """Tell whether the cache reads a market's exchangeInfo by itself."""
         state = self.cache.states.get(market) if self.cache is not None else None
@@ -265,6 +299,7 @@ class Gateway:
             await self.store.start(
                 on_whitelist=self._set_whitelist,
                 on_preload=self._set_preload,
+                on_accounts=self._set_accounts,
                 first_password=self.config.admin_password if self.config.admin_enabled else None,
             )
             stack.push_async_callback(self.store.stop)
@@ -287,6 +322,8 @@ class Gateway:
                 self.cache.start()
                 stack.push_async_callback(self.cache.stop)
             stack.push_async_callback(self.relays.stop)
+            self.accounts.start()
+            stack.push_async_callback(self.accounts.stop)
             self.fanout.start()
             self.lag.start()
             stack.callback(self.lag.stop)
@@ -311,6 +348,15 @@ class Gateway:
         self.access.set_whitelist(entries)
         self.fanout.expel(lambda address: self.access.whitelist.match(address) is not None)
 
+    def _set_accounts(self, rows: tuple[AccountRow, ...]) -> None:
+        specs = []
+        for row in rows:
+            try:
+                specs.append(_spec_of(row))
+            except ValueError as error:
+                logger.error("account %s is left out: %s", row.name, error)
+        self.accounts.set_accounts(specs)
+
     # --- preload rules ---------------------------------------------------------------------
 
     def _set_preload(self, rows: tuple[PreloadRow, ...]) -> None:
@@ -328,3 +374,16 @@ class Gateway:
         if self.cache is not None:
             rules = (*parse_preload(self.config.preload), *self._stored_rules)
             self.cache.set_rules([rule for rule in rules if rule.market in self.egress.markets])
+
+
+def _spec_of(row: AccountRow) -> AccountSpec:
+    """Read an account's row. Raises: ValueError for words that are none."""
+    return AccountSpec(
+        row.id,
+        row.name,
+        AccountMarket(row.market),
+        Mode(row.mode),
+        {key.digest: key.hint for key in row.keys},
+        {key.digest: key.public_key for key in row.keys if key.public_key is not None},
+        row.sealed,
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from resender.account_gauges import account_families
 from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.fanout import FanoutSnapshot
@@ -34,6 +35,7 @@ def add_readers(services: Services) -> None:
             families += cache_families(status.answers(), status.markets())
             families += close_families(status.closes())
         families.append(savings_family(status.saved()))
+        families += account_families(services.accounts.all)
         families += fanout_families(status.fanout(), status.slowest())
         return families + store_families(store.stats, access.whitelist.size)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from resender.access import Access
+from resender.account import Accounts
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
 from resender.config import Config
@@ -15,6 +16,7 @@ from resender.market.cache import MarketCache
 from resender.market.close_feed import CloseFeeds
 from resender.metrics import Metrics
 from resender.savings import Savings
+from resender.secret_box import SecretBox
 from resender.status import Status
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
@@ -44,6 +46,8 @@ class Services:
     downloads: Downloads
     tunnels: Tunnels
     store: Store
+    accounts: Accounts
+    secret_box: SecretBox
     # How old answers may be that no stream can prove, by path. Units: milliseconds.
     consent: Mapping[str, int]
     status: Status

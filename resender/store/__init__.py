@@ -6,6 +6,13 @@ programs. It decides nothing about requests. Read on in repository.py.
 
 from __future__ import annotations
 
+from resender.store.account_rows import (
+    AccountKeyRow,
+    AccountRow,
+    DuplicateAccount,
+    DuplicateKey,
+    UnknownAccount,
+)
 from resender.store.connection import open_database
 from resender.store.repository import Repository, open_repository
 from resender.store.rows import (
@@ -38,9 +45,13 @@ from resender.store.whitelist import NOTE_MAX
 
 __all__ = [
     "NOTE_MAX",
+    "AccountKeyRow",
+    "AccountRow",
     "AuditRow",
     "BadNote",
+    "DuplicateAccount",
     "DuplicateEntry",
+    "DuplicateKey",
     "DuplicateRule",
     "DuplicateUser",
     "LastUser",
@@ -56,6 +67,7 @@ __all__ = [
     "StoreStats",
     "TokenRow",
     "TooManyTokens",
+    "UnknownAccount",
     "UnknownEntry",
     "UnknownRule",
     "UnknownSession",

@@ -27,6 +27,8 @@ class Models:
     session: Any
     token: Any
     audit: Any
+    account: Any
+    account_key: Any
 
 
 def table_settings(database: Any) -> list[str] | None:
@@ -149,4 +151,41 @@ def build_models(database: Any) -> Models:
             database = bound
             table_name = "admin_audit"
 
-    return Models(Whitelist, State, RequestLog, Preload, AdminUser, AdminSession, AdminToken, AdminAudit)
+    class Account(peewee.Model):
+        id = numbers()
+        name = peewee.CharField(max_length=64)
+        name_key = peewee.CharField(max_length=64, unique=True)
+        market = peewee.CharField(max_length=16)
+        mode = peewee.CharField(max_length=16)
+        sealed = peewee.TextField(null=True)
+        created_ms = peewee.BigIntegerField()
+
+        class Meta:
+            database = bound
+            table_name = "account"
+
+    class AccountKey(peewee.Model):
+        id = numbers()
+        account_id = peewee.IntegerField(index=True)
+        digest = peewee.CharField(max_length=64, index=True)
+        hint = peewee.CharField(max_length=8)
+        public_key = peewee.TextField(null=True)
+        source = peewee.CharField(max_length=16)
+        created_ms = peewee.BigIntegerField()
+
+        class Meta:
+            database = bound
+            table_name = "account_key"
+
+    return Models(
+        Whitelist,
+        State,
+        RequestLog,
+        Preload,
+        AdminUser,
+        AdminSession,
+        AdminToken,
+        AdminAudit,
+        Account,
+        AccountKey,
+    )

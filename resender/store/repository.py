@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from resender.errors import StoreError
+from resender.store.accounts import AccountTable
 from resender.store.audit import AuditTable
 from resender.store.connection import close_quietly, open_database, parse_url
 from resender.store.faults import explain, is_database_error
@@ -20,7 +21,7 @@ from resender.store.tables import clock_ms
 from resender.store.whitelist import WhitelistTable
 
 
-class Repository(WhitelistTable, RequestLogTable, PreloadTable, SessionTable, AuditTable):
+class Repository(WhitelistTable, RequestLogTable, PreloadTable, SessionTable, AuditTable, AccountTable):
     """The functions of all tables on one database: `Repository(open_database(url))`."""
 
     def empty_wal(self) -> None:

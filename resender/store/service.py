@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from resender.core.access.whitelist import normalise_address
 from resender.core.market.preload import PreloadRule
 from resender.errors import StoreError
+from resender.store.account_rows import AccountRow
 from resender.store.buffers import BATCH_ROWS, LogBuffer, SeenCounts
 from resender.store.calls_admin import AdminCalls
 from resender.store.calls_log import LogCalls
@@ -33,6 +34,7 @@ logger = logging.getLogger("resender.store")
 P = ParamSpec("P")
 T = TypeVar("T")
 OnWhitelist = Callable[[tuple[WhitelistEntry, ...]], None]
+OnAccounts = Callable[[tuple[AccountRow, ...]], None]
 OnPreload = Callable[[tuple[PreloadRow, ...]], None]
 SEEN_EVERY_S = 2.0
 PRUNE_EVERY_S = 600.0
@@ -78,7 +80,8 @@ class Store(AdminCalls, LogCalls):
         self._rows_since_prune = 0
         self._whitelist = Follower("whitelist_revision", Repository.whitelist_snapshot)
         self._preload = Follower("preload_revision", Repository.preload_snapshot)
-        self._followers: tuple[Follower[Any], ...] = (self._whitelist, self._preload)
+        self._accounts = Follower("account_revision", Repository.account_snapshot)
+        self._followers: tuple[Follower[Any], ...] = (self._whitelist, self._preload, self._accounts)
         self._is_started = False
         self._stopped = False
         #: Whether `log` keeps what it is given. Follows changes by other processes.
@@ -90,19 +93,21 @@ class Store(AdminCalls, LogCalls):
         self,
         on_whitelist: OnWhitelist,
         on_preload: OnPreload | None = None,
+        on_accounts: OnAccounts | None = None,
         *,
         first_password: str | None = None,
     ) -> None:
         """Open the database; deliver the whitelist and the preload rules once before returning.
 
-        Shape: `on_whitelist` gets all entries, disabled ones too, and `on_preload` all rules, on
-            the event loop, and again after each change of them, whichever process made it.
+        Shape: `on_whitelist` gets all entries, disabled ones too, `on_preload` all rules and `on_accounts`
+            all accounts, on the event loop, and again after each change of them, whichever process made it.
             `first_password` is that of the first account, made with a new database; "" has one
             made up and printed; None makes no account.
         Raises: StoreError, one line for the user.
         """
         self._whitelist.listen(on_whitelist)
         self._preload.listen(on_preload)
+        self._accounts.listen(on_accounts)
 
         def first(repository: Repository) -> None:
             repository.whitelist_seed(self._initial)
@@ -200,6 +205,10 @@ class Store(AdminCalls, LogCalls):
     async def whitelist_change(self, fn: Callable[[Repository], T]) -> T:
         """Run a function that changes the whitelist, in one transaction; in force when it returns."""
         return await self._change(self._whitelist, fn)
+
+    async def account_change(self, fn: Callable[[Repository], T]) -> T:
+        """Run a function that changes the accounts, in one transaction; in force when it returns."""
+        return await self._change(self._accounts, fn)
 
     async def preload_list(self) -> list[PreloadRow]:
         """List all preload rules, oldest first."""

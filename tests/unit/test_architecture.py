@@ -22,12 +22,15 @@ LAYERS = {
     "aio": "B",
     "metrics": "B",
     "passwords": "B",
+    "api_keys": "B",
+    "secret_box": "B",
     "log": "B",
     "lock": "B",
     "savings": "C",
     "loop_lag": "B",
     "systemd": "B",
     "access": "C",
+    "account": "C",
     "calls": "C",
     "upstream": "C",
     "fanout": "C",
@@ -36,6 +39,7 @@ LAYERS = {
     "status": "D",
     "services": "E",
     "doctor": "E",
+    "account_gauges": "E",
     "gauges": "F",
     "web": "G",
     "gateway": "G",
@@ -44,7 +48,7 @@ LAYERS = {
     "sandbox": "sandbox",
 }
 # What the web layer may know of the services' packages: their front, not what is behind it.
-FRONTS = ("resender.market", "resender.upstream", "resender.store", "resender.fanout")
+FRONTS = ("resender.market", "resender.upstream", "resender.store", "resender.fanout", "resender.account")
 # Third-party packages and the parts of the program that may import them.
 OWNERS = {
     "aiohttp": {"upstream", "sandbox"},
@@ -54,9 +58,9 @@ OWNERS = {
     "peewee": {"store"},
     "playhouse": {"store"},
     "argon2": {"passwords"},
-    "cryptography": {"sandbox"},
+    "cryptography": {"sandbox", "secret_box", "api_keys"},
     "tornado": {"web", "cli"},
-    "prometheus_client": {"metrics", "gauges"},
+    "prometheus_client": {"metrics", "gauges", "account_gauges"},
 }
 NOT_IN_CORE = {
     "asyncio",

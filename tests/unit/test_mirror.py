@@ -26,6 +26,7 @@ NO_UNIT_TEST = {
     "store/migrations/0002_request_log": "as 0001_initial",
     "store/migrations/0003_preload": "as 0001_initial",
     "store/migrations/0004_admin": "as 0001_initial",
+    "store/migrations/0005_accounts": "as 0001_initial",
 }
 # The sandbox is an exchange seen from outside: tests/component/sandbox speaks to it over real sockets.
 # Only its rules that no socket shows at will have a unit test.

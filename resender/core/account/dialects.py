@@ -25,7 +25,7 @@ class BadEvent(ValueError):
     """An event that cannot be read as what it says it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dialect:
     """One kind of orders of one market.
 

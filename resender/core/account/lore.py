@@ -44,6 +44,8 @@ class Lore:
         self._not_fixed: set[str] = set()
         # Fields that REST gave as an event had told them, once at least; numbers apart by whether they are 0.
         self._agreed: set[tuple[str, bool]] = set()
+        # Whether openOrders shows orders that wait for another one (PENDING_NEW); None until that was seen.
+        self.lists_pending: bool | None = None
         # Which readings of `isWorking` of an ended order are left.
         self.working: set[str] = set(WORKING_RULES)
 

@@ -24,6 +24,7 @@ REST_LAG_MS = 60_000
 # What REST shows later than this after its time, no event is under way of any more.
 _EVENT_LATE_MS = 5000
 _MAX_ENDED = 5000
+PENDING = "PENDING_NEW"
 _MAX_SYMBOLS = 5000
 
 _ORDERINGS: dict[str, Callable[[Held], object]] = {
@@ -149,6 +150,8 @@ class Orders:
         merged = Merged()
         for key, row in listed:
             self.lore.see(path, row)
+            if row.get(self.dialect.status) == PENDING:
+                self.lore.lists_pending = True
             self._merge_row(key, row, merged, now_ms)
         shown = {key for key, _ in listed}
         for key, held in list(self.open.items()):
@@ -193,6 +196,9 @@ class Orders:
     def _miss_row(self, key: Key, held: Held, merged: Merged, now_ms: int) -> None:
         """REST does not show an order that is open as far as is known."""
         is_of_now = held.run == self._run
+        if held.status == PENDING and is_of_now and not self.lore.lists_pending:
+            self.lore.lists_pending = False
+            return
         if held.event is not None and is_of_now and held.event.time_ms >= now_ms - REST_LAG_MS:
             return  # the event is newer than what REST shows, and nothing can have been missed since
         # Where it was not settled yet the end came before this run of the stream, or REST lagged then.
@@ -242,6 +248,11 @@ class Orders:
         rows = []
         body: bytes | None = b""
         for held in self._sorted(symbol):
+            if held.status == PENDING and self.lore.lists_pending is False:
+                continue
+            if held.status == PENDING and self.lore.lists_pending is None:
+                body = None
+                break
             row = held.row(path, self.lore)
             if row is None:
                 body = None

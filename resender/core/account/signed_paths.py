@@ -26,7 +26,9 @@ _MORE: dict[Market, re.Pattern[str]] = {
         r"/dapi/v1/(?:account|balance|positionRisk|allOrders|userTrades|income|forceOrders|commissionRate)"
         r"|/dapi/v1/positionSide/dual"
     ),
-    Market.PM: re.compile(r"/papi/v1/(?:account|balance|(?:um|cm|margin)/(?:openOrders?|order|allOrders|account))"),
+    Market.PM: re.compile(
+        r"/papi/v1/(?:account|balance|(?:um|cm|margin)/(?:openOrders?|order|allOrders|account))"
+    ),
 }
 _NOT_CERTAIN = frozenset({Change.NOTHING, Change.UNKNOWN, Change.BALANCES})
 

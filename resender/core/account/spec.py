@@ -38,6 +38,15 @@ class Mode(str, enum.Enum):
         return self.value
 
 
+MODES: Mapping[AccountMarket, tuple[Mode, ...]] = {
+    AccountMarket.SPOT: (Mode.SIGNED, Mode.SECRET),
+    AccountMarket.MARGIN: (Mode.SIGNED, Mode.SECRET),
+    AccountMarket.UM: (Mode.KEY, Mode.SECRET),
+    AccountMarket.CM: (Mode.KEY, Mode.SECRET),
+    AccountMarket.PM: (Mode.KEY, Mode.SECRET),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class AccountSpec:
     """One account as the owner has set it up.

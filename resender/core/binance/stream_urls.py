@@ -21,7 +21,7 @@ from resender.core.binance.markets import (
 )
 from resender.errors import BadRequest, RouteError
 
-What = Literal["market", "user", "ws_api", "closes"]
+What = Literal["market", "user", "ws_api", "closes", "account"]
 
 MAX_STREAMS = 1024
 # Source: derivatives options documentation of 2026-08.
@@ -39,6 +39,9 @@ _LISTEN_KEY = re.compile(r"[A-Za-z0-9]{60,128}")
 _UM_CLASSES = ("public", "market", "private")
 _PM_CLASSES = ("pm", "pm-classic")
 _MICROSECOND, _MILLISECOND = ("microsecond",), ("millisecond", "")
+_ACCOUNTS = {
+    "spot": Market.SPOT, "margin": Market.SPOT, "um": Market.UM, "cm": Market.CM, "pm": Market.PM,
+}  # fmt: skip
 _DROP_IN = {"ws": Market.SPOT, "stream": Market.SPOT}
 _DROP_IN |= dict.fromkeys((*_UM_CLASSES, *_PM_CLASSES), Market.UM)
 _NO_SBE = "SBE is not served: the gateway relays JSON. Use the JSON streams, or connect to Binance's SBE host directly."
@@ -48,9 +51,10 @@ _NO_SBE = "SBE is not served: the gateway relays JSON. Use the JSON streams, or 
 class StreamRoute:
     """What a WebSocket client wants.
 
-    Shape: `what` is market streams, user data relayed one to one, the WebSocket API, or settled closes.
+    Shape: `what` is market streams, user data relayed one to one, the WebSocket API, settled closes, or
+            what is known of an account.
         `names` are the streams in the URL; `target` is the upstream's path and query of what is relayed,
-        `host` the setting of its base URL; `listen_key` is a secret; `query` belongs to closes.
+        `host` the setting of its base URL; `listen_key` is a secret; `query` belongs to closes and accounts.
     """
 
     what: What
@@ -132,7 +136,12 @@ def _local(segments: list[str], query: str) -> StreamRoute:
     markets = {market.value: market for market in INTERVALS}
     if len(segments) == 3 and segments[1] in markets and segments[2] == "closes":
         return StreamRoute("closes", markets[segments[1]], query=query)
-    raise RouteError("Unknown route. The local WebSocket is /local/{spot|um|cm}/closes.")
+    if len(segments) == 3 and segments[1] in _ACCOUNTS and segments[2] == "account":
+        return StreamRoute("account", _ACCOUNTS[segments[1]], target=segments[1], query=query)
+    raise RouteError(
+        "Unknown route. The local WebSockets are /local/{spot|um|cm}/closes and "
+        "/local/{spot|margin|um|cm|pm}/account."
+    )
 
 
 def _of_name(first: str, rest: list[str], params: dict[str, str], query: str) -> StreamRoute:

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,9 @@ logger = logging.getLogger("resender.upstream")
 # Beside what the gateway's own pools of that market may open, see `Feeds`: 300 in 5 minutes for an address.
 # User data and the WebSocket API have a half each: neither uses up what the other needs to trade.
 _CONNECTS = 30
+# The gateway's own watch over accounts has a count of its own; the WebSocket API's host has no pools beside it.
+_ACCOUNT_CONNECTS, _ACCOUNT_API_CONNECTS = 20, 200
+ACCOUNT = "account"
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_S = 2.0
 _DRAIN_STEP_S = 0.02
@@ -47,6 +50,7 @@ _MAX_ID_CHARS = 128
 # User data may be quiet for hours: without pings nobody would see that the connection is gone.
 _PING_EVERY_S = 20.0
 _SILENCES = 3
+_SIGNS = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG})
 _MAX_MESSAGE_BYTES = 16 << 20
 _MAX_KEYS = 4096
 _LISTEN_KEY = re.compile(rb'"listenKey"\s*:\s*"([A-Za-z0-9]{20,200})"')
@@ -70,6 +74,18 @@ class RelayConnection:
         self.egress = egress
         self.close_code = 1006
         self.close_reason = ""
+        self._ping_every_s = _PING_EVERY_S
+        self._silences = _SILENCES
+        self._on_sign: Callable[[], None] = lambda: None
+
+    def watch(self, ping_every_s: float, silent_s: float, on_sign: Callable[[], None]) -> None:
+        """Ping it more often than others; `on_sign` is called with every sign of life, pongs too.
+
+        Units: seconds; it is at its end after a silence of `silent_s`.
+        """
+        self._ping_every_s = ping_every_s
+        self._silences = max(2, round(silent_s / ping_every_s))
+        self._on_sign = on_sign
 
     async def receive(self) -> str | bytes | None:
         """Return the next message; None at the end.
@@ -80,14 +96,16 @@ class RelayConnection:
         silences = 0
         while True:
             try:
-                kind, data, extra = await self._ws.receive(timeout=_PING_EVERY_S)
+                kind, data, extra = await self._ws.receive(timeout=self._ping_every_s)
             except asyncio.TimeoutError:
                 silences += 1
-                if silences >= _SILENCES or not await self.ping():
+                if silences >= self._silences or not await self.ping():
                     self.close_code = 1006
                     return None
                 continue
             silences = 0
+            if kind in _SIGNS:
+                self._on_sign()
             if kind is WSMsgType.TEXT:
                 try:
                     return data if isinstance(data, str) else bytes(data).decode()
@@ -219,15 +237,22 @@ class Relays:
         api_key: str | None = None,
         listen_key: str = "",
         client: str = "",
+        purpose: str = "",
     ) -> RelayConnection:
         """Open one connection for one client, once.
 
+        Shape: `purpose` is `ACCOUNT` for the gateway's own watch over an account.
         Raises: UpstreamUnreachable; Busy, with the time until there is room, if the address has opened as
             many as it may; EgressExhausted if the handshake of the WebSocket API does not fit.
         """
         egress = self._choose(market, api_key, listen_key)
         mono = self._clock.mono()
-        connects = self._connects.setdefault((egress.name, host), WindowBudget(_CONNECTS, CONNECT_WINDOW_S))
+        most = _CONNECTS
+        if purpose:
+            most = _ACCOUNT_API_CONNECTS if host.startswith("ws_api") else _ACCOUNT_CONNECTS
+        connects = self._connects.setdefault(
+            (egress.name, host + purpose), WindowBudget(most, CONNECT_WINDOW_S)
+        )
         wait_s = connects.wait_s(mono)
         if wait_s > 0:
             raise Busy(

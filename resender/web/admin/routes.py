@@ -11,6 +11,13 @@ from typing import Any
 from tornado.routing import URLSpec
 
 from resender.services import Services
+from resender.web.admin.api.accounts import (
+    AccountEventsHandler,
+    AccountHandler,
+    AccountKeyHandler,
+    AccountKeysHandler,
+    AccountsHandler,
+)
 from resender.web.admin.api.audit import AuditHandler
 from resender.web.admin.api.books import BookEventsHandler, BookHandler
 from resender.web.admin.api.clients import ClientHandler, ClientsHandler
@@ -93,6 +100,11 @@ def admin_routes(services: Services) -> list[URLSpec]:
         "preload": PreloadsHandler,
         "preload/estimate": EstimateHandler,
         f"preload/{_ROW_ID}": PreloadHandler,
+        "accounts": AccountsHandler,
+        f"accounts/{_ID}": AccountHandler,
+        f"accounts/{_ID}/events": AccountEventsHandler,
+        f"accounts/{_ID}/keys": AccountKeysHandler,
+        f"accounts/{_ID}/keys/([0-9a-f]{{64}})": AccountKeyHandler,
         "backfill": BackfillHandler,
         "clients": ClientsHandler,
         f"clients/{_ID}": ClientHandler,

@@ -20,11 +20,13 @@ _UNPACKED_AT_ONCE = 64 << 10
 class Overheard:
     """The face of an answer that is being read.
 
-    Shape: the whole body of a 200 answer goes to `wanting.take`, unpacked, before its last piece is handed
-        out; otherwise `wanting.leave` is called once.
+    Shape: the whole body of a 200 answer, or with `any_status` of any, goes to `wanting.take`, unpacked, before
+        its last piece is handed out; otherwise `wanting.leave` is called once.
     """
 
-    def __init__(self, response: RestResponse | SharedAnswer, wanting: Wanting) -> None:
+    def __init__(
+        self, response: RestResponse | SharedAnswer, wanting: Wanting, *, any_status: bool = False
+    ) -> None:
         self._response = response
         self._wanting: Wanting | None = wanting
         self._chunks: list[bytes] = []
@@ -41,7 +43,7 @@ class Overheard:
                 self._is_gzip = value.strip().lower() == b"gzip"
                 if not self._is_gzip and value.strip().lower() != b"identity":
                     self._leave()  # nothing here can read it
-        if self.status != 200:
+        if self.status != 200 and not any_status:
             self._leave()
 
     async def next_chunk(self) -> bytes:

@@ -14,7 +14,6 @@ from collections.abc import Awaitable
 from typing import cast
 
 from tornado import httputil
-from tornado.iostream import StreamClosedError
 
 from resender.core.binance.headers import Pairs, headers_up
 from resender.core.binance.host_names import behind_host, download_of
@@ -41,23 +40,21 @@ from resender.errors import (
     MethodNotAllowed,
     UpstreamLost,
 )
-from resender.market import PATHS, Hit, Outcome, Pieces, Wanting
+from resender.market import PATHS, Hit, Outcome, Wanting
 from resender.services import Services
 from resender.store import LogRecord
 from resender.upstream import REPEATABLE, Call, RestResponse, SharedAnswer
 from resender.web.answers import client_ip, write_error
 from resender.web.client.cached import (
-    accepts_gzip,
     ask_cache,
     cached_path,
     saved_weight,
     write_hit,
-    write_pieces,
 )
-from resender.web.client.local import LOCAL_PREFIX, answer_local
+from resender.web.client.local import LOCAL_PREFIX
 from resender.web.client.overheard import Overheard
 from resender.web.client.relay import RelayedAnswer
-from resender.web.client.side_calls import SideCalls
+from resender.web.client.signed_calls import ACCOUNT, SignedCalls
 from resender.web.client.streams import wants_upgrade
 from resender.web.client.tunnel import read_authority
 from resender.web.connection import UNLIMITED, ClientConnection, declared_length
@@ -78,7 +75,7 @@ def has_page(path: str) -> bool:
     return path in _PAGES or path == "/admin" or path.startswith("/admin/")
 
 
-class RequestDelegate(SideCalls):
+class RequestDelegate(SignedCalls):
     """One request of one client."""
 
     def __init__(
@@ -175,7 +172,7 @@ class RequestDelegate(SideCalls):
             self._refuse(self.error, close=not services.calls.is_open)
             return
         self.started = time.monotonic()
-        if self._answer_from_cache():
+        if self._answer_from_cache() or self._answer_from_account():
             return
         services.calls.in_flight += 1
         self.connection.set_close_callback(self._client_gone)
@@ -222,9 +219,9 @@ class RequestDelegate(SideCalls):
             return
         self.is_local = self.target.startswith(LOCAL_PREFIX)
         if self.is_local and self.method != "GET":
-            takes_post = self.target.partition("?")[0].endswith("/klines")
+            takes_post = self.target.partition("?")[0].endswith(("/klines", "/userDataStream"))
             if self.method != "POST" or not takes_post:
-                text = "Local endpoints answer GET only, klines POST too."
+                text = "Local endpoints answer GET only, klines and userDataStream POST too."
                 raise MethodNotAllowed(text, "GET, POST" if takes_post else "GET")
         if not self.is_local:
             self.route = resolve(target)
@@ -316,24 +313,14 @@ class RequestDelegate(SideCalls):
                 version=self.version,
                 extra=extra,
             )
-            if self.route is not None and self.cached_path is not None:
+            if self.route is not None:
                 saved = saved_weight(self.route) - hit.cost
-                self.services.savings.note(PATHS[self.cached_path].saved_as, saved)
+                path, kind = self.cached_path, (self.route.market.value, ACCOUNT)
+                saved_as = kind if path is None else PATHS[path].saved_as
+                self.services.savings.note(saved_as, saved)
         duration_ms = (time.monotonic() - self.started) * 1000
         self.services.metrics.count_hit(duration_ms, sent)
         self._log(200, None, duration_ms, sent, None)
-
-    async def _write_pieces(self, pieces: Pieces, hit: Hit, extra: Pairs) -> None:
-        sent, problem = 0, None
-        if not self.is_gone and not self.connection.stream.closed():
-            self.has_begun = True
-            try:
-                sent = await write_pieces(self.connection, pieces, hit, version=self.version, extra=extra)
-            except StreamClosedError:
-                problem = "client gone"
-        duration_ms = (time.monotonic() - self.started) * 1000
-        self.services.metrics.count_hit(duration_ms, sent)
-        self._log(200, None, duration_ms, sent, problem)
 
     async def _settle(self) -> bool:
         """Wait for the cache at a candle's end; return whether it answered."""
@@ -347,32 +334,6 @@ class RequestDelegate(SideCalls):
             return True
         self._note_miss(found)
         return False
-
-    async def _serve_local(self, target: str) -> None:
-        path, _, query = target.partition("?")
-        try:
-            posted = self.body if self.method == "POST" else None
-            hit, extra = await answer_local(
-                self.services, path, query, packed=accepts_gzip(self.headers), body=posted
-            )
-            if hit.pieces is None:
-                self._write_hit(hit, extra)
-            else:
-                await self._write_pieces(hit.pieces, hit, extra)
-        except AnswerError as error:
-            self.services.metrics.tally.note_refused()
-            sent = self._answer(error)
-            self._log(error.answer.status, None, 0.0, sent, error.msg)
-        except asyncio.CancelledError:
-            self.connection.close()
-        except Exception:
-            logger.exception("%s failed", path_only(target))
-            if self.has_begun:
-                self.connection.close()
-            else:
-                self._answer(InternalError())
-        finally:
-            self.services.calls.in_flight -= 1
 
     # --- forwarding ------------------------------------------------------------------------
 
@@ -388,13 +349,16 @@ class RequestDelegate(SideCalls):
             if await self._settle():
                 was_hit = True
                 return
-            response = await self._send(route, target)
-            if self.wanting is not None and not response.kind:  # others' answers are older than this call
-                response = Overheard(response, self.wanting)
+            self._watch_call(route, target)
+            answer = await self._send(route, target)
+            response = self._overhear(answer)
+            if self.wanting is not None and not answer.kind:  # others' answers are older than this call
+                response = Overheard(answer, self.wanting)
                 self.wanting = None  # its answer leaves for it
             status = response.status
             sent, problem = await self.relay(response)
         except AnswerError as error:
+            self._note_no_answer(error)
             status, problem = error.answer.status, error.msg
             sent = self._answer(error)
         except asyncio.CancelledError:
@@ -416,6 +380,7 @@ class RequestDelegate(SideCalls):
                 response.close()
             if self.wanting is not None:
                 self.wanting.leave()
+            self._note_no_answer(None)
             duration_s = time.monotonic() - started
             upstream_status = response.status if response is not None else None
             if self.is_gone:
@@ -437,7 +402,7 @@ class RequestDelegate(SideCalls):
 
         Raises: AnswerError.
         """
-        up = headers_up(self.headers.get_all(), self.services.user_agent)
+        up = self._readable(headers_up(self.headers.get_all(), self.services.user_agent))
         key = self.headers.get("X-Mbx-Apikey")
         if key is None and has_signature(target, self.body):
             key = ""

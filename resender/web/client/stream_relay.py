@@ -21,6 +21,7 @@ from resender.errors import ANSWERS, AnswerError
 from resender.fanout import StreamClient
 from resender.services import Services
 from resender.upstream import ApiDesk, RelayConnection, is_request, key_of
+from resender.web.client.relay_writes import RelayWrites
 from resender.web.client.stream_sink import TornadoSink
 
 logger = logging.getLogger("resender.streams")
@@ -60,6 +61,7 @@ class Relay:
         self._upstream = upstream
         self._note_call = note_call
         self._desk: ApiDesk | None = None
+        self._writes = RelayWrites(services, route.market, address)
         self._sink: TornadoSink | None = None
         self._can_write = asyncio.Event()
         self._can_write.set()
@@ -121,6 +123,7 @@ class Relay:
             self._note_call(request["method"], orjson.loads(refusal)["status"], 0.0, "no weight")
             await self._answer(refusal)
             return
+        self._writes.sent(request)
         if not await self._upstream.send(message):
             self._lost(1006, "")
 
@@ -181,6 +184,7 @@ class Relay:
         try:
             while (message := await upstream.receive()) is not None:
                 if isinstance(message, str):
+                    self._writes.came(message)
                     if self._desk is not None and (answered := self._desk.note(message)) is not None:
                         self._note_call(answered.method, answered.status, answered.duration_ms, None)
                     self._write(text_frame(message.encode()))
@@ -194,6 +198,7 @@ class Relay:
 
     def _lost(self, code: int, reason: str) -> None:
         """The upstream is gone: so is the client's connection, and it gets to know what it cannot."""
+        self._writes.end()
         if code == 1006:
             code, reason = RESTART, "upstream lost"
         left = self._desk.unanswered if self._desk is not None else []
@@ -234,6 +239,7 @@ class Relay:
 
     def end(self) -> None:
         """The client is gone."""
+        self._writes.end()
         self._is_closed = True
         self._can_write.set()
         self._services.fanout.guests.pop(self._number, None)

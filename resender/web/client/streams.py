@@ -18,6 +18,7 @@ from tornado.iostream import IOStream
 from tornado.routing import Matcher
 from tornado.websocket import WebSocketHandler
 
+from resender.account import WatchedAccount
 from resender.core.binance.host_names import behind_host, is_unknown_name
 from resender.core.binance.markets import STREAM_HOSTS
 from resender.core.binance.stream_kinds import stream_kind
@@ -30,6 +31,8 @@ from resender.fanout import EXPELLED, StreamClient
 from resender.services import Services
 from resender.store import LogRecord
 from resender.web.base import BaseHandler
+from resender.web.client.local_accounts import Caller
+from resender.web.client.stream_account import listen_to_account, read_wanted_account
 from resender.web.client.stream_closes import WantedCloses, listen_to_closes, read_wanted_closes
 from resender.web.client.stream_relay import Relay, carry_user_data
 from resender.web.client.stream_sink import TornadoSink
@@ -77,7 +80,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     client: StreamClient | None = None
     relay: Relay | None = None
     wanted: WantedCloses
-    leave_closes: Callable[[], None] | None = None
+    account: WatchedAccount
+    leave: Callable[[], None] | None = None
 
     async def prepare(self) -> None:
         """Decide who may enter and for what; what is relayed has its upstream before it is accepted."""
@@ -87,6 +91,10 @@ class StreamHandler(BaseHandler, WebSocketHandler):
                 self.relay = await self._make_relay()
             elif self.route.what == "closes":
                 self.wanted = read_wanted_closes(self.services, self.route)
+            elif self.route.what == "account":
+                headers = self.request.headers
+                caller = Caller(self.ip, headers.get("X-Mbx-Apikey"), headers.get("Authorization"))
+                self.account = await read_wanted_account(self.services, self.route, caller)
         except AnswerError as error:
             self._note_call(error.answer.status, error.msg)
             self.services.metrics.tally.note_refused()
@@ -232,7 +240,9 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         for key in [name for name in self.client.names if is_listen_key(name)][:_MAX_LISTEN_KEYS]:
             self._follow_user_data(self.client, key)
         if route.what == "closes":
-            self.leave_closes = listen_to_closes(services, route.market, self.wanted, self.client)
+            self.leave = listen_to_closes(services, route.market, self.wanted, self.client)
+        elif route.what == "account":
+            self.leave = listen_to_account(services, self.account, self.client)
 
     def _drained(self) -> None:
         if self.client is not None:
@@ -314,8 +324,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     def on_close(self) -> None:
         client, self.client = self.client, None
         if client is not None:
-            if self.leave_closes is not None:
-                self.leave_closes()
+            if self.leave is not None:
+                self.leave()
             self.services.fanout.remove(client)
             for task in self.user_data.values():
                 task.cancel()

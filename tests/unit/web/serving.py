@@ -148,6 +148,18 @@ class FakeLogins:
     by_token = by_session
 
 
+class NoAccounts:
+    """No account is watched: nobody answers, nobody learns."""
+
+    all: tuple[()] = ()
+
+    def ask(self, *call: object) -> None:
+        return None
+
+    def watch(self, *call: object) -> None:
+        return None
+
+
 def make_services(*, store: FakeStore | None = None, cache: Any = None, **settings: Any) -> Any:
     """Make services of plain objects; loopback is whitelisted with the number 1."""
     clock = Clock(now_ms=lambda: NOW_MS, mono=lambda: 100.0)
@@ -178,6 +190,7 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
         cache=cache,
         store=store,
         fanout=fanout,
+        accounts=NoAccounts(),
         status=Status(
             access=access,
             dispatch=cast(Any, dispatch),

@@ -20,6 +20,7 @@ from resender.web.client.stream_relay import Relay, carry_user_data
 from tests.support.running import wait_until
 from tests.unit.fanout.fakes import World as FanoutWorld
 from tests.unit.fanout.fakes import sink
+from tests.unit.web.serving import NoAccounts
 
 USER = StreamRoute("user", Market.UM, target="/private/ws?listenKey=K", host="stream_um", listen_key="K")
 API = StreamRoute("ws_api", Market.SPOT, target="/ws-api/v3", host="ws_api_spot")
@@ -129,7 +130,7 @@ class World:
         self.relays = FakeRelays()
         self.services: Any = SimpleNamespace(
             clock=self.fanout._clock, tasks=self.of_fanout.tasks, fanout=self.fanout, relays=self.relays,
-            calls=SimpleNamespace(is_open=True),
+            calls=SimpleNamespace(is_open=True), accounts=NoAccounts(),
         )  # fmt: skip
         self.calls: list[tuple[str, int, float, str | None]] = []
         self.upstream = self.relays.upstream

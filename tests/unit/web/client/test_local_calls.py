@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from resender.market import Hit, Pieces
-from resender.web.client import request as module
+from resender.web.client import local_calls as module
 from tests.unit.web.client.test_request import Asked
 from tests.unit.web.serving import FakeConnection, make_services
 

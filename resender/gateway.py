@@ -177,6 +177,7 @@ class Gateway:
             savings=self.savings,
             store=self.store,
             clock=self.clock,
+            accounts=self.accounts,
         )
         self.lag.on_lag = self.metrics.loop_lag.observe
         self.fanout.on_written = self.metrics.stream_writes.observe

@@ -7,11 +7,13 @@ nothing behind them. A `Status` changes nothing; it belongs to one gateway.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from resender.access import Access
+from resender.account import Accounts
 from resender.aio import Clock
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.egress.own_reads import CALM_PART
@@ -137,7 +139,9 @@ class Status:
         savings: Savings,
         store: Store,
         clock: Clock,
+        accounts: Accounts | None = None,
     ) -> None:
+        self._accounts = accounts
         self._fanout = fanout
         self._lag = lag
         self._savings = savings
@@ -151,6 +155,17 @@ class Status:
     def fanout(self) -> FanoutSnapshot:
         """Tell who listens to streams."""
         return fanout_snapshot(self._fanout)
+
+    def accounts(self) -> list[dict[str, Any]]:
+        """Count the accounts that are watched, by market and state."""
+        found = Counter(
+            (account.market.value, str(account.state()["state"]))
+            for account in (self._accounts.all if self._accounts is not None else ())
+        )
+        return [
+            {"market": market, "state": state, "count": count}
+            for (market, state), count in sorted(found.items())
+        ]
 
     def slowest(self) -> list[dict[str, Any]]:
         """Tell what held the event loop for longest since the start, the worst first."""
@@ -315,7 +330,7 @@ class Status:
             "mutes","rows","hits","misses"}],"connections":[{"market","streams","age_s","last_frame_ms",
             "reconnects"}],"backfill":[{"pool","limit","rows_read","queued"}],"closes": as `close_rows`,
             "streams": as `FanoutSnapshot.shown`,"loop":[{"where","ms"}],"weights": as `weight_rows`,
-            "saved_today": {kind: weight}}.
+            "saved_today": {kind: weight},"accounts":[{"market","state","count"}]}.
         """
         series = []
         for number, (state, kept) in enumerate(list(self.kept()), 1):
@@ -349,6 +364,7 @@ class Status:
             "loop": self.slowest(),
             "weights": self.weights(),
             "saved_today": self.saved_today(),
+            "accounts": self.accounts(),
         }
 
 

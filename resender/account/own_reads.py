@@ -6,6 +6,7 @@ They are made with the gateway's own share of the weight. One `OwnReads` belongs
 from __future__ import annotations
 
 import logging
+from urllib.parse import quote
 
 from resender.account.key_check import quoted
 from resender.account.ports import AccountOptions, Door
@@ -33,6 +34,7 @@ _MONEY: dict[AccountMarket, tuple[str, ...]] = {
     AccountMarket.CM: ("/dapi/v1/balance", "/dapi/v1/positionRisk"),
 }
 _FIRST_MONEY_S = 5.1
+_ROW_EVERY_S = 1.0
 
 
 class OwnReads:
@@ -56,6 +58,9 @@ class OwnReads:
         self._compared_mono = 0.0
         self._money_since = -1.0
         self._money_mono = 0.0
+        # Rows that are not whole are read one a second at most; what was found whole is not looked at again.
+        self._row_not_before = 0.0
+        self._looked: dict[str, tuple[int, int]] = {}
         self.is_running = False
 
     def is_due(self) -> bool:
@@ -63,7 +68,7 @@ class OwnReads:
         account, mono = self._account, self._clock.mono()
         if not account.is_own or not account.proof.is_open or mono < self._not_before:
             return False
-        return self._wants_orders(mono) or self._wants_money(mono)
+        return self._wants_orders(mono) or self._wants_money(mono) or self._lacking(mono) is not None
 
     def _wants_orders(self, mono: float) -> bool:
         account = self._account
@@ -82,6 +87,24 @@ class OwnReads:
         is_new = self._money_since != account.proof.since_mono
         return is_new or mono >= self._money_mono + self._options.reconcile_s * 0.9
 
+    def _lacking(self, mono: float) -> tuple[str, str] | None:
+        """Return a path and symbol to read because an order's row is not known whole."""
+        account = self._account
+        if mono < self._row_not_before or account.proof.lack(None, mono) is not None:
+            return None
+        pairs = [(account.orders, _PATHS[account.market][0])]
+        if account.algo is not None:
+            pairs.append((account.algo, _PATHS[account.market][1]))
+        for orders, path in pairs if account.coin_orders is None else ():
+            seen = (orders.version, orders.lore.version)
+            if self._looked.get(path) == seen:
+                continue
+            symbol = orders.unwhole(path)
+            if symbol is not None:
+                return path, symbol
+            self._looked[path] = seen
+        return None
+
     async def run(self) -> None:
         """Read what is due."""
         self.is_running = True
@@ -96,6 +119,9 @@ class OwnReads:
                 for path in _MONEY[self._account.market]:
                     await self._read(path)
                 self._money_mono, self._money_since = self._clock.mono(), since
+            if (lacking := self._lacking(self._clock.mono())) is not None:
+                self._row_not_before = self._clock.mono() + _ROW_EVERY_S
+                await self._read(*lacking)
             self._backoff.reset()
         except AnswerError as error:
             self._not_before = self._clock.mono() + self._backoff.next_s()
@@ -103,7 +129,7 @@ class OwnReads:
         finally:
             self.is_running = False
 
-    async def _read(self, path: str) -> None:
+    async def _read(self, path: str, symbol: str = "") -> None:
         account = self._account
         key, signer = account.api_key, account.signer
         if key is None or signer is None:
@@ -111,6 +137,8 @@ class OwnReads:
         mono = self._clock.mono()
         asked_ms = self._exchange_clock.now_ms(mono)
         query = f"recvWindow={_WINDOW_MS}&timestamp={asked_ms}"
+        if symbol:
+            query = f"symbol={quote(symbol)}&{query}"
         signature = signer.sign(query.encode())
         host = account.market.host
         target = f"{path}?{query}&signature={quoted(signature)}"

@@ -252,6 +252,11 @@ class Held:
         assert self.event is not None
         return not self.fills or (len(self.fills) < _MAX_FILLS and self.fills[-1][0] == self.event.executed)
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether something of it changes without an event."""
+        return any(_is_set(self.value(name)) for name in self.dialect.moving)
+
     def row(self, path: str, lore: Lore) -> bytes | None:
         """Return the row REST would give on a path now; None if that is not certain."""
         place = (path, lore.version)
@@ -267,7 +272,7 @@ class Held:
             return None  # a moment nobody knows how REST shows
         said = self._said() if self.event is not None else {}
         known: Row = {**(rest or {}), **said}
-        if any(name in known and _is_set(known[name]) for name in dialect.moving):
+        if self.is_moving:
             return None
         template = lore.template(path, known)
         if template is None:

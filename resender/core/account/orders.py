@@ -265,6 +265,13 @@ class Orders:
         self._bodies[place] = (stamp, body)
         return body
 
+    def unwhole(self, path: str) -> str | None:
+        """Return a symbol of which an open order lacks something that one more row of REST would tell."""
+        for key, held in self.open.items():
+            if held.row(path, self.lore) is None and not held.is_moving and held.status != "TRIGGERING":
+                return key[0]
+        return None
+
     def find(self, symbol: str, number: int | None, client_id: str | None) -> Held | None:
         """Find an order by its number, or by the id its client gave it."""
         if number is not None:

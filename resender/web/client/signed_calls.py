@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from resender.account import Answer, Lacking, Passing
 from resender.core.binance.headers import Pairs
 from resender.core.binance.routing import Route
-from resender.core.market.requests import Miss
+from resender.core.market.requests import Miss, bypass_reason
 from resender.errors import AnswerError, UpstreamLost, UpstreamTimeout
 from resender.market import Hit, Outcome, Wanting
 from resender.upstream import RestResponse, SharedAnswer
@@ -37,6 +37,8 @@ class SignedCalls(LocalCalls):
         key = self.headers.get("X-Mbx-Apikey")
         if key is None:
             return False
+        if bypass_reason(self.headers.get_all()) is not None:
+            return False  # the client wants Binance's own word
         found = self.services.accounts.ask(
             route.market, route.path, route.target.partition("?")[2], key, self.ip
         )

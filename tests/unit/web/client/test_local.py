@@ -113,6 +113,7 @@ async def test_without_a_cache_there_is_only_the_status() -> None:
         "loop": [],
         "weights": [],
         "saved_today": {},
+        "accounts": [],
     }
     assert status == empty
     assert extra == {}

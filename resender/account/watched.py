@@ -54,6 +54,9 @@ _MAX_DIFFERENCES = 50
 # An answer about balances counts only if it was asked this long after the stream had begun: REST lags.
 _BALANCES_AFTER_S = 5.0
 
+# One comparison is under way for so long at the most.
+_COMPARING_S = 30.0
+
 WAITING, OPENING, SYNCING, LIVE = "waiting", "opening", "syncing", "live"
 Listener = Callable[[dict[str, Any]], None]
 
@@ -115,7 +118,8 @@ class WatchedAccount:
         self._clock = clock
         self._exchange_clock = exchange_clock
         self._changed = asyncio.Event()
-        self._was_live = False
+        # When the last call was sent on to be compared.
+        self._comparing_mono = -_COMPARING_S
 
     @staticmethod
     def _orders(dialect: Dialect, lore: Callable[[Dialect], Lore], options: AccountOptions) -> Orders:
@@ -370,6 +374,8 @@ class WatchedAccount:
         if orders is None:
             return Lacking("path")
         if read.what in (What.OPEN_ORDERS, What.OPEN_ALGO_ORDERS):
+            if self._is_to_be_compared(proof, read, mono):
+                return Lacking("compared with REST")
             body = orders.listed(read.path, read.symbol)
         else:
             held = orders.find(read.symbol or "", read.order_id, read.client_id)
@@ -379,6 +385,18 @@ class WatchedAccount:
         if body is None:
             return Lacking("order not known whole")
         return Answer(body, int((mono - proof.heard_mono) * 1000))
+
+    def _is_to_be_compared(self, proof: Proof, read: SignedRead, mono: float) -> bool:
+        """Tell whether this one call is sent on although it could be answered: now and then REST has its say.
+
+        Who can make own reads compares by itself.
+        """
+        if self.is_own or mono < proof.compared_mono(read.symbol) + self._options.reconcile_s:
+            return False
+        if mono < self._comparing_mono + _COMPARING_S:
+            return False
+        self._comparing_mono = mono
+        return True
 
     def _answer_account(self, read: SignedRead, mono: float) -> Answer | Lacking:
         if self.market is not AccountMarket.SPOT or not self.spot.has_answer:

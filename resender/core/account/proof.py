@@ -83,6 +83,11 @@ class Proof:
             return "second snapshot needed"
         return None
 
+    def compared_mono(self, symbol: str | None) -> float:
+        """Return when the last snapshot about a symbol, or about all, was asked for."""
+        asked = [kept.asked_mono for kept in self._snapshots if kept.symbol in (None, symbol)]
+        return max(asked, default=self.since_mono)
+
     def wants_snapshot(self, mono: float) -> bool:
         """Tell whether one of all symbols would help now, for who can make it."""
         if not self.is_open or self.lack(None, mono) is None:

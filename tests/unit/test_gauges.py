@@ -162,6 +162,7 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
         cache=None,
         access=SimpleNamespace(whitelist=SimpleNamespace(size=1)),
         store=SimpleNamespace(stats=stats),
+        accounts=SimpleNamespace(all=[]),
         status=SimpleNamespace(
             weights=lambda: weight_rows(one, 1.0),
             fanout=lambda: fanout_snapshot(nobody),

@@ -51,6 +51,10 @@ class StartLater(ResenderError):
     """The program cannot start now, but may later: an address that is not up yet."""
 
 
+class RedisDown(ResenderError):
+    """Redis does not answer: nothing is shared with other nodes now."""
+
+
 class StoreError(ResenderError):
     """The database cannot be used; the text is one line for the user."""
 

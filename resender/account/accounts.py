@@ -430,7 +430,7 @@ class Accounts:
         if kept is None:
             return "the owner of this gateway has no such account: python run.py account add"
         is_proof = "listenToken" not in params
-        if not is_proof and (is_new or not self.callers.is_believed(address, digest, self._clock.mono())):
+        if not is_proof and not self.callers.is_believed(address, digest, self._clock.mono()):
             return "a token does not show whose key it is: make one signed call through the gateway first"
         kept.account.api_key = api_key
         problem = await kept.stream.subscribe(params)

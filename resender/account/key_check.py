@@ -17,6 +17,10 @@ class KeyRefused(ValueError):
     """The key may not be stored; the text says why, in one line and without secrets."""
 
 
+class KeyTooStrong(KeyRefused):
+    """Binance has said that the key may do more than read."""
+
+
 async def check_key(door: Door, api_key: str, signer: Signs, now_ms: int) -> None:
     """Have Binance say that a key may only read.
 
@@ -43,7 +47,7 @@ async def check_key(door: Door, api_key: str, signer: Signs, now_ms: int) -> Non
     except ValueError as error:
         raise KeyRefused(f"What Binance says of this key cannot be read: {error}") from None
     if much:
-        raise KeyRefused(
+        raise KeyTooStrong(
             f"This key may more than read: {', '.join(much)[:300]}. Make one with 'Enable Reading' alone."
         )
 

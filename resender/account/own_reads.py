@@ -76,6 +76,8 @@ class OwnReads:
             return True
         if account.algo is not None and account.algo_proof.wants_snapshot(mono):
             return True
+        if account.has_old_doubt():
+            return True
         return mono >= self._compared_mono + self._options.reconcile_s
 
     def _wants_money(self, mono: float) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from resender.account.key_check import KeyRefused, KeyTooStrong, check_key
 from resender.account.ports import AccountOptions, Connection, Door, Opener, Signs
 from resender.aio import Backoff, Clock, Tasks
 from resender.core.account.spec import AccountMarket, Mode
@@ -186,7 +187,7 @@ class UserStream:
             else:
                 backoff.reset()
                 why = await self._live(line)
-            self._owner.closed(why)
+            self._owner.closed(_plain(why))
             logger.warning("account %s: user data ended: %s", self._owner.label, why)
             if pause_s:
                 self._wake.clear()
@@ -266,6 +267,8 @@ class UserStream:
     async def _open_line(self) -> _Line:
         owner = self._owner
         key = owner.api_key or ""
+        if owner.mode is Mode.SECRET:
+            await self._check_key(key)
         if owner.market in _LISTEN_KEY_PATHS:
             return await self._open_by_listen_key(owner.market, key)
         connection = await self._opener.open(
@@ -278,6 +281,18 @@ class UserStream:
             await self._end(line)
             raise
         return line
+
+    async def _check_key(self, key: str) -> None:
+        """See that a key of the gateway's own may still only read. Raises: Refused."""
+        signer = self._owner.signer
+        if signer is None:
+            return
+        try:
+            await check_key(self._door, key, signer, self._exchange_clock.now_ms(self._clock.mono()))
+        except KeyTooStrong as error:
+            raise Refused(str(error)) from None
+        except KeyRefused as error:  # it was good when it was added
+            logger.warning("account %s: %s", self._owner.label, error)
 
     async def _open_by_listen_key(self, market: AccountMarket, key: str) -> _Line:
         fetched, egress = await self._door.call_with_key(
@@ -424,6 +439,11 @@ class UserStream:
 
 class _Broken(Exception):
     """It could not be opened now; later it may be."""
+
+
+def _plain(text: str) -> str:
+    """Return words of others as a header can carry them."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:200]
 
 
 def _parsed(message: str) -> dict[str, Any]:

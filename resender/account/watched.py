@@ -102,6 +102,7 @@ class WatchedAccount:
         self.spot = SpotBalances()
         self.futures = FuturesBalances()
         self.proof = Proof(fresh_s(options))
+        # Conditional orders, and on portfolio margin those of COIN-M, have snapshots of their own.
         self.algo_proof = Proof(fresh_s(options))
         self.writes = Writes(self.orders, self.algo, options.wait_ms / 1000)
         self.phase = WAITING
@@ -267,7 +268,8 @@ class WatchedAccount:
             orders = self.orders
             if self.coin_orders is not None and "/cm/" in read.path:
                 orders = self.coin_orders
-            self._take_snapshot(orders, self.proof, read, body, asked_mono, asked_ms)
+            proof = self.proof if orders is self.orders else self.algo_proof
+            self._take_snapshot(orders, proof, read, body, asked_mono, asked_ms)
         elif read.what is What.OPEN_ALGO_ORDERS and self.algo is not None:
             self._take_snapshot(self.algo, self.algo_proof, read, body, asked_mono, asked_ms)
         elif read.what in (What.ORDER, What.OPEN_ORDER):
@@ -297,7 +299,7 @@ class WatchedAccount:
                 self.differences.append((self._clock.now_ms(), words))
             self._note(merged.differences[0])
             proof.restart("differed from REST", self._clock.mono())
-            self.writes.clear()
+            orders.unsettle()
         else:
             proof.snapshot(read.symbol, asked_mono)
         self._see_whether_live()
@@ -307,8 +309,16 @@ class WatchedAccount:
     def _see_whether_live(self) -> None:
         if not self.proof.is_open:
             return
-        is_live = self.proof.lack(None, self._clock.mono()) is None
+        is_live = self._lack() is None
         self._enter(LIVE if is_live else SYNCING)
+
+    def _lack(self) -> str | None:
+        """Return what the account as a whole lacks."""
+        mono = self._clock.mono()
+        lack = self.proof.lack(None, mono)
+        if lack is None and self.coin_orders is not None:
+            lack = self.algo_proof.lack(None, mono)
+        return lack
 
     def written(
         self, change: Change, params: Mapping[str, str], status: int, body: bytes, sent_mono: float
@@ -373,6 +383,8 @@ class WatchedAccount:
         orders = self.algo if is_algo else self.orders
         if orders is None:
             return Lacking("path")
+        if orders.is_doubted(read.symbol):
+            return Lacking("differs from REST", may_come=True)
         if read.what in (What.OPEN_ORDERS, What.OPEN_ALGO_ORDERS):
             if self._is_to_be_compared(proof, read, mono):
                 return Lacking("compared with REST")
@@ -397,6 +409,11 @@ class WatchedAccount:
             return False
         self._comparing_mono = mono
         return True
+
+    def has_old_doubt(self) -> bool:
+        """Tell whether REST has shown for long what no event tells."""
+        now_ms = self._exchange_clock.latest_ms(self._clock.mono())
+        return any(orders.has_old_doubt(now_ms) for orders in self._all_orders())
 
     def _answer_account(self, read: SignedRead, mono: float) -> Answer | Lacking:
         if self.market is not AccountMarket.SPOT or not self.spot.has_answer:
@@ -424,11 +441,18 @@ class WatchedAccount:
             except asyncio.TimeoutError:
                 continue
 
+    @property
+    def age_ms(self) -> int:
+        """How long ago the stream gave a sign of life; 0 if there is none. Units: milliseconds."""
+        if not self.proof.is_open:
+            return 0
+        return max(0, int((self._clock.mono() - self.proof.heard_mono) * 1000))
+
     # --- for people ------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Return the state in words."""
-        lack = self.proof.lack(None, self._clock.mono())
+        lack = self._lack()
         state = self.phase if lack is None or self.phase != LIVE else SYNCING
         return {
             "state": state,

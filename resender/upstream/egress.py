@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -128,6 +128,8 @@ class EgressPool:
         # Told of a pool that was closed, and of a market that has told its used weight for the first time.
         self.on_closed: Callable[[], None] = lambda: None
         self.on_metered: Callable[[Market], None] = lambda market: None
+        # Asked where a call has found no room: addresses that several nodes share may be granted more.
+        self.on_no_room: Callable[[Market, Charge, str | None], Awaitable[bool]] | None = None
         self._metered: set[Market] = set()
         # What an answer out of memory tells as used now: of each pool whose weight an answer has told.
         self.used_weight: dict[str, str] = {}
@@ -189,6 +191,15 @@ class EgressPool:
             error.is_own = call.priority > CLIENT
             raise
 
+    async def _admit(self, call: Call, tried: Sequence[Egress]) -> Grant:
+        """Admit a call, see `admit`; where nodes share an address, the others' weight is asked for first."""
+        try:
+            return self.admit(call, tried)
+        except EgressExhausted:
+            if self.on_no_room is None or not await self.on_no_room(call.market, call.cost, call.key):
+                raise
+            return self.admit(call, tried)
+
     async def send(self, call: Call, grant: Grant | None = None) -> RestResponse:
         """Send a call to its market's host through one egress, see `RestClient.send`.
 
@@ -205,7 +216,7 @@ class EgressPool:
             grant = None
         while True:
             if grant is None:
-                grant = self.admit(call, tried)
+                grant = await self._admit(call, tried)
             try:
                 return await self._send_through(grant, call)
             except UpstreamUnreachable as error:

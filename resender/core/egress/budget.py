@@ -70,6 +70,10 @@ class Budget:
         self.roll(low_ms)
         return self.used + self.reserved
 
+    def left(self, part: float, low_ms: float, high_ms: float) -> float:
+        """Return what a call may weigh now that may use `part` of the limit."""
+        return self.limit * part - self.spent(low_ms)
+
     def reserve(self, weight: int, low_ms: float, high_ms: float) -> Reservation:
         """Take weight for a call that is about to be sent; the caller has seen that it fits."""
         self.roll(low_ms)

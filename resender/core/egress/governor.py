@@ -74,6 +74,7 @@ class Governor:
             market: [egress for egress in self.egresses if egress.spec.serves(market)] for market in Market
         }
         self._known_limits: dict[str, int] = {}
+        self.new_budget: Callable[[Egress, int, int], Budget] = lambda _, limit, ms: Budget(limit, ms)
         self._key_egresses: dict[tuple[Market, bytes], list[Egress]] = {}
         self._key_pauses: dict[tuple[str, bytes], float] = {}
         self.clients = ClientShares(client_share)
@@ -108,7 +109,7 @@ class Governor:
                 for name in [name for name, b in egress.budgets.items() if not b.reserved]:
                     if name.startswith(SAPI):
                         del egress.budgets[name]
-            budget = egress.budgets[pool] = Budget(self.limit(pool), self._limits.window_ms)
+            budget = egress.budgets[pool] = self.new_budget(egress, self.limit(pool), self.window_ms)
         return budget
 
     def _rolling(self, egress: Egress, name: str) -> RollingBudget:
@@ -167,7 +168,7 @@ class Governor:
             if egress.closed and egress.closure(pool, mono) is not None:
                 continue
             budget = egress.budgets.get(counter) or self._budget(egress, counter)
-            left = budget.limit * part - budget.spent(low_ms) - charge.weight
+            left = budget.left(part, low_ms, high_ms) - charge.weight
             if left > most and left >= 0 and self._fits_rolling(egress, charge, mono, priority):
                 best, best_budget, most = egress, budget, left
         if best is None or best_budget is None:

@@ -9,13 +9,14 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote, urlsplit
 
 from resender.core.binance.markets import Market
 
 DEFAULT = "default"
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,39})=(.+)", re.DOTALL)
+_SHARED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROXY_SCHEMES = ("http", "socks5", "socks4")
 _RESENDER_SCHEMES = {"resender": "http", "resenders": "https"}
 _PIN_PREFIX = re.compile(r"[A-Za-z0-9]{8,128}")
@@ -28,7 +29,8 @@ class EgressSpec:
 
     Shape: `kind` is "default" (the machine's route), "address" (`address` is the local source),
         "proxy" (`scheme`, `host`, `port`, `username`, `password`) or "resender" (`scheme` is http
-        or https, `host`, `port`). `markets` None means all. Only `name` is shown to anybody.
+        or https, `host`, `port`). `markets` None means all. Entries of several nodes with the
+        same `shared` are one address for Binance. Only `name` is shown to anybody.
     """
 
     name: str
@@ -40,6 +42,7 @@ class EgressSpec:
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     markets: frozenset[Market] | None = None
+    shared: str = ""
 
     def serves(self, market: Market) -> bool:
         return self.markets is None or market in self.markets
@@ -56,9 +59,10 @@ DEFAULT_ROUTE = EgressSpec(DEFAULT, "default")
 def parse_egress(items: Iterable[str]) -> tuple[EgressSpec, ...]:
     """Read the entries of `EGRESS`; no entry means the machine's default route.
 
-    Shape: `[name=]way[;markets=um+cm]`, where way is an IP address, `http://`, `socks5://` or
+    Shape: `[name=]way[;markets=um+cm][;shared=word]`, where way is an IP address, `http://`, `socks5://` or
         `socks4://` with host and port, `resender://host:port`, `resenders://host:port` (TLS) or
-        the word `default`. An unnamed entry is named by its address, a proxy by `host:port`.
+        the word `default`. An unnamed entry is named by its address, a proxy by `host:port`. A
+        proxy is shared by all nodes that name it; `shared` says so of others, such as a route behind one NAT.
     Raises: ValueError naming what is wrong; it never repeats a password.
     """
     specs = [_parse_one(item, number) for number, item in enumerate(items, 1)]
@@ -77,11 +81,14 @@ def _parse_one(item: str, number: int) -> EgressSpec:
     found = _NAME.fullmatch(egress)
     if found is not None:
         name, egress = found.group(1), found.group(2).strip()
-    markets = _parse_options(options, where)
+    markets, shared = _parse_options(options, where)
     if egress == DEFAULT:
-        return EgressSpec(name or DEFAULT, "default", markets=markets)
+        return EgressSpec(name or DEFAULT, "default", markets=markets, shared=shared)
     if "://" in egress:
-        return _parse_url(egress, name, markets, where)
+        spec = _parse_url(egress, name, markets, where)
+        if spec.kind == "proxy":
+            shared = shared or f"proxy {spec.host}:{spec.port}"
+        return replace(spec, shared=shared)
     try:
         address = ipaddress.ip_address(
             egress[1:-1] if egress.startswith("[") and egress.endswith("]") else egress
@@ -93,21 +100,29 @@ def _parse_one(item: str, number: int) -> EgressSpec:
         ) from None
     if address.is_unspecified or address.is_multicast:
         raise ValueError(f"{where}: {address} cannot be a source address")
-    return EgressSpec(name or str(address), "address", address=str(address), markets=markets)
+    return EgressSpec(name or str(address), "address", address=str(address), markets=markets, shared=shared)
 
 
-def _parse_options(options: Sequence[str], where: str) -> frozenset[Market] | None:
+def _parse_options(options: Sequence[str], where: str) -> tuple[frozenset[Market] | None, str]:
     markets: frozenset[Market] | None = None
+    shared = ""
     for option in options:
         key, _, value = option.partition("=")
+        if key.strip() == "shared" and not shared:
+            shared = value.strip()
+            if not _SHARED.fullmatch(shared):
+                raise ValueError(f"{where}: `shared=` needs a word of letters, digits and . - _")
+            continue
         if key.strip() != "markets" or markets is not None:
-            raise ValueError(f"{where}: after ';' only one `markets=` may stand, as in `;markets=um+cm`")
+            raise ValueError(
+                f"{where}: after ';' only one `markets=` and one `shared=` may stand, as in `;markets=um+cm`"
+            )
         try:
             markets = frozenset(Market(word.strip()) for word in value.split("+"))
         except ValueError:
             words = ", ".join(market.value for market in Market)
             raise ValueError(f"{where}: markets are {words}, joined by '+'") from None
-    return markets
+    return markets, shared
 
 
 def _parse_url(egress: str, name: str, markets: frozenset[Market] | None, where: str) -> EgressSpec:

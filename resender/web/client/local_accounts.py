@@ -23,6 +23,8 @@ _WORDS = ("openOrders", "orders", "balances", "positions", "account", "userDataS
 _PATH = re.compile(r"/local/(spot|margin|um|cm|pm)/(" + "|".join(_WORDS) + ")")
 _SUBSCRIPTION = frozenset({"apiKey", "timestamp", "signature", "recvWindow"})
 _MAX_VALUE = 1000
+# Base64 of 64 bytes, without its padding.
+_ED25519_CHARS = 86
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ async def answer_account(
     account = await find_account(services, caller, market, params.pop("account", None))
     if params:
         raise BadRequest(f"Unknown parameter {sorted(params)[0][:50]!r}.")
-    return Hit(orjson.dumps(tell(account, what, None if symbol is None else symbol.upper())), None, 0)
+    told = tell(account, what, None if symbol is None else symbol.upper())
+    return Hit(orjson.dumps(told), None, account.age_ms)
 
 
 def tell(account: WatchedAccount, what: str, symbol: str | None) -> dict[str, Any]:
@@ -135,6 +138,8 @@ async def _subscribe(
     if params:
         raise BadRequest("A POST has its parameters in the body, none in the query.")
     given = _read_subscription(body)
+    if ("listenToken" in given) is not (market is AccountMarket.MARGIN):
+        raise BadRequest("Spot is subscribed with a signature, margin with a listenToken.")
     key = str(given.get("apiKey") or caller.api_key or "")
     if not key:
         raise BadRequest("`apiKey` is missing.")
@@ -165,6 +170,12 @@ def _read_subscription(body: bytes) -> dict[str, Any]:
     if not given.keys() <= _SUBSCRIPTION or not {"apiKey", "timestamp", "signature"} <= given.keys():
         raise BadRequest(
             "The body must hold apiKey, timestamp and signature, and recvWindow if that was signed."
+        )
+    if len(str(given["signature"]).rstrip("=")) == _ED25519_CHARS:
+        # The same words log a session on: whoever has them could trade.
+        raise BadRequest(
+            "A signature of an Ed25519 key over these parameters could also log on and trade. Sign with an HMAC or "
+            "RSA key, or give the gateway a read-only key of its own."
         )
     read: dict[str, Any] = {}
     for name, value in given.items():

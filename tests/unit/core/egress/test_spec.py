@@ -29,6 +29,12 @@ def test_no_entry_is_the_default_route() -> None:
     [
         ("default", EgressSpec("default", "default")),
         ("home=default", EgressSpec("home", "default")),
+        ("default;shared=office-nat", EgressSpec("default", "default", shared="office-nat")),
+        (
+            "203.0.113.5;markets=um;shared=a.b_c",
+            EgressSpec("203.0.113.5", "address", address="203.0.113.5", markets=frozenset({Market.UM}),
+                       shared="a.b_c"),
+        ),
         ("203.0.113.5", EgressSpec("203.0.113.5", "address", address="203.0.113.5")),
         ("sg2=203.0.113.6", EgressSpec("sg2", "address", address="203.0.113.6")),
         ("2001:DB8::0:5", EgressSpec("2001:db8::5", "address", address="2001:db8::5")),
@@ -36,18 +42,19 @@ def test_no_entry_is_the_default_route() -> None:
         ("  203.0.113.5  ", EgressSpec("203.0.113.5", "address", address="203.0.113.5")),
         (
             "socks5://host:1080",
-            EgressSpec("host:1080", "proxy", scheme="socks5", host="host", port=1080),
+            EgressSpec("host:1080", "proxy", scheme="socks5", host="host", port=1080, shared="proxy host:1080"),
         ),
         (
             "hk=http://us%40er:p%3Aw%2F@proxy.example:3128/",
             EgressSpec(
                 "hk", "proxy", scheme="http", host="proxy.example", port=3128,
-                username="us@er", password="p:w/",
+                username="us@er", password="p:w/", shared="proxy proxy.example:3128",
             ),
         ),
         (
             "socks4://[2001:db8::1]:9",
-            EgressSpec("[2001:db8::1]:9", "proxy", scheme="socks4", host="2001:db8::1", port=9),
+            EgressSpec("[2001:db8::1]:9", "proxy", scheme="socks4", host="2001:db8::1", port=9,
+                       shared="proxy 2001:db8::1:9"),
         ),
         (
             "resender://10.0.0.2:8000",

@@ -1,0 +1,128 @@
+"""The Lua scripts Redis runs: what must not be torn apart between two nodes. Pure texts.
+
+Windows are minutes of Binance's clock, counted from 1970, as each node knows them. A node that cannot ask may spend
+its part by itself (`Fallback`); whoever asks meanwhile is granted nothing of that part. A Redis that has lost its
+memory grants each node its own part only until all parts are known again.
+"""
+
+from __future__ import annotations
+
+# How many windows a node that says nothing is counted on: it may still spend its part by itself.
+FORGET_WINDOWS = 60
+WINDOW_TTL_MS = 300_000
+
+# KEYS  1 slots of the address (hash: node -> "window fallback permille")  2 this memory of it (hash: born, lost)
+# ARGV  1 node  2 window now  3 last window of own fallback  4 permille the node holds, -1 if it was never told one
+#       5 windows until forgotten
+#       6 permille all may hold together
+_SLOTS = """
+local function read(text)
+  local window, fallback, permille = string.match(text, '^(%-?%d+) (%-?%d+) (%d+)$')
+  return tonumber(window), tonumber(fallback), tonumber(permille)
+end
+local node, now, used, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local held = math.max(0, told)
+local forget, most = tonumber(ARGV[5]), tonumber(ARGV[6])
+local others, taken = 0, 0
+local slots = redis.call('HGETALL', KEYS[1])
+for i = 1, #slots, 2 do
+  if slots[i] ~= node then
+    local window, _, permille = read(slots[i + 1])
+    if window + forget < now then
+      redis.call('HDEL', KEYS[1], slots[i])
+    else
+      others, taken = others + 1, taken + permille
+    end
+  end
+end
+local before = redis.call('HGET', KEYS[1], node)
+redis.call('HSETNX', KEYS[2], 'born', now)
+if told >= 0 and not before then
+  -- It holds a part of which nothing is known here: this memory is younger than that.
+  redis.call('HSET', KEYS[2], 'lost', '1')
+end
+local born = tonumber(redis.call('HGET', KEYS[2], 'born'))
+local is_lost = redis.call('HGET', KEYS[2], 'lost') == '1'
+if is_lost and (taken + held >= most - others - 1 or now > born + forget) then
+  redis.call('HSET', KEYS[2], 'lost', '2')
+  is_lost = false
+end
+local has_lost = redis.call('HGET', KEYS[2], 'lost')
+local mine = held
+if not is_lost then
+  mine = math.max(0, math.min(math.floor(most / (others + 1)), most - taken))
+end
+if before then
+  local window, fallback = read(before)
+  now, used = math.max(now, window), math.max(used, fallback)
+end
+-- What the node still holds counts until it has heard of less.
+redis.call('HSET', KEYS[1], node, string.format('%d %d %d', now, used, math.max(held, mine)))
+"""
+# ARGV  7 "1" to leave for good
+# Returns  the permille this node holds from now on, the number of nodes
+CONTACT = (
+    _SLOTS
+    + """
+if ARGV[7] == '1' then
+  redis.call('HDEL', KEYS[1], node)
+end
+return {mine, others + 1}
+"""
+)
+
+# KEYS  3 what has been granted in the window (hash: all, and by node)  4 epoch of the pool
+# ARGV  7 window it is for  8 limit  9 what may be granted of it in all (weight)  10 at least  11 at most
+#       12 used weight Binance has told  13 ttl in ms  14 what the node has been granted of that window
+# Returns  what is granted, the permille, the number of nodes, granted in all, the epoch
+TAKE = (
+    _SLOTS
+    + """
+local wanted, limit, cap = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local least, up_to, seen = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local aside = 0
+slots = redis.call('HGETALL', KEYS[1])
+for i = 1, #slots, 2 do
+  local window, fallback, permille = read(slots[i + 1])
+  -- It may be spending by itself in that window, or has.
+  if (slots[i] ~= node and window <= wanted - 2) or fallback >= wanted then
+    aside = aside + math.floor(limit * permille / 1000)
+  end
+end
+local granted = tonumber(redis.call('HGET', KEYS[3], 'all') or '0')
+granted = math.max(granted, seen - aside)
+local room = cap - aside - granted
+local give = math.min(up_to, math.max(least, math.floor(room / (2 * (others + 1)))), room)
+local own = tonumber(redis.call('HGET', KEYS[3], node) or '0')
+local missing = math.max(0, tonumber(ARGV[14]) - own)
+granted, own = granted + missing, own + missing
+-- Right after its memory was lost nobody knows what others hold of the next window: each within its own part.
+if is_lost or (has_lost and wanted <= born + 1) then
+  give = math.min(give, math.floor(limit * held / 1000) - own)
+end
+if give < least or used >= wanted or (has_lost and wanted <= born) then
+  give = 0
+end
+redis.call('HSET', KEYS[3], 'all', granted + give)
+redis.call('HSET', KEYS[3], node, own + give)
+redis.call('PEXPIRE', KEYS[3], ARGV[13])
+return {give, mine, others + 1, granted + give, redis.call('GET', KEYS[4]) or '0'}
+"""
+)
+
+# KEYS  1 ban of the pool (text: status until)  2 epoch
+# ARGV  1 status  2 until (epoch ms of Binance)  3 ttl in ms
+# Returns  the epoch
+BAN = """
+local before = redis.call('GET', KEYS[1])
+local status, till = ARGV[1], tonumber(ARGV[2])
+if before then
+  local old, old_till = string.match(before, '^(%d+) (%d+)$')
+  till = math.max(till, tonumber(old_till))
+  if old == '418' then
+    status = old
+  end
+end
+redis.call('SET', KEYS[1], status .. ' ' .. string.format('%d', till), 'PX', ARGV[3])
+return redis.call('INCR', KEYS[2])
+"""

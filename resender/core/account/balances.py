@@ -30,7 +30,8 @@ class SpotBalances:
         self.time_ms = 0
         # What is promised by deltas and orders: a position event of this time or later has to come.
         self.awaited_ms = 0
-        self._assets: dict[str, tuple[str, str, int]] = {}
+        # What is known of each: free, locked, when, and who said so.
+        self._assets: dict[str, tuple[str, str, int, str]] = {}
         self.version = 0
 
     def lose(self) -> None:
@@ -58,7 +59,7 @@ class SpotBalances:
             for asset, free, locked in read:
                 known = self._assets.get(asset)
                 if (known is None or known[2] <= time_ms) and len(self._assets) < _MAX_ASSETS:
-                    self._assets[asset] = (free, locked, time_ms)
+                    self._assets[asset] = (free, locked, time_ms, "event")
             self.time_ms = max(self.time_ms, time_ms)
             self.version += 1
         elif kind in ("balanceUpdate", "externalLockUpdate"):
@@ -88,7 +89,7 @@ class SpotBalances:
         for asset, free, locked in assets:
             known = self._assets.get(asset)
             if (known is None or known[2] <= time_ms) and len(self._assets) < _MAX_ASSETS:
-                self._assets[asset] = (free, locked, time_ms)
+                self._assets[asset] = (free, locked, time_ms, "snapshot")
         self.version += 1
 
     def answer(self, *, without_zeros: bool) -> bytes | None:
@@ -99,12 +100,12 @@ class SpotBalances:
         listed = {str(each["asset"]) for each in rest["balances"]}
         if any(
             asset not in listed and not _is_zero(free, locked)
-            for asset, (free, locked, _) in self._assets.items()
+            for asset, (free, locked, _, _) in self._assets.items()
         ):
             return None  # nobody knows where it stands
         balances = []
         for each in rest["balances"]:
-            free, locked, _ = self._assets[each["asset"]]
+            free, locked, _, _ = self._assets[each["asset"]]
             if not (without_zeros and _is_zero(free, locked)):
                 balances.append({**each, "free": free, "locked": locked})
         return orjson.dumps({**rest, "updateTime": self.time_ms, "balances": balances})
@@ -112,8 +113,8 @@ class SpotBalances:
     def known(self) -> list[Row]:
         """Return the balances for people, without those that are nothing."""
         return [
-            {"asset": asset, "free": free, "locked": locked, "time": time_ms, "source": "event or snapshot"}
-            for asset, (free, locked, time_ms) in sorted(self._assets.items())
+            {"asset": asset, "free": free, "locked": locked, "time": time_ms, "source": source}
+            for asset, (free, locked, time_ms, source) in sorted(self._assets.items())
             if not _is_zero(free, locked)
         ]
 

@@ -15,6 +15,10 @@ Row = dict[str, Any]
 Key = tuple[str, int]
 
 OPEN = frozenset({"NEW", "PARTIALLY_FILLED", "PENDING_NEW", "TRIGGERING"})
+# What else an order can be; of any other state nobody knows whether REST shows the order as open.
+_ENDED = frozenset(
+    {"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH", "TRIGGERED", "FINISHED"}
+)
 # An event that begins an order, or tells that there will be none.
 _FIRST = frozenset({"NEW", "REJECTED"})
 _FILLS = frozenset({"TRADE", "CALCULATED", "LIQUIDATION"})
@@ -223,6 +227,8 @@ def read_event(dialect: Dialect, said: Mapping[str, Any], event_ms: object = Non
     symbol = said.get("s")
     if not isinstance(symbol, str) or not symbol or not isinstance(said.get("X"), str):
         raise BadEvent("an order without symbol or status")
+    if said["X"] not in OPEN and said["X"] not in _ENDED:
+        raise BadEvent(f"an order of an unknown state: {said['X'][:40]}")
     time_ms = moment_ms(said.get("T", event_ms))
     values: Row = {
         name: said[letter] for name, letter in dialect.direct.items() if letter in said and letter != "T"

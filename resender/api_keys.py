@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 Kind = Literal["hmac", "ed25519", "rsa"]
 _MIN_SECRET, _MAX_SECRET = 16, 512
+_MIN_RSA_BITS = 2048
 _PEM = "-----BEGIN"
+_OTHER_KIND = "Binance takes keys of Ed25519 and of RSA (2048 bits or more), this is another one."
 
 
 def digest_of(api_key: str) -> str:
@@ -57,6 +59,8 @@ class Signer:
             if not _MIN_SECRET <= len(secret) <= _MAX_SECRET or not secret.isascii() or not secret.isalnum():
                 raise ValueError("A secret is some 64 letters and digits, or a private key in PEM.")
             return cls("hmac", secret.encode())
+        if "-----BEGIN PUBLIC" in text:
+            raise ValueError("This is the public key: the secret is the private one.")
         try:
             key = load_pem_private_key(text.strip().encode(), password=None)
         except TypeError:
@@ -65,9 +69,9 @@ class Signer:
             raise ValueError("The private key cannot be read: PEM (PKCS#8) of Ed25519 or RSA is.") from None
         if isinstance(key, Ed25519PrivateKey):
             return cls("ed25519", key)
-        if isinstance(key, RSAPrivateKey):
+        if isinstance(key, RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS:
             return cls("rsa", key)
-        raise ValueError("Binance takes keys of Ed25519 and RSA, this is another kind.")
+        raise ValueError(_OTHER_KIND)
 
     def sign(self, payload: bytes) -> str:
         """Sign: hexadecimal for HMAC, base64 for the others."""
@@ -103,20 +107,24 @@ class Verifier:
     @classmethod
     def parse(cls, text: str) -> Verifier:
         """Read a public key in PEM. Raises: ValueError."""
+        if "PRIVATE KEY-----" in text:
+            raise ValueError("This is a private key: the public one is wanted here.")
         try:
             key = load_pem_public_key(text.strip().encode())
         except (ValueError, UnsupportedAlgorithm):
             raise ValueError("The public key cannot be read: PEM of Ed25519 or RSA is.") from None
-        if not isinstance(key, (Ed25519PublicKey, RSAPublicKey)):
-            raise ValueError("Binance takes keys of Ed25519 and RSA, this is another kind.")
-        return cls(key)
+        if isinstance(key, Ed25519PublicKey) or (
+            isinstance(key, RSAPublicKey) and key.key_size >= _MIN_RSA_BITS
+        ):
+            return cls(key)
+        raise ValueError(_OTHER_KIND)
 
     def verify(self, payload: bytes, signature: str) -> bool:
         """Tell whether a signature is good; percent-encoding is undone before."""
         key = self._key
         if isinstance(key, bytes):
-            expected = hmac.new(key, payload, hashlib.sha256).hexdigest()
-            return hmac.compare_digest(expected, signature.lower().encode("utf-8", "replace").decode())
+            expected = hmac.new(key, payload, hashlib.sha256).hexdigest().encode()
+            return hmac.compare_digest(expected, signature.lower().encode("utf-8", "replace"))
         try:
             # Base64 in a query loses its "+" to a space where a client did not encode it.
             raw = base64.b64decode(signature.replace(" ", "+"), validate=True)

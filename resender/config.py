@@ -30,6 +30,7 @@ from resender.config_values import (
     read_text,
     seconds_between,
     share_between,
+    text_of_at_least,
 )
 from resender.core.binance.markets import (
     BY_MARKET,
@@ -366,7 +367,7 @@ class Config:
     )
     secret_key: str = setting(
         "",
-        read_text,
+        text_of_at_least(32),
         "Seals the secrets of accounts, 32 characters at least; empty = a key in the file account.key of "
         "DATA_DIR.",
         secret=True,

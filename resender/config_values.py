@@ -28,6 +28,16 @@ def read_text(value: Any) -> str:
     return value.strip()
 
 
+def text_of_at_least(chars: int) -> Parser:
+    def parse(value: Any) -> str:
+        text = read_text(value)
+        if text and len(text) < chars:
+            raise ValueError(f"must have {chars} characters or more")
+        return text
+
+    return parse
+
+
 def one_of(*words: str) -> Parser:
     known = {word.lower(): word for word in words}
 

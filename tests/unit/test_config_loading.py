@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resender.config import SETTINGS, Config
+from resender.config import SETTINGS, Config, shown_value
 from resender.config_loading import ENVIRONMENT_PREFIX, load_config
 from resender.errors import ConfigError
 
@@ -97,6 +97,15 @@ def test_wrong_types_in_the_file_are_refused() -> None:
     for values in ({"PORT": True}, {"PORT": [1]}, {"HOST": 5}, {"WHITELIST": 5}, {"READ_TIMEOUT_S": True}):
         with pytest.raises(ConfigError):
             load_config(values, {})
+
+
+def test_key_of_secrets_is_long_and_never_shown() -> None:
+    with pytest.raises(ConfigError, match="must have 32 characters or more") as caught:
+        load_config({}, {"RESENDER_SECRET_KEY": "too-short-a-key"})
+    assert "too-short" not in str(caught.value)
+    config = load_config({}, {"RESENDER_SECRET_KEY": "k" * 32})
+    assert config.secret_key == "k" * 32
+    assert shown_value(config, "SECRET_KEY") == "***"
 
 
 def test_secret_is_not_in_the_error() -> None:

@@ -24,6 +24,7 @@ from resender.config_values import (
     read_text,
     seconds_between,
     share_between,
+    text_of_at_least,
 )
 
 URL = base_url("http", "https", can_be_off=True)
@@ -33,6 +34,8 @@ URL = base_url("http", "https", can_be_off=True)
     ("parse", "given", "found"),
     [
         (read_text, "  a b ", "a b"),
+        (text_of_at_least(4), " abcd ", "abcd"),
+        (text_of_at_least(4), " ", ""),
         (one_of("text", "JSON"), " json ", "JSON"),
         (integer_between(0, 9000), " 8_000 ", 8000),
         (integer_between(0, 9), 7, 7),
@@ -64,6 +67,7 @@ def test_value_is_read_from_a_text_as_from_python(parse: Any, given: Any, found:
     ("parse", "given", "words"),
     [
         (read_text, 5, "must be a text"),
+        (text_of_at_least(4), "abc", "must have 4 characters or more"),
         (one_of("text", "json"), "xml", "must be one of text, json"),
         (integer_between(1, 9), "0", "must lie between 1 and 9"),
         (integer_between(1, 9), True, "must be a whole number"),
@@ -137,7 +141,7 @@ def test_what_must_be_served_cannot_be_switched_off() -> None:
     [
         read_text, one_of("a"), integer_between(0, 9), seconds_between(0, 9), URL, read_items, read_egress,
         read_pins, read_addresses, read_fraction, share_between(0, 1), read_flag, read_preload,
-        read_consent,
+        read_consent, text_of_at_least(4),
     ],
 )  # fmt: skip
 @given(value=st.one_of(st.text(max_size=40), st.integers(), st.floats(), st.none(), st.lists(st.text())))

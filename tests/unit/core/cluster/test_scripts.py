@@ -1,0 +1,170 @@
+"""The scripts against a real Redis: whatever is lost, cut off or forgotten, no minute gets more than its limit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from resender.core.cluster.blocks import FALLBACK_PERMILLE, SHARED_PART, Fallback
+from resender.core.cluster.scripts import BAN, CONTACT, FORGET_WINDOWS, TAKE, WINDOW_TTL_MS
+from tests.support.plain_redis import plain_redis
+
+LIMIT = 1000
+CAP = int(LIMIT * SHARED_PART)
+SLOTS = ["slots", "memory"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with plain_redis(tmp_path_factory.mktemp("redis")) as client:
+        yield client
+
+
+@pytest.fixture
+def memory(server: redis.Redis) -> redis.Redis:
+    server.flushall()
+    return server
+
+
+class Node:
+    """A node that spends at once whatever it may: the worst one can do."""
+
+    def __init__(self, name: str, memory: redis.Redis, spent: dict[int, int]) -> None:
+        self.name = name
+        self.memory = memory
+        self.fallback = Fallback()
+        self.spent = spent
+        self.held: dict[int, int] = {}
+
+    def who(self, window: int, *, is_founded: bool = False) -> list[Any]:
+        permille = self.fallback.permille
+        told = max(0, permille) if is_founded else permille
+        return [self.name, window, self.fallback.used_window, told, FORGET_WINDOWS, FALLBACK_PERMILLE]
+
+    def take(
+        self,
+        now: int,
+        wanted: int,
+        least: int,
+        most: int,
+        *,
+        is_lost: bool = False,
+        seen: int = 0,
+        **how: bool,
+    ) -> int:
+        """Ask for a block; `is_lost` loses the answer."""
+        self.fallback.asking(now)
+        args = [
+            *self.who(now, **how), wanted, LIMIT, CAP, least, most, seen, WINDOW_TTL_MS, self.held.get(wanted, 0),
+        ]  # fmt: skip
+        answer = self.memory.eval(TAKE, 4, *SLOTS, f"window:{wanted}", "epoch", *args)
+        assert isinstance(answer, list)
+        if is_lost:
+            return 0
+        give = int(answer[0])
+        self.fallback.told(int(answer[1]))
+        self.held[wanted] = self.held.get(wanted, 0) + give
+        self.spent[wanted] = self.spent.get(wanted, 0) + give
+        return give
+
+    def fall_back(self, now: int) -> int:
+        more = max(0, self.fallback.share(now, LIMIT, FORGET_WINDOWS - 2) - self.held.get(now, 0))
+        self.held[now] = self.held.get(now, 0) + more
+        self.spent[now] = self.spent.get(now, 0) + more
+        return more
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_minute_gets_more_than_its_limit_whatever_goes_wrong(memory: redis.Redis, seed: int) -> None:
+    rnd = random.Random(seed)
+    spent: dict[int, int] = {}
+    nodes = [Node(f"n{number}", memory, spent) for number in range(rnd.randint(1, 5))]
+    cut: set[str] = set()
+    is_up, is_founded, now = True, False, 100
+    for _ in range(300):
+        fate = rnd.random()
+        if fate < 0.08:
+            now += 1
+        elif fate < 0.10:
+            now += rnd.randint(1, 4)
+        elif fate < 0.13:
+            is_up = not is_up
+        elif fate < 0.15:
+            memory.flushall()
+        elif fate < 0.19:
+            cut ^= {rnd.choice(nodes).name}
+        node = rnd.choice(nodes)
+        if rnd.random() < 0.7:
+            if is_up and node.name not in cut:
+                least = rnd.choice([1, 5, 40])
+                most = rnd.choice([least, 100, 1000])
+                is_lost = rnd.random() < 0.15
+                wanted = now + (rnd.random() < 0.1)
+                node.take(now, wanted, least, most, is_lost=is_lost, is_founded=is_founded)
+                is_founded |= not is_lost
+        else:
+            node.fall_back(now)
+        assert all(weight <= LIMIT for weight in spent.values()), (seed, spent)
+
+
+def test_nodes_that_ask_get_nearly_all_of_the_limit(memory: redis.Redis) -> None:
+    spent: dict[int, int] = {}
+    nodes = [Node(f"n{number}", memory, spent) for number in range(4)]
+    for number in range(400):
+        nodes[number % 4].take(100, 100, 1, 100)
+    assert spent[100] == CAP
+    assert all(node.held[100] > CAP / 10 for node in nodes), "no node takes it all"
+
+
+def test_what_binance_tells_corrects_upwards_only(memory: redis.Redis) -> None:
+    node = Node("a", memory, {})
+    assert node.take(100, 100, 1, 10) == 10
+    assert node.take(100, 100, 5, 1000, seen=CAP - 5) == 5, "others use this address too"
+    assert node.take(100, 100, 1, 1000, seen=1) == 0
+
+
+def test_part_of_a_node_that_is_silent_is_set_aside(memory: redis.Redis) -> None:
+    spent: dict[int, int] = {}
+    quiet, loud = Node("quiet", memory, spent), Node("loud", memory, spent)
+    for node in (quiet, loud) * 3:
+        node.take(100, 100, 1, 1)
+    assert (quiet.fallback.permille, loud.fallback.permille) == (450, 450)
+    for _ in range(50):
+        loud.take(102, 102, 1, 1000)
+    assert spent[102] == CAP - 450
+    assert quiet.fall_back(101) == 0
+    assert quiet.fall_back(102) == 450
+
+
+def test_node_that_leaves_takes_nothing_with_it(memory: redis.Redis) -> None:
+    one, two = Node("one", memory, {}), Node("two", memory, {})
+    one.take(100, 100, 1, 1)
+    two.take(100, 100, 1, 1)
+    memory.eval(CONTACT, 2, *SLOTS, *two.who(100), "1")
+    assert memory.hkeys("slots") == [b"one"]
+    one.take(103, 103, 1, 1)
+    assert one.fallback.permille == 900
+
+
+def test_node_nobody_heard_of_for_an_hour_is_counted_on_no_more(memory: redis.Redis) -> None:
+    one, two = Node("one", memory, {}), Node("two", memory, {})
+    one.take(100, 100, 1, 1)
+    two.take(100, 100, 1, 1)
+    later = 100 + FORGET_WINDOWS + 1
+    one.take(later, later, 1, 1)
+    assert memory.hkeys("slots") == [b"one"]
+    assert two.fall_back(later) == 0, "it knows that itself"
+
+
+def test_ban_lasts_as_long_as_the_longest_and_counts_the_epoch(memory: redis.Redis) -> None:
+    assert memory.eval(BAN, 2, "ban", "epoch", 429, 5000, 60_000) == 1
+    assert memory.get("ban") == b"429 5000"
+    assert memory.eval(BAN, 2, "ban", "epoch", 418, 4000, 60_000) == 2
+    assert memory.get("ban") == b"418 5000"
+    assert memory.eval(BAN, 2, "ban", "epoch", 429, 9000, 60_000) == 3
+    assert memory.get("ban") == b"418 9000"
+    assert 0 < int(str(memory.pttl("ban"))) <= 60_000

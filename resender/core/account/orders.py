@@ -71,6 +71,10 @@ class Orders:
         self.is_settled = False
         self._settled: set[str] = set()
         self.why = ""
+        # Orders REST shows no more, since when: the event of their end may be under way.
+        self._doubted: dict[Key, int] = {}
+        # When the last snapshot of all was asked for: an end before then is no news.
+        self._asked_ms = 0
         # Counts the unbroken runs of the stream.
         self._run = 0
         self._keep_ms = keep_ms
@@ -87,7 +91,8 @@ class Orders:
             return Applied.DOUBLE
         result = Applied.CHANGED
         if held is None:
-            if self._is_settled(event.key[0]) and not event.is_first:
+            is_news = event.is_open or event.time_ms > self._asked_ms
+            if self._is_settled(event.key[0]) and not event.is_first and is_news:
                 self.why = f"an order nobody told of: {event.execution}"
                 result = Applied.MISFIT
             held = Held(self.dialect, event.key)
@@ -106,6 +111,7 @@ class Orders:
 
     def _place(self, held: Held, key: Key) -> None:
         self.version += 1
+        self._doubted.pop(key, None)
         if held.is_open:
             self.open[key] = held
             self.ended.pop(key, None)
@@ -120,7 +126,16 @@ class Orders:
         """Something was missed: what is known stays, nothing of it counts until snapshots have been merged."""
         self.is_settled = False
         self._settled.clear()
+        self._doubted.clear()
         self._run += 1
+
+    def is_doubted(self, symbol: str | None) -> bool:
+        """Tell whether REST shows an order of a symbol, or any, no more of whose end no event has told yet."""
+        return any(symbol is None or key[0] == symbol for key in self._doubted)
+
+    def has_old_doubt(self, now_ms: int) -> bool:
+        """Tell whether such an event is overdue: the next snapshot settles it."""
+        return any(since + _EVENT_LATE_MS <= now_ms for since in self._doubted.values())
 
     def _is_settled(self, symbol: str) -> bool:
         return self.is_settled or symbol in self._settled
@@ -159,7 +174,7 @@ class Orders:
                 continue
             self._miss_row(key, held, merged, now_ms)
         if symbol is None:
-            self.is_settled = True
+            self.is_settled, self._asked_ms = True, max(self._asked_ms, now_ms)
         elif len(self._settled) < _MAX_SYMBOLS:
             self._settled.add(symbol)
         self._learn_ordering([key for key, _ in listed])
@@ -203,7 +218,10 @@ class Orders:
             return  # the event is newer than what REST shows, and nothing can have been missed since
         # Where it was not settled yet the end came before this run of the stream, or REST lagged then.
         if self._is_settled(key[0]) or is_of_now:
+            if now_ms < self._doubted.setdefault(key, now_ms) + _EVENT_LATE_MS:
+                return
             merged.differences.append("the end of an order of which no event told")
+        self._doubted.pop(key, None)
         del self.open[key]
 
     def see(self, path: str, row: Row, now_ms: int) -> None:

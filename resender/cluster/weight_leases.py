@@ -62,6 +62,8 @@ class _Shared:
     told: dict[str, float] = field(default_factory=dict)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     nodes: int = 1
+    # What was asked for in vain: the least that was not to be had, by pool, window and whether for orders.
+    in_vain: dict[tuple[str, int, bool], int] = field(default_factory=dict)
 
     def lock(self, pool: str) -> asyncio.Lock:
         return self.locks.setdefault(pool, asyncio.Lock())
@@ -162,6 +164,8 @@ class WeightLeases:
         if not self._link.is_up:
             raise RedisDown("not connected")
         for pool in self._pools(shared):
+            if shared.egress.closure(pool, self._clock.mono()) is not None:
+                continue
             budget = self._budget(shared, pool)
             low_ms, high_ms = self._times()
             ahead = max(_AHEAD_LEAST, int(budget.limit * _AHEAD_PART))
@@ -207,6 +211,9 @@ class WeightLeases:
     ) -> int:
         """Lease a block: at least and at most so much weight; 0 if there is none. Raises: RedisDown."""
         budget = self._budget(shared, pool)
+        place = (pool, window, is_order)
+        if least >= shared.in_vain.get(place, least + 1):
+            return 0  # what is granted in a minute comes back in none
         part = SHARED_PART if is_order else self._general_part
         low_ms, _ = self._times()
         held = budget.grants.get(window, 0) + budget.order_grants.get(window, 0)
@@ -230,7 +237,11 @@ class WeightLeases:
         shared.fallback.told(int(permille))
         shared.nodes = int(nodes)
         self._note_epoch(shared, pool, _text(epoch))
-        if give:
+        if not give:
+            for old in [old for old in shared.in_vain if old[1] < budget.window]:
+                del shared.in_vain[old]
+            shared.in_vain[place] = least
+        else:
             self.granted += int(give)
             budget.grant(window, int(give), for_orders=is_order)
         if not self._is_founded:

@@ -59,6 +59,36 @@ logger = logging.getLogger("resender.gateway")
 ACCOUNT_STATES_KEY = "account_states"
 
 
+def make_egress(
+    config: Config, clock: Clock, ssl_context: ssl.SSLContext, weight_window_ms: int = MINUTE_MS
+) -> EgressPool:
+    """Build the ways out as the settings say; commands that call Binance use it too."""
+    limits = Limits(
+        spot=config.weight_limit_spot,
+        futures=config.weight_limit_futures,
+        options=config.weight_limit_options,
+        pm=config.weight_limit_pm,
+        sapi=config.weight_limit_sapi,
+        window_ms=weight_window_ms,
+    )
+    return EgressPool(
+        config.egresses,
+        config.upstreams,
+        Timeouts(config.connect_timeout_s, config.read_timeout_s, config.total_timeout_s),
+        EgressOptions(
+            limits,
+            config.pins,
+            order_reserve=config.order_weight_reserve,
+            client_share=config.client_weight_share,
+            own_share=config.backfill_weight_share,
+        ),
+        clock=clock,
+        keepalive_s=config.keepalive_s,
+        dns_cache_s=config.dns_cache_s,
+        ssl_context=ssl_context,
+    )
+
+
 class Gateway:
     """All services of one node."""
 
@@ -90,7 +120,7 @@ class Gateway:
         self.egresses = config.egresses
         # One for everything that is called: each holds all certificate authorities.
         self.ssl_context = ssl_context or make_context()
-        self.egress = self._make_egress(weight_window_ms)
+        self.egress = make_egress(config, self.clock, self.ssl_context, weight_window_ms)
         user_agent = f"binance-resender/{__version__}"
         self.dispatch = Dispatch(
             self.egress,
@@ -206,33 +236,6 @@ class Gateway:
         )
         add_readers(self.services)
         self._stack = AsyncExitStack()
-
-    def _make_egress(self, weight_window_ms: int) -> EgressPool:
-        config = self.config
-        limits = Limits(
-            spot=config.weight_limit_spot,
-            futures=config.weight_limit_futures,
-            options=config.weight_limit_options,
-            pm=config.weight_limit_pm,
-            sapi=config.weight_limit_sapi,
-            window_ms=weight_window_ms,
-        )
-        return EgressPool(
-            self.egresses,
-            config.upstreams,
-            Timeouts(config.connect_timeout_s, config.read_timeout_s, config.total_timeout_s),
-            EgressOptions(
-                limits,
-                config.pins,
-                order_reserve=config.order_weight_reserve,
-                client_share=config.client_weight_share,
-                own_share=config.backfill_weight_share,
-            ),
-            clock=self.clock,
-            keepalive_s=config.keepalive_s,
-            dns_cache_s=config.dns_cache_s,
-            ssl_context=self.ssl_context,
-        )
 
     def _make_cache(self) -> MarketCache:
         config = self.config

@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 from datetime import datetime, timezone
+from typing import NoReturn
 
 from resender import __version__
-from resender.cli import preload, users
+from resender.cli import accounts, preload, users
 from resender.cli.database import tell_database
 from resender.config import SETTINGS, Config
 from resender.config_loading import load_config
 from resender.core.access.whitelist import normalise_address
-from resender.core.redact import redact
+from resender.core.redact import MASK, redact
 from resender.errors import ConfigError, ResenderError, StartError, StoreUnfit
 from resender.log import is_journal, set_up_logging
 from resender.places import home
@@ -53,13 +55,20 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Does not repeat a key or a secret that was given where none belongs."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(re.sub(r"[^\s'\"(),]{24,}", MASK, message))
+
+
 def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--data-dir", metavar="DIR", help=SETTINGS["DATA_DIR"].help)
-    listen = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    listen = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     listen.add_argument("--host", help=SETTINGS["HOST"].help)
     listen.add_argument("--port", help=SETTINGS["PORT"].help)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description="A self-hosted gateway to the Binance API. Without a command it serves.",
         epilog="Every setting of settings.py can be overridden by the environment as RESENDER_<NAME>.",
@@ -69,7 +78,7 @@ def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def add(name: str, help: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    def add(name: str, help: str, *parents: _Parser) -> _Parser:
         return commands.add_parser(name, help=help, description=help, parents=[common, *parents])
 
     # A value given before the command must not be overwritten by the command's own default.
@@ -94,6 +103,7 @@ def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
 
     preload.add_parser(commands, common)
     users.add_parser(commands, common)
+    accounts.add_parser(commands, common)
 
     log = add("log", "The request log in the database (off by default: off is fastest).")
     log.add_argument("switch", choices=("on", "off", "status"))

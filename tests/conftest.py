@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         path = item.path.as_posix()
         if item.get_closest_marker("waits") is not None:
-            assert "tests/component/truth/" in path, item.nodeid
+            assert "/component/truth/" in path or "/component/accounts/" in path, item.nodeid
         if item.get_closest_marker("alone") is not None:
             assert "tests/component/" in path or "tests/e2e/" in path, item.nodeid
 

@@ -71,8 +71,9 @@ class Orders:
         self.is_settled = False
         self._settled: set[str] = set()
         self.why = ""
-        # Orders REST shows no more, since when: the event of their end may be under way.
-        self._doubted: dict[Key, int] = {}
+        # Orders REST does not show, since when, and whether an event must have told of their end: one may be
+        # under way, or REST lags.
+        self._doubted: dict[Key, tuple[int, bool]] = {}
         # When the last snapshot of all was asked for: an end before then is no news.
         self._asked_ms = 0
         # Counts the unbroken runs of the stream.
@@ -130,12 +131,12 @@ class Orders:
         self._run += 1
 
     def is_doubted(self, symbol: str | None) -> bool:
-        """Tell whether REST shows an order of a symbol, or any, no more of whose end no event has told yet."""
+        """Tell whether REST does not show an order of a symbol, or any, of whose end no event has told."""
         return any(symbol is None or key[0] == symbol for key in self._doubted)
 
     def has_old_doubt(self, now_ms: int) -> bool:
         """Tell whether such an event is overdue: the next snapshot settles it."""
-        return any(since + _EVENT_LATE_MS <= now_ms for since in self._doubted.values())
+        return any(since + _EVENT_LATE_MS <= now_ms for since, _ in self._doubted.values())
 
     def _is_settled(self, symbol: str) -> bool:
         return self.is_settled or symbol in self._settled
@@ -214,13 +215,17 @@ class Orders:
         if held.status == PENDING and is_of_now and not self.lore.lists_pending:
             self.lore.lists_pending = False
             return
-        if held.event is not None and is_of_now and held.event.time_ms >= now_ms - REST_LAG_MS:
+        is_new = held.event is not None and held.event.time_ms >= now_ms - REST_LAG_MS
+        if is_new and is_of_now:
             return  # the event is newer than what REST shows, and nothing can have been missed since
         # Where it was not settled yet the end came before this run of the stream, or REST lagged then.
-        if self._is_settled(key[0]) or is_of_now:
-            if now_ms < self._doubted.setdefault(key, now_ms) + _EVENT_LATE_MS:
+        is_missed = self._is_settled(key[0]) or is_of_now
+        if is_new or is_missed:
+            since, is_missed = self._doubted.setdefault(key, (now_ms, is_missed))
+            if now_ms < since + _EVENT_LATE_MS:
                 return
-            merged.differences.append("the end of an order of which no event told")
+            if is_missed:
+                merged.differences.append("the end of an order of which no event told")
         self._doubted.pop(key, None)
         del self.open[key]
 

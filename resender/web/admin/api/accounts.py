@@ -5,13 +5,14 @@ Rows are the store's, states `resender.account`'s. Secrets come in here and go o
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
 
 from resender.account import KeyRefused, WatchedAccount, check_key
 from resender.api_keys import Signer, Verifier, digest_of, hint_of
+from resender.core.account.dialects import OPEN, Row
+from resender.core.account.spec import MODES, AccountMarket, Mode
 from resender.errors import Conflict, RouteError
 from resender.secret_box import SecretError
 from resender.store import AccountRow, DuplicateAccount, DuplicateKey, Repository, UnknownAccount
@@ -19,19 +20,17 @@ from resender.web.admin.fields import Field, wrong
 from resender.web.admin.long_answers import EventHandler, LiveHandler
 
 _LOOK_S = 0.25
+# A stream of an account says something so often, in looks, and everything again so often.
 _LEAST_EVERY = 8
-_MARKETS = ("spot", "margin", "um", "cm", "pm")
-_MODES = ("key", "signed", "secret")
-_MODES_OF = {
-    "spot": ("signed", "secret"), "margin": ("signed", "secret"), "um": ("key", "secret"),
-    "cm": ("key", "secret"), "pm": ("key", "secret"),
-}  # fmt: skip
+_WHOLE_EVERY = 240
+# More orders that have changed at once are told as everything.
+_MAX_CHANGED = 300
 _KEY = Field(str, default=None, nullable=True, longest=256)
 _PEM = Field(str, default=None, nullable=True, longest=10_000)
 _ACCOUNT = {
     "name": Field(str, longest=64),
-    "market": Field(str, choices=_MARKETS),
-    "mode": Field(str, choices=_MODES),
+    "market": Field(str, choices=tuple(each.value for each in AccountMarket)),
+    "mode": Field(str, choices=tuple(each.value for each in Mode)),
     "key": _KEY,
     "secret": _PEM,
     "public_key": _PEM,
@@ -45,11 +44,11 @@ class _AccountBase(LiveHandler):
     # A token may look, but not hand over keys.
     login_only_writes = True
 
-    def audit_in(self, repository: Repository, action: str, row: AccountRow, more: str = "") -> None:
+    def audit_in(self, repository: Repository, action: str, row: AccountRow, hint: str = "") -> None:
         told = {"id": row.id, "name": row.name, "market": row.market, "mode": row.mode}
-        if more:
-            told["key"] = f"...{more}"
-        before, after = (told, None) if action == "remove" else (None, told)
+        if hint:
+            told["key"] = f"...{hint}"
+        before, after = (told, None) if action in ("remove", "unlink") else (None, told)
         repository.audit_add(self.login.actor, self.ip, f"account.{action}", row.name, before, after)
 
     def shown(self, row: AccountRow) -> dict[str, Any]:
@@ -73,15 +72,13 @@ class _AccountBase(LiveHandler):
                 }
                 for key in row.keys
             ],
-            "state": "waiting",
-            "why": "",
         }
-        return item | (_state(account) if account is not None else {})
+        return item | (_state(account) if account is not None else _NOT_HERE)
 
     async def row(self, account_id: str) -> AccountRow:
         row = await self.services.store.run(Repository.account_get, int(account_id))
         if row is None:
-            raise RouteError(f"There is no account {account_id[:20]}.")
+            raise _gone(account_id)
         return row
 
     def seen(self) -> list[dict[str, Any]]:
@@ -109,7 +106,16 @@ class _AccountBase(LiveHandler):
                 if seen.digest == body["digest"]:
                     return seen.digest, seen.hint
             raise wrong("digest", "This key has not been seen lately.", reason="not_seen")
+        if body["public_key"]:
+            raise wrong("key", "Whose public key is it? Give the API key too.", reason="missing")
         return None
+
+
+#: An account that is set up, but not watched by this process (yet).
+_NOT_HERE: dict[str, Any] = {
+    "state": "waiting", "why": "not watched here", "since": None, "open_orders": 0, "hits": 0, "misses": {},
+    "differences": 0, "events": 0, "unknown_events": {},
+}  # fmt: skip
 
 
 def _state(account: WatchedAccount) -> dict[str, Any]:
@@ -122,7 +128,6 @@ def _state(account: WatchedAccount) -> dict[str, Any]:
         "hits": account.hits,
         "misses": dict(account.misses),
         "differences": account.difference_count,
-        "last_differences": [{"time": at, "what": what} for at, what in reversed(account.differences)],
         "events": account.events.total(),
         "unknown_events": dict(account.unknown_events),
     }
@@ -145,22 +150,24 @@ class AccountsHandler(_AccountBase):
 
     async def post(self) -> None:
         body = self.read_json(_ACCOUNT)
-        if body["mode"] not in _MODES_OF[body["market"]]:
+        if Mode(body["mode"]) not in MODES[AccountMarket(body["market"])]:
             raise wrong("mode", f"{body['market']} cannot be watched so.", reason="mode_of_market")
         key = self.read_key(body)
         _check_public_key(body["public_key"])
-        sealed: str | None = None
+        plain: str | None = None
         if body["mode"] == "secret":
-            if not body["key"] or not body["secret"]:
-                raise wrong("secret", "A key of its own needs key and secret.", reason="secret_missing")
-            sealed = await self._seal(body["key"].strip(), body["secret"])
-        row = await self._add(body, key, sealed)
+            for name in ("key", "secret"):
+                if not (body[name] or "").strip():
+                    raise wrong(name, "A key of its own needs key and secret.", reason="secret_missing")
+            plain = await self._checked(body["key"].strip(), body["secret"].strip())
+        row = await self._add(body, key, plain)
         self.send(self.shown(row), 201)
 
-    async def _seal(self, key: str, secret: str) -> str:
+    async def _checked(self, key: str, secret: str) -> str:
+        """Return what is to be sealed, if Binance says that the key may only read."""
         services = self.services
         try:
-            signer = Signer.parse(secret.strip() if "-----" not in secret else secret)
+            signer = Signer.parse(secret)
         except ValueError as error:
             raise wrong("secret", str(error), reason="bad_secret") from None
         now_ms = services.dispatch.egress.governor.clock.now_ms(services.clock.mono())
@@ -193,13 +200,23 @@ class AccountsHandler(_AccountBase):
         try:
             return await self.services.store.account_change(work)
         except DuplicateAccount as error:
-            raise Conflict(str(error), {"reason": "account_exists"}) from None
+            told = {"field": "name", "reason": "account_exists", "id": error.row.id}
+            raise Conflict(str(error), told) from None
         except DuplicateKey as error:
-            raise Conflict(str(error), {"reason": "key_taken"}) from None
+            raise _taken(error) from None
         except SecretError as error:
             raise wrong("secret", str(error), reason="no_box", words=str(error)) from None
         except ValueError as error:
             raise wrong("name", str(error), reason="bad_name") from None
+
+
+def _taken(error: DuplicateKey) -> Conflict:
+    told = {"field": "key", "reason": "key_taken", "id": error.row.id, "name": error.row.name}
+    return Conflict(str(error), told)
+
+
+def _gone(account_id: str) -> RouteError:
+    return RouteError(f"There is no account {account_id[:20]}.", {"reason": "account_gone"})
 
 
 class AccountHandler(_AccountBase):
@@ -208,17 +225,27 @@ class AccountHandler(_AccountBase):
     async def get(self, account_id: str) -> None:
         row = await self.row(account_id)
         account = self.services.accounts.find(row.id)
-        self.send(self.shown(row) | (whole(account) if account is not None else {}))
+        self.send(self.shown(row) | (whole(account) if account is not None else _NOTHING))
 
     async def delete(self, account_id: str) -> None:
         row = await self.row(account_id)
 
-        def work(repository: Repository) -> None:
-            self.audit_in(repository, "remove", row)
-            repository.account_remove(row.id)
+        def work(repository: Repository) -> bool:
+            is_gone = repository.account_remove(row.id)
+            if is_gone:
+                self.audit_in(repository, "remove", row)
+            return is_gone
 
-        await self.services.store.account_change(work)
+        if not await self.services.store.account_change(work):
+            raise _gone(account_id)
+        # What was sealed is to be in no file any more, SQLite's log included.
+        await self.services.store.run(Repository.empty_wal)
         self.send({})
+
+
+_NOTHING: dict[str, Any] = {
+    "orders": [], "ended": [], "balances": [], "positions": [], "last_differences": [],
+}  # fmt: skip
 
 
 def whole(account: WatchedAccount) -> dict[str, Any]:
@@ -229,7 +256,12 @@ def whole(account: WatchedAccount) -> dict[str, Any]:
         "ended": account.ended_orders()[:_ENDED_SHOWN],
         "balances": account.balances(),
         "positions": account.positions(),
+        "last_differences": _differences(account),
     }
+
+
+def _differences(account: WatchedAccount) -> list[dict[str, Any]]:
+    return [{"time": at, "what": what} for at, what in reversed(account.differences)]
 
 
 class AccountKeysHandler(_AccountBase):
@@ -250,9 +282,9 @@ class AccountKeysHandler(_AccountBase):
         try:
             await self.services.store.account_change(work)
         except DuplicateKey as error:
-            raise Conflict(str(error), {"reason": "key_taken"}) from None
+            raise _taken(error) from None
         except UnknownAccount:
-            raise RouteError(f"There is no account {account_id[:20]}.") from None
+            raise _gone(account_id) from None
         self.send(self.shown(await self.row(account_id)), 201)
 
 
@@ -261,36 +293,95 @@ class AccountKeyHandler(_AccountBase):
 
     async def delete(self, account_id: str, digest: str) -> None:
         row = await self.row(account_id)
+        key = next((each for each in row.keys if each.digest == digest), None)
+        if key is not None and key.source == "own":
+            msg = "The account is read with this key: remove the account instead."
+            raise Conflict(msg, {"reason": "own_key"})
 
-        def work(repository: Repository) -> None:
-            repository.account_unlink(row.id, digest)
-            self.audit_in(repository, "unlink", row)
+        def work(repository: Repository) -> bool:
+            is_gone = repository.account_unlink(row.id, digest)
+            if is_gone and key is not None:
+                self.audit_in(repository, "unlink", row, key.hint)
+            return is_gone
 
-        await self.services.store.account_change(work)
+        if key is None or not await self.services.store.account_change(work):
+            raise RouteError("The account has no such key.", {"reason": "key_gone"})
         self.send(self.shown(await self.row(account_id)))
 
 
+class _Changes:
+    """What an account has told its listeners since it was asked last; everything, if that is shorter."""
+
+    def __init__(self, account: WatchedAccount) -> None:
+        self._account = account
+        self._orders: dict[tuple[str, str, Any], Row] = {}
+        self._money: dict[str, Any] = {}
+        self._is_whole = True
+        self._is_new = False
+        self._differences = 0
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take one message; it runs while the account applies an event and has to be short."""
+        self._is_new = True
+        kind = message["e"]
+        if kind == "order":
+            row = message["order"]
+            key = (message["kind"], str(row.get("symbol")), row.get("orderId", row.get("algoId")))
+            self._orders[key] = row
+        elif kind == "balances":
+            self._money = {name: message[name] for name in ("balances", "positions")}
+        elif kind == "snapshot":
+            self._is_whole = True
+        if len(self._orders) > _MAX_CHANGED:
+            self._is_whole = True
+        if self._is_whole:
+            self._orders.clear()
+
+    def everything(self) -> None:
+        self._is_whole = True
+
+    def take(self, *, least: bool) -> tuple[str, bytes] | None:
+        """Return the next event; None if there is nothing to tell and nothing has to be told."""
+        if not (self._is_whole or self._is_new or least):
+            return None
+        if self._is_whole:
+            found = "account", orjson.dumps(whole(self._account))
+        else:
+            orders = [
+                {**row, "kind": kind, "open": row.get("status", row.get("algoStatus")) in OPEN}
+                for (kind, _, _), row in self._orders.items()
+            ]
+            told = {**_state(self._account), "orders": orders, **self._money}
+            if self._account.difference_count != self._differences:
+                told["last_differences"] = _differences(self._account)
+            found = "change", orjson.dumps(told)
+        self._differences = self._account.difference_count
+        self._orders, self._money, self._is_whole, self._is_new = {}, {}, False, False
+        return found
+
+
 class AccountEventsHandler(_AccountBase, EventHandler):
-    """`GET /admin/api/accounts/<id>/events`: an account as it changes."""
+    """`GET /admin/api/accounts/<id>/events`: an account as it changes: all of it first, then what is new."""
 
     async def get(self, account_id: str) -> None:
         row = await self.row(account_id)
         account = self.services.accounts.find(row.id)
         if account is None:
-            raise RouteError(f"There is no account {account_id[:20]}.")
-        changed = asyncio.Event()
-        listener = lambda message: changed.set()  # noqa: E731
-        account.listeners.add(listener)
+            raise _gone(account_id)
+        changes = _Changes(account)
+        account.listeners.add(changes.hear)
         try:
             with self.live.stream():
                 if not await self.begin():
                     return
-                turn = 0
+                turn = spoken = 0
                 while True:
-                    if changed.is_set() or turn % _LEAST_EVERY == 0:
-                        changed.clear()
-                        turn = 0
-                        if not await self.event("account", orjson.dumps(whole(account))):
+                    if turn % _WHOLE_EVERY == 0:
+                        changes.everything()
+                    event = changes.take(least=turn - spoken >= _LEAST_EVERY)
+                    if event is not None:
+                        spoken = turn
+                        if not await self.event(*event):
                             return
                     if self.services.accounts.find(row.id) is not account:
                         await self.end("dropped")
@@ -299,4 +390,4 @@ class AccountEventsHandler(_AccountBase, EventHandler):
                         return
                     turn += 1
         finally:
-            account.listeners.discard(listener)
+            account.listeners.discard(changes.hear)

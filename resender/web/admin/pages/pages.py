@@ -25,6 +25,7 @@ PAGES = (
     "whitelist",
     "logs",
     "streams",
+    "accounts",
     "closes",
     "clients",
     "users",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from resender.errors import ResenderError
 
@@ -34,7 +34,7 @@ class AccountRow:
     name: str
     market: str
     mode: str
-    sealed: str | None
+    sealed: str | None = field(repr=False)
     created_ms: int
     keys: tuple[AccountKeyRow, ...] = ()
 

@@ -7,11 +7,13 @@ transaction, which is how running servers notice.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import peewee
 
-from resender.core.account.spec import MODES, AccountMarket, Mode
+from resender.core.account.spec import MODES, Mode
 from resender.store.account_rows import (
     AccountKeyRow,
     AccountRow,
@@ -19,12 +21,14 @@ from resender.store.account_rows import (
     DuplicateKey,
     UnknownAccount,
 )
-from resender.store.tables import Tables, is_id
+from resender.store.tables import Tables, is_id, storable
 
 _REVISION = "account_revision"
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SOURCES = ("bound", "linked", "own")
+_HINT_MAX = 8
+_MARKETS = {market.value: tuple(mode.value for mode in modes) for market, modes in MODES.items()}
 
 
 class AccountTable(Tables):
@@ -79,38 +83,31 @@ class AccountTable(Tables):
 
         Raises: ValueError; DuplicateAccount, DuplicateKey, carrying the row that is there.
         """
-        if not _NAME.fullmatch(name):
-            raise ValueError("An account's name has 1 to 64 letters, digits and _ . @ - .")
-        if Mode(mode) not in MODES[AccountMarket(market)]:
-            known = ", ".join(MODES[AccountMarket(market)])
-            raise ValueError(f"An account of {market} is watched in one of these ways: {known}.")
+        check_account(name, market, mode)
         with self.transaction():
-            self._next_account_revision()
+            self._lock_accounts()
             there = self.account_find(name)
             if there is not None:
                 raise DuplicateAccount(there)
-            values = {"name": name, "name_key": name.lower(), "market": market, "mode": mode}
-            try:
-                account_id = self.models.account.insert(
-                    {**values, "sealed": None, "created_ms": self._now_ms()}
-                ).execute()
-            except peewee.IntegrityError:  # another process was faster
-                row = self.account_find(name)
-                if row is None:
-                    raise
-                raise DuplicateAccount(row) from None
+            values = {
+                "name": name, "name_key": name.lower(), "market": market, "mode": mode, "sealed": None,
+                "created_ms": self._now_ms(),
+            }  # fmt: skip
+            account_id = int(self.models.account.insert(values).execute())
             if digest is not None:
-                self._add_key(int(account_id), market, digest, hint, public_key, source)
-            return self._account(int(account_id))
+                self._add_key(account_id, market, digest, hint, public_key, source)
+            return self._changed(account_id)
 
     def account_seal(self, account_id: int, sealed: str) -> AccountRow:
         """Keep an account's sealed key and secret. Raises: UnknownAccount."""
-        with self.transaction():
-            self._next_account_revision()
-            self._account(account_id)
-            model = self.models.account
+        model = self.models.account
+        with self.transaction(), self._overwriting():
+            self._lock_accounts()
+            old = self._account(account_id)
             model.update(sealed=sealed).where(model.id == account_id).execute()
-            return self._account(account_id)
+            if old.sealed is not None:
+                self._write_anew()
+            return self._changed(account_id)
 
     def account_link(
         self,
@@ -121,21 +118,27 @@ class AccountTable(Tables):
         public_key: str | None = None,
         source: str = "linked",
     ) -> AccountRow:
-        """Say that another key is the same account's.
+        """Say that another key is the same account's; of one it has, take the public key if one is given.
 
         Raises: UnknownAccount; DuplicateKey; ValueError.
         """
+        key = self.models.account_key
         with self.transaction():
-            self._next_account_revision()
+            self._lock_accounts()
             row = self._account(account_id)
-            if all(key.digest != digest for key in row.keys):
+            if all(each.digest != digest for each in row.keys):
                 self._add_key(account_id, row.market, digest, hint, public_key, source)
-            return self._account(account_id)
+            elif public_key is None:
+                return row
+            else:
+                mine = (key.account_id == account_id) & (key.digest == digest)
+                key.update(public_key=storable(self.database, public_key)).where(mine).execute()
+            return self._changed(account_id)
 
     def account_bind(self, account_id: int, digest: str, hint: str) -> bool:
         """Give an account that has no key the one a call has brought; tell whether it took it."""
         with self.transaction():
-            self._next_account_revision()
+            self._lock_accounts()
             row = self.account_get(account_id)
             if row is None or row.keys or row.mode == Mode.SECRET.value:
                 return False
@@ -143,34 +146,65 @@ class AccountTable(Tables):
                 self._add_key(account_id, row.market, digest, hint, None, "bound")
             except DuplicateKey:
                 return False
+            self._raise_revision()
             return True
 
     def account_unlink(self, account_id: int, digest: str) -> bool:
-        """Take a key from an account; tell whether it had it."""
+        """Take a key from an account, but never the sealed one; tell whether it was taken."""
         key = self.models.account_key
         with self.transaction():
-            self._next_account_revision()
-            found = key.delete().where((key.account_id == account_id) & (key.digest == digest))
-            return bool(found.execute())
+            self._lock_accounts()
+            mine = (key.account_id == account_id) & (key.digest == digest) & (key.source != "own")
+            if not key.delete().where(mine).execute():
+                return False
+            self._raise_revision()
+            return True
 
     def account_remove(self, account_id: int) -> bool:
         """Remove an account with its keys and secrets; tell whether there was one.
 
-        What was sealed is overwritten first; `empty_wal` afterwards takes it out of SQLite's log too.
+        Shape: SQLite's file keeps nothing of what was sealed, its log nothing either after `empty_wal`.
         """
         model, key = self.models.account, self.models.account_key
-        with self.transaction():
-            self._next_account_revision()
+        with self.transaction(), self._overwriting():
+            self._lock_accounts()
             row = self.account_get(account_id)
             if row is None:
                 return False
-            if isinstance(self.database, peewee.SqliteDatabase):
-                pragma: Any = self.database
-                pragma.execute_sql("PRAGMA secure_delete=ON")
-            if row.sealed is not None:
-                model.update(sealed="0" * len(row.sealed)).where(model.id == account_id).execute()
             key.delete().where(key.account_id == account_id).execute()
-            return bool(model.delete().where(model.id == account_id).execute())
+            model.delete().where(model.id == account_id).execute()
+            if row.sealed is not None:
+                self._write_anew()
+            self._raise_revision()
+            return True
+
+    @contextmanager
+    def _overwriting(self) -> Iterator[None]:
+        """Have SQLite put zeros over what is deleted, for as long as the block takes."""
+        if not isinstance(self.database, peewee.SqliteDatabase):
+            yield
+            return
+        database: Any = self.database
+        before = database.pragma("secure_delete")
+        database.pragma("secure_delete", 1)
+        try:
+            yield
+        finally:
+            database.pragma("secure_delete", before)
+
+    def _write_anew(self) -> None:
+        """Empty the table's pages and fill them again.
+
+        A row that was moved to another page leaves a copy in the gaps of its old one, which deleting the
+        row does not reach; deleting all of them empties whole pages.
+        """
+        if not isinstance(self.database, peewee.SqliteDatabase):
+            return
+        model = self.models.account
+        rows = list(model.select().dicts())
+        model.delete().execute()
+        for row in rows:
+            model.insert(row).execute()
 
     def _account(self, account_id: int) -> AccountRow:
         row = self.account_get(account_id)
@@ -181,18 +215,38 @@ class AccountTable(Tables):
     def _add_key(
         self, account_id: int, market: str, digest: str, hint: str, public_key: str | None, source: str
     ) -> None:
-        if not _DIGEST.fullmatch(digest) or source not in _SOURCES:
+        if not _DIGEST.fullmatch(digest):
             raise ValueError("A key is known by the SHA-256 of its text.")
+        if source not in _SOURCES:
+            raise ValueError(f"Where a key comes from is one of {', '.join(_SOURCES)}.")
         for row in self.account_list():
             if row.market == market and any(key.digest == digest for key in row.keys):
                 raise DuplicateKey(row)
-        values: dict[str, Any] = {
-            "account_id": account_id, "digest": digest, "hint": hint[:8], "public_key": public_key,
+        values = {
+            "account_id": account_id, "digest": digest, "hint": storable(self.database, hint[-_HINT_MAX:]),
+            "public_key": None if public_key is None else storable(self.database, public_key),
             "source": source, "created_ms": self._now_ms(),
         }  # fmt: skip
         self.models.account_key.insert(values).execute()
 
-    def _next_account_revision(self) -> None:
+    def _lock_accounts(self) -> None:
         # First in the transaction, for the reason given at `WhitelistTable._next_revision`.
-        revision = int(self.state_get(_REVISION, lock=True) or 0)
-        self.state_set(_REVISION, str(revision + 1))
+        self.state_get(_REVISION, lock=True)
+
+    def _raise_revision(self) -> None:
+        self.state_set(_REVISION, str(self.account_revision() + 1))
+
+    def _changed(self, account_id: int) -> AccountRow:
+        self._raise_revision()
+        return self._account(account_id)
+
+
+def check_account(name: str, market: str, mode: str) -> None:
+    """Tell whether there can be such an account. Raises: ValueError with a text for the user."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("An account's name is 1 to 64 of the characters A-Z a-z 0-9 _ . @ -")
+    if market not in _MARKETS:
+        raise ValueError(f"An account's market is one of {', '.join(_MARKETS)}.")
+    if mode not in _MARKETS[market]:
+        known = " or ".join(_MARKETS[market])
+        raise ValueError(f"An account of {market} is watched in mode {known}, not {mode[:20]}.")

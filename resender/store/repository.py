@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import peewee
 
 from resender.errors import StoreError
 from resender.store.accounts import AccountTable
@@ -24,13 +27,21 @@ from resender.store.whitelist import WhitelistTable
 class Repository(WhitelistTable, RequestLogTable, PreloadTable, SessionTable, AuditTable, AccountTable):
     """The functions of all tables on one database: `Repository(open_database(url))`."""
 
-    def empty_wal(self) -> None:
-        """Move what SQLite has in its write-ahead log into the file, as far as that is possible."""
+    def empty_wal(self) -> bool:
+        """Move what SQLite has in its write-ahead log into the file; tell whether the log is empty now.
+
+        Shape: readers are waited for as long as for a lock; other databases have no such log.
+        """
+        if not isinstance(self.database, peewee.SqliteDatabase):
+            return True
         try:
-            self.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            database: Any = self.database
+            busy, _, _ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except Exception as error:
             if not is_database_error(error):
                 raise
+            return False
+        return not busy
 
     def close(self) -> None:
         """Close the connection."""

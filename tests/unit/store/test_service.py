@@ -52,6 +52,29 @@ async def test_first_entries_and_rules_are_delivered_before_the_start_returns(ur
         assert (told.lists, told.rules) == ([["127.0.0.1"]], [[]])
 
 
+async def test_accounts_are_delivered_at_the_start_and_after_each_change(url: str) -> None:
+    with open_repository(url) as other:
+        other.account_add("first", "um", "key")
+    told: list[list[tuple[str, int]]] = []
+    store = Store(url, **{**SLOW, "poll_s": 0.01})
+    await store.start(
+        lambda entries: None,
+        on_accounts=lambda rows: told.append([(row.name, len(row.keys)) for row in rows]),
+    )
+    try:
+        assert told == [[("first", 0)]]
+        row = await store.account_change(lambda repository: repository.account_add("second", "cm", "key"))
+        assert told[1:] == [[("first", 0), ("second", 0)]], "in force when it returns"
+        with open_repository(url) as other:
+            other.account_link(row.id, "a" * 64, "aaaa")
+        await wait_until(lambda: told[-1] == [("first", 0), ("second", 1)])
+        with open_repository(url) as other:
+            other.account_remove(row.id)
+        await wait_until(lambda: told[-1] == [("first", 0)])
+    finally:
+        await store.stop()
+
+
 async def test_first_entries_are_only_for_a_new_database(url: str) -> None:
     async with running(url, initial_whitelist=["127.0.0.1"]) as told:
         await told.store.whitelist_remove("127.0.0.1")

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import random
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -85,6 +86,7 @@ class _Line:
     listen_key: str = ""
     pump: asyncio.Task[str] | None = None
     is_alive: bool = False
+    heard_mono: float = 0.0
 
 
 def fresh_s(options: AccountOptions) -> float:
@@ -189,11 +191,13 @@ class UserStream:
                 why = await self._live(line)
             self._owner.closed(_plain(why))
             logger.warning("account %s: user data ended: %s", self._owner.label, why)
+            if self._owner.mode is Mode.SIGNED:
+                continue  # its client is told to sign again, whatever went wrong
             if pause_s:
                 self._wake.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause_s)
-            elif self._owner.mode is not Mode.SIGNED:
+            else:
                 await asyncio.sleep(backoff.next_s())
 
     async def _live(self, line: _Line) -> str:
@@ -201,9 +205,10 @@ class UserStream:
         self._line = line
         keeper = self._tasks.spawn(self._keep_key(), name=f"account-key:{self._owner.label}")
         rotate = self._clock.mono() + _ROTATE_S
+        if self._signed is None:
+            self._renew.clear()
         try:
             while True:
-                self._renew.clear()
                 renewed = self._tasks.spawn(self._renew.wait(), name=f"account-renew:{self._owner.label}")
                 assert self._line.pump is not None
                 left_s = max(0.0, rotate - self._clock.mono())
@@ -211,6 +216,7 @@ class UserStream:
                     {self._line.pump, renewed}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 renewed.cancel()
+                self._renew.clear()
                 if self._line.pump.done():
                     return self._line.pump.result() if not self._line.pump.cancelled() else "given up"
                 if self._lack() is not None:
@@ -223,17 +229,35 @@ class UserStream:
             self._line = None
 
     async def _change(self) -> bool:
-        """Go over to a new connection while the old one still runs; what both tell is known twice."""
+        """Go over to a new connection while the old one still runs; what both tell is known twice.
+
+        If the old one did not last until the new one was there, something may have been missed in between.
+        """
+        old = self._line
+        assert old is not None
+        assert old.pump is not None
+        lost = partial(self._lose, old)
+        old.pump.add_done_callback(lost)
         try:
             line = await self._open()
+            begun = self._clock.mono()
+            await asyncio.wait({old.pump}, timeout=_OVERLAP_S)
         except (AnswerError, _Broken, Refused) as error:
             logger.warning("account %s: no second connection: %s", self._owner.label, error)
             return False
-        old, self._line = self._line, line
-        await asyncio.sleep(_OVERLAP_S)
-        if old is not None:
-            await self._end(old)
+        finally:
+            old.pump.remove_done_callback(lost)
+        self._line = line
+        # A sign that came at once may have been on its way since before the new one was there.
+        if old.pump.done() or old.heard_mono < begun + _OVERLAP_S / 2:
+            self._owner.closed("a gap between two connections")
+            self._owner.opened()
+        await self._end(old)
         return True
+
+    def _lose(self, line: _Line, _: asyncio.Task[str]) -> None:
+        if line is self._line:
+            self._owner.closed("upstream lost")
 
     async def _end(self, line: _Line) -> None:
         if line.pump is not None:
@@ -365,6 +389,7 @@ class UserStream:
         first = asyncio.Event()
 
         def sign() -> None:
+            line.heard_mono = self._clock.mono()
             if not line.is_alive:
                 line.is_alive = True
                 first.set()

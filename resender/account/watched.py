@@ -194,7 +194,6 @@ class WatchedAccount:
         kind = str(event.get("e"))[:40]
         if len(self.events) < 200 or kind in self.events:
             self.events[kind] += 1
-        self.heard()
         try:
             self._apply(kind, event)
         except BadEvent as error:

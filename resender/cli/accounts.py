@@ -29,6 +29,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 _ACTOR = "command line"
 _SILENT_MS = 60_000
+_LAST_MS = 10**14  # beyond the year 5000
 _SOURCES = {"bound": "from calls", "linked": "linked", "own": "own"}
 _STATES_KEY = "account_states"
 
@@ -153,9 +154,9 @@ def _state(told: Any) -> str:
         parts[0] += f": {why}"
     if isinstance(orders, int) and state == "live":
         parts.append(f"{orders} open order{'' if orders == 1 else 's'}")
-    if isinstance(since, int) and since > 0:
+    if isinstance(since, int) and 0 < since < _LAST_MS:
         parts.append(f"since {_time(since)}")
-    return ", ".join(parts)
+    return _line(", ".join(parts))
 
 
 # --- add and remove ----------------------------------------------------------------------------
@@ -390,8 +391,11 @@ def _length(span_ms: int) -> str:
     return f"{seconds} s"
 
 
+def _line(text: str) -> str:
+    """Return a text as one line without secrets: Binance or the user may have said anything."""
+    return redact(" ".join("".join(c if c.isprintable() else " " for c in text).split()))
+
+
 def _fail(error: Exception, code: int) -> int:
-    # What Binance or the user has said may hold anything: it stays one line.
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    print(f"error: {redact(' '.join(text.split()))}", file=sys.stderr)
+    print(f"error: {_line(str(error))}", file=sys.stderr)
     return code

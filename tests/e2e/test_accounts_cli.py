@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from resender.sandbox import API_KEY, API_SECRET, READ_KEY, READ_SECRET
+from resender.secret_box import SecretBox
+from resender.store import open_repository
 from tests.support.authority import ca_file
 from tests.support.processes import (
     PATIENCE_S,
@@ -58,7 +61,9 @@ class Piped:
         )
         self.code = done.returncode
         self.out = [line for line in done.stdout.splitlines() if not line.startswith("(database ")]
-        self.err = [line for line in done.stderr.splitlines() if "ResourceWarning" not in line]
+        # Another gateway on this machine is warned of.
+        noise = ("ResourceWarning", "the gateway that is running")
+        self.err = [line for line in done.stderr.splitlines() if not any(word in line for word in noise)]
         for secret in SECRETS:
             assert secret not in done.stdout + done.stderr
 
@@ -232,3 +237,26 @@ def test_stolen_database_opens_nothing(start: Start, tmp_path: Path) -> None:
     until(is_told, "it is said why the account is not watched")
     assert not (gateway.data / "account.key").exists(), "a new key would hide that the old one is lost"
     again.stop(secrets=SECRETS)
+
+
+def test_two_commands_that_make_the_key_file_at_once_agree_on_it(
+    start: Start, exchange: SandboxThread
+) -> None:
+    gateway = start(ADMIN_ENABLED="false")
+    gateway.stop()
+    other = "SandboxSecondReadOnlyKey" + "0" * 40
+    exchange.ask(
+        lambda sandbox: sandbox.accounts.add(other, READ_SECRET, permissions={"enableReading": True})
+    )
+    words = ("spot", "--key", "--secret", "--stdin")
+    with ThreadPoolExecutor(2) as pool:
+        added = [
+            pool.submit(Piped, gateway, "add", name, *words, lines=(key, READ_SECRET))
+            for name, key in (("one", READ_KEY), ("two", other))
+        ]
+        assert [(each.result().code, each.result().err) for each in added] == [(0, []), (0, [])]
+    box = SecretBox("", gateway.data)
+    with open_repository(f"sqlite:///{gateway.data / 'resender.db'}") as repository:
+        opened = [box.unseal(str(row.sealed), str(row.id)) for row in repository.account_list()]
+    assert sorted(READ_SECRET in text for text in opened) == [True, True]
+    assert [path.name for path in gateway.data.glob("*account.key*")] == ["account.key"]

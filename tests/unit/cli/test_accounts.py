@@ -70,6 +70,8 @@ def config(tmp_path: Path) -> Config:
 @pytest.fixture(autouse=True)
 def no_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
+    # Another one on this machine would be warned of.
+    monkeypatch.setattr("resender.cli.database.running_gateways", lambda *starters: iter(()))
 
 
 def give(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
@@ -434,14 +436,17 @@ def test_states_that_cannot_be_read_are_none(
 
 
 @pytest.mark.parametrize(
-    "accounts_told", ["[]", '{"1": 7}', '{"1": {}}', '{"1": {"orders": "x", "since_ms": []}}']
-)
-def test_odd_states_do_not_harm(
-    config: Config, capfd: pytest.CaptureFixture[str], accounts_told: str
-) -> None:
+    "told",
+    [[], {"1": 7}, {"1": {}}, {"1": {"orders": "x", "since_ms": []}}, {"1": {"state": 7, "since_ms": 10**20}},
+     {"1": {"state": "waiting", "why": f"Binance refuses the key:\n\x1b[2J {KEY}"}}],
+)  # fmt: skip
+def test_odd_states_stay_one_line(config: Config, capfd: pytest.CaptureFixture[str], told: object) -> None:
     account(config, "add", "mybot", "um", "--key-from-calls")
-    tell(config, f'{{"at_ms": {clock_ms()}, "accounts": {accounts_told}}}')
+    tell(config, json.dumps({"at_ms": clock_ms(), "accounts": told}))
+    Said(capfd)
     assert account(config, "list") == 0
+    (line,) = Said(capfd).out
+    assert line.isprintable()
 
 
 # --- remove ------------------------------------------------------------------------------------

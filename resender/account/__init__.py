@@ -9,7 +9,8 @@ from resender.account.accounts import Accounts, SeenKey
 from resender.account.key_check import KeyRefused, check_key
 from resender.account.passing import Passing
 from resender.account.ports import AccountOptions
-from resender.account.watched import LIVE, Answer, Lacking, WatchedAccount
+from resender.account.state import LIVE
+from resender.account.watched import Answer, Lacking, WatchedAccount
 
 __all__ = [
     "LIVE",

@@ -8,33 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resender.account.ports import AccountOptions, Signs
-from resender.account.user_stream import fresh_s
-from resender.aio import Clock
-from resender.core.account.balances import FuturesBalances, SpotBalances
+from resender.account.state import COMPARING_S, LIVE, OPENING, SYNCING, WAITING, AccountState
 from resender.core.account.calls import Change, SignedRead, What
-from resender.core.account.dialects import ALGO, CM, SPOT, UM, BadEvent, Dialect, Row, moment_ms, read_event
-from resender.core.account.lore import Lore
+from resender.core.account.dialects import SPOT, BadEvent, moment_ms, read_event
 from resender.core.account.orders import Applied, Orders, read_rows
 from resender.core.account.proof import Proof
-from resender.core.account.spec import AccountMarket, AccountSpec, Mode
-from resender.core.account.writes import Writes
-from resender.core.binance.exchange_clock import ExchangeClock
+from resender.core.account.spec import AccountMarket
 
 logger = logging.getLogger("resender.account")
 
-_DIALECTS: Mapping[AccountMarket, Dialect] = {
-    AccountMarket.SPOT: SPOT,
-    AccountMarket.MARGIN: SPOT,
-    AccountMarket.UM: UM,
-    AccountMarket.CM: CM,
-    AccountMarket.PM: UM,
-}
 # Events that change nothing of what is held.
 _WITHOUT_EFFECT = frozenset(
     {"TRADE_LITE", "MARGIN_CALL", "STRATEGY_UPDATE", "GRID_UPDATE", "listStatus", "riskLevelChange",
@@ -50,15 +36,8 @@ _BALANCE_EVENTS = frozenset(
     }
 )
 _ALGO_READS = (What.OPEN_ALGO_ORDERS, What.ALGO_ORDER)
-_MAX_DIFFERENCES = 50
 # An answer about balances counts only if it was asked this long after the stream had begun: REST lags.
 _BALANCES_AFTER_S = 5.0
-
-# One comparison is under way for so long at the most.
-_COMPARING_S = 30.0
-
-WAITING, OPENING, SYNCING, LIVE = "waiting", "opening", "syncing", "live"
-Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,63 +56,8 @@ class Lacking:
     may_come: bool = False
 
 
-class WatchedAccount:
-    """The state of one account."""
-
-    def __init__(
-        self,
-        spec: AccountSpec,
-        options: AccountOptions,
-        lore: Callable[[Dialect], Lore],
-        *,
-        clock: Clock,
-        exchange_clock: ExchangeClock,
-    ) -> None:
-        self.spec = spec
-        self.market = spec.market
-        self.mode = spec.mode
-        # In memory only: of a call that passed through, or unsealed.
-        self.api_key: str | None = None
-        self.signer: Signs | None = None
-        self.orders = self._orders(_DIALECTS[spec.market], lore, options)
-        self.algo = self._orders(ALGO, lore, options) if spec.market is AccountMarket.UM else None
-        # Portfolio margin has orders of both futures markets.
-        self.coin_orders = self._orders(CM, lore, options) if spec.market is AccountMarket.PM else None
-        self.spot = SpotBalances()
-        self.futures = FuturesBalances()
-        self.proof = Proof(fresh_s(options))
-        # Conditional orders, and on portfolio margin those of COIN-M, have snapshots of their own.
-        self.algo_proof = Proof(fresh_s(options))
-        self.writes = Writes(self.orders, self.algo, options.wait_ms / 1000)
-        self.phase = WAITING
-        self.phase_since_ms = clock.now_ms()
-        self.on_restart: Callable[[], None] = lambda: None
-        self.listeners: set[Listener] = set()
-        self.differences: deque[tuple[int, str]] = deque(maxlen=_MAX_DIFFERENCES)
-        self.difference_count = 0
-        self.hits = 0
-        self.misses: Counter[str] = Counter()
-        self.events: Counter[str] = Counter()
-        self.unknown_events: Counter[str] = Counter()
-        self._options = options
-        self._clock = clock
-        self._exchange_clock = exchange_clock
-        self._changed = asyncio.Event()
-        # When the last call was sent on to be compared.
-        self._comparing_mono = -_COMPARING_S
-
-    @staticmethod
-    def _orders(dialect: Dialect, lore: Callable[[Dialect], Lore], options: AccountOptions) -> Orders:
-        return Orders(dialect, lore(dialect), keep_ms=options.history_ms)
-
-    @property
-    def label(self) -> str:
-        return f"{self.spec.name} ({self.market})"
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the gateway can sign reads of its own."""
-        return self.mode is Mode.SECRET and self.signer is not None
+class WatchedAccount(AccountState):
+    """The watch over one account."""
 
     # --- the stream ------------------------------------------------------------------------
 
@@ -162,14 +86,6 @@ class WatchedAccount:
             orders.unsettle()
         self.spot.lose()
         self.writes.clear()
-
-    def _all_orders(self) -> list[Orders]:
-        return [orders for orders in (self.orders, self.algo, self.coin_orders) if orders is not None]
-
-    def _enter(self, phase: str) -> None:
-        if phase != self.phase:
-            self.phase, self.phase_since_ms = phase, self._clock.now_ms()
-            self._tell({"e": "state", **self.state()})
 
     def unsure(self, why: str) -> None:
         """What is known may be wrong: only snapshots from now on count."""
@@ -311,14 +227,6 @@ class WatchedAccount:
         is_live = self._lack() is None
         self._enter(LIVE if is_live else SYNCING)
 
-    def _lack(self) -> str | None:
-        """Return what the account as a whole lacks."""
-        mono = self._clock.mono()
-        lack = self.proof.lack(None, mono)
-        if lack is None and self.coin_orders is not None:
-            lack = self.algo_proof.lack(None, mono)
-        return lack
-
     def written(
         self, change: Change, params: Mapping[str, str], status: int, body: bytes, sent_mono: float
     ) -> None:
@@ -404,7 +312,7 @@ class WatchedAccount:
         """
         if self.is_own or mono < proof.compared_mono(read.symbol) + self._options.reconcile_s:
             return False
-        if mono < self._comparing_mono + _COMPARING_S:
+        if mono < self._comparing_mono + COMPARING_S:
             return False
         self._comparing_mono = mono
         return True
@@ -439,72 +347,6 @@ class WatchedAccount:
                 await asyncio.wait_for(changed.wait(), min(left_s, 0.05))
             except asyncio.TimeoutError:
                 continue
-
-    @property
-    def age_ms(self) -> int:
-        """How long ago the stream gave a sign of life; 0 if there is none. Units: milliseconds."""
-        if not self.proof.is_open:
-            return 0
-        return max(0, int((self._clock.mono() - self.proof.heard_mono) * 1000))
-
-    # --- for people ------------------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """Return the state in words."""
-        lack = self._lack()
-        state = self.phase if lack is None or self.phase != LIVE else SYNCING
-        return {
-            "state": state,
-            "why": lack or "",
-            "since": self.phase_since_ms,
-            "openOrders": sum(len(orders.open) for orders in self._all_orders()),
-        }
-
-    def open_orders(self, symbol: str | None = None) -> list[Row]:
-        """Return the open orders as far as they are known, newest changes last."""
-        rows: list[Row] = []
-        for orders in self._all_orders():
-            for row in orders.known(symbol):
-                rows.append({**row, "kind": orders.dialect.name})
-        return rows
-
-    def ended_orders(self, symbol: str | None = None) -> list[Row]:
-        """Return orders that ended lately, the last first."""
-        rows: list[Row] = []
-        least_ms = self._clock.now_ms() - self._options.history_ms
-        for orders in self._all_orders():
-            for row in orders.known(symbol, is_ended=True):
-                if int(row.get("updateTime", 0)) >= least_ms:
-                    rows.append({**row, "kind": orders.dialect.name})
-        rows.sort(key=lambda row: -int(row.get("updateTime", 0)))
-        return rows
-
-    def _money(self) -> dict[str, Any]:
-        if self.market in (AccountMarket.SPOT, AccountMarket.MARGIN):
-            return {"balances": self.spot.known(), "positions": []}
-        return {"balances": self.futures.known(), "positions": self.futures.known_positions()}
-
-    def balances(self) -> list[Row]:
-        found: list[Row] = self._money()["balances"]
-        return found
-
-    def positions(self) -> list[Row]:
-        found: list[Row] = self._money()["positions"]
-        return found
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return everything that is known, as the first message of a listener."""
-        return {
-            "e": "snapshot",
-            "market": self.market.value,
-            **self.state(),
-            "orders": self.open_orders(),
-            **self._money(),
-        }
-
-    def _tell(self, message: dict[str, Any]) -> None:
-        for listener in list(self.listeners):
-            listener(message)
 
 
 def _transact_ms(body: bytes) -> int:

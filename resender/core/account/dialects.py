@@ -16,9 +16,7 @@ Key = tuple[str, int]
 
 OPEN = frozenset({"NEW", "PARTIALLY_FILLED", "PENDING_NEW", "TRIGGERING"})
 # What else an order can be; of any other state nobody knows whether REST shows the order as open.
-_ENDED = frozenset(
-    {"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH", "TRIGGERED", "FINISHED"}
-)
+_ENDED = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH", "TRIGGERED", "FINISHED"})
 # An event that begins an order, or tells that there will be none.
 _FIRST = frozenset({"NEW", "REJECTED"})
 _FILLS = frozenset({"TRADE", "CALCULATED", "LIQUIDATION"})

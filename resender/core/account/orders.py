@@ -295,9 +295,9 @@ class Orders:
                 return key[0]
         return None
 
-    def find(self, symbol: str, number: int | None, client_id: str | None) -> Held | None:
-        """Find an order by its number, or by the id its client gave it."""
-        if number is not None:
+    def find(self, symbol: str | None, number: int | None, client_id: str | None) -> Held | None:
+        """Find an order by its number, or by the id its client gave it; conditional ones without a symbol too."""
+        if number is not None and symbol is not None:
             key = (symbol, number)
             return self.open.get(key) or self.ended.get(key)
         name = "clientAlgoId" if self.dialect.id_name == "algoId" else "clientOrderId"
@@ -305,7 +305,8 @@ class Orders:
             held
             for kept in (self.open, self.ended)
             for key, held in kept.items()
-            if key[0] == symbol and held.value(name) == client_id
+            if symbol in (None, key[0])
+            and (held.value(name) == client_id if number is None else key[1] == number)
         ]
         # Of several with one name nobody says which one REST finds.
         return found[0] if len(found) == 1 else None

@@ -279,6 +279,22 @@ ACCOUNT_RECONCILE_MINUTES = 15
 # DATA_DIR.
 SECRET_KEY = ""
 
+# --- Several nodes -----------------------------------------------------------------------------
+
+# Redis that several nodes share; empty = this is the only node.
+# Example: "redis://user:password@host:6379/0"
+REDIS_URL = ""
+
+# Name of this node, another one for each; empty = host name and port.
+NODE_NAME = ""
+
+# Base URL under which the other nodes reach this one; empty = they do not.
+# Example: "http://10.0.0.5:8000"
+NODE_URL = ""
+
+# The same on all nodes, 32 characters at least: by it they know each other. Needed with `NODE_URL`.
+NODE_SECRET = ""
+
 # --- Logs --------------------------------------------------------------------------------------
 
 # Detail of the process log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`.

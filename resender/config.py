@@ -25,8 +25,10 @@ from resender.config_values import (
     read_fraction,
     read_host_suffix,
     read_hosts,
+    read_node_name,
     read_pins,
     read_preload,
+    read_redis_url,
     read_text,
     seconds_between,
     share_between,
@@ -370,6 +372,23 @@ class Config:
         text_of_at_least(32),
         "Seals the secrets of accounts, 32 characters at least; empty = a key in the file account.key of "
         "DATA_DIR.",
+        secret=True,
+    )
+    redis_url: str = setting(
+        "", read_redis_url, "Redis that several nodes share; empty = this is the only node.", secret=True
+    )
+    node_name: str = setting(
+        "", read_node_name, "Name of this node, another one for each; empty = host name and port."
+    )
+    node_url: str = setting(
+        "",
+        base_url("http", "https"),
+        "Base URL under which the other nodes reach this one; empty = they do not.",
+    )
+    node_secret: str = setting(
+        "",
+        text_of_at_least(32),
+        "The same on all nodes, 32 characters at least: by it they know each other. Needed with `NODE_URL`.",
         secret=True,
     )
     close_first_ms: int = setting(

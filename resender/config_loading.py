@@ -53,6 +53,8 @@ def load_config(
             raise ConfigError(f"{where} = {shown}: {error}") from None
     config = Config(**values, sources=sources)
     _check_egresses(config)
+    if config.redis_url and config.node_url and not config.node_secret:
+        raise ConfigError("NODE_SECRET: it is needed with REDIS_URL and NODE_URL, the same on all nodes.")
     return config
 
 

@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from resender.core.access.whitelist import normalise_address
+from resender.core.cluster.redis_url import parse_redis_url
 from resender.core.egress.spec import parse_egress, parse_pins
 from resender.core.market.consent import parse_consent
 from resender.core.market.preload import parse_preload
 
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.)*[a-z0-9][a-z0-9-]{0,62}")
 OFF = "off"
 
@@ -97,6 +99,20 @@ def base_url(*schemes: str, can_be_off: bool = False) -> Parser:
         return f"{parts.scheme}://{parts.netloc}"
 
     return parse
+
+
+def read_redis_url(value: Any) -> str:
+    text = read_text(value)
+    if text:
+        parse_redis_url(text)
+    return text
+
+
+def read_node_name(value: Any) -> str:
+    text = read_text(value)
+    if text and not _NODE.fullmatch(text):
+        raise ValueError("must be 1 to 64 letters, digits and . _ : -, a letter or digit first")
+    return text
 
 
 def read_items(value: Any) -> tuple[str, ...]:

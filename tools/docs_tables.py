@@ -345,6 +345,8 @@ TABLES: dict[str, Callable[[Texts], str]] = {
 SETTINGS_MARK = "The comments are those of resender/config.py"
 _EXAMPLES = {
     "DATABASE_URL": '"postgresql://user:password@host/name"',
+    "REDIS_URL": '"redis://user:password@host:6379/0"',
+    "NODE_URL": '"http://10.0.0.5:8000"',
     "WHITELIST": '["203.0.113.5", "198.51.100.0/24", "2001:db8::/32"]',
     "EGRESS": '["203.0.113.5", "hk=socks5://user:pw@host:1080;markets=um+cm", "resender://host:8000"]',
     "EGRESS_PINS": '["abcdEFGH12=hk"]',

@@ -1,1 +1,7 @@
 """This node among others: Redis, presence, shared weight."""
+
+from resender.cluster.cluster import Cluster, node_name
+from resender.cluster.presence import read_nodes, set_drained
+from resender.cluster.redis_link import RedisLink, installation_of
+
+__all__ = ["Cluster", "RedisLink", "installation_of", "node_name", "read_nodes", "set_drained"]

@@ -32,6 +32,7 @@ LAYERS = {
     "access": "C",
     "account": "C",
     "calls": "C",
+    "cluster": "C",
     "upstream": "C",
     "fanout": "C",
     "market": "C",
@@ -48,7 +49,10 @@ LAYERS = {
     "sandbox": "sandbox",
 }
 # What the web layer may know of the services' packages: their front, not what is behind it.
-FRONTS = ("resender.market", "resender.upstream", "resender.store", "resender.fanout", "resender.account")
+FRONTS = (
+    "resender.market", "resender.upstream", "resender.store", "resender.fanout", "resender.account",
+    "resender.cluster",
+)  # fmt: skip
 # Third-party packages and the parts of the program that may import them.
 OWNERS = {
     "aiohttp": {"upstream", "sandbox"},
@@ -57,6 +61,7 @@ OWNERS = {
     "python_socks": {"upstream"},
     "peewee": {"store"},
     "playhouse": {"store"},
+    "redis": {"cluster"},
     "argon2": {"passwords"},
     "cryptography": {"sandbox", "secret_box", "api_keys"},
     "tornado": {"web", "cli"},

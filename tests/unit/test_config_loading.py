@@ -108,6 +108,18 @@ def test_key_of_secrets_is_long_and_never_shown() -> None:
     assert shown_value(config, "SECRET_KEY") == "***"
 
 
+def test_nodes_that_reach_each_other_need_a_secret() -> None:
+    given = {"RESENDER_REDIS_URL": "redis://:hidden@host", "RESENDER_NODE_URL": "http://10.0.0.5:8000"}
+    with pytest.raises(ConfigError, match="NODE_SECRET: it is needed with REDIS_URL and NODE_URL"):
+        load_config({}, given)
+    config = load_config({}, given | {"RESENDER_NODE_SECRET": "n" * 32})
+    assert shown_value(config, "REDIS_URL") == shown_value(config, "NODE_SECRET") == "***"
+    assert load_config({}, {"RESENDER_NODE_URL": "http://10.0.0.5:8000"}).redis_url == ""
+    with pytest.raises(ConfigError, match="must be such as redis://") as caught:
+        load_config({}, {"RESENDER_REDIS_URL": "hidden@host"})
+    assert "hidden" not in str(caught.value)
+
+
 def test_secret_is_not_in_the_error() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config({"DATABASE_URL": 5}, {})

@@ -19,8 +19,10 @@ from resender.config_values import (
     read_flag,
     read_fraction,
     read_items,
+    read_node_name,
     read_pins,
     read_preload,
+    read_redis_url,
     read_text,
     seconds_between,
     share_between,
@@ -55,6 +57,10 @@ URL = base_url("http", "https", can_be_off=True)
         (read_preload, " spot:BTCUSDT@1m ", "spot:BTCUSDT@1m"),
         (read_consent, " avgPrice=5 , um:ticker/24hr=7", ("avgPrice=5", "um:ticker/24hr=7")),
         (read_consent, [], ()),
+        (read_node_name, " gw-1.example:8000 ", "gw-1.example:8000"),
+        (read_node_name, "", ""),
+        (read_redis_url, " redis://host/1 ", "redis://host/1"),
+        (read_redis_url, "", ""),
     ],
 )
 def test_value_is_read_from_a_text_as_from_python(parse: Any, given: Any, found: Any) -> None:

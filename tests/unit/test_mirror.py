@@ -27,6 +27,8 @@ NO_UNIT_TEST = {
     "store/migrations/0003_preload": "as 0001_initial",
     "store/migrations/0004_admin": "as 0001_initial",
     "store/migrations/0005_accounts": "as 0001_initial",
+    "store/account_rows": "rows without a rule of their own; tests/unit/store/test_accounts.py gets them all",
+    "account/ports": "protocols and options: nothing that runs",
 }
 # The sandbox is an exchange seen from outside: tests/component/sandbox speaks to it over real sockets.
 # Only its rules that no socket shows at will have a unit test.

@@ -79,7 +79,7 @@ def test_an_event_leads_to_the_whole_book_from_any_update_it_tells_of(market):
     book = store.book(SYMBOL[market])
     first = store.update_id(SYMBOL[market], NOW)
     again = 0
-    for before in range(first, first + 400, 9):
+    for before in range(first, first + 90, 9):
         newest = before + 9
         told = book.told(before, newest)
         again += len(told[0]) - len(book.changes(before, newest)[0])

@@ -297,7 +297,7 @@ class WatchedAccount(AccountState):
                 return Lacking("compared with REST")
             body = orders.listed(read.path, read.symbol)
         else:
-            held = orders.find(read.symbol or "", read.order_id, read.client_id)
+            held = orders.find(read.symbol, read.order_id, read.client_id)
             if held is None or (read.what is What.OPEN_ORDER and not held.is_open):
                 return Lacking("order not known")
             body = held.row(read.path, orders.lore)

@@ -136,6 +136,9 @@ class Held:
         if event.time_ms < self.time_ms:
             return "time goes backwards"
         if not self.is_open:
+            # One that was triggered is finished later, when the order it became has ended.
+            if self.status == "TRIGGERED" and not event.is_open:
+                return None
             return "an event of an order that has ended"
         total = number(event.values.get("origQty"))
         if "origQty" in self.dialect.direct and event.executed > total > 0:

@@ -152,6 +152,10 @@ class Writes:
     ) -> Expected | None:
         name = row.get("symbol", symbol)
         order_id = row.get("algoId" if is_algo else "orderId")
+        if name is None and is_algo and type(order_id) is int and self._algo is not None:
+            # Conditional orders are cancelled by their number alone, and the answer names no symbol.
+            held = self._algo.find(None, order_id, None)
+            name = None if held is None else held.key[0]
         if not isinstance(name, str) or type(order_id) is not int:
             return None
         status = row.get("algoStatus" if is_algo else "status")

@@ -1,4 +1,4 @@
-"""Streams a client opens: spot by a signature of its own, futures by the key it sends anyway; and keys that are refused."""
+"""Streams a client opens: spot by a signature of its own, futures by the key it sends anyway; keys that are refused."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ async def test_key_that_may_trade_is_refused(tmp_path: Path) -> None:
     async with account_lab(tmp_path, sandbox=exchange()) as lab:
         door, now = lab.gateway.dispatch, int(time.time() * 1000)
         await check_key(door, READ_KEY, Signer.parse(READ_SECRET), now)
-        with pytest.raises(KeyRefused, match="may more than read: .*enableSpotAndMarginTrading"):
+        with pytest.raises(KeyRefused, match=r"may more than read: .*enableSpotAndMarginTrading"):
             await check_key(door, API_KEY, Signer.parse(API_SECRET), now)
         with pytest.raises(KeyRefused):
             await check_key(door, READ_KEY, Signer.parse(API_SECRET), now)

@@ -50,12 +50,14 @@ STRANGER = {
 _TROUBLE = ("Traceback", "Exception ignored", "never retrieved", "never awaited", "ResourceWarning")
 
 
-def until(predicate: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
+def until(
+    predicate: Callable[[], T], what: str, timeout_s: float = PATIENCE_S, *, pause_s: float = 0.01
+) -> T:
     """Poll until something is true and return it; fail when it does not come in time."""
     deadline = time.monotonic() + timeout_s
     while not (value := predicate()):
         assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.01)
+        time.sleep(pause_s)
     return value
 
 

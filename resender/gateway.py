@@ -18,11 +18,13 @@ from resender.access import Access
 from resender.account import AccountOptions, Accounts
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
+from resender.cluster import Cluster, installation_of, node_name
 from resender.config import Config
 from resender.config_values import OFF
 from resender.core.access.whitelist import Entry
 from resender.core.account.spec import AccountMarket, AccountSpec, Mode
 from resender.core.binance.markets import Market
+from resender.core.cluster.node_info import NodeEgress, NodeInfo, pool_loads
 from resender.core.egress.budget import MINUTE_MS
 from resender.core.egress.state import Limits
 from resender.core.market.consent import parse_consent
@@ -102,6 +104,7 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock or Clock()
+        self._started_ms = self.clock.now_ms()
         self.metrics = Metrics()
         # What the services do by themselves; the clients' calls have tasks of their own.
         self.tasks = Tasks()
@@ -198,6 +201,7 @@ class Gateway:
             ssl_context=self.ssl_context,
         )
         self._stored_rules: tuple[PreloadRule, ...] = ()
+        self.cluster = self._make_cluster() if config.redis_url else None
         self.status = Status(
             access=self.access,
             dispatch=self.dispatch,
@@ -208,6 +212,7 @@ class Gateway:
             store=self.store,
             clock=self.clock,
             accounts=self.accounts,
+            cluster=self.cluster,
         )
         self.lag.on_lag = self.metrics.loop_lag.observe
         self.fanout.on_written = self.metrics.stream_writes.observe
@@ -227,6 +232,7 @@ class Gateway:
             tunnels=Tunnels(self.egresses, config.connect_timeout_s),
             store=self.store,
             accounts=self.accounts,
+            cluster=self.cluster,
             secret_box=self.secret_box,
             status=self.status,
             savings=self.savings,
@@ -287,6 +293,33 @@ class Gateway:
             ),
         )
 
+    def _make_cluster(self) -> Cluster:
+        config = self.config
+        return Cluster(
+            config.redis_url,
+            name=node_name(config.node_name, config.port),
+            installation=installation_of(config.upstreams.values()),
+            describe=self._describe,
+            clock=self.clock,
+            tasks=self.tasks,
+            ssl_context=self.ssl_context,
+        )
+
+    def _describe(self) -> NodeInfo:
+        """Tell the other nodes what this one is and does now; `Presence` adds who it is."""
+        return NodeInfo(
+            id="",
+            name="",
+            url=self.config.node_url,
+            version=__version__,
+            started_ms=self._started_ms,
+            egresses=tuple(NodeEgress(spec.name, spec.kind) for spec in self.egresses),
+            in_flight=self.calls.in_flight,
+            weights=pool_loads(self.status.weights()),
+            lag_ms=self.lag.recent_s * 1000,
+            streams=len(self.fanout.clients) + len(self.fanout.guests),
+        )
+
     def _is_followed(self, market: Market) -> bool:
         """Tell whether the cache reads a market's exchangeInfo by itself."""
         state = self.cache.states.get(market) if self.cache is not None else None
@@ -331,6 +364,9 @@ class Gateway:
             self.fanout.start()
             self.lag.start()
             stack.callback(self.lag.stop)
+            if self.cluster is not None:
+                self.cluster.start()
+                stack.push_async_callback(self.cluster.stop)
             stack.push_async_callback(self.feeds.stop)
             stack.push_async_callback(self.fanout.stop)
             stack.push_async_callback(self.calls.tasks.cancel)

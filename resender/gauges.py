@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from resender.account_gauges import account_families
+from resender.cluster import Cluster
 from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.fanout import FanoutSnapshot
@@ -36,6 +37,7 @@ def add_readers(services: Services) -> None:
             families += close_families(status.closes())
         families.append(savings_family(status.saved()))
         families += account_families(services.accounts.all)
+        families += cluster_families(services.cluster)
         families += fanout_families(status.fanout(), status.slowest())
         return families + store_families(store.stats, access.whitelist.size)
 
@@ -262,6 +264,28 @@ def fanout_families(snapshot: FanoutSnapshot, slowest: list[dict[str, Any]]) -> 
             value=counts["frames_out"] / events if events else 0.0,
         ),
     ]
+
+
+def cluster_families(cluster: Cluster | None) -> list[Family]:
+    """Name the link to Redis and the nodes; without Redis there are no samples."""
+    link = GaugeMetricFamily("resender_redis_up", "1 while Redis answers, else 0.", labels=[])
+    losses = CounterMetricFamily("resender_redis_losses", "Times that Redis was lost.", labels=[])
+    up = GaugeMetricFamily(
+        "resender_node_up",
+        "1 for a node that has said so in the last 6 s, 0 for one that has gone without a word since; this node too.",
+        labels=["node"],
+    )
+    drained = GaugeMetricFamily("resender_node_drained", "1 for a node that is drained.", labels=["node"])
+    if cluster is not None:
+        row = cluster.redis_row()
+        link.add_metric([], int(row["up"]))
+        losses.add_metric([], row["losses"])
+        nodes = cluster.nodes()
+        for name in sorted({node.name for node in nodes}):
+            named = [node for node in nodes if node.name == name]
+            up.add_metric([name], int(any(node.is_up for node in named)))
+            drained.add_metric([name], int(any(node.is_drained for node in named)))
+    return [link, losses, up, drained]
 
 
 def store_families(stats: Any, whitelist_size: int) -> list[Family]:

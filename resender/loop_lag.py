@@ -17,6 +17,8 @@ _BEAT_S = 0.02
 # Overdue by so much: somebody holds the loop.
 _LATE_S = 0.005
 _MAX_PLACES = 200
+# `recent_s` looks back so far, and at most twice as far.
+_RECENT_S = 3.0
 _OWN = "resender"
 
 
@@ -31,11 +33,18 @@ class LoopLag:
         self.worst: dict[str, float] = {}
         # Told of the lag of every beat.
         self.on_lag: Callable[[float], None] = lambda seconds: None
+        self._recent = [0.0, 0.0]
+        self._turn = 0.0
         self._due = 0.0
         self._place = ""
         self._handle: asyncio.TimerHandle | None = None
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def recent_s(self) -> float:
+        """The longest lag of the last seconds."""
+        return max(self._recent)
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -57,6 +66,9 @@ class LoopLag:
         now = time.perf_counter()
         late = max(0.0, now - self._due)
         self.on_lag(late)
+        if now - self._turn > _RECENT_S:
+            self._recent, self._turn = [0.0, self._recent[0]], now
+        self._recent[0] = max(self._recent[0], late)
         place, self._place = self._place, ""
         if late > _LATE_S:
             self._note(place or "unknown", late)

@@ -10,6 +10,7 @@ from resender.access import Access
 from resender.account import Accounts
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
+from resender.cluster import Cluster
 from resender.config import Config
 from resender.fanout import Fanout
 from resender.market.cache import MarketCache
@@ -29,7 +30,8 @@ from resender.upstream.tunnels import Tunnels
 class Services:
     """The services handlers use; each names those it needs.
 
-    Shape: `cache` and `closes` are None where the market cache is switched off; `tasks` ends with the gateway.
+    Shape: `cache` and `closes` are None where the market cache is switched off, `cluster` where there is one node;
+        `tasks` ends with the gateway.
     """
 
     config: Config
@@ -47,6 +49,7 @@ class Services:
     tunnels: Tunnels
     store: Store
     accounts: Accounts
+    cluster: Cluster | None
     secret_box: SecretBox
     # How old answers may be that no stream can prove, by path. Units: milliseconds.
     consent: Mapping[str, int]

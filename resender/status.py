@@ -15,6 +15,7 @@ from typing import Any
 from resender.access import Access
 from resender.account import Accounts
 from resender.aio import Clock
+from resender.cluster import Cluster
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.egress.own_reads import CALM_PART
 from resender.core.egress.report import weight_rows
@@ -140,7 +141,9 @@ class Status:
         store: Store,
         clock: Clock,
         accounts: Accounts | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
+        self._cluster = cluster
         self._accounts = accounts
         self._fanout = fanout
         self._lag = lag
@@ -166,6 +169,10 @@ class Status:
             {"market": market, "state": state, "count": count}
             for (market, state), count in sorted(found.items())
         ]
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """List the nodes, see `NodeInfo.public_row`; empty where there is only one."""
+        return [node.public_row() for node in self._cluster.nodes()] if self._cluster is not None else []
 
     def slowest(self) -> list[dict[str, Any]]:
         """Tell what held the event loop for longest since the start, the worst first."""
@@ -330,7 +337,7 @@ class Status:
             "mutes","rows","hits","misses"}],"connections":[{"market","streams","age_s","last_frame_ms",
             "reconnects"}],"backfill":[{"pool","limit","rows_read","queued"}],"closes": as `close_rows`,
             "streams": as `FanoutSnapshot.shown`,"loop":[{"where","ms"}],"weights": as `weight_rows`,
-            "saved_today": {kind: weight},"accounts":[{"market","state","count"}]}.
+            "saved_today": {kind: weight},"accounts":[{"market","state","count"}],"nodes": as `nodes`}.
         """
         series = []
         for number, (state, kept) in enumerate(list(self.kept()), 1):
@@ -365,6 +372,7 @@ class Status:
             "weights": self.weights(),
             "saved_today": self.saved_today(),
             "accounts": self.accounts(),
+            "nodes": self.nodes(),
         }
 
 

@@ -6,7 +6,7 @@ const ACTIONS = [
   'login', 'login.failed', 'login.throttled', 'logout', 'password.change', 'password.failed', 'session.end', 'session.end_others',
   'whitelist.add', 'whitelist.change', 'whitelist.remove', 'whitelist.import', 'refused.clear', 'log.change', 'log.clear',
   'preload.add', 'preload.change', 'preload.remove', 'user.add', 'user.change', 'user.password', 'user.remove',
-  'token.add', 'token.remove', 'account.add', 'account.link', 'account.unlink', 'account.remove', 'doctor.run',
+  'token.add', 'token.remove', 'account.add', 'account.link', 'account.unlink', 'account.remove', 'nodes.drain', 'nodes.undrain', 'doctor.run',
 ];
 const BAD = new Set(['login.failed', 'login.throttled', 'password.failed']);
 const rows = $('#rows');

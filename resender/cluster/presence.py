@@ -168,17 +168,17 @@ class Presence:
         return await set_drained(self._link, name, on)
 
     @property
-    def warnings(self) -> list[str]:
-        """Tell what does not fit together now: words that say which, and the node's name."""
+    def warnings(self) -> list[tuple[str, str]]:
+        """Tell what does not fit together now. Shape: (name or version, the other node's name)."""
         found = []
         mine = self.own()
         for node in self.nodes():
             if node.is_own or not node.is_up:
                 continue
             if ("name", node.id) in self._told:
-                found.append(f"name {node.name}")
+                found.append(("name", node.name))
             if node.version and node.version != mine.version:
-                found.append(f"version {node.name}")
+                found.append(("version", node.name))
         return found
 
 

@@ -55,7 +55,7 @@ def _words_of_one(error: BaseException, limit_s: float) -> str | None:
     if isinstance(error, BusyLoadingError):
         return "is still loading its data"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"has a certificate that is not trusted: {error.verify_message}"
+        return f"has a certificate that is not trusted: {getattr(error, 'verify_message', '')}"
     if isinstance(error, ssl.SSLError):
         return f"does not speak TLS as expected: {error.reason}"
     if isinstance(error, RedisTimeoutError | TimeoutError | asyncio.TimeoutError):

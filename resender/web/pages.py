@@ -58,7 +58,7 @@ def front_page(has_admin: bool = True) -> str:
 
 
 class HealthHandler(PublicHandler):
-    """`GET /healthz`: 200 only while the gateway serves."""
+    """`GET /healthz`: 200 only while the gateway serves and is not to be left out by a balancer."""
 
     def get(self) -> None:
         self.set_header("Content-Type", "application/json")
@@ -66,6 +66,11 @@ class HealthHandler(PublicHandler):
         if not self.services.calls.is_open:
             self.set_status(503)
             self.write(b'{"status":"stopping"}')
+            return
+        cluster = self.services.cluster
+        if cluster is not None and cluster.is_drained:
+            self.set_status(503)
+            self.write(b'{"status":"drained","draining":true}')
             return
         self.write(b'{"status":"ok"}')
 

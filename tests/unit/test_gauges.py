@@ -8,6 +8,7 @@ from typing import Any, cast
 from resender.aio import Clock, Tasks
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import Market
+from resender.core.cluster.node_info import NodeInfo
 from resender.core.egress.governor import Governor
 from resender.core.egress.report import weight_rows
 from resender.core.egress.spec import parse_egress
@@ -19,6 +20,7 @@ from resender.gauges import (
     add_readers,
     cache_families,
     close_families,
+    cluster_families,
     savings_family,
     store_families,
     upstream_families,
@@ -149,6 +151,23 @@ def test_weight_saved_is_told_by_market_and_kind() -> None:
     assert samples([savings_family({})]) == {}
 
 
+def test_nodes_are_up_or_gone_by_name() -> None:
+    nodes = [
+        NodeInfo("1", "one", is_own=True),
+        NodeInfo("2", "two", is_drained=True),
+        NodeInfo("3", "two", seen_ms=60_000),
+        NodeInfo("4", "gone", seen_ms=60_000),
+    ]
+    row = {"up": False, "losses": 3}
+    cluster = SimpleNamespace(nodes=lambda: nodes, redis_row=lambda: row)
+    found = samples(cluster_families(cast(Any, cluster)))
+    assert found["resender_redis_up",] == 0
+    assert found["resender_redis_losses_total",] == 3
+    assert [found["resender_node_up", name] for name in ("one", "two", "gone")] == [1, 1, 0]
+    assert [found["resender_node_drained", name] for name in ("one", "two", "gone")] == [0, 1, 0]
+    assert samples(cluster_families(None)) == {}
+
+
 def test_scrape_reads_the_services_as_they_are_then() -> None:
     one, metrics = governor(), Metrics()
     nobody = Fanout(cast(Any, None), FanoutOptions(), clock=Clock(), tasks=Tasks())
@@ -163,6 +182,7 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
         access=SimpleNamespace(whitelist=SimpleNamespace(size=1)),
         store=SimpleNamespace(stats=stats),
         accounts=SimpleNamespace(all=[]),
+        cluster=None,
         status=SimpleNamespace(
             weights=lambda: weight_rows(one, 1.0),
             fanout=lambda: fanout_snapshot(nobody),

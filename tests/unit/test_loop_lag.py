@@ -6,6 +6,8 @@ import asyncio
 import sys
 import time
 
+import pytest
+
 from resender.loop_lag import LoopLag, _place_of
 
 
@@ -26,6 +28,23 @@ async def test_what_holds_the_loop_is_named_and_its_time_is_kept() -> None:
     assert max(lag.worst.values()) > 0.05
     # Nothing of ours was under way: the innermost function is named, whatever it is.
     assert all(place for place in lag.worst)
+
+
+async def test_longest_lag_of_late_is_told_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resender.loop_lag._RECENT_S", 0.1)
+    lag = LoopLag()
+    lag.start()
+    try:
+        await asyncio.sleep(0.03)
+        end = time.perf_counter() + 0.3
+        while time.perf_counter() < end:
+            sum(range(1000))
+        await asyncio.sleep(0.03)
+        assert lag.recent_s > 0.2
+        await asyncio.sleep(0.4)
+        assert lag.recent_s < 0.2
+    finally:
+        lag.stop()
 
 
 async def test_a_stopped_one_beats_no_more() -> None:

@@ -80,20 +80,24 @@ class NodeInfo:
         )
 
     def row(self) -> dict[str, Any]:
-        """Describe the node for people and programs.
+        """Describe the node for those who log in. Shape: as `public_row`, and "id" and "url"."""
+        return self.public_row() | {"id": self.id, "url": self.url}
 
-        Shape: {"id","name","url","version","started_ms","egresses":[{"name","kind"}],"in_flight",
+    def public_row(self) -> dict[str, Any]:
+        """Describe the node, but not how the others reach it.
+
+        Shape: {"name","version","started_ms","egresses":[{"name","kind"}],"in_flight",
             "weights":[{"pool","used","limit"}],"lag_ms","streams","drained","own","up","seen_ms"}.
         """
         return {
-            "id": self.id,
             "name": self.name,
-            "url": self.url,
             "version": self.version,
             "started_ms": self.started_ms,
             "egresses": [{"name": each.name, "kind": each.kind} for each in self.egresses],
             "in_flight": self.in_flight,
-            "weights": [{"pool": each.pool, "used": each.used, "limit": each.limit} for each in self.weights],
+            "weights": [
+                {"pool": each.pool, "used": each.used, "limit": each.limit} for each in self.weights
+            ],
             "lag_ms": round(self.lag_ms, 1),
             "streams": self.streams,
             "drained": self.is_drained,

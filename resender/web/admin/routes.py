@@ -34,6 +34,7 @@ from resender.web.admin.api.login import (
     TokensHandler,
 )
 from resender.web.admin.api.logs import LogExportHandler, LogHandler, LogRowHandler, LogsHandler
+from resender.web.admin.api.nodes import NodesDrainHandler, NodesHandler
 from resender.web.admin.api.preload import EstimateHandler, PreloadHandler, PreloadsHandler
 from resender.web.admin.api.series import BackfillHandler, KlineEventsHandler, KlinesHandler, SeriesHandler
 from resender.web.admin.api.settings import SettingsHandler
@@ -84,6 +85,8 @@ def admin_routes(services: Services) -> list[URLSpec]:
         "whitelist/import": WhitelistImportHandler,
         "whitelist/export": WhitelistExportHandler,
         "refused": RefusedHandler,
+        "nodes": NodesHandler,
+        "nodes/drain": NodesDrainHandler,
     }
     # These read what goes on: readings for the charts are taken from now on.
     live = Live(services)

@@ -28,6 +28,7 @@ PAGES = (
     "accounts",
     "closes",
     "clients",
+    "nodes",
     "users",
     "account",
     "audit",

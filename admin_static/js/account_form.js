@@ -67,9 +67,9 @@ export function addAccount(seen) {
   const fields = el('div', { class: 'stack' });
   const form = el('form', { id: 'account-form', class: 'stack', method: 'post', autocomplete: 'off' },
     seen && seenLine(seen),
-    el('div', { class: 'fields' },
+    el('div', { class: 'fields top' },
       el('div', {}, el('label', { class: 'form-label', for: 'account-name' }, t('accounts.name')), name, el('div', { class: 'form-text', id: 'account-name-help' }, t('accounts.name_help'))),
-      el('div', {}, el('label', { class: 'form-label', for: 'account-market' }, t('accounts.market')), market, el('div', { class: 'form-text' }, '\u00a0'))),
+      el('div', { hidden: markets.length === 1 }, el('label', { class: 'form-label', for: 'account-market' }, t('accounts.market')), market)),
     modes, fields);
 
   const modeCard = (mode, checked) => el('label', { class: 'mode' },

@@ -91,9 +91,9 @@ export class AccountView {
 
   showLink(state) {
     const badge = $('#one-link');
-    badge.hidden = state === 'paused';
+    badge.hidden = ['live', 'paused'].includes(state); // only what is not as it should be is worth a word
     mark(badge, 'class', `pill ${LINK_TONES[state] ?? ''}`);
-    if (has(`accounts.link_state.${state}`)) put(badge, t(`accounts.link_state.${state}`));
+    put(badge, has(`accounts.link_state.${state}`) ? t(`accounts.link_state.${state}`) : '');
     $('#one-body').classList.toggle('old', state === 'lost');
   }
 

@@ -51,8 +51,8 @@ function compare(by, up) {
 /** What an order is besides its type, in few words. */
 function termsOf({ row, kind }, isMixed) {
   const terms = [];
-  if (isMixed) terms.push(kind === 'algo' ? t('accounts.kind_algo') : marketName(kind));
-  else if (kind === 'algo') terms.push(t('accounts.kind_algo'));
+  if (kind === 'algo') terms.push(t('accounts.kind_algo'));
+  else if (isMixed) terms.push(marketName(kind));
   if (row.positionSide && row.positionSide !== 'BOTH') terms.push(t(`accounts.position_${row.positionSide.toLowerCase()}`));
   if (row.reduceOnly === true) terms.push(t('accounts.reduce_only'));
   if (row.timeInForce && row.timeInForce !== 'GTC') terms.push(row.timeInForce);
@@ -132,7 +132,7 @@ export class OrderTable {
     const rows = all.filter((one) => one.symbol.includes(wanted)).sort(compare(by, up));
     if (this.from >= rows.length) this.from = Math.max(0, Math.ceil(rows.length / PAGE) - 1) * PAGE;
     const part = rows.slice(this.from, this.from + PAGE);
-    this.isMixed = new Set(all.map((one) => one.kind)).size > 1;
+    this.isMixed = new Set(all.map((one) => one.kind).filter((kind) => kind !== 'algo')).size > 1;
     put($('#open-count'), number(this.rows.open.length));
     put($('#ended-count'), number(this.rows.ended.length));
     put($('#orders-count'), wanted && all.length ? t('accounts.orders_shown', { n: rows.length, all: all.length }) : '');
@@ -155,11 +155,11 @@ export class OrderTable {
     const open = el('button', { type: 'button', class: 'link-button soft small mono', 'aria-label': t('accounts.details_of', { symbol: one.symbol, id: String(one.id) }), onclick: () => this.details(one.key) }, `#${one.id}`);
     return el('tr', {},
       el('th', { scope: 'row', class: 'lead' }, el('span', {}, one.symbol), open),
-      cell(t('accounts.side'), el('div', { class: 'kind-cell' }, el('span', {}, el('b'), ' ', el('span')), el('span', { class: 'soft small d-block' })), 'two-line'),
-      cell(t('accounts.price'), el('div', {}, el('span'), el('span', { class: 'soft small d-block' })), 'num two-line'),
+      cell(t('accounts.side'), el('div', { class: 'kind-cell' }, el('span', {}, el('b'), ' ', el('span')), el('span', { class: 'soft small d-block' })), 'order-way two-line'),
+      cell(t('accounts.price'), el('div', {}, el('span'), el('span', { class: 'soft small d-block' })), 'num order-price two-line'),
       cell(t('accounts.quantity'), el('span'), 'num'),
       cell(t('accounts.filled'), el('div', { class: 'fill-cell' }, bar, el('span', { class: 'small' })), 'filled'),
-      cell(t('accounts.status'), pill('')),
+      cell(t('accounts.status'), pill(''), 'order-status'),
       cell(t('accounts.created'), ''), cell(t('accounts.updated'), ''));
   }
 

@@ -252,11 +252,19 @@ def whole(account: WatchedAccount) -> dict[str, Any]:
     """Return everything that is known of an account."""
     return {
         **_state(account),
-        "orders": account.open_orders(),
-        "ended": account.ended_orders()[:_ENDED_SHOWN],
+        "orders": [_order(row) for row in account.open_orders()],
+        "ended": [_order(row) for row in account.ended_orders()[:_ENDED_SHOWN]],
         "balances": account.balances(),
         "positions": account.positions(),
         "last_differences": _differences(account),
+    }
+
+
+def _order(row: Row) -> Row:
+    # Order numbers have up to 19 digits, of which a browser keeps 16: they are sent as texts.
+    return {
+        name: str(value) if type(value) is int and name.endswith("Id") else value
+        for name, value in row.items()
     }
 
 
@@ -348,7 +356,7 @@ class _Changes:
             found = "account", orjson.dumps(whole(self._account))
         else:
             orders = [
-                {**row, "kind": kind, "open": row.get("status", row.get("algoStatus")) in OPEN}
+                {**_order(row), "kind": kind, "open": row.get("status", row.get("algoStatus")) in OPEN}
                 for (kind, _, _), row in self._orders.items()
             ]
             told = {**_state(self._account), "orders": orders, **self._money}

@@ -35,6 +35,7 @@ _MONEY: dict[AccountMarket, tuple[str, ...]] = {
 }
 _FIRST_MONEY_S = 5.1
 _ROW_EVERY_S = 1.0
+_DOUBT_EVERY_S = 5.0
 
 
 class OwnReads:
@@ -76,7 +77,7 @@ class OwnReads:
             return True
         if account.algo is not None and account.algo_proof.wants_snapshot(mono):
             return True
-        if account.has_old_doubt():
+        if account.has_old_doubt() and mono >= self._compared_mono + _DOUBT_EVERY_S:
             return True
         return mono >= self._compared_mono + self._options.reconcile_s
 

@@ -58,6 +58,8 @@ class Held:
     born_ms: int | None = None
     # In which unbroken run of the stream the last event came.
     run: int = -1
+    # When that event was, known before or not.
+    told_ms: int = 0
     fills: list[tuple[Decimal, Decimal]] = field(default_factory=list)
     signs: list[tuple[object, ...]] = field(default_factory=list)
     working_time: object = None
@@ -158,6 +160,7 @@ class Held:
         self._remember(event)
 
     def _remember(self, event: OrderEvent) -> None:
+        self.told_ms = max(self.told_ms, event.time_ms)
         if event.sign not in self.signs:
             self.signs.append(event.sign)
             del self.signs[:-_MAX_SIGNS]

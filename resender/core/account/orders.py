@@ -89,6 +89,7 @@ class Orders:
         held = self.open.get(event.key) or self.ended.get(event.key)
         if held is not None and held.is_double(event):
             held.note_double(event)
+            held.run = self._run
             return Applied.DOUBLE
         result = Applied.CHANGED
         if held is None:
@@ -108,16 +109,18 @@ class Orders:
         held.apply(event)
         held.run = self._run
         self._place(held, event.key)
+        if event.key in self._doubted and event.time_ms > self._doubted[event.key][0]:
+            del self._doubted[event.key]  # it lived on after REST had left it out
         return result
 
     def _place(self, held: Held, key: Key) -> None:
         self.version += 1
-        self._doubted.pop(key, None)
         if held.is_open:
             self.open[key] = held
             self.ended.pop(key, None)
         else:
             self.open.pop(key, None)
+            self._doubted.pop(key, None)
             self.ended[key] = held
             self.ended.move_to_end(key)
             while len(self.ended) > _MAX_ENDED:
@@ -164,6 +167,7 @@ class Orders:
             for name in self.dialect.numbers:
                 number(row.get(name))
         merged = Merged()
+        is_clearing = bool(self._doubted)
         for key, row in listed:
             self.lore.see(path, row)
             if row.get(self.dialect.status) == PENDING:
@@ -173,7 +177,7 @@ class Orders:
         for key, held in list(self.open.items()):
             if key in shown or (symbol is not None and key[0] != symbol):
                 continue
-            self._miss_row(key, held, merged, now_ms)
+            self._miss_row(key, held, merged, now_ms, is_clearing=is_clearing)
         if symbol is None:
             self.is_settled, self._asked_ms = True, max(self._asked_ms, now_ms)
         elif len(self._settled) < _MAX_SYMBOLS:
@@ -193,6 +197,11 @@ class Orders:
                 self._place(ended, key)
             return
         held = self.open.get(key)
+        if key in self._doubted:
+            # REST is not of one mind: what it shows again at once may be a moment of before.
+            since, _ = self._doubted[key]
+            if row_ms >= since or now_ms >= since + _EVENT_LATE_MS:
+                del self._doubted[key]
         if held is None:
             if self._is_settled(key[0]) and is_late:
                 merged.differences.append("an open order of which no event told")
@@ -209,20 +218,21 @@ class Orders:
         merged.wrong.update(held.take_row(row, self.lore))
         self._place(held, key)
 
-    def _miss_row(self, key: Key, held: Held, merged: Merged, now_ms: int) -> None:
+    def _miss_row(self, key: Key, held: Held, merged: Merged, now_ms: int, *, is_clearing: bool) -> None:
         """REST does not show an order that is open as far as is known."""
         is_of_now = held.run == self._run
         if held.status == PENDING and is_of_now and not self.lore.lists_pending:
             self.lore.lists_pending = False
             return
-        is_new = held.event is not None and held.event.time_ms >= now_ms - REST_LAG_MS
-        if is_new and is_of_now:
-            return  # the event is newer than what REST shows, and nothing can have been missed since
+        is_new = held.told_ms >= now_ms - REST_LAG_MS
+        if is_of_now and is_clearing and key not in self._doubted and held.told_ms >= now_ms - _EVENT_LATE_MS:
+            return  # this snapshot is for others: if each began new doubts a busy account would stay in doubt
         # Where it was not settled yet the end came before this run of the stream, or REST lagged then.
         is_missed = self._is_settled(key[0]) or is_of_now
         if is_new or is_missed:
             since, is_missed = self._doubted.setdefault(key, (now_ms, is_missed))
-            if now_ms < since + _EVENT_LATE_MS:
+            # The event of its end is under way, or REST lags behind the one of its beginning.
+            if now_ms < since + _EVENT_LATE_MS or (is_new and is_of_now):
                 return
             if is_missed:
                 merged.differences.append("the end of an order of which no event told")

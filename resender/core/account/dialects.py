@@ -6,9 +6,10 @@ Source: research.md B4 (rest-api.md, user-data-stream.md of 2026-07-21; binance-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 Row = dict[str, Any]
@@ -21,6 +22,8 @@ _ENDED = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MAT
 _FIRST = frozenset({"NEW", "REJECTED"})
 _FILLS = frozenset({"TRADE", "CALCULATED", "LIQUIDATION"})
 AMENDED = frozenset({"REPLACED", "AMENDMENT"})
+# What can be written in a line again.
+_NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,2})?")
 
 
 class BadEvent(ValueError):
@@ -90,7 +93,8 @@ class OrderEvent:
         values = self.values
         return (
             self.execution, self.status, self.time_ms, self.trade_id, self.executed,
-            values.get("origQty"), values.get("price"), values.get("clientOrderId"),
+            values.get("origQty"), values.get("price"), values.get("clientOrderId"), values.get("stopPrice"),
+            values.get("isWorking"), values.get("preventedQuantity"),
         )  # fmt: skip
 
 
@@ -184,13 +188,10 @@ def number(value: object) -> Decimal:
     """
     if value is None or value == "":
         return Decimal(0)
-    try:
-        found = Decimal(str(value))
-    except InvalidOperation:
-        raise BadEvent("a number cannot be read") from None
-    if not found.is_finite():
+    text = str(value)
+    if _NUMBER.fullmatch(text) is None:
         raise BadEvent("a number cannot be read")
-    return found
+    return Decimal(text)
 
 
 def moment_ms(value: object) -> int:
@@ -235,12 +236,16 @@ def read_event(dialect: Dialect, said: Mapping[str, Any], event_ms: object = Non
     for name, letter in dialect.optional.items():
         if said.get(letter) not in (None, ""):
             values[name] = said[letter]
+    for name in dialect.numbers:
+        number(values.get(name))
     execution = str(said.get("x", said["X"]))
     if dialect is SPOT:
         if execution == "CANCELED" and said.get("C"):
             values["clientOrderId"] = said["C"]
+        if "O" in said:
+            values["time"] = moment_ms(said["O"])
         if "W" in said:
-            values["workingTime"] = said["W"]
+            values["workingTime"] = said["W"] if said["W"] == -1 else moment_ms(said["W"])
     last = number(said.get("l"))
     return OrderEvent(
         key=(symbol, whole(said.get(dialect.direct[dialect.id_name]))),

@@ -1,8 +1,8 @@
 """What rows from REST teach of how a market writes them: order of fields, digits, fields events tell wrongly.
 
-Where no source settles whether REST writes a number as the event did or padded with zeros, both readings stand
-until a row tells; meanwhile only values that both write alike are told. One `Lore` belongs to a market and
-serves all its accounts.
+Where no source settles whether REST writes a number as the event did, padded with zeros or without any, all these
+readings stand until a row tells; meanwhile only values that they write alike are told. One `Lore` belongs to a
+market and serves all its accounts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from resender.core.account.dialects import Dialect, Row, number
 
 _MAX_DIGITS = 20
 _MAX_SYMBOLS = 5000
+# So many rows alike, after others of the same kind: Binance writes them so from now on.
+_STEADY = 20
 WORKING_RULES = ("last", "open", "true")
 
 
@@ -38,10 +40,13 @@ class Lore:
         # Fields whose event said something else than REST.
         self.refuted: set[str] = set()
         self._templates: dict[tuple[str, object], tuple[str, ...]] = {}
+        # Rows of one kind whose fields have varied: how many were alike since.
+        self._varied: dict[tuple[str, object], int] = {}
         self._digits: dict[tuple[str, str], int] = {}
-        # Numbers of which one reading is ruled out: as the event writes it; with fixed digits.
-        self._not_plain: set[str] = set()
+        # Numbers of which one reading is ruled out: as the event writes it; with fixed digits; without zeros.
+        self._not_told: set[str] = set()
         self._not_fixed: set[str] = set()
+        self._not_plain: set[str] = set()
         # Fields that REST gave as an event had told them, once at least; numbers apart by whether they are 0.
         self._agreed: set[tuple[str, bool]] = set()
         # Whether openOrders shows orders that wait for another one (PENDING_NEW); None until that was seen.
@@ -56,22 +61,34 @@ class Lore:
         dialect = self.dialect
         if dialect.documented:
             return frozenset(name for name in dialect.optional if name in row)
-        return row.get("origType", row.get("orderType"))
+        return str(row.get("origType", row.get("orderType")))
 
     def template(self, path: str, row: Mapping[str, object]) -> tuple[str, ...] | None:
         """Return the fields of such a row on a path, in order; None if nobody has seen one."""
-        variant = self.variant(row)
-        if not variant and self.dialect.documented:
-            return self._templates.get((path, variant), self.dialect.documented)
-        return self._templates.get((path, variant))
+        place = (path, self.variant(row))
+        if place in self._varied:
+            return None
+        if not place[1] and self.dialect.documented:
+            return self._templates.get(place, self.dialect.documented)
+        return self._templates.get(place)
 
     def see(self, path: str, row: Row) -> None:
         """Learn from a row of REST; raises what `number` does."""
+        for name in self.dialect.numbers:
+            number(row.get(name))
         place = (path, self.variant(row))
         names = tuple(row)
-        if self._templates.get(place) != names:
+        before = self._templates.get(place)
+        if before != names:
             self._templates[place] = names
+            if before is not None:
+                self._varied[place] = 0
             self.version += 1
+        elif place in self._varied:
+            self._varied[place] += 1
+            if self._varied[place] >= _STEADY:
+                del self._varied[place]
+                self.version += 1
         symbol = str(row.get("symbol"))
         for name in self.dialect.numbers:
             if name in row and isinstance(row[name], str):
@@ -79,7 +96,9 @@ class Lore:
 
     def _see_digits(self, symbol: str, name: str, text: str) -> None:
         found = digits(text)
-        number(text)
+        if name not in self._not_plain and text != plain(number(text)):
+            self._not_plain.add(name)
+            self.version += 1
         before = self._digits.get((symbol, name))
         if before is None:
             if found <= _MAX_DIGITS and len(self._digits) < _MAX_SYMBOLS * len(self.dialect.numbers):
@@ -106,12 +125,12 @@ class Lore:
                     wrong.append(name)
                     continue
                 self._agree(name, bool(number(value)))
-                if str(value) != str(real) and name not in self._not_plain:
-                    self._not_plain.add(name)
+                if str(value) != str(real) and name not in self._not_told:
+                    self._not_told.add(name)
                     self.version += 1
                 elif (
                     str(value) == str(real)
-                    and name not in self._not_plain
+                    and name not in self._not_told
                     and self._fixed(str(row.get("symbol")), name, str(value)) not in (None, str(real))
                 ):
                     self._not_fixed.add(name)
@@ -147,6 +166,12 @@ class Lore:
             self.working = left
             self.version += 1
 
+    def learn_pending(self, is_listed: bool) -> None:
+        """Learn whether openOrders shows waiting orders; that it did is stronger than that it did not."""
+        if self.lists_pending is not True and self.lists_pending is not is_listed:
+            self.lists_pending = is_listed
+            self.version += 1
+
     # --- writing ---------------------------------------------------------------------------
 
     def _fixed(self, symbol: str, name: str, text: str) -> str | None:
@@ -159,10 +184,11 @@ class Lore:
         """Return how REST writes a number an event told; None if that is not certain."""
         if not isinstance(text, str):
             return None
-        as_told = text if name not in self._not_plain else None
-        if name in self._not_fixed or (self.dialect.documented and as_told is not None):
+        as_told = text if name not in self._not_told else None
+        if self.dialect.documented and as_told is not None:
             return as_told
-        fixed = self._fixed(symbol, name, text)
+        fixed = self._fixed(symbol, name, text) if name not in self._not_fixed else as_told
         if as_told is None:
             return fixed
-        return as_told if fixed == as_told else None
+        as_plain = plain(number(text)) if name not in self._not_plain else as_told
+        return as_told if fixed == as_plain == as_told else None

@@ -19,9 +19,8 @@ export const hint = (text) => `…${text || '????'}`;
 /** Why an account is not live, or a call was sent on, in plain words; what Binance said itself stays as it is. */
 export function whyText(why) {
   if (!why || has(`accounts.why.${why}`)) return why ? t(`accounts.why.${why}`) : '';
-  const at = why.indexOf(': ');
-  const head = at > 0 ? why.slice(0, at) : '';
-  return head && has(`accounts.why.${head}`) ? `${t(`accounts.why.${head}`)} (${why.slice(at + 2)})` : why;
+  const [, head, more] = /^(.+?): (.*)$/s.exec(why) ?? /^(.+) (\d+)$/.exec(why) ?? [];
+  return has(`accounts.why.${head}`) ? `${t(`accounts.why.${head}`)} (${more})` : why;
 }
 
 /** A number without the zeros at its end that say nothing. */

@@ -7,6 +7,7 @@ Source: research.md B4.4: `outboundAccountPosition` names the assets that change
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -14,6 +15,24 @@ import orjson
 from resender.core.account.dialects import BadEvent, Row, moment_ms, number
 
 _MAX_ASSETS = 10_000
+_MAX_BEFORE = 50
+
+
+@dataclass(slots=True)
+class _Asset:
+    """What is known of one: since when, and who said so."""
+
+    free: str
+    locked: str
+    time_ms: int
+    source: str
+    # What events had told before within that millisecond; told again they leave it open which was the last.
+    before: list[tuple[str, str]] = field(default_factory=list)
+    is_certain: bool = True
+
+    @property
+    def is_zero(self) -> bool:
+        return not number(self.free) and not number(self.locked)
 
 
 class SpotBalances:
@@ -30,8 +49,9 @@ class SpotBalances:
         self.time_ms = 0
         # What is promised by deltas and orders: a position event of this time or later has to come.
         self.awaited_ms = 0
-        # What is known of each: free, locked, when, and who said so.
-        self._assets: dict[str, tuple[str, str, int, str]] = {}
+        self._assets: dict[str, _Asset] = {}
+        # There are more than are kept.
+        self._is_overfull = False
         self.version = 0
 
     def lose(self) -> None:
@@ -51,19 +71,30 @@ class SpotBalances:
             changed = event.get("B")
             if not isinstance(changed, list):
                 raise BadEvent("a position without balances")
-            read = []
-            for each in changed:
-                number(each.get("f"))
-                number(each.get("l"))
-                read.append((str(each.get("a")), str(each.get("f")), str(each.get("l"))))
-            for asset, free, locked in read:
-                known = self._assets.get(asset)
-                if (known is None or known[2] <= time_ms) and len(self._assets) < _MAX_ASSETS:
-                    self._assets[asset] = (free, locked, time_ms, "event")
+            for asset, free, locked in [_read_asset(each, "a", "f", "l") for each in changed]:
+                self._tell(asset, free, locked, time_ms)
             self.time_ms = max(self.time_ms, time_ms)
             self.version += 1
         elif kind in ("balanceUpdate", "externalLockUpdate"):
             self.expect(moment_ms(event.get("T", event.get("E"))))
+
+    def _tell(self, asset: str, free: str, locked: str, time_ms: int) -> None:
+        known = self._assets.get(asset)
+        if known is None or known.time_ms < time_ms or known.source != "event":
+            if known is None or known.time_ms <= time_ms:
+                self._keep(asset, _Asset(free, locked, time_ms, "event"))
+        elif known.time_ms == time_ms and (free, locked) != (known.free, known.locked):
+            # A second connection tells all of it again, an account may really go back.
+            if (free, locked) in known.before or len(known.before) > _MAX_BEFORE:
+                known.is_certain = False
+            known.before.append((known.free, known.locked))
+            known.free, known.locked = free, locked
+
+    def _keep(self, asset: str, told: _Asset) -> None:
+        if asset in self._assets or len(self._assets) < _MAX_ASSETS:
+            self._assets[asset] = told
+        else:
+            self._is_overfull = True
 
     def expect(self, time_ms: int) -> None:
         """Something changed the balances at that time: the event about it is under way."""
@@ -77,9 +108,9 @@ class SpotBalances:
         """Take an answer of REST. Raises: BadEvent."""
         try:
             row = orjson.loads(body)
-            assets = [(str(each["asset"]), each["free"], each["locked"]) for each in row["balances"]]
+            assets = [_read_asset(each, "asset", "free", "locked") for each in row["balances"]]
             time_ms = moment_ms(row.get("updateTime"))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise BadEvent("the answer holds no balances") from None
         if self._rest is not None and self.is_full and not is_full:
             return  # less than is known
@@ -88,8 +119,9 @@ class SpotBalances:
             self.time_ms = time_ms
         for asset, free, locked in assets:
             known = self._assets.get(asset)
-            if (known is None or known[2] <= time_ms) and len(self._assets) < _MAX_ASSETS:
-                self._assets[asset] = (free, locked, time_ms, "snapshot")
+            # Of one millisecond the event is not the older one.
+            if known is None or (known.time_ms, known.source == "event") <= (time_ms, False):
+                self._keep(asset, _Asset(free, locked, time_ms, "snapshot"))
         self.version += 1
 
     def answer(self, *, without_zeros: bool) -> bytes | None:
@@ -97,30 +129,47 @@ class SpotBalances:
         rest = self._rest
         if rest is None or (not self.is_full and not without_zeros):
             return None
+        if self._is_overfull:
+            return None
         listed = {str(each["asset"]) for each in rest["balances"]}
-        if any(
-            asset not in listed and not _is_zero(free, locked)
-            for asset, (free, locked, _, _) in self._assets.items()
-        ):
-            return None  # nobody knows where it stands
+        for asset, known in self._assets.items():
+            # Of one that was not listed nobody knows where it stands.
+            if not known.is_certain or (asset not in listed and not known.is_zero):
+                return None
         balances = []
         for each in rest["balances"]:
-            free, locked, _, _ = self._assets[each["asset"]]
-            if not (without_zeros and _is_zero(free, locked)):
-                balances.append({**each, "free": free, "locked": locked})
+            known = self._assets[each["asset"]]
+            if not (without_zeros and known.is_zero):
+                balances.append({**each, "free": known.free, "locked": known.locked})
         return orjson.dumps({**rest, "updateTime": self.time_ms, "balances": balances})
 
     def known(self) -> list[Row]:
         """Return the balances for people, without those that are nothing."""
         return [
-            {"asset": asset, "free": free, "locked": locked, "time": time_ms, "source": source}
-            for asset, (free, locked, time_ms, source) in sorted(self._assets.items())
-            if not _is_zero(free, locked)
-        ]
+            {
+                "asset": asset, "free": known.free, "locked": known.locked, "time": known.time_ms,
+                "source": known.source,
+            }
+            for asset, known in sorted(self._assets.items())
+            if not known.is_zero
+        ]  # fmt: skip
 
 
-def _is_zero(free: str, locked: str) -> bool:
-    return not number(free) and not number(locked)
+def _read_asset(told: object, *names: str) -> tuple[str, str, str]:
+    if not isinstance(told, dict):
+        raise BadEvent("a balance cannot be read")
+    asset, free, locked = (told.get(name) for name in names)
+    if not (isinstance(asset, str) and isinstance(free, str) and isinstance(locked, str)):
+        raise BadEvent("a balance cannot be read")
+    number(free)
+    number(locked)
+    return asset, free, locked
+
+
+def _dicts(told: object) -> list[Row]:
+    if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
+        raise BadEvent("a list cannot be read")
+    return told
 
 
 class FuturesBalances:
@@ -141,22 +190,23 @@ class FuturesBalances:
         if kind == "ACCOUNT_CONFIG_UPDATE":
             changed = event.get("ac")
             if isinstance(changed, dict) and isinstance(changed.get("s"), str):
-                self.leverage[changed["s"]] = {
-                    "leverage": changed.get("l"),
-                    "time": moment_ms(event.get("T")),
-                }
+                row = {"leverage": changed.get("l"), "time": moment_ms(event.get("T", event.get("E")))}
+                self._put(self.leverage, changed["s"], row)
                 self.version += 1
         elif kind == "ACCOUNT_UPDATE":
             told = event.get("a")
             if not isinstance(told, dict):
                 raise BadEvent("an update without an account")
             time_ms = moment_ms(event.get("T", event.get("E")))
-            for each in told.get("B") or ():
+            wallets, positions = _dicts(told.get("B") or []), _dicts(told.get("P") or [])
+            for each in positions:
+                number(each.get("pa"))
+            for each in wallets:
                 self._put(self.wallets, str(each.get("a")), {
                     "asset": each.get("a"), "walletBalance": each.get("wb"),
                     "crossWalletBalance": each.get("cw"), "time": time_ms, "source": "event",
                 })  # fmt: skip
-            for each in told.get("P") or ():
+            for each in positions:
                 key = (str(each.get("s")), str(each.get("ps", "BOTH")))
                 self._put(self.positions, key, {
                     "symbol": each.get("s"), "positionSide": each.get("ps"), "positionAmt": each.get("pa"),
@@ -189,6 +239,7 @@ class FuturesBalances:
         """Take rows of `positionRisk` as REST gave them. Raises: BadEvent."""
         for row in rows:
             key = (str(row.get("symbol")), str(row.get("positionSide", "BOTH")))
+            number(row.get("positionAmt"))
             self._put(self.positions, key, {
                 "symbol": row.get("symbol"), "positionSide": row.get("positionSide"),
                 "positionAmt": row.get("positionAmt"), "entryPrice": row.get("entryPrice"),

@@ -60,14 +60,11 @@ class Proof:
         """A snapshot was taken and fitted."""
         if not self.is_open or asked_mono < self.since_mono:
             return
-        if symbol is None:
-            self._snapshots = [kept for kept in self._snapshots if kept.symbol is None][:1]
-        else:
-            mine = [kept for kept in self._snapshots if kept.symbol == symbol]
-            if len(mine) >= 2:
-                self._snapshots.remove(mine[1])
-            if len(self._snapshots) >= _MAX_KEPT:
-                return
+        mine = [kept for kept in self._snapshots if kept.symbol == symbol]
+        if len(mine) >= 2:
+            self._snapshots.remove(min(mine, key=lambda kept: kept.asked_mono))
+        if symbol is not None and len(self._snapshots) >= _MAX_KEPT:
+            return
         self._snapshots.append(Snapshot(symbol, asked_mono))
 
     def lack(self, symbol: str | None, mono: float) -> str | None:
@@ -76,6 +73,9 @@ class Proof:
             return self.why
         if mono - self.heard_mono > self._silence_s:
             return "stream silent"
+        return self._lack_snapshots(symbol)
+
+    def _lack_snapshots(self, symbol: str | None) -> str | None:
         asked = [kept.asked_mono for kept in self._snapshots if kept.symbol in (None, symbol)]
         if not asked:
             return self.why
@@ -90,7 +90,7 @@ class Proof:
 
     def wants_snapshot(self, mono: float) -> bool:
         """Tell whether one of all symbols would help now, for who can make it."""
-        if not self.is_open or self.lack(None, mono) is None:
-            return False
+        if not self.is_open or self._lack_snapshots(None) is None:
+            return False  # nothing is missing, or a sign of life, which no snapshot is
         whole = [kept for kept in self._snapshots if kept.symbol is None]
         return not whole or mono >= self.since_mono + _SECOND_AFTER_S

@@ -128,7 +128,8 @@ def read_signed(market: Market, path: str, query: str) -> SignedRead | str:
     what = READS.get((market, path))
     if what is None:
         return "path"
-    params = read_params(query)
+    # What is signed has to be percent-encoded before: Binance refuses other bytes.
+    params = read_params(query) if query.isascii() else None
     if params is None:
         return "parameters"
     if not params.keys() <= _OWN[what] | _SIGNED:
@@ -136,11 +137,11 @@ def read_signed(market: Market, path: str, query: str) -> SignedRead | str:
     signature, timestamp = params.get("signature", ""), params.get("timestamp", "")
     if not (_HEX.fullmatch(signature) or _BASE64.fullmatch(signature)):
         return "signature"
-    window = params.get("recvWindow", "")
-    if not _WORD.fullmatch(timestamp) or (window and not _WINDOW.fullmatch(window)):
+    window = params.get("recvWindow")
+    if not _WORD.fullmatch(timestamp) or (window is not None and not _WINDOW.fullmatch(window)):
         return "timestamp"
-    window_ms = float(window) if window else _DEFAULT_WINDOW_MS
-    if not 0 < window_ms <= _MAX_WINDOW_MS:
+    window_ms = _DEFAULT_WINDOW_MS if window is None else float(window)
+    if not 0 < window_ms <= _MAX_WINDOW_MS or (market is not Market.SPOT and not window_ms.is_integer()):
         return "timestamp"
     stamp = int(timestamp)
     order_id: int | None = None

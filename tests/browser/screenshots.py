@@ -43,6 +43,8 @@ DIALOGS = (
     ("logs", "#clear", "clear"),
     ("logs", "#rows button >> nth=0", "details"),
     ("streams", "#add-rule", "rule"),
+    ("accounts", "#add", "add"),
+    ("accounts", "#accounts a >> nth=0", "one"),
     ("users", "#add", "add"),
     ("account", "#token-add", "token"),
     ("audit", "#rows button >> nth=0", "details"),

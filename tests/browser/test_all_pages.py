@@ -22,6 +22,7 @@ DIALOGS = {
     "whitelist": ("#add", "#import", "#entries .danger >> nth=0"),
     "logs": ("#clear", "#rows button >> nth=0"),
     "streams": ("#add-rule",),
+    "accounts": ("#add", "#seen .btn-primary >> nth=0"),
     "users": ("#add",),
     "account": ("#token-add",),
     "audit": ("#rows button >> nth=0",),

@@ -40,6 +40,7 @@ PAGES = (
     "whitelist",
     "logs",
     "streams",
+    "accounts",
     "closes",
     "clients",
     "users",

@@ -29,6 +29,7 @@ def fill(gateway: GatewayProcess, exchange: SandboxThread, admin: Admin) -> None
     _people(admin)
     _whitelist(admin)
     _calls(gateway, exchange)
+    _accounts(gateway, admin)
     admin.do(
         "POST",
         "preload",
@@ -69,6 +70,17 @@ def _whitelist(admin: Admin) -> None:
     lines += ["198.51.100.0/24,office,true", "2001:db8:85a3:8d3:1319:8a2e:370:7348,desk over IPv6,true"]
     lines += [f"192.0.2.{n},machine {n},true" for n in range(1, 9)]
     admin.do("POST", "whitelist/import", {"text": "\n".join(["address,note,enabled", *lines])})
+
+
+def _accounts(gateway: GatewayProcess, admin: Admin) -> None:
+    for root in ("/fapi", "/dapi"):
+        gateway.call("GET", signed(f"{root}/v1/openOrders"), KEY_HEADER)
+    digest = next(key["digest"] for key in admin.do("GET", "accounts")["seen"] if key["market"] == "um")
+    admin.do("POST", "accounts", {"name": "grid-bot", "market": "um", "mode": "key", "digest": digest})
+    admin.do("POST", "accounts", {"name": "a" * 64, "market": "spot", "mode": "signed"})
+    for number in range(12):
+        order = f"symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC&quantity=0.01&price={60_000 + number}"
+        gateway.call("POST", signed("/fapi/v1/order", order), KEY_HEADER)
 
 
 def _calls(gateway: GatewayProcess, exchange: SandboxThread) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from resender.core.account.calls import Change
-from resender.core.account.dialects import OPEN, BadEvent, Key, number
+from resender.core.account.dialects import OPEN, BadEvent, Key, moment_ms, number
 from resender.core.account.orders import Orders
 
 # An accepted order whose event has not come by then: the stream is not to be trusted.
@@ -24,6 +24,8 @@ SUSPECT_S = 2.0
 UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007, -1008, -1016, -5028})
 # Parts of it may have been done.
 _PARTIAL_CODES = frozenset({-2021, -2022})
+# HTTP's word for -1007.
+_REQUEST_TIMEOUT = 408
 _MAX_EXPECTED = 2000
 
 
@@ -40,8 +42,9 @@ class Expected:
     until_mono: float
     executed: Decimal = Decimal(0)
     has_ended: bool = False
-    # Of an amended order: what it has to be now.
+    # Of an amended order: what it has to be now, unless it has been changed again after `time_ms`.
     values: dict[str, Any] = field(default_factory=dict)
+    time_ms: int = 0
     before_ms: int = 0
     # Of a cancellation of all: not over before then, orders on their way could still show up.
     from_mono: float = 0.0
@@ -62,6 +65,8 @@ class Expected:
             return True
         if self.has_ended or held.executed < self.executed:
             return False
+        if held.time_ms > self.time_ms > 0:
+            return True
         return all(_is_equal(held.value(name), value) for name, value in self.values.items())
 
 
@@ -106,8 +111,10 @@ class Writes:
             told = None
             if status == 200:
                 return False
-        code = told.get("code") if isinstance(told, dict) else None
-        if status >= 500 or (status != 200 and code in UNKNOWN_CODES):
+        code = _code_of(told)
+        if status >= 500 or status == _REQUEST_TIMEOUT or (status != 200 and code in UNKNOWN_CODES):
+            return False
+        if status != 200 and status < 400:
             return False
         if status != 200 and code not in _PARTIAL_CODES:
             return True
@@ -117,29 +124,35 @@ class Writes:
         if change is Change.COUNTDOWN:
             return self._count_down(symbol, params, sent_mono)
         until = mono + SUSPECT_S
+        # Orders that are placed while it is on its way, and after it, are none of those it has cancelled.
+        sent_ms = now_ms - round((mono - sent_mono) * 1000)
         if change in (Change.ALL, Change.ALL_ALGO):
             self._add(
                 Expected(
                     symbol, None, change is Change.ALL_ALGO, until + self._wait_s,
-                    before_ms=now_ms, from_mono=mono + self._wait_s,
+                    before_ms=sent_ms, from_mono=mono + self._wait_s,
                 )
             )  # fmt: skip
             return True
         if change not in (Change.ORDERS, Change.ALGO):
             return True
         found = 0
+        time_ms = _time_of(told)
+        amended = _amended_pair(told)
         for row in _rows(told):
-            if row.get("code") in UNKNOWN_CODES:
+            if _code_of(row) in UNKNOWN_CODES:
                 return False
             expected = self._of_row(row, symbol, change is Change.ALGO, until)
             if expected is not None:
                 found += 1
+                expected.time_ms = expected.time_ms or time_ms
+                expected.values = expected.values or amended
                 self._add(expected)
         return bool(found) or _is_refusal(told)
 
     def _count_down(self, symbol: str | None, params: Mapping[str, str], sent_mono: float) -> bool:
         text = params.get("countdownTime", "")
-        if symbol is None or not text.isdigit() or len(text) > 12:
+        if symbol is None or not (text.isascii() and text.isdigit()) or len(text) > 12:
             return False
         if int(text) == 0:
             self._countdowns.pop(symbol, None)
@@ -172,14 +185,19 @@ class Writes:
         # An algo order's answer to a cancellation names no state.
         has_ended = not is_open or (is_algo and status is None)
         return Expected(
-            name, (name, order_id), is_algo, until, executed=executed, has_ended=has_ended, values=values
-        )
+            name, (name, order_id), is_algo, until, executed=executed, has_ended=has_ended, values=values,
+            time_ms=_time_of(row),
+        )  # fmt: skip
 
     def _add(self, expected: Expected) -> None:
         if len(self._expected) < _MAX_EXPECTED:
             self._expected.append(expected)
         else:
-            self._expected[-1] = Expected(None, None, expected.is_algo, expected.until_mono)
+            # Which are left out is not known: only the next snapshots are.
+            for is_algo in (False, True):
+                self._expected[-1 - is_algo] = Expected(
+                    None, None, is_algo, expected.until_mono, from_mono=float("inf")
+                )
 
     # --- what was told ---------------------------------------------------------------------
 
@@ -192,7 +210,7 @@ class Writes:
                 self._add(
                     Expected(
                         symbol, None, False, mono + SUSPECT_S + self._wait_s,
-                        before_ms=now_ms, from_mono=mono + self._wait_s,
+                        before_ms=now_ms - round((mono - at) * 1000), from_mono=mono + self._wait_s,
                     )
                 )  # fmt: skip
         if self._expected:
@@ -226,11 +244,40 @@ def _is_number(value: object) -> bool:
     return True
 
 
+def _code_of(told: object) -> int | None:
+    code = told.get("code") if isinstance(told, dict) else None
+    return code if isinstance(code, int) else None
+
+
+def _time_of(row: object) -> int:
+    """Return when an answer says that it was done, 0 if it does not."""
+    if not isinstance(row, dict):
+        return 0
+    try:
+        return moment_ms(row.get("updateTime", row.get("transactTime", 0)))
+    except BadEvent:
+        return 0
+
+
+def _amended_pair(told: object) -> dict[str, Any]:
+    """Return what each order of a pair has to be after one of them was amended: their quantity is the same."""
+    if not isinstance(told, dict):
+        return {}
+    amended, listed = told.get("amendedOrder"), told.get("listStatus")
+    if (
+        not isinstance(amended, dict)
+        or not isinstance(listed, dict)
+        or listed.get("contingencyType") != "OCO"
+    ):
+        return {}
+    return {"origQty": amended["qty"]} if "qty" in amended else {}
+
+
 def _is_refusal(told: object) -> bool:
     """Tell whether an answer says by itself that no order was touched: errors in each of its parts."""
     if isinstance(told, list):
-        return all(isinstance(each, dict) and isinstance(each.get("code"), int) for each in told)
-    return isinstance(told, dict) and isinstance(told.get("code"), int)
+        return all((_code_of(each) or 0) < 0 for each in told)
+    return (_code_of(told) or 0) < 0
 
 
 def _rows(told: object) -> Iterator[Mapping[str, Any]]:

@@ -53,7 +53,9 @@ async function ask(title, form, submit, send) {
     }
     if (answer) dialog.close('done');
   });
-  await openDialog(dialog);
+  const closed = openDialog(dialog);
+  $('input:not([hidden] input), select, textarea', form)?.focus();
+  await closed;
   for (const input of $$('input, textarea', form)) if (input.type !== 'radio') input.value = '';
   return answer ?? null;
 }

@@ -75,6 +75,7 @@ def test_key_that_was_seen_is_watched_with_a_name_and_its_orders_come_and_go_liv
     expect(dialog).to_contain_text("…0000")
     expect(dialog).to_contain_text("cannot sign")
     expect(dialog.locator("[type=password]")).to_have_count(0)
+    expect(dialog.get_by_label("Name")).to_be_focused()
     dialog.get_by_role("button", name="Watch").click()
     expect(dialog).to_contain_text("This must be filled in.")
     dialog.get_by_label("Name").fill("grid bot")

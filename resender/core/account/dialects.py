@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 Row = dict[str, Any]
 Key = tuple[str, int]
+# How far an order has come: when, filled how much, in which state.
+Stage = tuple[int, Decimal, int]
 
 OPEN = frozenset({"NEW", "PARTIALLY_FILLED", "PENDING_NEW", "TRIGGERING"})
 # What else an order can be; of any other state nobody knows whether REST shows the order as open.
@@ -21,9 +23,15 @@ _ENDED = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MAT
 # An event that begins an order, or tells that there will be none.
 _FIRST = frozenset({"NEW", "REJECTED"})
 _FILLS = frozenset({"TRADE", "CALCULATED", "LIQUIDATION"})
-AMENDED = frozenset({"REPLACED", "AMENDMENT"})
+AMENDED = frozenset({"REPLACED", "AMENDMENT", "TRADE_PREVENTION"})
 # What can be written in a line again.
 _NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,2})?")
+
+
+# Of one moment and with as much filled, the later state is the higher one.
+_RANKS = {"PENDING_NEW": 0, "NEW": 1, "PARTIALLY_FILLED": 2}
+# What is multiplied and added up is not rounded.
+EXACT = Context(prec=100)
 
 
 class BadEvent(ValueError):
@@ -74,6 +82,10 @@ class OrderEvent:
     last_quote: Decimal
     trade_id: int
     values: Row
+
+    @property
+    def stage(self) -> Stage:
+        return self.time_ms, self.executed, rank(self.status)
 
     @property
     def is_open(self) -> bool:
@@ -181,6 +193,11 @@ ALGO = Dialect(
 )  # fmt: skip
 
 
+def rank(status: str) -> int:
+    """Tell the states of one moment apart: the later one is higher."""
+    return _RANKS.get(status, 3)
+
+
 def number(value: object) -> Decimal:
     """Read a quantity or price, None and "" as 0.
 
@@ -254,7 +271,7 @@ def read_event(dialect: Dialect, said: Mapping[str, Any], event_ms: object = Non
         time_ms=time_ms,
         executed=number(said.get("z")),
         last=last,
-        last_quote=last * number(said.get("L")),
+        last_quote=EXACT.multiply(last, number(said.get("L"))),
         trade_id=said["t"] if type(said.get("t")) is int else -1,
         values=values,
     )

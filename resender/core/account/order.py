@@ -13,21 +13,26 @@ import orjson
 
 from resender.core.account.dialects import (
     AMENDED,
+    EXACT,
     OPEN,
     BadEvent,
     Dialect,
     Key,
     OrderEvent,
     Row,
+    Stage,
     moment_ms,
     number,
     pair_of,
+    rank,
     whole,
 )
 from resender.core.account.lore import Lore, plain
 
 _MAX_SIGNS = 64
 _MAX_FILLS = 1000
+# What two states of one moment differ in.
+_TELLING = ("origQty", "price", "stopPrice", "preventedQuantity", "clientOrderId", "isWorking")
 
 
 def key_of_row(dialect: Dialect, row: Row) -> Key:
@@ -41,18 +46,29 @@ def key_of_row(dialect: Dialect, row: Row) -> Key:
     return symbol, whole(row.get(dialect.id_name))
 
 
+def stage_of_row(dialect: Dialect, row: Row) -> Stage:
+    """Return how far an order has come by a row.
+
+    Raises: BadEvent.
+    """
+    row_ms = moment_ms(row.get("updateTime"))
+    return row_ms, number(row.get("executedQty")), rank(str(row.get(dialect.status)))
+
+
 @dataclass(slots=True, eq=False)
 class Held:
     """An order.
 
-    Shape: `rest` is the last row REST gave and `event` what came after it; at least one of them is there.
-        `born_ms` is known if its first event was seen; `fills` are (filled altogether, quote) of each fill seen.
+    Shape: `rest` is the last row REST gave, on `rest_path`, and `event` what came after it; at least one of them
+        is there. `born_ms` is known if its first event was seen; `fills` are (filled altogether, by this one, its
+        quote) of each fill seen.
     Units: `time_ms` epoch milliseconds, of the matching engine.
     """
 
     dialect: Dialect
     key: Key
     rest: Row | None = None
+    rest_path: str = ""
     event: OrderEvent | None = None
     time_ms: int = 0
     born_ms: int | None = None
@@ -60,8 +76,14 @@ class Held:
     run: int = -1
     # When that event was, known before or not.
     told_ms: int = 0
-    fills: list[tuple[Decimal, Decimal]] = field(default_factory=list)
+    fills: list[tuple[Decimal, Decimal, Decimal]] = field(default_factory=list)
     signs: list[tuple[object, ...]] = field(default_factory=list)
+    # Events of one moment with as much filled: rows of that moment may be of before the last of them.
+    same: list[OrderEvent] = field(default_factory=list)
+    # Fields only some orders have that events have told since the row; what ends is not said to have ended.
+    optional: set[str] = field(default_factory=set)
+    # Nothing can have been missed since it was placed, or since the row.
+    is_traced: bool = False
     working_time: object = None
     # Whether it was on the book when it was open; None if nobody saw it open.
     was_working: object = None
@@ -90,6 +112,10 @@ class Held:
     @property
     def quantity(self) -> Decimal:
         return number(self.value("origQty" if "origQty" in self.dialect.direct else "quantity"))
+
+    @property
+    def stage(self) -> Stage:
+        return self.time_ms, self.executed, rank(self.status)
 
     def value(self, name: str) -> Any:
         """Return a field as it was told last, in whatever digits; None if it is not known."""
@@ -122,13 +148,7 @@ class Held:
             return True
         if self.rest is None or self.event is not None or not event.is_open:
             return False
-        if event.time_ms < self.time_ms:
-            return True
-        return (
-            event.time_ms == self.time_ms
-            and event.executed <= self.executed
-            and event.execution not in AMENDED
-        )
+        return event.stage < self.stage or (event.stage == self.stage and event.execution not in AMENDED)
 
     def misfit(self, event: OrderEvent, *, is_whole: bool) -> str | None:
         """Return why an event cannot be the next one; None if it can.
@@ -155,59 +175,78 @@ class Held:
 
     def note_double(self, event: OrderEvent) -> None:
         """Keep what a known event tells beyond the row."""
-        if event.is_first and self.born_ms is None:
-            self.born_ms = event.time_ms
         self._remember(event)
 
     def _remember(self, event: OrderEvent) -> None:
         self.told_ms = max(self.told_ms, event.time_ms)
+        if event.is_first and self.born_ms is None:
+            self.born_ms = event.time_ms
+            self.is_traced = self.is_traced or self.event is None
         if event.sign not in self.signs:
             self.signs.append(event.sign)
             del self.signs[:-_MAX_SIGNS]
 
     def apply(self, event: OrderEvent) -> None:
         """Take an event."""
-        if event.is_first and self.born_ms is None:
-            self.born_ms = event.time_ms
         self._remember(event)
         if event.is_fill and event.last:
-            self.fills.append((event.executed, event.last_quote))
+            self.fills.append((event.executed, event.last, event.last_quote))
             del self.fills[:-_MAX_FILLS]
+        if self.same and self.same[-1].stage[:2] != event.stage[:2]:
+            self.same.clear()
+        self.same.append(event)
+        del self.same[:-_MAX_SIGNS]
+        self.optional.update(name for name in self.dialect.optional if name in event.values)
         if event.is_open and "isWorking" in event.values:
             self.was_working = event.values["isWorking"]
         self.working_time = event.values.get("workingTime", self.working_time)
         self.event, self.time_ms = event, event.time_ms
         self._rows.clear()
 
-    def take_row(self, row: Row, lore: Lore) -> list[str]:
+    def take_row(self, path: str, row: Row, lore: Lore) -> list[str]:
         """Take a row of REST that is not older than what is known; return the fields events tell wrongly.
 
         Raises: BadEvent.
         """
-        row_ms, filled = moment_ms(row.get("updateTime")), number(row.get("executedQty"))
+        stage = stage_of_row(self.dialect, row)
         wrong: list[str] = []
-        if self.event is not None and row_ms == self.time_ms and filled == self.executed:
+        if self.event is not None and stage == self.stage:
             said = self._said(is_compared=True)
             wrong = lore.compare(said, row)
             if not self.is_open and "isWorking" in row:
                 lore.compare_working(self._working(), row["isWorking"])
-        self.rest, self.time_ms = row, row_ms
+        if len(self.same) < 2 or stage[:2] != self.same[-1].stage[:2]:
+            self.same.clear()
+        self._take_rest(path, row)
+        self.time_ms, self.event, self.is_traced = stage[0], None, True
+        self.optional.clear()
+        return wrong
+
+    def is_behind(self, row: Row) -> bool:
+        """Tell whether a row is older than what is known, if only by less than a millisecond."""
+        stage = stage_of_row(self.dialect, row)
+        if stage != self.stage:
+            return stage < self.stage
+        if not self.same or self.same[-1].stage[:2] != stage[:2] or _agrees(self.same[-1], row):
+            return False
+        return any(_agrees(event, row) for event in self.same[:-1])
+
+    def take_older_row(self, path: str, row: Row) -> None:
+        """Take what cannot change from a row that is older than the last event."""
+        if self.event is None:
+            return
+        if self.rest is None or stage_of_row(self.dialect, row) > stage_of_row(self.dialect, self.rest):
+            self._take_rest(path, row)
+
+    def _take_rest(self, path: str, row: Row) -> None:
+        filled = number(row.get("executedQty"))
+        self.rest, self.rest_path = row, path
         self.fills = [fill for fill in self.fills if fill[0] > filled]
         if row.get(self.dialect.status) in OPEN and "isWorking" in row:
             self.was_working = row["isWorking"]
         if isinstance(row.get("workingTime"), int) and row["workingTime"] > 0:
             self.working_time = row["workingTime"]
-        self.event = None
         self._rows.clear()
-        return wrong
-
-    def take_older_row(self, row: Row) -> None:
-        """Take what cannot change from a row that is older than the last event."""
-        if self.rest is None:
-            self.rest = row
-            filled = number(row.get("executedQty"))
-            self.fills = [fill for fill in self.fills if fill[0] > filled]
-            self._rows.clear()
 
     # --- the row ---------------------------------------------------------------------------
 
@@ -223,7 +262,10 @@ class Held:
         said = dict(event.values)
         if self.dialect.documented:
             time = said.get("workingTime", self.working_time)
-            said["workingTime"] = -1 if time is None else time
+            if time is None and self.is_traced and not event.executed:
+                time = -1
+            if time is not None:
+                said["workingTime"] = time
             if not self.is_open:
                 said.pop("isWorking", None)
         elif self.born_ms is not None and (self.rest is None or is_compared):
@@ -246,22 +288,23 @@ class Held:
             return None
         filled = value = Decimal(0)
         if self.rest is not None:
-            filled, value = number(self.rest.get("executedQty")), number(self.rest.get(dialect.quote))
+            if dialect.quote not in self.rest:
+                return None
+            filled, value = number(self.rest.get("executedQty")), number(self.rest[dialect.quote])
         elif self.born_ms is None:
             return None
-        for total, quote in self.fills:
+        for total, last, quote in self.fills:
             if total > filled:
-                filled, value = total, value + quote
-        return plain(value) if filled == event.executed and self._has_all_fills() else None
-
-    def _has_all_fills(self) -> bool:
-        assert self.event is not None
-        return not self.fills or (len(self.fills) < _MAX_FILLS and self.fills[-1][0] == self.event.executed)
+                if total - last != filled:
+                    return None  # one in between was missed
+                filled, value = total, EXACT.add(value, quote)
+        return plain(value) if filled == event.executed else None
 
     @property
     def is_moving(self) -> bool:
         """Whether something of it changes without an event."""
-        return any(_is_set(self.value(name)) for name in self.dialect.moving)
+        moving = self.dialect.moving
+        return bool(moving & self.optional) or any(_is_set(self.value(name)) for name in moving)
 
     def row(self, path: str, lore: Lore) -> bytes | None:
         """Return the row REST would give on a path now; None if that is not certain."""
@@ -274,16 +317,21 @@ class Held:
 
     def _make(self, path: str, lore: Lore) -> Row | None:
         dialect, rest = self.dialect, self.rest
-        if self.status == "TRIGGERING":
-            return None  # a moment nobody knows how REST shows
+        if self.status == "TRIGGERING" or (self.status == "REJECTED" and self.event is not None):
+            return None  # nobody knows how REST shows it
         said = self._said() if self.event is not None else {}
         known: Row = {**(rest or {}), **said}
         if self.is_moving:
             return None
-        template = lore.template(path, known)
+        if rest is not None and self.rest_path == path and lore.variant(rest) == lore.variant(known):
+            template: tuple[str, ...] | None = tuple(rest)
+        else:
+            template = lore.template(path, known)
         if template is None:
             return None
         if dialect.documented and any(name in said and name not in template for name in dialect.optional):
+            return None
+        if self.event is not None and any(name not in said for name in self.optional):
             return None
         row: Row = {}
         for name in template:
@@ -315,7 +363,7 @@ class Held:
         value = said[name]
         if name != dialect.status and not lore.is_trusted(name, value):
             return False
-        if name in dialect.numbers and isinstance(value, str):
+        if name in dialect.numbers:
             if is_kept and rest is not None and _is_same(rest[name], value):
                 value = rest[name]  # it has not changed: nor has its text
             else:
@@ -330,5 +378,15 @@ def _is_set(value: object) -> bool:
     return value not in (None, "", "0", 0) and not (isinstance(value, str) and value.strip("0.") == "")
 
 
-def _is_same(rest: object, told: str) -> bool:
+def _is_same(rest: object, told: object) -> bool:
     return isinstance(rest, str) and number(rest) == number(told)
+
+
+def _agrees(event: OrderEvent, row: Row) -> bool:
+    """Tell whether a row says what an event does."""
+    for name in _TELLING:
+        told, real = event.values.get(name), row.get(name)
+        is_number = name not in ("clientOrderId", "isWorking")
+        if (number(told) != number(real)) if is_number else (None not in (told, real) and told != real):
+            return False
+    return True

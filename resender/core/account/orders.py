@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
-from resender.core.account.dialects import BadEvent, Dialect, Key, OrderEvent, Row, moment_ms, number
+from resender.core.account.dialects import OPEN, BadEvent, Dialect, Key, OrderEvent, Row, moment_ms, number
 from resender.core.account.lore import Lore
-from resender.core.account.order import Held, key_of_row
+from resender.core.account.order import Held, key_of_row, stage_of_row
 
 # How far REST may be behind the stream. Source: research.md B2 (30 to 40 s were seen), B6.
 REST_LAG_MS = 60_000
@@ -27,10 +28,11 @@ _MAX_ENDED = 5000
 PENDING = "PENDING_NEW"
 _MAX_SYMBOLS = 5000
 
-_ORDERINGS: dict[str, Callable[[Held], object]] = {
-    "time": lambda held: (held.created_ms, held.key[1]),
-    "number": lambda held: (held.key[1], held.key[0]),
-    "symbol": lambda held: (held.key[0], held.created_ms, held.key[1]),
+# By what rows may be sorted; what comes after is a guess of no weight, which no row rules out.
+_ORDERINGS: dict[str, tuple[Callable[[Held], Any], Callable[[Held], Any]]] = {
+    "time": (lambda held: held.created_ms, lambda held: held.key[1]),
+    "number": (lambda held: held.key[1], lambda held: held.key[0]),
+    "symbol": (lambda held: (held.key[0], held.created_ms), lambda held: held.key[1]),
 }
 
 
@@ -70,6 +72,8 @@ class Orders:
         # A snapshot has been taken, of all or of these symbols: orders nobody told of are misfits from then on.
         self.is_settled = False
         self._settled: set[str] = set()
+        # Symbols that are known to be some: of others REST answers an error.
+        self._symbols: set[str] = set()
         self.why = ""
         # Orders REST does not show, since when, and whether an event must have told of their end: one may be
         # under way, or REST lags.
@@ -115,6 +119,7 @@ class Orders:
 
     def _place(self, held: Held, key: Key) -> None:
         self.version += 1
+        self._know(key[0])
         if held.is_open:
             self.open[key] = held
             self.ended.pop(key, None)
@@ -126,12 +131,20 @@ class Orders:
             while len(self.ended) > _MAX_ENDED:
                 self.ended.popitem(last=False)
 
+    def _know(self, symbol: str) -> None:
+        if len(self._symbols) < _MAX_SYMBOLS:
+            self._symbols.add(symbol)
+
     def unsettle(self) -> None:
         """Something was missed: what is known stays, nothing of it counts until snapshots have been merged."""
         self.is_settled = False
         self._settled.clear()
         self._doubted.clear()
         self._run += 1
+        for held in self.open.values():
+            held.is_traced = False
+        if not self._orderings:
+            self._orderings = dict(_ORDERINGS)
 
     def is_doubted(self, symbol: str | None) -> bool:
         """Tell whether REST does not show an order of a symbol, or any, of whose end no event has told."""
@@ -161,39 +174,54 @@ class Orders:
         Units: `now_ms` the exchange's time when it was asked for.
         Raises: BadEvent if a row cannot be read; nothing has been taken then.
         """
-        listed = [(key_of_row(self.dialect, row), row) for row in rows]
-        for _, row in listed:
-            moment_ms(row.get("updateTime"))
-            for name in self.dialect.numbers:
-                number(row.get(name))
+        listed = {}
+        for row in rows:
+            key = self._check(row)
+            if row.get(self.dialect.status) not in OPEN or key in listed:
+                raise BadEvent("an open order that is none, or is there twice")
+            listed[key] = row
         merged = Merged()
         is_clearing = bool(self._doubted)
-        for key, row in listed:
+        for key, row in listed.items():
             self.lore.see(path, row)
             if row.get(self.dialect.status) == PENDING:
-                self.lore.lists_pending = True
-            self._merge_row(key, row, merged, now_ms)
-        shown = {key for key, _ in listed}
+                self.lore.learn_pending(True)
+            self._merge_row(path, key, row, merged, now_ms)
+        lists = {row.get("orderListId") for row in listed.values()}
         for key, held in list(self.open.items()):
-            if key in shown or (symbol is not None and key[0] != symbol):
+            if key in listed or (symbol is not None and key[0] != symbol):
                 continue
-            self._miss_row(key, held, merged, now_ms, is_clearing=is_clearing)
+            if not self._is_hidden(held, lists, now_ms):
+                self._miss_row(key, held, merged, now_ms, is_clearing=is_clearing)
         if symbol is None:
             self.is_settled, self._asked_ms = True, max(self._asked_ms, now_ms)
         elif len(self._settled) < _MAX_SYMBOLS:
             self._settled.add(symbol)
-        self._learn_ordering([key for key, _ in listed])
+        if symbol is not None:
+            self._know(symbol)
+        self._learn_ordering(list(listed))
         self.version += 1
         return merged
 
-    def _merge_row(self, key: Key, row: Row, merged: Merged, now_ms: int) -> None:
+    def _check(self, row: Row) -> Key:
+        """See that a row can be taken, and return its key. Raises: BadEvent."""
+        key = key_of_row(self.dialect, row)
+        for name in ("updateTime", self.dialect.created):
+            told = row.get(name, 0 if name == self.dialect.created else None)
+            if type(told) is not int or moment_ms(told) != told:
+                raise BadEvent("a row whose times are not in milliseconds")
+        for name in self.dialect.numbers:
+            number(row.get(name))
+        return key
+
+    def _merge_row(self, path: str, key: Key, row: Row, merged: Merged, now_ms: int) -> None:
         row_ms = moment_ms(row.get("updateTime"))
         is_late = row_ms < now_ms - _EVENT_LATE_MS
         ended = self.ended.get(key)
         if ended is not None:
             if row_ms > ended.time_ms:
                 merged.differences.append("an order that had ended is open")
-                ended.take_row(row, self.lore)
+                ended.take_row(path, row, self.lore)
                 self._place(ended, key)
             return
         held = self.open.get(key)
@@ -206,24 +234,35 @@ class Orders:
             if self._is_settled(key[0]) and is_late:
                 merged.differences.append("an open order of which no event told")
             held = Held(self.dialect, key)
-            held.take_row(row, self.lore)
+            held.take_row(path, row, self.lore)
             self._place(held, key)
             return
-        filled = number(row.get("executedQty"))
-        if (row_ms, filled) < (held.time_ms, held.executed):
-            held.take_older_row(row)
+        if held.is_behind(row):
+            held.take_older_row(path, row)
             return
-        if (row_ms, filled) > (held.time_ms, held.executed) and is_late and self._is_settled(key[0]):
+        if stage_of_row(self.dialect, row) > held.stage and is_late and self._is_settled(key[0]):
             merged.differences.append("a change of which no event told")
-        merged.wrong.update(held.take_row(row, self.lore))
+        merged.wrong.update(held.take_row(path, row, self.lore))
         self._place(held, key)
+
+    def _is_hidden(self, held: Held, lists: set[object], now_ms: int) -> bool:
+        """Tell whether an order waits for another one and REST shows no such orders.
+
+        That is learned from a list of which REST shows another order, when it can be behind no more.
+        """
+        if held.status != PENDING or held.run != self._run or self.lore.lists_pending is True:
+            return False
+        number = held.value("orderListId")
+        if held.told_ms < now_ms - REST_LAG_MS and number not in (None, -1) and number in lists:
+            self.lore.learn_pending(False)
+        if self.lore.lists_pending is None:
+            return False
+        self._doubted.pop(held.key, None)
+        return True
 
     def _miss_row(self, key: Key, held: Held, merged: Merged, now_ms: int, *, is_clearing: bool) -> None:
         """REST does not show an order that is open as far as is known."""
         is_of_now = held.run == self._run
-        if held.status == PENDING and is_of_now and not self.lore.lists_pending:
-            self.lore.lists_pending = False
-            return
         is_new = held.told_ms >= now_ms - REST_LAG_MS
         if is_of_now and is_clearing and key not in self._doubted and held.told_ms >= now_ms - _EVENT_LATE_MS:
             return  # this snapshot is for others: if each began new doubts a busy account would stay in doubt
@@ -241,35 +280,30 @@ class Orders:
 
     def see(self, path: str, row: Row, now_ms: int) -> None:
         """Learn from the row of one order that REST gave a client; raises BadEvent."""
-        key = key_of_row(self.dialect, row)
-        row_ms = moment_ms(row.get("updateTime"))
-        for name in self.dialect.numbers:
-            number(row.get(name))
+        key = self._check(row)
         self.lore.see(path, row)
         held = self.open.get(key) or self.ended.get(key)
         if held is None or row.get(self.dialect.status) != held.status:
             return
-        if (row_ms, number(row.get("executedQty"))) == (held.time_ms, held.executed):
-            held.take_row(row, self.lore)
+        if stage_of_row(self.dialect, row) == held.stage and not held.is_behind(row):
+            held.take_row(path, row, self.lore)
             self.version += 1
 
     def _learn_ordering(self, keys: list[Key]) -> None:
-        if len(keys) < 2 or len(self._orderings) < 2:
-            return
+        """Leave out by what the rows are not sorted; orders that are alike in it may stand in any order."""
         shown = [self.open[key] for key in keys if key in self.open]
-        left = {}
-        for name, order in self._orderings.items():
-            if sorted(shown, key=order) == shown:  # type: ignore[arg-type]
-                left[name] = order
-        if left:
-            self._orderings = left
+        for name, (by, _) in list(self._orderings.items()):
+            values = [by(held) for held in shown]
+            if values != sorted(values):
+                del self._orderings[name]
 
     # --- answers ---------------------------------------------------------------------------
 
-    def _sorted(self, symbol: str | None) -> Iterator[Held]:
-        order = next(iter(self._orderings.values()))
-        wanted = (held for key, held in self.open.items() if symbol is None or key[0] == symbol)
-        yield from sorted(wanted, key=order)  # type: ignore[arg-type]
+    def _sorted(self, symbol: str | None) -> list[Held]:
+        wanted = [held for key, held in self.open.items() if symbol is None or key[0] == symbol]
+        for by, guess in list(self._orderings.values())[:1]:
+            wanted.sort(key=lambda held: (by(held), guess(held)))
+        return wanted
 
     def listed(self, path: str, symbol: str | None = None) -> bytes | None:
         """Return what REST would answer: all open orders or those of a symbol; None if that is not certain."""
@@ -278,8 +312,9 @@ class Orders:
         kept = self._bodies.get(place)
         if kept is not None and kept[0] == stamp:
             return kept[1]
-        rows = []
-        body: bytes | None = b""
+        rows: list[bytes] = []
+        is_known = symbol is None or symbol in self._symbols
+        body: bytes | None = b"" if is_known else None
         for held in self._sorted(symbol):
             if held.status == PENDING and self.lore.lists_pending is False:
                 continue
@@ -291,6 +326,8 @@ class Orders:
                 body = None
                 break
             rows.append(row)
+        if len(rows) > 1 and not self._orderings:
+            body = None  # by nothing of what is known here
         if body is not None:
             body = b"[" + b",".join(rows) + b"]"
         if len(self._bodies) > 256:

@@ -205,6 +205,7 @@ def test_order_whose_price_moves_without_an_event_is_never_answered() -> None:
     }  # fmt: skip
     orders.merge(PATH["um"], [row], None, 3000)
     assert orders.listed(PATH["um"]) is None
+    orders.merge(PATH["um"], [], "ETHUSDT", 3000)
     assert orders.listed(PATH["um"], "ETHUSDT") == b"[]"
     assert orders.unwhole(PATH["um"]) is None, "reading it again would not help"
 
@@ -221,16 +222,23 @@ def test_two_orders_of_one_client_id_are_not_told_apart() -> None:
 @pytest.mark.parametrize("is_listed", [True, False])
 def test_waiting_legs_are_told_as_rest_tells_them(is_listed: bool) -> None:
     model = OrderModel("spot", random.Random(1))
-    first = model.place()
-    row = {**model.row(first), "status": "PENDING_NEW", "isWorking": False, "workingTime": -1}
+    working, waiting = model.place(), model.place()
+    rows = [{**model.row(order), "orderListId": 3} for order in (working, waiting)]
+    rows[1].update(status="PENDING_NEW", isWorking=False, workingTime=-1)
     orders = Orders(SPOT, Lore(SPOT), keep_ms=DAY_MS)
-    orders.merge(PATH["spot"], [], None, model.now_ms - 10)
-    said = {**model.events[0][1], "X": "PENDING_NEW", "w": False}
-    del said["W"]
-    orders.apply(read_event(SPOT, said))
+    orders.merge(PATH["spot"], [], None, model.now_ms - 5000)
+    first, second = ({**said, "g": 3} for _, said in model.events)
+    second.update(X="PENDING_NEW", w=False)
+    del second["W"]
+    for said in (first, second):
+        orders.apply(read_event(SPOT, said))
     assert orders.listed(PATH["spot"]) is None, "nobody has seen yet whether REST shows them"
-    orders.merge(PATH["spot"], [row] if is_listed else [], None, model.now_ms + 10)
-    assert orders.listed(PATH["spot"]) == (orjson.dumps([row]) if is_listed else b"[]")
+    shown = rows if is_listed else rows[:1]
+    orders.merge(PATH["spot"], shown, None, model.now_ms + 10)
+    assert (orders.listed(PATH["spot"]) is None) is not is_listed, "REST may lag"
+    orders.merge(PATH["spot"], shown, None, model.now_ms + 60_001)
+    assert orders.listed(PATH["spot"]) == orjson.dumps(shown)
+    assert not orders.is_doubted(None)
 
 
 def test_ended_orders_are_forgotten_in_time_and_many_do_not_pile_up() -> None:

@@ -25,7 +25,7 @@ from resender.account.watched import Answer, Lacking, WatchedAccount
 from resender.aio import Clock, Tasks
 from resender.api_keys import Signer, Verifier, digest_of, hint_of
 from resender.core.account.callers import REFUSED_CODES, Callers
-from resender.core.account.calls import ANSWERED, READS, read_signed
+from resender.core.account.calls import ANSWERED, READS, SignedRead, read_params, read_signed
 from resender.core.account.dialects import Dialect
 from resender.core.account.lore import Lore
 from resender.core.account.signed_paths import is_signed_path
@@ -275,6 +275,8 @@ class Accounts:
         read = read_signed(market, path, query)
         if isinstance(read, str):
             return Lacking(read)
+        if market is not Market.SPOT and not _is_in_ms(read, query):
+            return Lacking("timestamp")  # only spot is known to take microseconds
         verifier = kept.verifiers.get(digest)
         if verifier is not None:
             if not verifier.verify(read.payload, read.signature):
@@ -442,6 +444,10 @@ class Accounts:
         if is_new and not await self._bind(kept.account.spec.id, digest, hint_of(api_key)):
             return "the account got another key in the meantime"
         return None
+
+
+def _is_in_ms(read: SignedRead, query: str) -> bool:
+    return int((read_params(query) or {}).get("timestamp", "0")) == read.timestamp_ms
 
 
 def _is_same(old: AccountSpec, new: AccountSpec) -> bool:

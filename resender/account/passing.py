@@ -16,12 +16,15 @@ from resender.core.binance.markets import Market
 
 logger = logging.getLogger("resender.account")
 
+_REFUSING = (400, 401)
+
 
 class Passing:
     """The watch over one call.
 
-    Shape: `wants_body` tells whether the body of the answer is of use; `answered` is called with the status
-        and that body, "" where it is not wanted, or `unanswered` if there is none.
+    Shape: `wants_body` tells whether the body of a good answer is of use, `wants` that of one with this status;
+        `answered` is called with the status and that body, "" where it is not wanted, or `unanswered` if there
+        is none.
     """
 
     def __init__(
@@ -52,6 +55,10 @@ class Passing:
         self._is_done = False
         self.wants_body = bool(accounts) and (self._is_read or self.change is not Change.NOTHING)
 
+    def wants(self, status: int) -> bool:
+        """Tell whether the body of such an answer is of use: an error may say that the key is none."""
+        return self.wants_body or status in _REFUSING
+
     def answered(self, status: int, body: bytes) -> None:
         """Binance has answered."""
         if self._is_done:
@@ -59,7 +66,7 @@ class Passing:
         self._is_done = True
         if status == 200:
             self._on_accepted()
-        elif status in (400, 401) and body:
+        elif status in _REFUSING and body:
             self._on_refused(_code(body))
         for account in self._accounts:
             if self.change is not Change.NOTHING:

@@ -76,7 +76,7 @@ class SignedCalls(LocalCalls):
         passing = self._passing
         if passing is None:
             return response
-        if not passing.wants_body:
+        if not passing.wants(response.status):
             passing.answered(response.status, b"")
             return response
         status = response.status

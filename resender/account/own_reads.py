@@ -57,6 +57,7 @@ class OwnReads:
         self._backoff = Backoff(first_s=2.0, cap_s=300.0)
         self._not_before = 0.0
         self._compared_mono = 0.0
+        self._doubt_mono = 0.0
         self._money_since = -1.0
         self._money_mono = 0.0
         # Rows that are not whole are read one a second at most; what was found whole is not looked at again.
@@ -77,7 +78,7 @@ class OwnReads:
             return True
         if account.algo is not None and account.algo_proof.wants_snapshot(mono):
             return True
-        if account.has_old_doubt() and mono >= self._compared_mono + _DOUBT_EVERY_S:
+        if account.has_old_doubt() and mono >= self._doubt_mono + _DOUBT_EVERY_S:
             return True
         return mono >= self._compared_mono + self._options.reconcile_s
 
@@ -115,6 +116,8 @@ class OwnReads:
             mono = self._clock.mono()
             since = self._account.proof.since_mono
             if self._wants_orders(mono):
+                if self._account.has_old_doubt():
+                    self._doubt_mono = mono
                 for path in _PATHS[self._account.market]:
                     await self._read(path)
                 self._compared_mono = mono

@@ -29,6 +29,8 @@ _DIALECTS: Mapping[AccountMarket, Dialect] = {
     AccountMarket.CM: CM,
     AccountMarket.PM: UM,
 }
+# Why nothing is answered although the stream and the snapshots are there.
+DIFFERS = "differs from REST"
 WAITING, OPENING, SYNCING, LIVE = "waiting", "opening", "syncing", "live"
 Listener = Callable[[dict[str, Any]], None]
 _MAX_DIFFERENCES = 50
@@ -103,6 +105,8 @@ class AccountState:
         lack = self.proof.lack(None, mono)
         if lack is None and self.coin_orders is not None:
             lack = self.algo_proof.lack(None, mono)
+        if lack is None and any(orders.is_doubted(None) for orders in self._all_orders()):
+            lack = DIFFERS
         return lack
 
     def _enter(self, phase: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resender.account.state import COMPARING_S, LIVE, OPENING, SYNCING, WAITING, AccountState
+from resender.account.state import COMPARING_S, DIFFERS, LIVE, OPENING, SYNCING, WAITING, AccountState
 from resender.core.account.calls import Change, SignedRead, What
 from resender.core.account.dialects import SPOT, BadEvent, moment_ms, read_event
 from resender.core.account.orders import Applied, Orders, read_rows
@@ -291,7 +291,7 @@ class WatchedAccount(AccountState):
         if orders is None:
             return Lacking("path")
         if orders.is_doubted(read.symbol):
-            return Lacking("differs from REST", may_come=True)
+            return Lacking(DIFFERS, may_come=True)
         if read.what in (What.OPEN_ORDERS, What.OPEN_ALGO_ORDERS):
             if self._is_to_be_compared(proof, read, mono):
                 return Lacking("compared with REST")

@@ -157,6 +157,7 @@ async def test_young_order_that_rest_does_not_show_is_doubted(tmp_path: Path) ->
         lab.sandbox.exchange.fill(lab.sandbox.exchange.order(SPOT, API_KEY, "BTCUSDT", placed["orderId"]))
         # It may be REST that lags; before a minute is over nobody can tell.
         await wait_until(lambda: account.orders.is_doubted(None), 15)
+        assert (account.state()["state"], account.state()["why"]) == ("syncing", "differs from REST")
         reads = lab.sandbox.count("GET", "/api/v3/openOrders")
         for _ in range(30):
             reply = await lab.open_orders(SPOT)

@@ -28,6 +28,14 @@ SIGNED = {"apiKey": "key", "timestamp": NOW_MS, "signature": "aa"}
 EVENT = {"e": "ORDER_TRADE_UPDATE", "o": {}}
 
 
+async def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if is_so():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it has not come")
+
+
 class Connection:
     egress = "hk"
 
@@ -145,9 +153,7 @@ class World:
         return self.connections[len(self.opened_with) - 1]
 
     async def until(self, *wanted: Any) -> None:
-        async with asyncio.timeout(1):
-            while self.told[-len(wanted) :] != list(wanted):
-                await asyncio.sleep(0.001)
+        await wait_until(lambda: self.told[-len(wanted) :] == list(wanted))
 
 
 @asynccontextmanager
@@ -231,9 +237,7 @@ async def test_key_that_may_more_than_read_opens_nothing() -> None:
     world = World(AccountMarket.SPOT, Mode.SECRET)
     world.answers["/sapi/v1/account/apiRestrictions"] = (200, {**READ_ONLY, "enableWithdrawals": True})
     async with running(world):
-        async with asyncio.timeout(1):
-            while len(world.told) < 2:
-                await asyncio.sleep(0.001)
+        await wait_until(lambda: len(world.told) == 2)
         assert "enableWithdrawals" in world.told[-1][1]
         assert world.opened_with == []
 
@@ -327,10 +331,12 @@ async def test_before_a_shutdown_another_connection_takes_over(monkeypatch: pyte
     async with running(world):
         await world.until("opened")
         old.tell({"e": "serverShutdown"})
-        async with asyncio.timeout(1):
-            while not old.is_closed:
-                await asyncio.sleep(0.002)
-                old.sign()
+
+        def is_over() -> bool:
+            old.sign()  # it lives on until the end
+            return old.is_closed
+
+        await wait_until(is_over)
         new.tell(EVENT)
         await world.until("opened", EVENT)
         assert not new.is_closed

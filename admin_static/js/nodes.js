@@ -7,6 +7,7 @@ const locale = lang === 'zh' ? 'zh-CN' : 'en-GB';
 const rows = $('#rows');
 let isLoaded = false;
 let shown = [];
+let canDrain = true;
 
 const poolName = (name) => (has(`live.pool.${name}`) ? t(`live.pool.${name}`) : name);
 const kindName = (kind) => (has(`nodes.kind.${kind}`) ? t(`nodes.kind.${kind}`) : kind);
@@ -29,13 +30,14 @@ async function setDrained(node, on) {
 
 function stateCell(node) {
   const ago = duration(node.seen_ms / 1000);
+  if (node.isUnknown) return [pill(t('nodes.unknown'), 'warn'), el('span', { class: 'soft small d-block' }, t('nodes.seen_ago', { time: ago }))];
   if (!node.up) return [pill(t('nodes.gone'), 'bad'), el('span', { class: 'soft small d-block' }, t('nodes.seen_ago', { time: ago }))];
   const started = el('span', { class: 'soft small d-block', title: timeText(node.started_ms) }, t('nodes.since', { time: duration(Math.max(0, Date.now() - node.started_ms) / 1000) }));
   return [pill(t(node.drained ? 'nodes.drained' : 'nodes.up'), node.drained ? 'warn' : 'ok'), started, !node.own && el('span', { class: 'soft small d-block' }, t('nodes.seen_ago', { time: ago }))];
 }
 
 function makeRow(node) {
-  const name = [node.name, node.own && el('span', { class: 'soft small fw-normal' }, ` ${t('nodes.this')}`),
+  const name = [node.name, ...(node.own ? [' ', el('span', { class: 'this soft small fw-normal' }, t('nodes.this'))] : []),
     el('span', { class: 'soft small d-block fw-normal' }, t('nodes.version', { version: node.version || '?' })),
     node.url && el('span', { class: 'soft small mono d-block fw-normal wrap-any' }, node.url)];
   const egresses = node.egresses.map((one) => el('span', { title: kindName(one.kind) }, one.name)).flatMap((one, at) => (at ? [', ', one] : [one]));
@@ -43,13 +45,13 @@ function makeRow(node) {
   const lag = node.lag_ms.toLocaleString(locale, { maximumFractionDigits: node.lag_ms < 10 ? 1 : 0 });
   return el('tr', { class: node.up ? '' : 'is-gone' },
     el('th', { scope: 'row', class: 'lead wrap-any' }, name),
-    cell(t('nodes.state'), el('div', {}, stateCell(node)), 'state'),
+    cell(t('nodes.state'), el('div', {}, stateCell(node)), 'node-state'),
     cell(t('nodes.egresses'), el('span', {}, egresses.length ? egresses : '–'), 'egresses wrap-any'),
     cell(t('nodes.weight'), el('div', { class: 'loads' }, loads.length ? loads.map((load) => el('span', { title: `${number(load.used)} / ${number(load.limit)}` }, `${poolName(load.pool)} ${percent(load)} %`)) : '–')),
     cell(t('nodes.in_flight'), node.up ? number(node.in_flight) : '–', 'num'),
     cell(t('nodes.streams'), node.up ? number(node.streams) : '–', 'num'),
     cell(t('nodes.lag'), node.up ? el('span', { class: node.lag_ms > 250 ? 'bad-text' : '' }, t('nodes.ms', { n: lag })) : '–', 'num'),
-    cell('', el('div', { class: 'row-actions' }, node.drained
+    cell('', el('div', { class: 'row-actions' }, !canDrain ? null : node.drained
       ? button(t('nodes.undrain'), () => setDrained(node, false), { 'aria-label': t('nodes.undrain_of', { name: node.name }) })
       : node.up && button(t('nodes.drain'), () => setDrained(node, true), { 'aria-label': t('nodes.drain_of', { name: node.name }) })), 'trail'));
 }
@@ -79,7 +81,9 @@ function show(all) {
     fill($('#notices'));
     return;
   }
-  shown = all.nodes;
+  canDrain = all.redis.up;
+  // What another node does now, nobody knows without Redis; `canDrain` is in here so that rows are drawn anew.
+  shown = all.nodes.map((node) => ({ ...node, isUnknown: !all.redis.up && !node.own, canDrain }));
   const sign = JSON.stringify([all.redis.up, all.redis.problem, all.redis.warning, all.warnings, all.redis.up ? 0 : Math.round(all.redis.since_s)]);
   const place = $('#notices');
   if (place.dataset.sign !== sign) {
@@ -87,7 +91,7 @@ function show(all) {
     fill(place, ...notices(all));
   }
   $('#redis').textContent = all.redis.up ? t('nodes.redis_up', { where: all.redis.where }) : t('nodes.list_is_old');
-  drawRows(rows, all.nodes, (node) => node.id, makeRow);
+  drawRows(rows, shown, (node) => node.id, makeRow);
 }
 
 async function load() {

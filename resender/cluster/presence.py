@@ -165,7 +165,13 @@ class Presence:
 
         Raises: RedisDown.
         """
-        return await set_drained(self._link, name, on)
+        changed = await set_drained(self._link, name, on)
+        self._others = tuple(
+            replace(node, is_drained=on) if node.name == name else node for node in self._others
+        )
+        if name == self.name:
+            self._obey(on)
+        return changed
 
     @property
     def warnings(self) -> list[tuple[str, str]]:

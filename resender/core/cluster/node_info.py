@@ -95,9 +95,7 @@ class NodeInfo:
             "started_ms": self.started_ms,
             "egresses": [{"name": each.name, "kind": each.kind} for each in self.egresses],
             "in_flight": self.in_flight,
-            "weights": [
-                {"pool": each.pool, "used": each.used, "limit": each.limit} for each in self.weights
-            ],
+            "weights": [{"pool": each.pool, "used": each.used, "limit": each.limit} for each in self.weights],
             "lag_ms": round(self.lag_ms, 1),
             "streams": self.streams,
             "drained": self.is_drained,

@@ -39,12 +39,16 @@ class NodesDrainHandler(AdminHandler):
         cluster = self.services.cluster
         if cluster is None:
             raise Conflict("REDIS_URL is empty: there is one node.", {"reason": "one_node"})
-        if all(node.name != name for node in cluster.nodes()):
+        named = [node for node in cluster.nodes() if node.name == name]
+        if not named:
             raise RouteError(f"There is no node named {name}.", {"reason": "gone"})
         try:
+            if not cluster.link.is_up:
+                raise RedisDown(f"Redis at {cluster.link.where} {cluster.link.problem}")
+            # Nobody is drained without a word in the audit.
+            if any(node.is_drained != on for node in named):
+                await self.audit("nodes.drain" if on else "nodes.undrain", name)
             changed = await cluster.drain(name, on)
         except RedisDown as error:
             raise Busy(f"{error}.", {"reason": "redis"}) from None
-        if changed:
-            await self.audit("nodes.drain" if on else "nodes.undrain", name)
         self.send({"changed": changed})

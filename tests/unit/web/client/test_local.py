@@ -114,7 +114,7 @@ async def test_without_a_cache_there_is_only_the_status() -> None:
         "weights": [],
         "saved_today": {},
         "accounts": [],
-            "nodes": [],
+        "nodes": [],
     }
     assert status == empty
     assert extra == {}

@@ -23,7 +23,9 @@ logger = logging.getLogger("resender")
 LOCK_NAME = "gateway.lock"
 ENVIRONMENT_PREFIX = "RESENDER_"
 # Words of the command line that do not serve the data folder.
-_OTHER_COMMANDS = frozenset({b"demo", b"whitelist", b"doctor", b"log", b"user", b"preload", b"stream"})
+_OTHER_COMMANDS = frozenset(
+    {b"account", b"demo", b"doctor", b"log", b"nodes", b"preload", b"stream", b"user", b"whitelist"}
+)
 
 
 @contextmanager

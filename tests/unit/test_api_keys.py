@@ -134,6 +134,7 @@ DSA = dsa.generate_private_key(2048)
         ("-----BEGIN PRIVATE KEY-----\nrubbish\n-----END PRIVATE KEY-----", "cannot be read"),
         (public(ED25519), "the public key"),
     ],
+    ids=range(14),
 )
 def test_what_is_no_secret_is_refused_without_being_told(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:
@@ -157,6 +158,7 @@ def test_what_is_no_secret_is_refused_without_being_told(text: str, why: str) ->
         (private(ED25519), "This is a private key"),
         (private(ED25519, b"passphrase"), "This is a private key"),
     ],
+    ids=range(8),
 )
 def test_what_is_no_public_key_is_refused_without_being_told(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:

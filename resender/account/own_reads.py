@@ -38,6 +38,10 @@ _ROW_EVERY_S = 1.0
 _DOUBT_EVERY_S = 5.0
 
 
+class _NoAnswer(Exception):
+    """Binance has answered something else than was asked for."""
+
+
 class OwnReads:
     """When one account is read, and the reading."""
 
@@ -129,9 +133,9 @@ class OwnReads:
                 self._row_not_before = self._clock.mono() + _ROW_EVERY_S
                 await self._read(*lacking)
             self._backoff.reset()
-        except AnswerError as error:
+        except (AnswerError, _NoAnswer) as error:
             self._not_before = self._clock.mono() + self._backoff.next_s()
-            logger.warning("account %s: an own read failed: %s", self._account.label, error.msg)
+            logger.warning("account %s: an own read failed: %s", self._account.label, error)
         finally:
             self.is_running = False
 
@@ -150,9 +154,7 @@ class OwnReads:
         target = f"{path}?{query}&signature={quoted(signature)}"
         fetched, _ = await self._door.call_with_key(host, "GET", target, key)
         if fetched.status != 200:
-            self._not_before = self._clock.mono() + self._backoff.next_s()
-            logger.warning("account %s: an own read was answered %d", account.label, fetched.status)
-            return
+            raise _NoAnswer(f"answered {fetched.status}")
         read = read_signed(host, path, f"{query}&signature={quoted(signature)}")
         if isinstance(read, SignedRead):
             account.take(read, fetched.body, mono, asked_ms)

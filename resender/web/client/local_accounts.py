@@ -23,8 +23,8 @@ _WORDS = ("openOrders", "orders", "balances", "positions", "account", "userDataS
 _PATH = re.compile(r"/local/(spot|margin|um|cm|pm)/(" + "|".join(_WORDS) + ")")
 _SUBSCRIPTION = frozenset({"apiKey", "timestamp", "signature", "recvWindow"})
 _MAX_VALUE = 1000
-# Base64 of 64 bytes, without its padding.
-_ED25519_CHARS = 86
+# HMAC is hexadecimal, RSA of 2048 bits or more much longer than Ed25519.
+_CANNOT_LOG_ON = re.compile(r"[0-9a-fA-F]{64}|[A-Za-z0-9+/]{300,700}={0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +171,8 @@ def _read_subscription(body: bytes) -> dict[str, Any]:
         raise BadRequest(
             "The body must hold apiKey, timestamp and signature, and recvWindow if that was signed."
         )
-    if len(str(given["signature"]).rstrip("=")) == _ED25519_CHARS:
-        # The same words log a session on: whoever has them could trade.
+    if not _CANNOT_LOG_ON.fullmatch(str(given["signature"])):
+        # With an Ed25519 key the same words log a session on: whoever has them could trade.
         raise BadRequest(
             "A signature of an Ed25519 key over these parameters could also log on and trade. Sign with an HMAC or "
             "RSA key, or give the gateway a read-only key of its own."

@@ -113,7 +113,7 @@ class RedisLink:
             await self._examine()
         except (RedisError, OSError, asyncio.TimeoutError, RedisDown) as error:
             raise RedisDown(self._sentence(words_of(error, LIMIT_S))) from None
-        self._set_up()
+        self._is_up, self.problem = True, ""
 
     async def stop(self) -> None:
         """End all connections; what is still to be published has a moment for it."""

@@ -21,7 +21,8 @@ from tests.support.redis_server import RedisServer, redis_server
 from tests.support.running import Running, make_config, running, wait_until
 from tests.support.upstream import RawUpstream
 
-pytestmark = pytest.mark.component
+# They judge how soon something is noticed, and that no call waits meanwhile.
+pytestmark = [pytest.mark.component, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -110,14 +110,15 @@ class Lore:
 
     # --- comparing -------------------------------------------------------------------------
 
-    def compare(self, said: Mapping[str, object], row: Row) -> list[str]:
+    def compare(self, said: Mapping[str, object], row: Row, *, is_final: bool = True) -> list[str]:
         """Compare what an event said with the row REST gives for the same moment; return what differs.
 
-        Shape: `said` by the names of rows; fields the row does not have are not compared.
+        Shape: `said` by the names of rows; fields the row does not have are not compared. Without `is_final`
+            another event of that moment may be under way: what differs tells nothing then.
         """
         wrong = []
         for name, value in said.items():
-            if name not in row or value is None:
+            if name not in row or value is None or name in self.dialect.moving:
                 continue
             real = row[name]
             if name in self.dialect.numbers:
@@ -139,6 +140,8 @@ class Lore:
                 wrong.append(name)
             else:
                 self._agree(name, False)
+        if not is_final:
+            return []
         new = set(wrong) - self.refuted
         if new:
             self.refuted |= new
@@ -160,8 +163,8 @@ class Lore:
         return (name, is_more) in self._agreed
 
     def compare_working(self, by_rule: Mapping[str, object], real: object) -> None:
-        """Learn how REST writes `isWorking` of an ended order."""
-        left = {rule for rule in self.working if by_rule.get(rule) == real}
+        """Learn how REST writes `isWorking` of an ended order; what a rule says may not be known."""
+        left = {rule for rule in self.working if by_rule.get(rule) in (None, real)}
         if left != self.working:
             self.working = left
             self.version += 1

@@ -72,6 +72,8 @@ class Held:
     event: OrderEvent | None = None
     time_ms: int = 0
     born_ms: int | None = None
+    # Something may have been missed of it since it was placed, or since a row that was not of before the stream.
+    has_gap: bool = True
     # In which unbroken run of the stream the last event came.
     run: int = -1
     # When that event was, known before or not.
@@ -82,10 +84,8 @@ class Held:
     same: list[OrderEvent] = field(default_factory=list)
     # Fields only some orders have that events have told since the row; what ends is not said to have ended.
     optional: set[str] = field(default_factory=set)
-    # Nothing can have been missed since it was placed, or since the row.
-    is_traced: bool = False
     working_time: object = None
-    # Whether it was on the book when it was open; None if nobody saw it open.
+    # Whether it was on the book by the last event while it was open; None if none told it since the last gap.
     was_working: object = None
     _rows: dict[tuple[str, int], bytes | None] = field(default_factory=dict)
 
@@ -176,12 +176,15 @@ class Held:
     def note_double(self, event: OrderEvent) -> None:
         """Keep what a known event tells beyond the row."""
         self._remember(event)
+        if event.stage == self.stage:
+            self._note_work(event)
+            self._note_moment(event)
 
     def _remember(self, event: OrderEvent) -> None:
         self.told_ms = max(self.told_ms, event.time_ms)
         if event.is_first and self.born_ms is None:
             self.born_ms = event.time_ms
-            self.is_traced = self.is_traced or self.event is None
+            self.has_gap = self.has_gap and (self.event is not None or self.rest is not None)
         if event.sign not in self.signs:
             self.signs.append(event.sign)
             del self.signs[:-_MAX_SIGNS]
@@ -192,33 +195,45 @@ class Held:
         if event.is_fill and event.last:
             self.fills.append((event.executed, event.last, event.last_quote))
             del self.fills[:-_MAX_FILLS]
-        if self.same and self.same[-1].stage[:2] != event.stage[:2]:
-            self.same.clear()
-        self.same.append(event)
-        del self.same[:-_MAX_SIGNS]
+        self._note_moment(event)
         self.optional.update(name for name in self.dialect.optional if name in event.values)
-        if event.is_open and "isWorking" in event.values:
-            self.was_working = event.values["isWorking"]
-        self.working_time = event.values.get("workingTime", self.working_time)
+        self._note_work(event)
         self.event, self.time_ms = event, event.time_ms
         self._rows.clear()
 
-    def take_row(self, path: str, row: Row, lore: Lore) -> list[str]:
+    def _note_moment(self, event: OrderEvent) -> None:
+        if self.same and self.same[-1].stage[:2] != event.stage[:2]:
+            self.same.clear()
+        if event not in self.same:
+            self.same.append(event)
+            del self.same[:-_MAX_SIGNS]
+
+    def _note_work(self, event: OrderEvent) -> None:
+        if event.is_open:
+            self.was_working = event.values.get("isWorking")
+        self.working_time = event.values.get("workingTime", self.working_time)
+
+    def take_row(self, path: str, row: Row, lore: Lore, *, is_final: bool) -> list[str]:
         """Take a row of REST that is not older than what is known; return the fields events tell wrongly.
 
+        Shape: `is_final` tells that no event of that time can be under way.
         Raises: BadEvent.
         """
         stage = stage_of_row(self.dialect, row)
         wrong: list[str] = []
         if self.event is not None and stage == self.stage:
             said = self._said(is_compared=True)
-            wrong = lore.compare(said, row)
+            wrong = lore.compare(said, row, is_final=is_final)
             if not self.is_open and "isWorking" in row:
                 lore.compare_working(self._working(), row["isWorking"])
-        if len(self.same) < 2 or stage[:2] != self.same[-1].stage[:2]:
+        if self.same and (
+            stage[:2] != self.same[-1].stage[:2] or all(_agrees(each, row) for each in self.same)
+        ):
             self.same.clear()
+        if (self.event is not None or self.rest is not None) and stage > self.stage:
+            self.was_working = None
         self._take_rest(path, row)
-        self.time_ms, self.event, self.is_traced = stage[0], None, True
+        self.time_ms, self.event = stage[0], None
         self.optional.clear()
         return wrong
 
@@ -227,9 +242,12 @@ class Held:
         stage = stage_of_row(self.dialect, row)
         if stage != self.stage:
             return stage < self.stage
+        if self.event is not None and row == self.rest:
+            return True
         if not self.same or self.same[-1].stage[:2] != stage[:2] or _agrees(self.same[-1], row):
             return False
-        return any(_agrees(event, row) for event in self.same[:-1])
+        is_amended = self.event is not None and self.event.execution in AMENDED
+        return (self.has_gap and is_amended) or any(_agrees(event, row) for event in self.same[:-1])
 
     def take_older_row(self, path: str, row: Row) -> None:
         """Take what cannot change from a row that is older than the last event."""
@@ -242,8 +260,6 @@ class Held:
         filled = number(row.get("executedQty"))
         self.rest, self.rest_path = row, path
         self.fills = [fill for fill in self.fills if fill[0] > filled]
-        if row.get(self.dialect.status) in OPEN and "isWorking" in row:
-            self.was_working = row["isWorking"]
         if isinstance(row.get("workingTime"), int) and row["workingTime"] > 0:
             self.working_time = row["workingTime"]
         self._rows.clear()
@@ -262,8 +278,8 @@ class Held:
         said = dict(event.values)
         if self.dialect.documented:
             time = said.get("workingTime", self.working_time)
-            if time is None and self.is_traced and not event.executed:
-                time = -1
+            if time is None and (said.get("isWorking") if self.is_open else self.was_working) is False:
+                time = -1  # it is not on the book, and never was
             if time is not None:
                 said["workingTime"] = time
             if not self.is_open:
@@ -317,6 +333,8 @@ class Held:
 
     def _make(self, path: str, lore: Lore) -> Row | None:
         dialect, rest = self.dialect, self.rest
+        if self.event is not None and self.has_gap and (self.rest is None or not self.is_open):
+            return None  # it was seen in part only
         if self.status == "TRIGGERING" or (self.status == "REJECTED" and self.event is not None):
             return None  # nobody knows how REST shows it
         said = self._said() if self.event is not None else {}

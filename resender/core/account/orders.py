@@ -16,7 +16,17 @@ from typing import Any
 
 import orjson
 
-from resender.core.account.dialects import OPEN, BadEvent, Dialect, Key, OrderEvent, Row, moment_ms, number
+from resender.core.account.dialects import (
+    OPEN,
+    BadEvent,
+    Dialect,
+    Key,
+    OrderEvent,
+    Row,
+    Stage,
+    moment_ms,
+    number,
+)
 from resender.core.account.lore import Lore
 from resender.core.account.order import Held, key_of_row, stage_of_row
 
@@ -78,8 +88,12 @@ class Orders:
         # Orders REST does not show, since when, and whether an event must have told of their end: one may be
         # under way, or REST lags.
         self._doubted: dict[Key, tuple[int, bool]] = {}
+        # What REST has shown that no event has told yet: with what the others were before it never was so.
+        self._ahead: dict[Key, Stage] = {}
         # When the last snapshot of all was asked for: an end before then is no news.
         self._asked_ms = 0
+        # When the first snapshot of this run was asked for: later ones are not of before the run.
+        self._since_ms: int | None = None
         # Counts the unbroken runs of the stream.
         self._run = 0
         self._keep_ms = keep_ms
@@ -90,6 +104,8 @@ class Orders:
 
     def apply(self, event: OrderEvent) -> Applied:
         """Take an event; with a misfit `why` says what did not fit."""
+        if self._ahead:
+            self._catch_up(event)
         held = self.open.get(event.key) or self.ended.get(event.key)
         if held is not None and held.is_double(event):
             held.note_double(event)
@@ -117,6 +133,14 @@ class Orders:
             del self._doubted[event.key]  # it lived on after REST had left it out
         return result
 
+    def _catch_up(self, event: OrderEvent) -> None:
+        """Events are told in their order: with a later one, or the one itself, that much has been told."""
+        self._ahead = {
+            key: stage
+            for key, stage in self._ahead.items()
+            if event.time_ms <= stage[0] and (key != event.key or event.stage < stage)
+        }
+
     def _place(self, held: Held, key: Key) -> None:
         self.version += 1
         self._know(key[0])
@@ -140,15 +164,17 @@ class Orders:
         self.is_settled = False
         self._settled.clear()
         self._doubted.clear()
+        self._ahead.clear()
         self._run += 1
         for held in self.open.values():
-            held.is_traced = False
+            held.was_working, held.has_gap = None, True
+        self._since_ms = None
         if not self._orderings:
             self._orderings = dict(_ORDERINGS)
 
     def is_doubted(self, symbol: str | None) -> bool:
-        """Tell whether REST does not show an order of a symbol, or any, of whose end no event has told."""
-        return any(symbol is None or key[0] == symbol for key in self._doubted)
+        """Tell whether REST and events differ: an order of a symbol, or any, is not shown of whose end none told."""
+        return any(symbol is None or key[0] == symbol for key in (*self._doubted, *self._ahead))
 
     def has_old_doubt(self, now_ms: int) -> bool:
         """Tell whether such an event is overdue: the next snapshot settles it."""
@@ -182,17 +208,37 @@ class Orders:
             listed[key] = row
         merged = Merged()
         is_clearing = bool(self._doubted)
+        if self._since_ms is None:
+            self._since_ms = now_ms
+        late_ms = now_ms - _EVENT_LATE_MS
+        self._ahead = {key: stage for key, stage in self._ahead.items() if stage[0] > late_ms}
         for key, row in listed.items():
             self.lore.see(path, row)
             if row.get(self.dialect.status) == PENDING:
                 self.lore.learn_pending(True)
+            if row["updateTime"] >= late_ms:
+                self._look_ahead(key, row)
             self._merge_row(path, key, row, merged, now_ms)
+            held = self.open.get(key)
+            if held is not None and held.rest is row and late_ms >= self._since_ms:
+                held.has_gap = False
         lists = {row.get("orderListId") for row in listed.values()}
+        young = []
+        count = len(self.open)
         for key, held in list(self.open.items()):
-            if key in listed or (symbol is not None and key[0] != symbol):
+            if (
+                key in listed
+                or (symbol is not None and key[0] != symbol)
+                or self._is_hidden(held, lists, now_ms)
+            ):
                 continue
-            if not self._is_hidden(held, lists, now_ms):
-                self._miss_row(key, held, merged, now_ms, is_clearing=is_clearing)
+            if is_clearing and held.run == self._run and key not in self._doubted and held.told_ms >= late_ms:
+                # This snapshot is for others: if each began new doubts a busy account would stay in doubt.
+                young.append(key)
+            else:
+                self._miss_row(key, held, merged, now_ms)
+        if len(self.open) < count:  # they may have ended with those that are gone now
+            self._doubted.update(dict.fromkeys(young, (now_ms, True)))
         if symbol is None:
             self.is_settled, self._asked_ms = True, max(self._asked_ms, now_ms)
         elif len(self._settled) < _MAX_SYMBOLS:
@@ -202,6 +248,13 @@ class Orders:
         self._learn_ordering(list(listed))
         self.version += 1
         return merged
+
+    def _look_ahead(self, key: Key, row: Row) -> None:
+        """Note what an event that is under way will tell, if it has not told it."""
+        held = self.open.get(key)
+        stage = stage_of_row(self.dialect, row)
+        if key not in self.ended and (held is None or stage > held.stage):
+            self._ahead[key] = stage
 
     def _check(self, row: Row) -> Key:
         """See that a row can be taken, and return its key. Raises: BadEvent."""
@@ -221,7 +274,7 @@ class Orders:
         if ended is not None:
             if row_ms > ended.time_ms:
                 merged.differences.append("an order that had ended is open")
-                ended.take_row(path, row, self.lore)
+                ended.take_row(path, row, self.lore, is_final=is_late)
                 self._place(ended, key)
             return
         held = self.open.get(key)
@@ -234,7 +287,7 @@ class Orders:
             if self._is_settled(key[0]) and is_late:
                 merged.differences.append("an open order of which no event told")
             held = Held(self.dialect, key)
-            held.take_row(path, row, self.lore)
+            held.take_row(path, row, self.lore, is_final=is_late)
             self._place(held, key)
             return
         if held.is_behind(row):
@@ -242,7 +295,7 @@ class Orders:
             return
         if stage_of_row(self.dialect, row) > held.stage and is_late and self._is_settled(key[0]):
             merged.differences.append("a change of which no event told")
-        merged.wrong.update(held.take_row(path, row, self.lore))
+        merged.wrong.update(held.take_row(path, row, self.lore, is_final=is_late))
         self._place(held, key)
 
     def _is_hidden(self, held: Held, lists: set[object], now_ms: int) -> bool:
@@ -260,12 +313,10 @@ class Orders:
         self._doubted.pop(held.key, None)
         return True
 
-    def _miss_row(self, key: Key, held: Held, merged: Merged, now_ms: int, *, is_clearing: bool) -> None:
+    def _miss_row(self, key: Key, held: Held, merged: Merged, now_ms: int) -> None:
         """REST does not show an order that is open as far as is known."""
         is_of_now = held.run == self._run
         is_new = held.told_ms >= now_ms - REST_LAG_MS
-        if is_of_now and is_clearing and key not in self._doubted and held.told_ms >= now_ms - _EVENT_LATE_MS:
-            return  # this snapshot is for others: if each began new doubts a busy account would stay in doubt
         # Where it was not settled yet the end came before this run of the stream, or REST lagged then.
         is_missed = self._is_settled(key[0]) or is_of_now
         if is_new or is_missed:
@@ -286,7 +337,9 @@ class Orders:
         if held is None or row.get(self.dialect.status) != held.status:
             return
         if stage_of_row(self.dialect, row) == held.stage and not held.is_behind(row):
-            held.take_row(path, row, self.lore)
+            is_final = not held.is_open or held.time_ms < now_ms - _EVENT_LATE_MS
+            held.take_row(path, row, self.lore, is_final=is_final)
+            held.has_gap = False
             self.version += 1
 
     def _learn_ordering(self, keys: list[Key]) -> None:

@@ -219,6 +219,8 @@ def test_reading_of_is_working_that_was_wrong_is_left_out() -> None:
     lore.compare_working({"last": False, "open": True, "true": True}, True)
     assert lore.working == {"open", "true"}
     lore.compare_working({"last": False, "open": None, "true": True}, True)
+    assert lore.working == {"open", "true"}, "what nobody saw proves nothing"
+    lore.compare_working({"last": False, "open": False, "true": True}, True)
     assert lore.working == {"true"}
 
 

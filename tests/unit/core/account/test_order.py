@@ -265,11 +265,31 @@ def test_order_that_waits_does_not_work_since_any_time() -> None:
     desk.event(waiting)
     row = spot_row(type="STOP_LOSS_LIMIT", stopPrice="9500.00000000", isWorking=False, workingTime=-1)
     assert desk.listed() == [row]
+    desk.event({**waiting, "x": "CANCELED", "X": "CANCELED", "T": AT_MS + 5})
+    desk.lore.compare_working({"last": False, "open": False, "true": True}, False)
+    found = desk.found("/api/v3/order")
+    assert found is not None
+    assert found["workingTime"] == -1
+
+
+def test_order_that_may_have_begun_to_work_unseen_is_not_told() -> None:
+    desk = spot()
+    desk.lore.compare_working({"last": False, "open": True, "true": False}, False)
+    waiting = spot_event(o="STOP_LOSS_LIMIT", P="9500.00000000", w=False)
+    del waiting["W"]
+    desk.event(waiting)
     desk.orders.unsettle()
-    desk.event({**waiting, "x": "REPLACED", "q": "0.5", "T": AT_MS + 5})
-    assert desk.listed() is None, "it may have worked in between"
-    desk.merge({**row, "origQty": "0.5", "updateTime": AT_MS + 5}, at_ms=AT_MS + 9)
-    assert desk.listed() == [{**row, "origQty": "0.5", "updateTime": AT_MS + 5}]
+    desk.event({**waiting, "x": "CANCELED", "X": "CANCELED", "T": AT_MS + 5})
+    assert desk.found("/api/v3/order") is None
+
+
+def test_row_tells_nothing_of_how_rest_writes_what_nobody_saw() -> None:
+    desk = spot()
+    desk.merge(spot_row(isWorking=False, workingTime=-1))
+    desk.event(spot_event(T=AT_MS + 5, x="CANCELED", X="CANCELED", w=False))
+    ended = spot_row(status="CANCELED", updateTime=AT_MS + 5)
+    desk.orders.see("/api/v3/order", ended, AT_MS + 9)
+    assert desk.lore.working == {"open", "true"}
 
 
 # --- fills -------------------------------------------------------------------------------------

@@ -211,7 +211,9 @@ def settle(page: Page) -> None:
     if name == "dashboard":
         expect(page.locator("#tile-memory b")).not_to_have_text("–")
     elif name == "nodes":
-        expect(page.locator("#alone:not([hidden]), #many:not([hidden]) tbody tr[data-key]").first).to_be_visible()
+        expect(
+            page.locator("#alone:not([hidden]), #many:not([hidden]) tbody tr[data-key]").first
+        ).to_be_visible()
     elif name in PAGES:
         expect(page.locator("main tbody").first.locator("tr").first).to_be_visible()
         expect(page.locator("main .state .spinner")).to_have_count(0)

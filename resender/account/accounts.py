@@ -20,12 +20,21 @@ import orjson
 from resender.account.own_reads import OwnReads
 from resender.account.passing import Passing
 from resender.account.ports import AccountOptions, Door, Opener
-from resender.account.user_stream import UserStream
+from resender.account.user_stream import NO_LISTEN_KEY, UserStream
+from resender.account.verifiers import own_verifier, verifiers_of
 from resender.account.watched import Answer, Lacking, WatchedAccount
 from resender.aio import Clock, Tasks
 from resender.api_keys import Signer, Verifier, digest_of, hint_of
 from resender.core.account.callers import REFUSED_CODES, Callers
-from resender.core.account.calls import ANSWERED, READS, SignedRead, read_params, read_signed
+from resender.core.account.calls import (
+    ANSWERED,
+    READS,
+    Change,
+    SignedRead,
+    change_of,
+    read_params,
+    read_signed,
+)
 from resender.core.account.dialects import Dialect
 from resender.core.account.lore import Lore
 from resender.core.account.signed_paths import is_signed_path
@@ -62,6 +71,8 @@ class _Kept:
     verifiers: dict[str, Verifier]
     # What checks signatures of the key of its own.
     own: dict[str, Verifier]
+    # The key whose subscription is under way or taken, until the account is known by it.
+    claim: str = ""
 
 
 class Accounts:
@@ -129,7 +140,7 @@ class Accounts:
             old = kept.account.spec
             if spec is not None and _is_same(old, spec):
                 kept.account.spec = spec
-                kept.verifiers = _verifiers(spec, kept.own)
+                kept.verifiers = verifiers_of(spec, kept.own)
                 continue
             del self._kept[number]
             self._end(kept)
@@ -174,8 +185,8 @@ class Accounts:
         )
         account.on_restart = stream.restart
         reads = OwnReads(account, self.options, self._door, self._clock, self._exchange_clock)
-        own = _own_verifier(account)
-        kept = _Kept(account, stream, reads, _verifiers(spec, own), own)
+        own = own_verifier(account)
+        kept = _Kept(account, stream, reads, verifiers_of(spec, own), own)
         if self.is_started:
             stream.start()
         return kept
@@ -315,22 +326,31 @@ class Accounts:
         body: bytes,
         api_key: str | None,
         address: str,
+        *,
+        is_proof: bool = True,
     ) -> Passing | None:
-        """Look after a client's call that is being sent on; None if there is nothing to learn from it."""
+        """Look after a client's call that is being sent on; None if there is nothing to learn from it.
+
+        Shape: with `is_proof` a good answer shows whose key it is, where Binance checks the signature.
+        """
         if not api_key:
             return None
-        ends_key = method == "DELETE" and path.endswith("/listenKey")
-        if not ends_key and not is_signed_path(market, method, path):
-            return None
         digest = _digest(api_key)
-        mono = self._clock.mono()
-        if ends_key:
+        if method == "DELETE" and path.endswith("/listenKey"):
             return self._watch_end(market, digest)
+        change = change_of(market, method, path)
+        is_proof = is_proof and is_signed_path(market, method, path)
+        # What changes portfolio margin is not known by its paths: nothing is answered of it there.
+        if not is_proof and (change is Change.NOTHING or market is Market.PM):
+            return None
+        mono = self._clock.mono()
         is_margin = path.startswith(_MARGIN_PATHS)
+        # Money goes from one to the other.
+        is_both = is_margin and change is Change.BALANCES and path.endswith("/transfer")
         accounts = [
             kept.account
             for kept in self._by_key.get((market, digest), ())
-            if (kept.account.market is AccountMarket.MARGIN) is is_margin
+            if is_both or (kept.account.market is AccountMarket.MARGIN) is is_margin
         ]
         return Passing(
             accounts,
@@ -341,21 +361,27 @@ class Accounts:
             body=body,
             asked_mono=mono,
             asked_ms=self._exchange_clock.now_ms(mono),
-            on_accepted=lambda: self._accepted(market, api_key, digest, address),
+            on_accepted=lambda: self._accepted(market, api_key, digest, address) if is_proof else None,
             on_refused=lambda code: self._refused(digest, code),
         )
 
     def _watch_end(self, market: Market, digest: str) -> Passing | None:
-        """A client ends the listenKey that the account's stream shares with it."""
+        """A client ends the listenKey that the account's stream shares with it: nothing is certain from now on."""
         kept = self._by_key.get((market, digest))
         if not kept:
             return None
+        for each in kept:
+            each.account.unsure("a client ends the listenKey")
 
         def ended() -> None:
             for each in kept:
                 each.account.suspect("a client ended the listenKey")
 
-        return Passing((), on_accepted=ended)
+        def refused(code: int) -> None:
+            if code == NO_LISTEN_KEY:
+                ended()
+
+        return Passing((), on_accepted=ended, on_refused=refused, on_unknown=ended)
 
     def _accepted(self, market: Market, api_key: str, digest: str, address: str) -> None:
         """Binance took a signed call."""
@@ -426,23 +452,37 @@ class Accounts:
                     if each.account.market is market
                     and each.account.mode is Mode.SIGNED
                     and not each.account.spec.keys
+                    and each.claim in ("", digest)
                 ),
                 None,
             )
         if kept is None:
             return "the owner of this gateway has no such account: python run.py account add"
-        is_proof = "listenToken" not in params
-        if not is_proof and not self.callers.is_believed(address, digest, self._clock.mono()):
+        if "listenToken" in params and not self.callers.is_believed(address, digest, self._clock.mono()):
             return "a token does not show whose key it is: make one signed call through the gateway first"
-        kept.account.api_key = api_key
+        claims = is_new and not kept.claim
+        if claims:
+            kept.claim = digest
+        # To its end even if the client goes away: half of it would leave another key's events here.
+        work = self._take_signed(kept, params, api_key, address, is_new=is_new, claims=claims)
+        return await asyncio.shield(self._tasks.spawn(work, name=f"account-signed:{kept.account.label}"))
+
+    async def _take_signed(
+        self, kept: _Kept, params: dict[str, Any], api_key: str, address: str, *, is_new: bool, claims: bool
+    ) -> str | None:
+        digest, account = _digest(api_key), kept.account
+        account.api_key = api_key
         problem = await kept.stream.subscribe(params)
+        if problem is None and is_new and not await self._bind(account.spec.id, digest, hint_of(api_key)):
+            account.suspect("its stream is of another key")
+            problem = "the account got another key in the meantime"
         if problem is not None:
+            if claims:
+                kept.claim = ""
             return problem
-        if is_proof:
+        if "listenToken" not in params:
             # Binance has taken the signature.
             self.callers.accepted(address, digest, self._clock.mono())
-        if is_new and not await self._bind(kept.account.spec.id, digest, hint_of(api_key)):
-            return "the account got another key in the meantime"
         return None
 
 
@@ -454,19 +494,3 @@ def _is_same(old: AccountSpec, new: AccountSpec) -> bool:
     """Tell whether an account goes on as it is: keys may be added."""
     is_kept = (old.market, old.mode, old.sealed) == (new.market, new.mode, new.sealed)
     return is_kept and set(old.keys) <= set(new.keys)
-
-
-def _own_verifier(account: WatchedAccount) -> dict[str, Verifier]:
-    key, signer = account.api_key, account.signer
-    return {digest_of(key): Verifier.of(signer)} if key is not None and isinstance(signer, Signer) else {}
-
-
-def _verifiers(spec: AccountSpec, own: dict[str, Verifier]) -> dict[str, Verifier]:
-    """Return what checks signatures in full, by digest."""
-    found = dict(own)
-    for digest, text in spec.public_keys.items():
-        try:
-            found[digest] = Verifier.parse(text)
-        except ValueError as error:
-            logger.error("account %s: a public key cannot be read: %s", spec.name, error)
-    return found

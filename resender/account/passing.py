@@ -33,6 +33,7 @@ class Passing:
         *,
         on_accepted: Callable[[], None],
         on_refused: Callable[[int], None] = lambda code: None,
+        on_unknown: Callable[[], None] = lambda: None,
         market: Market = Market.SPOT,
         method: str = "",
         path: str = "",
@@ -50,6 +51,7 @@ class Passing:
         self._asked_ms = asked_ms
         self._on_accepted = on_accepted
         self._on_refused = on_refused
+        self._on_unknown = on_unknown
         self.change = change_of(market, method, path)
         self._is_read = method == "GET" and (market, path) in READS
         self._is_done = False
@@ -82,6 +84,7 @@ class Passing:
             return
         self._is_done = True
         if is_sent:
+            self._on_unknown()
             for account in self._accounts:
                 account.outcome_unknown(self.change)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from resender.account.ports import AccountOptions, Signs
+from resender.account.unheard import Unheard
 from resender.account.user_stream import fresh_s
 from resender.aio import Clock
 from resender.core.account.balances import FuturesBalances, SpotBalances
@@ -62,10 +63,12 @@ class AccountState:
         self.coin_orders = self._orders(CM, lore, options) if spec.market is AccountMarket.PM else None
         self.spot = SpotBalances()
         self.futures = FuturesBalances()
+        self._moved_mono = 0.0
         self.proof = Proof(fresh_s(options))
         # Conditional orders, and on portfolio margin those of COIN-M, have snapshots of their own.
         self.algo_proof = Proof(fresh_s(options))
         self.writes = Writes(self.orders, self.algo, options.wait_ms / 1000)
+        self.unheard = Unheard()
         self.phase = WAITING
         self.phase_since_ms = clock.now_ms()
         self.on_restart: Callable[[], None] = lambda: None

@@ -43,6 +43,7 @@ _LISTEN_KEY_PATHS = {
     AccountMarket.PM: "/papi/v1/listenKey",
 }
 _KEY_CODES = (-2014, -2015, -2008)
+NO_LISTEN_KEY = -1125
 NEEDS_KEY, NEEDS_SUBSCRIPTION = "waiting for its key", "subscription needed"
 
 
@@ -492,6 +493,6 @@ def _read(fetched: Fetched) -> dict[str, Any]:
         raise Refused(
             f"Binance refuses the key: {str(answer.get('msg'))[:200]}" if isinstance(answer, dict) else ""
         )
-    if code == -1125:
+    if code == NO_LISTEN_KEY:
         raise Refused("the listenKey does not exist any more")
     raise _Broken(f"Binance answered {fetched.status}")

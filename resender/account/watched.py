@@ -86,6 +86,12 @@ class WatchedAccount(AccountState):
             orders.unsettle()
         self.spot.lose()
         self.writes.clear()
+        self.unheard.clear()
+
+    def _lose_money(self) -> None:
+        """Money was moved, or may have been: answers asked for before count no more."""
+        self.spot.lose()
+        self._moved_mono = self._clock.mono()
 
     def unsure(self, why: str) -> None:
         """What is known may be wrong: only snapshots from now on count."""
@@ -153,6 +159,7 @@ class WatchedAccount(AccountState):
             raise BadEvent("an event without its order")
         event = read_event(orders.dialect, said, event_ms)
         applied = orders.apply(event)
+        self.unheard.heard(event.key[1], self._clock.mono(), is_algo=orders is self.algo)
         if applied is Applied.DOUBLE:
             return
         if orders.dialect is SPOT and event.status != "REJECTED":
@@ -192,7 +199,7 @@ class WatchedAccount(AccountState):
         elif read.what is What.ALGO_ORDER and self.algo is not None:
             self.algo.see(read.path, read_rows(body)[0], asked_ms)
         elif read.what is What.ACCOUNT:
-            if asked_mono >= self.proof.since_mono + _BALANCES_AFTER_S:
+            if asked_mono >= max(self.proof.since_mono + _BALANCES_AFTER_S, self._moved_mono):
                 self.spot.take(body, is_full=not read.omits_zeros, mono=asked_mono)
         elif read.what is What.BALANCE:
             self.futures.take_balances(read_rows(body))
@@ -237,7 +244,7 @@ class WatchedAccount(AccountState):
         now_ms = self._exchange_clock.latest_ms(mono)
         if change is Change.BALANCES or (status == 200 and change is Change.UNKNOWN):
             if status == 200 or status >= 500:
-                self.spot.lose()
+                self._lose_money()
             if change is Change.BALANCES:
                 return
         if not self.proof.is_open:
@@ -248,14 +255,16 @@ class WatchedAccount(AccountState):
         if not is_known:
             self.unsure("an order call whose outcome is not known")
             return
-        if status == 200 and self.market is AccountMarket.SPOT:
-            self.spot.expect(_transact_ms(body))
+        if status == 200:
+            self.unheard.accepted(change, body, sent_mono, mono)
+            if self.market is AccountMarket.SPOT:
+                self.spot.expect(_transact_ms(body))
         self.writes.settle(mono, now_ms)
 
     def outcome_unknown(self, change: Change) -> None:
         """A call that changes something has no answer."""
         if change is Change.BALANCES:
-            self.spot.lose()
+            self._lose_money()
         elif change is not Change.NOTHING and self.proof.is_open:
             self.unsure("an order call without an answer")
 
@@ -264,7 +273,8 @@ class WatchedAccount(AccountState):
         mono = self._clock.mono()
         now_ms = self._exchange_clock.latest_ms(mono)
         self.writes.settle(mono, now_ms)
-        if self.proof.is_open and self.writes.overdue(mono):
+        is_overdue = self.writes.overdue(mono) or self.unheard.is_overdue(mono)
+        if self.proof.is_open and is_overdue:
             self.difference_count += 1
             self.differences.append((self._clock.now_ms(), "no event of an own order"))
             self.suspect("no event came of an order that Binance accepted")

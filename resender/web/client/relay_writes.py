@@ -46,17 +46,21 @@ class RelayWrites:
         self._services = services
         self._market = market
         self._address = address
-        self._passing: dict[bytes, Passing] = {}
-        # Whose orders they are that do not say so themselves: of `session.logon`.
+        # By the id of the request, which a client may use for several.
+        self._passing: dict[bytes, list[Passing]] = {}
+        # Whose orders they are that do not say so themselves: of the `session.logon` Binance took, and of those
+        # it has not answered yet.
         self._session_key: str | None = None
+        self._logons: dict[bytes, str] = {}
+        self._count = 0
 
     def sent(self, request: dict[str, Any]) -> None:
         """A request is about to be sent on."""
         method, params = request["method"], request.get("params")
-        key = key_of(request)
-        if method == "session.logon":
-            self._session_key = key
-        if method not in _METHODS or len(self._passing) >= _MAX_UNANSWERED:
+        key, number = key_of(request), orjson.dumps(request.get("id"))
+        if method == "session.logon" and key is not None and len(self._logons) < _MAX_UNANSWERED:
+            self._logons[number] = key
+        if method not in _METHODS:
             return
         how, name = _METHODS[method]
         told = params if isinstance(params, dict) else {}
@@ -67,15 +71,22 @@ class RelayWrites:
             _ROOTS[self._market] + name,
             query,
             b"",
-            key or self._session_key,
+            key or self._session_key or next(iter(self._logons.values()), None),
             self._address,
+            # Whose key it is that Binance took can be seen by REST alone: a session may be another one's.
+            is_proof=False,
         )
-        if passing is not None:
-            self._passing[orjson.dumps(request.get("id"))] = passing
+        if passing is None:
+            return
+        if self._count >= _MAX_UNANSWERED:
+            passing.unanswered(is_sent=True)
+            return
+        self._passing.setdefault(number, []).append(passing)
+        self._count += 1
 
     def came(self, message: str) -> None:
         """A message came from the upstream; the client gets it after this."""
-        if not self._passing:
+        if not self._passing and not self._logons:
             return
         try:
             answer = orjson.loads(message)
@@ -83,16 +94,27 @@ class RelayWrites:
             return
         if not isinstance(answer, dict) or "status" not in answer:
             return
-        passing = self._passing.pop(orjson.dumps(answer.get("id")), None)
-        status = answer.get("status")
-        if passing is not None and isinstance(status, int):
-            passing.answered(status, orjson.dumps(_told(answer)))
+        number, status = orjson.dumps(answer.get("id")), answer["status"]
+        if not isinstance(status, int):
+            return
+        key = self._logons.pop(number, None)
+        if key is not None and status == 200:
+            self._session_key = key
+        passing = self._passing.get(number)
+        if passing is None:
+            return
+        self._count -= 1
+        passing.pop(0).answered(status, orjson.dumps(_told(answer)))
+        if not passing:
+            del self._passing[number]
 
     def end(self) -> None:
         """The connection is gone: nobody knows what became of them."""
-        for passing in self._passing.values():
-            passing.unanswered(is_sent=True)
+        for several in self._passing.values():
+            for passing in several:
+                passing.unanswered(is_sent=True)
         self._passing.clear()
+        self._count = 0
 
 
 def _told(answer: dict[str, Any]) -> Any:

@@ -251,18 +251,6 @@ def test_margin_and_spot_accounts_of_one_key_learn_each_their_own() -> None:
     assert taken == [(1, SPOT_ORDERS), (2, "/sapi/v1/margin/openOrders")]
 
 
-def test_end_of_a_shared_listen_key_restarts_the_stream_once_binance_took_it() -> None:
-    world = World(spec_of(1, AccountMarket.UM, Mode.KEY))
-    restarts: list[bool] = []
-    world.account().on_restart = lambda: restarts.append(True)
-    call: dict[str, Any] = {"market": Market.UM, "method": "DELETE", "path": "/fapi/v1/listenKey"}
-    world.answer(400, b'{"code":-1125}', **call)
-    assert not restarts
-    world.accept(**call)
-    assert restarts == [True]
-    assert world.accounts.watch(Market.UM, "DELETE", "/fapi/v1/listenKey", "", b"", OTHER_KEY, HOME) is None
-
-
 # --- keys -----------------------------------------------------------------------------------------
 
 

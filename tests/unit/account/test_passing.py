@@ -133,6 +133,15 @@ def test_change_without_an_answer_is_unknown_only_if_it_may_have_been_sent(is_se
     assert [account.told for account in world.accounts] == [expected, expected]
 
 
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_call_without_an_answer_is_told_of_where_no_account_is_asked(is_sent: bool) -> None:
+    unknown: list[bool] = []
+    passing = Passing((), on_accepted=lambda: None, on_unknown=lambda: unknown.append(True))
+    for _ in range(2):
+        passing.unanswered(is_sent=is_sent)
+    assert unknown == [True] * is_sent
+
+
 def test_first_word_about_a_call_is_the_last() -> None:
     answered = World("POST", "/api/v3/order")
     answered.passing.answered(200, b"{}")

@@ -216,6 +216,36 @@ def test_event_that_never_comes_restarts_the_stream() -> None:
     assert world.lack() == "no event came of an order that Binance accepted"
 
 
+def test_order_that_only_rest_shows_restarts_the_stream_all_the_same() -> None:
+    world = World()
+    world.prove()
+    world.place(8)
+    world.snapshot(row_of(8, world.now_ms))
+    world.account.tick()
+    assert not world.account.writes.is_pending(None)
+    world.move(SUSPECT_S - 0.1)
+    world.account.tick()
+    assert world.restarts == 0
+    world.move(0.5)
+    world.account.tick()
+    assert (world.restarts, world.account.difference_count) == (1, 1)
+    assert world.lack() == "no event came of an order that Binance accepted"
+
+
+def test_event_that_came_before_the_answer_is_enough() -> None:
+    world = World()
+    world.prove()
+    sent = world.mono
+    world.move(0.1)
+    world.event(8)
+    world.move(0.1)
+    told = {"symbol": "BTCUSDT", "orderId": 8, "status": "NEW", "executedQty": "0"}
+    world.account.written(Change.ORDERS, {}, 200, orjson.dumps(told), sent)
+    world.move(SUSPECT_S + 1)
+    world.account.tick()
+    assert world.restarts == 0
+
+
 async def test_waiting_ends_with_the_event_or_with_the_time() -> None:
     world = World()
     world.prove()
@@ -334,6 +364,21 @@ def test_balances_asked_too_soon_after_the_opening_do_not_count() -> None:
     world.account.opened()
     world.move(4)
     world.account.take(ACCOUNT, b'{"updateTime":1,"balances":[]}', world.mono, world.now_ms)
+    assert not world.account.spot.has_answer
+
+
+def test_balances_asked_before_money_was_moved_do_not_count() -> None:
+    world = World()
+    world.prove()
+    asked, asked_ms = world.mono, world.now_ms
+    world.move(0.1)
+    world.account.written(Change.BALANCES, {}, 200, b"{}", asked)
+    told = b'{"updateTime":1,"balances":[]}'
+    world.account.take(ACCOUNT, told, asked, asked_ms)
+    assert not world.account.spot.has_answer
+    world.account.take(ACCOUNT, told, world.mono, world.now_ms)
+    assert world.account.spot.has_answer
+    world.account.outcome_unknown(Change.BALANCES)
     assert not world.account.spot.has_answer
 
 

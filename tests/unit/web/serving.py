@@ -156,7 +156,7 @@ class NoAccounts:
     def ask(self, *call: object) -> None:
         return None
 
-    def watch(self, *call: object) -> None:
+    def watch(self, *call: object, **how: object) -> None:
         return None
 
 

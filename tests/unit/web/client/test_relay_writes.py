@@ -29,12 +29,14 @@ class Passing:
 class World:
     def __init__(self, market: Market = Market.SPOT, *, learns: bool = True) -> None:
         self.watched: list[tuple[Any, ...]] = []
+        self.proofs: set[bool] = set()
         self.passing: list[Passing] = []
         self._learns = learns
         self.writes = RelayWrites(cast(Any, SimpleNamespace(accounts=self)), market, "127.0.0.1")
 
-    def watch(self, *call: Any) -> Passing | None:
+    def watch(self, *call: Any, is_proof: bool = True) -> Passing | None:
         self.watched.append(call)
+        self.proofs.add(is_proof)
         if not self._learns:
             return None
         self.passing.append(Passing())
@@ -42,6 +44,9 @@ class World:
 
     def place(self, number: Any = 1, method: str = "order.place", **params: Any) -> None:
         self.writes.sent({"id": number, "method": method, "params": {"apiKey": "key", **params}})
+
+    def logon(self, key: str, number: Any = 0) -> None:
+        self.writes.sent({"id": number, "method": "session.logon", "params": {"apiKey": key}})
 
     def came(self, **answer: Any) -> None:
         self.writes.came(orjson.dumps(answer).decode())
@@ -76,13 +81,40 @@ def test_requests_that_change_nothing_are_left_alone(method: str) -> None:
     assert world.watched == []
 
 
+def test_no_order_proves_whose_key_it_is() -> None:
+    world = World()
+    world.place()
+    world.logon("mine")
+    world.came(id=0, status=200, result={})
+    world.writes.sent({"id": 3, "method": "order.place"})
+    world.place(4, "userDataStream.stop")
+    assert len(world.watched) == 3
+    assert world.proofs == {False}
+
+
 def test_orders_without_a_key_are_those_of_the_session() -> None:
     world = World()
     world.writes.sent({"id": 1, "method": "order.place", "params": {"symbol": "A"}})
-    world.writes.sent({"id": 2, "method": "session.logon", "params": {"apiKey": "mine"}})
+    world.logon("mine")
+    world.writes.sent({"id": 3, "method": "order.place"})  # sent before the log-on has its answer
+    world.came(id=0, status=200, result={"apiKey": "mine"})
+    world.writes.sent({"id": 4, "method": "order.place"})
+    world.place(5)
+    assert [call[5] for call in world.watched] == [None, "mine", "mine", "key"]
+
+
+def test_logon_that_binance_refuses_leaves_the_session_whose_it_was() -> None:
+    world = World()
+    world.logon("mine")
+    world.came(id=0, status=200, result={"apiKey": "mine"})
+    world.logon("of a victim")
     world.writes.sent({"id": 3, "method": "order.place"})
-    world.place(4)
-    assert [call[5] for call in world.watched] == [None, "mine", "key"]
+    world.came(id=0, status=400, error={"code": -1022, "msg": "no"})
+    world.writes.sent({"id": 4, "method": "order.place"})
+    world.logon("another", number="x")
+    world.came(id="x", status=200, result={"apiKey": "another"})
+    world.writes.sent({"id": 5, "method": "order.place"})
+    assert [call[5] for call in world.watched] == ["mine", "mine", "another"]
 
 
 @pytest.mark.parametrize("number", [7, "seven", None])
@@ -141,14 +173,34 @@ def test_orders_without_an_answer_at_the_end_are_unknown() -> None:
     assert [each.told for each in world.passing] == [[(200, {})], [True]]
 
 
-def test_nothing_is_kept_of_what_no_account_learns_from_nor_beyond_the_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_requests_of_one_number_have_their_answers_one_by_one() -> None:
+    world = World()
+    for _ in range(3):
+        world.place(1)
+    world.came(id=1, status=200, result={"orderId": 5})
+    world.came(id=1, status=200, result={"orderId": 6})
+    world.writes.end()
+    assert [each.told for each in world.passing] == [
+        [(200, {"orderId": 5})], [(200, {"orderId": 6})], [True],
+    ]  # fmt: skip
+    assert world.writes._passing == {}
+
+
+def test_nothing_is_kept_of_what_no_account_learns_from() -> None:
     stranger = World(learns=False)
     stranger.place()
     assert stranger.writes._passing == {}
+
+
+def test_outcome_of_an_order_beyond_the_limit_is_unknown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_UNANSWERED", 2)
     world = World()
     for number in range(3):
         world.place(number)
-    assert len(world.watched) == 2
+    assert [each.told for each in world.passing] == [[], [], [True]]
+    world.came(id=0, status=200, result={})
+    world.place(3)
+    assert world.passing[-1].told == []
+    for number in range(5):
+        world.logon("key", f"logon-{number}")
+    assert len(world.writes._logons) == 2

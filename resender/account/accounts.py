@@ -20,7 +20,7 @@ import orjson
 from resender.account.own_reads import OwnReads
 from resender.account.passing import Passing
 from resender.account.ports import AccountOptions, Door, Opener
-from resender.account.user_stream import NO_LISTEN_KEY, UserStream
+from resender.account.user_stream import NEEDS_SUBSCRIPTION, NO_LISTEN_KEY, UserStream
 from resender.account.verifiers import own_verifier, verifiers_of
 from resender.account.watched import Answer, Lacking, WatchedAccount
 from resender.aio import Clock, Tasks
@@ -367,15 +367,16 @@ class Accounts:
 
     def _watch_end(self, market: Market, digest: str) -> Passing | None:
         """A client ends the listenKey that the account's stream shares with it: nothing is certain from now on."""
+        why = "a client ended the listenKey"
         kept = self._by_key.get((market, digest))
         if not kept:
             return None
         for each in kept:
-            each.account.unsure("a client ends the listenKey")
+            each.account.unsure(why)
 
         def ended() -> None:
             for each in kept:
-                each.account.suspect("a client ended the listenKey")
+                each.account.suspect(why)
 
         def refused(code: int) -> None:
             if code == NO_LISTEN_KEY:
@@ -474,7 +475,7 @@ class Accounts:
         account.api_key = api_key
         problem = await kept.stream.subscribe(params)
         if problem is None and is_new and not await self._bind(account.spec.id, digest, hint_of(api_key)):
-            account.suspect("its stream is of another key")
+            account.suspect(NEEDS_SUBSCRIPTION)  # it is of the other key
             problem = "the account got another key in the meantime"
         if problem is not None:
             if claims:

@@ -33,7 +33,7 @@ def test_client_that_ends_a_shared_listen_key_ends_answers_at_once(
     passing = world.accounts.watch(Market.UM, "DELETE", "/fapi/v1/listenKey", "", b"", KEY, HOME)
     assert passing is not None
     # From when it is sent: the stream may say nothing more before the answer is here.
-    assert account.proof.lack(None, world.mono) == "a client ends the listenKey"
+    assert account.proof.lack(None, world.mono) == "a client ended the listenKey"
     assert not found
     passing.unanswered(is_sent=True) if status is None else passing.answered(status, body)
     assert len(found) == restarts
@@ -138,5 +138,5 @@ async def test_stream_of_a_key_that_came_too_late_is_given_up() -> None:
     world.binds = False
     await world.accounts.subscribe(AccountMarket.SPOT, {"apiKey": KEY}, KEY, HOME)
     assert restarts == [True]
-    assert world.account().proof.lack(None, world.mono) == "its stream is of another key"
+    assert world.account().proof.lack(None, world.mono) == "subscription needed"
     assert not world.accounts.callers.addresses(digest_of(KEY), world.mono)

@@ -31,6 +31,7 @@ from resender.core.account.lore import Lore, plain
 
 _MAX_SIGNS = 64
 _MAX_FILLS = 1000
+_MAX_STATES = 20
 # What two states of one moment differ in.
 _TELLING = ("origQty", "price", "stopPrice", "preventedQuantity", "clientOrderId", "isWorking")
 
@@ -80,8 +81,9 @@ class Held:
     told_ms: int = 0
     fills: list[tuple[Decimal, Decimal, Decimal]] = field(default_factory=list)
     signs: list[tuple[object, ...]] = field(default_factory=list)
-    # Events of one moment with as much filled: rows of that moment may be of before the last of them.
-    same: list[OrderEvent] = field(default_factory=list)
+    # What it was within one moment, with as much filled: rows of that moment may be of before the last of it.
+    moment: tuple[int, Decimal] = (0, Decimal(0))
+    states: list[tuple[object, ...]] = field(default_factory=list)
     # Fields only some orders have that events have told since the row; what ends is not said to have ended.
     optional: set[str] = field(default_factory=set)
     working_time: object = None
@@ -148,7 +150,9 @@ class Held:
             return True
         if self.rest is None or self.event is not None or not event.is_open:
             return False
-        return event.stage < self.stage or (event.stage == self.stage and event.execution not in AMENDED)
+        return event.stage < self.stage or (
+            event.stage == self.stage and _agrees(_state(event.values), self.rest)
+        )
 
     def misfit(self, event: OrderEvent, *, is_whole: bool) -> str | None:
         """Return why an event cannot be the next one; None if it can.
@@ -167,7 +171,8 @@ class Held:
             return "filled beyond its quantity"
         if event.executed < self.executed:
             return "filled less than before"
-        if is_whole and "executedQty" in self.dialect.direct:
+        is_known = self.event is None and event.stage == self.stage
+        if is_whole and not is_known and "executedQty" in self.dialect.direct:
             expected = self.executed + (event.last if event.is_fill else 0)
             if event.executed != expected:
                 return "a fill is missing"
@@ -175,10 +180,10 @@ class Held:
 
     def note_double(self, event: OrderEvent) -> None:
         """Keep what a known event tells beyond the row."""
-        self._remember(event)
-        if event.stage == self.stage:
+        if event.stage == self.stage and event.sign not in self.signs:
             self._note_work(event)
-            self._note_moment(event)
+            self._note_state(event.stage, event.values)
+        self._remember(event)
 
     def _remember(self, event: OrderEvent) -> None:
         self.told_ms = max(self.told_ms, event.time_ms)
@@ -195,18 +200,19 @@ class Held:
         if event.is_fill and event.last:
             self.fills.append((event.executed, event.last, event.last_quote))
             del self.fills[:-_MAX_FILLS]
-        self._note_moment(event)
+        self._note_state(event.stage, event.values)
         self.optional.update(name for name in self.dialect.optional if name in event.values)
         self._note_work(event)
         self.event, self.time_ms = event, event.time_ms
         self._rows.clear()
 
-    def _note_moment(self, event: OrderEvent) -> None:
-        if self.same and self.same[-1].stage[:2] != event.stage[:2]:
-            self.same.clear()
-        if event not in self.same:
-            self.same.append(event)
-            del self.same[:-_MAX_SIGNS]
+    def _note_state(self, stage: Stage, told: Row) -> None:
+        if self.moment != stage[:2]:
+            self.moment = stage[:2]
+            self.states.clear()
+        # What it is told to be now it was last, even if a row has shown it before.
+        self.states = [state for state in self.states if not _agrees(state, told)][-_MAX_STATES:]
+        self.states.append(_state(told))
 
     def _note_work(self, event: OrderEvent) -> None:
         if event.is_open:
@@ -223,13 +229,10 @@ class Held:
         wrong: list[str] = []
         if self.event is not None and stage == self.stage:
             said = self._said(is_compared=True)
-            wrong = lore.compare(said, row, is_final=is_final)
+            wrong = lore.compare(said, row, is_final=is_final and not self.has_gap)
             if not self.is_open and "isWorking" in row:
                 lore.compare_working(self._working(), row["isWorking"])
-        if self.same and (
-            stage[:2] != self.same[-1].stage[:2] or all(_agrees(each, row) for each in self.same)
-        ):
-            self.same.clear()
+        self._note_state(stage, row)
         if (self.event is not None or self.rest is not None) and stage > self.stage:
             self.was_working = None
         self._take_rest(path, row)
@@ -242,18 +245,24 @@ class Held:
         stage = stage_of_row(self.dialect, row)
         if stage != self.stage:
             return stage < self.stage
-        if self.event is not None and row == self.rest:
-            return True
-        if not self.same or self.same[-1].stage[:2] != stage[:2] or _agrees(self.same[-1], row):
+        if self.moment != stage[:2] or not self.states or _agrees(self.states[-1], row):
             return False
         is_amended = self.event is not None and self.event.execution in AMENDED
-        return (self.has_gap and is_amended) or any(_agrees(event, row) for event in self.same[:-1])
+        return (self.has_gap and is_amended) or any(_agrees(state, row) for state in self.states)
+
+    def note_gap(self) -> None:
+        """Something may have been missed."""
+        self.has_gap, self.was_working = True, None
+        self.states.clear()
 
     def take_older_row(self, path: str, row: Row) -> None:
         """Take what cannot change from a row that is older than the last event."""
         if self.event is None:
             return
-        if self.rest is None or stage_of_row(self.dialect, row) > stage_of_row(self.dialect, self.rest):
+        stage = stage_of_row(self.dialect, row)
+        if stage == self.stage and not any(_agrees(state, row) for state in self.states):
+            self.states.insert(0, _state(row))
+        if self.rest is None or stage > stage_of_row(self.dialect, self.rest):
             self._take_rest(path, row)
 
     def _take_rest(self, path: str, row: Row) -> None:
@@ -400,10 +409,14 @@ def _is_same(rest: object, told: object) -> bool:
     return isinstance(rest, str) and number(rest) == number(told)
 
 
-def _agrees(event: OrderEvent, row: Row) -> bool:
-    """Tell whether a row says what an event does."""
-    for name in _TELLING:
-        told, real = event.values.get(name), row.get(name)
+def _state(told: Row) -> tuple[object, ...]:
+    return tuple(told.get(name) for name in _TELLING)
+
+
+def _agrees(state: tuple[object, ...], row: Row) -> bool:
+    """Tell whether a row, or what an event told by its names, is of a state."""
+    for name, told in zip(_TELLING, state, strict=True):
+        real = row.get(name)
         is_number = name not in ("clientOrderId", "isWorking")
         if (number(told) != number(real)) if is_number else (None not in (told, real) and told != real):
             return False

@@ -124,7 +124,7 @@ class Orders:
             if why is not None:
                 self.why = why
                 result = Applied.MISFIT
-                if event.time_ms < held.time_ms or not held.is_open:
+                if event.stage <= held.stage or not held.is_open:
                     return result  # what is known is newer
         held.apply(event)
         held.run = self._run
@@ -167,7 +167,7 @@ class Orders:
         self._ahead.clear()
         self._run += 1
         for held in self.open.values():
-            held.was_working, held.has_gap = None, True
+            held.note_gap()
         self._since_ms = None
         if not self._orderings:
             self._orderings = dict(_ORDERINGS)

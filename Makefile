@@ -35,7 +35,7 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		$(BIN)/python -m pytest "$$@" -n 0 -x --last-failed --last-failed-no-failures none || failed=$$?; \
 	}; \
 	part -n 6 --dist loadfile -m "not (alone or waits)"; \
-	(failed=0; part tests/component/truth tests/component/accounts -n 6 --dist load -m "waits" $(OWN_CACHE); exit $$failed) >$(WAITS) 2>&1 & \
+	(failed=0; part tests/component/truth tests/component/accounts tests/component/nodes -n 10 --dist load -m "waits" $(OWN_CACHE); exit $$failed) >$(WAITS) 2>&1 & \
 	waits=$$!; \
 	part tests/component tests/e2e -n 2 --dist loadfile -m "alone"; \
 	wait $$waits || failed=$$?; cat $(WAITS); \

@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         path = item.path.as_posix()
         if item.get_closest_marker("waits") is not None:
-            assert "/component/truth/" in path or "/component/accounts/" in path, item.nodeid
+            folders = ("truth", "accounts", "nodes")
+            assert any(f"/component/{name}/" in path for name in folders), item.nodeid
         if item.get_closest_marker("alone") is not None:
             assert "tests/component/" in path or "tests/e2e/" in path, item.nodeid
 

@@ -11,7 +11,7 @@ from resender.core.binance.markets import Market
 from tests.support.account_lab import AccountLab, account_lab, is_hit
 from tests.support.client import Reply
 
-pytestmark = pytest.mark.component
+pytestmark = [pytest.mark.component, pytest.mark.waits]
 
 MODES = {Market.SPOT: "secret", Market.UM: "key", Market.CM: "key"}
 SYMBOLS = {Market.SPOT: "BTCUSDT", Market.UM: "BTCUSDT", Market.CM: "BTCUSD_PERP"}

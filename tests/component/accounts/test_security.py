@@ -353,7 +353,7 @@ def ed25519() -> tuple[str, str]:
 
 def changed(text: str, place: int) -> str:
     """Return a text with another character at a place."""
-    new = "B" if text[place] != "B" else "C"
+    new = "B" if text[place] not in "bB" else "C"  # hexadecimal is read in both cases
     return text[:place] + new + text[place + 1 :]
 
 

@@ -22,7 +22,7 @@ from tests.support.running import Running, make_config, running, wait_until
 from tests.support.upstream import RawUpstream
 
 # They judge how soon something is noticed, and that no call waits meanwhile.
-pytestmark = [pytest.mark.component, pytest.mark.alone]
+pytestmark = [pytest.mark.component, pytest.mark.waits]
 
 
 @pytest.fixture

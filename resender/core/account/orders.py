@@ -178,7 +178,8 @@ class Orders:
 
     def has_old_doubt(self, now_ms: int) -> bool:
         """Tell whether such an event is overdue: the next snapshot settles it."""
-        return any(since + _EVENT_LATE_MS <= now_ms for since, _ in self._doubted.values())
+        since = [*(at for at, _ in self._doubted.values()), *(stage[0] for stage in self._ahead.values())]
+        return any(at + _EVENT_LATE_MS <= now_ms for at in since)
 
     def _is_settled(self, symbol: str) -> bool:
         return self.is_settled or symbol in self._settled

@@ -18,7 +18,7 @@ from resender.access import Access
 from resender.account import AccountOptions, Accounts
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
-from resender.cluster import Cluster, installation_of, node_name
+from resender.cluster import FOUNDED_KEY, Cluster, WeightLeases, installation_of, node_name
 from resender.config import Config
 from resender.config_values import OFF
 from resender.core.access.whitelist import Entry
@@ -140,7 +140,7 @@ class Gateway:
             tasks=self.tasks,
         )
         self.weight_limits = WeightLimits(self.dispatch, self.tasks, self._is_followed)
-        self.egress.on_closed = self.closures.changed
+        self.egress.on_closed = self._pool_closed
         self.egress.on_metered = self.weight_limits.learn
         self.connects = Connects(
             lambda: self.store.run(lambda repository: repository.state_get(CONNECTS_KEY)),
@@ -202,6 +202,7 @@ class Gateway:
         )
         self._stored_rules: tuple[PreloadRule, ...] = ()
         self.cluster = self._make_cluster() if config.redis_url else None
+        self.leases = self._make_leases(self.cluster) if self.cluster is not None else None
         self.status = Status(
             access=self.access,
             dispatch=self.dispatch,
@@ -305,6 +306,28 @@ class Gateway:
             ssl_context=self.ssl_context,
         )
 
+    def _make_leases(self, cluster: Cluster) -> WeightLeases:
+        async def was_founded() -> bool:
+            return bool(await self.store.run(lambda repository: repository.state_get(FOUNDED_KEY)))
+
+        leases = WeightLeases(
+            self.egress.governor,
+            cluster.link,
+            node=cluster.name,
+            clock=self.clock,
+            tasks=self.tasks,
+            order_reserve=self.config.order_weight_reserve,
+            was_founded=was_founded,
+            on_founded=lambda: self.store.run(lambda repository: repository.state_set(FOUNDED_KEY, "1")),
+        )
+        self.egress.on_no_room = leases.ask
+        return leases
+
+    def _pool_closed(self) -> None:
+        self.closures.changed()
+        if self.leases is not None:
+            self.leases.closed()
+
     def _describe(self) -> NodeInfo:
         """Tell the other nodes what this one is and does now; `Presence` adds who it is."""
         return NodeInfo(
@@ -364,9 +387,11 @@ class Gateway:
             self.fanout.start()
             self.lag.start()
             stack.callback(self.lag.stop)
-            if self.cluster is not None:
+            if self.cluster is not None and self.leases is not None:
                 self.cluster.start()
                 stack.push_async_callback(self.cluster.stop)
+                await self.leases.start()
+                stack.push_async_callback(self.leases.stop)
             stack.push_async_callback(self.feeds.stop)
             stack.push_async_callback(self.fanout.stop)
             stack.push_async_callback(self.calls.tasks.cancel)

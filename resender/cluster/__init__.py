@@ -3,5 +3,15 @@
 from resender.cluster.cluster import Cluster, node_name
 from resender.cluster.presence import read_nodes, set_drained
 from resender.cluster.redis_link import RedisLink, installation_of
+from resender.cluster.weight_leases import FOUNDED_KEY, WeightLeases
 
-__all__ = ["Cluster", "RedisLink", "installation_of", "node_name", "read_nodes", "set_drained"]
+__all__ = [
+    "FOUNDED_KEY",
+    "Cluster",
+    "RedisLink",
+    "WeightLeases",
+    "installation_of",
+    "node_name",
+    "read_nodes",
+    "set_drained",
+]

@@ -166,7 +166,7 @@ class RedisLink:
             self.losses += 1
         self._is_up, self.problem = False, problem
         text = (
-            f"{self._sentence(problem)}; nothing is shared with other nodes until it does, it is tried again"
+            f"{self._sentence(problem)}; nothing is shared with other nodes meanwhile, it is tried again"
         )
         self._seldom.say(logging.ERROR, problem, self._clock.mono(), text)
 

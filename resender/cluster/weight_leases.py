@@ -33,6 +33,10 @@ _AHEAD_PART, _AHEAD_LEAST = 0.01, 60
 # The next window's block is leased so long before it begins.
 _NEXT_MS = 1500.0
 _BAN = "ban"
+# Under which name the store keeps that the installation has had a Redis.
+FOUNDED_KEY = "redis_founded"
+# The first calls wait so long for the first connection.
+_START_S = 1.0
 
 
 class Link(Protocol):
@@ -61,7 +65,6 @@ class _Shared:
     # Bans that have been told to the others: until when, by pool.
     told: dict[str, float] = field(default_factory=dict)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
-    nodes: int = 1
     # What was asked for in vain: the least that was not to be had, by pool, window and whether for orders.
     in_vain: dict[tuple[str, int, bool], int] = field(default_factory=dict)
 
@@ -72,7 +75,7 @@ class _Shared:
 class WeightLeases:
     """The leases of one node.
 
-    Shape: `node` names it over restarts; `order_reserve` as the governor's. `is_founded` tells that the
+    Shape: `node` names it over restarts; `order_reserve` as the governor's. `was_founded` tells that the
         installation has had a Redis before: one without memory has lost it then; `on_founded` keeps that.
     """
 
@@ -85,7 +88,7 @@ class WeightLeases:
         clock: Clock,
         tasks: Tasks,
         order_reserve: float,
-        is_founded: bool = False,
+        was_founded: Callable[[], Awaitable[bool]] | None = None,
         on_founded: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._governor = governor
@@ -94,14 +97,15 @@ class WeightLeases:
         self._clock = clock
         self._tasks = tasks
         self._general_part = SHARED_PART * (1.0 - order_reserve)
-        self._is_founded = is_founded
+        self._was_founded = was_founded
+        self._is_founded = False
         self._on_founded = on_founded
         self._shared = {
             egress.name: _Shared(egress, shared_name(egress))
             for egress in governor.egresses
             if egress.spec.shared
         }
-        self._look_mono = 0.0
+        self._first_mono = self._look_mono = 0.0
         self._look_now = asyncio.Event()
         # Trips to Redis, and what they brought.
         self.asked = self.granted = self.failed = 0
@@ -114,8 +118,12 @@ class WeightLeases:
 
     # --- life ------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Begin to lease. Raises: StoreError if nothing can be remembered."""
         if self._shared:
+            if self._was_founded is not None:
+                self._is_founded = await self._was_founded()
+            self._first_mono = self._clock.mono() + _START_S
             self._link.listen(_BAN, lambda _: self._look_now.set())
             self._tasks.spawn(self._run(), name="weight-leases")
 
@@ -179,9 +187,13 @@ class WeightLeases:
 
     async def ask(self, market: Market, charge: Charge, key: str | None) -> bool:
         """Lease what a call needs that has found no room; return whether it is worth trying again."""
-        if not self._shared or not self._link.is_up:
+        if not self._shared:
             return False
+        while not self._link.is_up and self._clock.mono() < self._first_mono:
+            await asyncio.sleep(0.02)
         mono = self._clock.mono()
+        if not self._link.is_up:
+            return False
         egresses = self._governor.egresses_of(market)
         if key is not None and len(egresses) > 1:
             egresses = [self._governor.egress_of_key(market, key, mono)]
@@ -235,7 +247,7 @@ class WeightLeases:
             self.failed += 1
             raise
         shared.fallback.told(int(permille))
-        shared.nodes = int(nodes)
+        shared.egress.sharers = int(nodes)
         self._note_epoch(shared, pool, _text(epoch))
         if not give:
             for old in [old for old in shared.in_vain if old[1] < budget.window]:
@@ -247,7 +259,7 @@ class WeightLeases:
         if not self._is_founded:
             self._is_founded = True
             if self._on_founded is not None:
-                await self._on_founded()
+                self._tasks.spawn(self._on_founded(), name="weight-founded")
         return int(give)
 
     def _who(self, shared: _Shared) -> list[str | int]:

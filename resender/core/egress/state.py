@@ -99,6 +99,7 @@ class Egress:
         `suspect` are the markets whose last call here was sent and got no answer, `down` those of
         them that did not answer a ping either. `whole` is set when the egress itself failed (its
         address, its proxy, the other gateway): it counts for every market and for streams too.
+        `sharers` nodes use it, this one included.
     """
 
     spec: EgressSpec
@@ -111,6 +112,7 @@ class Egress:
     whole: Quarantine | None = None
     calls: dict[Market, int] = field(default_factory=dict)
     problems: dict[Market, str] = field(default_factory=dict)
+    sharers: int = 1
 
     @property
     def name(self) -> str:

@@ -87,7 +87,6 @@ class Node:
         self.leases = WeightLeases(
             self.governor, self.link, node=name, clock=self.clock, tasks=self.tasks, order_reserve=0.1
         )
-        self.leases.start()
         self.metered = metered
         self.refused = 0
 
@@ -128,6 +127,8 @@ class Nodes:
         self.all = [Node(f"n{number}", path, self.links, self.metered) for number in range(count)]
 
     async def __aenter__(self) -> Nodes:
+        for node in self.all:
+            await node.leases.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -30,6 +30,7 @@ from resender.config_values import (
     read_preload,
     read_redis_url,
     read_text,
+    read_workers,
     seconds_between,
     share_between,
     text_of_at_least,
@@ -373,6 +374,9 @@ class Config:
         "Seals the secrets of accounts, 32 characters at least; empty = a key in the file account.key of "
         "DATA_DIR.",
         secret=True,
+    )
+    workers: int = setting(
+        1, read_workers, "Processes that serve the port together, each on a core; `auto` = as many as cores."
     )
     redis_url: str = setting(
         "", read_redis_url, "Redis that several nodes share; empty = this is the only node.", secret=True

@@ -6,6 +6,7 @@ for people. It knows no setting by name.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -196,3 +197,12 @@ def read_consent(value: Any) -> tuple[str, ...]:
     texts = read_items(value)
     parse_consent(texts)
     return texts
+
+
+def read_workers(value: Any) -> int:
+    """Read how many processes serve. Shape: `auto` is one for each core."""
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return max(
+            1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
+    return int(integer_between(1, 64)(value))

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
 from resender import __version__
@@ -25,7 +25,9 @@ from resender.core.access.whitelist import Entry
 from resender.core.account.spec import AccountMarket, AccountSpec, Mode
 from resender.core.binance.markets import Market
 from resender.core.cluster.node_info import NodeEgress, NodeInfo, pool_loads
+from resender.core.cluster.worker import INSIDER, Worker, inner_stream_urls, shared_egresses
 from resender.core.egress.budget import MINUTE_MS
+from resender.core.egress.spec import EgressSpec
 from resender.core.egress.state import Limits
 from resender.core.market.consent import parse_consent
 from resender.core.market.preload import PreloadRule, parse_preload
@@ -54,6 +56,7 @@ from resender.upstream.streams.relays import Relays
 from resender.upstream.tls import make_context
 from resender.upstream.tunnels import Tunnels
 from resender.upstream.weight_limits import WeightLimits
+from resender.workers import Elsewhere, Team, open_inner
 
 logger = logging.getLogger("resender.gateway")
 
@@ -62,7 +65,11 @@ ACCOUNT_STATES_KEY = "account_states"
 
 
 def make_egress(
-    config: Config, clock: Clock, ssl_context: ssl.SSLContext, weight_window_ms: int = MINUTE_MS
+    config: Config,
+    clock: Clock,
+    ssl_context: ssl.SSLContext,
+    weight_window_ms: int = MINUTE_MS,
+    egresses: Sequence[EgressSpec] = (),
 ) -> EgressPool:
     """Build the ways out as the settings say; commands that call Binance use it too."""
     limits = Limits(
@@ -74,7 +81,7 @@ def make_egress(
         window_ms=weight_window_ms,
     )
     return EgressPool(
-        config.egresses,
+        egresses or config.egresses,
         config.upstreams,
         Timeouts(config.connect_timeout_s, config.read_timeout_s, config.total_timeout_s),
         EgressOptions(
@@ -101,7 +108,10 @@ class Gateway:
         clock: Clock | None = None,
         ssl_context: ssl.SSLContext | None = None,
         weight_window_ms: int = MINUTE_MS,
+        worker: Worker | None = None,
     ) -> None:
+        self.worker = worker
+        is_reader = worker is not None and not worker.is_collector
         self.config = config
         self.clock = clock or Clock()
         self._started_ms = self.clock.now_ms()
@@ -120,10 +130,11 @@ class Gateway:
             log_max_rows=config.log_max_rows,
             now_ms=self.clock.now_ms,
         )
-        self.egresses = config.egresses
+        node = node_name(config.node_name, config.port if worker is None else worker.port)
+        self.egresses = config.egresses if worker is None else shared_egresses(config.egresses, node)
         # One for everything that is called: each holds all certificate authorities.
         self.ssl_context = ssl_context or make_context()
-        self.egress = make_egress(config, self.clock, self.ssl_context, weight_window_ms)
+        self.egress = make_egress(config, self.clock, self.ssl_context, weight_window_ms, self.egresses)
         user_agent = f"binance-resender/{__version__}"
         self.dispatch = Dispatch(
             self.egress,
@@ -148,18 +159,20 @@ class Gateway:
             clock=self.clock,
             tasks=self.tasks,
         )
+        streams = {Market.SPOT: config.stream_spot, Market.UM: config.stream_um, Market.CM: config.stream_cm}
         self.feeds = Feeds(
             self.egresses,
-            {Market.SPOT: config.stream_spot, Market.UM: config.stream_um, Market.CM: config.stream_cm},
+            inner_stream_urls(worker) if worker is not None and is_reader else streams,
             silence_s=config.stream_silence_s,
             streams_per_connection=config.streams_per_connection,
             clock=self.clock,
             tasks=self.tasks,
             ssl_context=self.ssl_context,
             health=self.egress.governor,
-            connects=self.connects,
+            connects=None if is_reader else self.connects,
+            open_with=open_inner(worker) if worker is not None and is_reader else None,
         )
-        self.cache = self._make_cache() if config.cache_enabled else None
+        self.cache = self._make_cache() if config.cache_enabled and not is_reader else None
         self.closes: CloseFeeds | None = None
         if self.cache is not None:
             when = CloseOptions(config.close_first_ms, config.close_deadline_ms)
@@ -201,7 +214,12 @@ class Gateway:
             ssl_context=self.ssl_context,
         )
         self._stored_rules: tuple[PreloadRule, ...] = ()
-        self.cluster = self._make_cluster() if config.redis_url else None
+        self.elsewhere = Elsewhere()
+        self.transfers = Tasks()
+        self.team = self._make_team(worker) if worker is not None else None
+        redis_url = config.redis_url or (worker.redis if worker is not None else "")
+        name = node if worker is None or worker.is_collector else f"{node}/{worker.number}"
+        self.cluster = self._make_cluster(redis_url, name) if redis_url else None
         self.leases = self._make_leases(self.cluster) if self.cluster is not None else None
         self.status = Status(
             access=self.access,
@@ -214,6 +232,7 @@ class Gateway:
             clock=self.clock,
             accounts=self.accounts,
             cluster=self.cluster,
+            workers=self.team.rows if self.team is not None else list,
         )
         self.lag.on_lag = self.metrics.loop_lag.observe
         self.fanout.on_written = self.metrics.stream_writes.observe
@@ -234,6 +253,11 @@ class Gateway:
             store=self.store,
             accounts=self.accounts,
             cluster=self.cluster,
+            worker=worker,
+            asks=self.team.asks if self.team is not None else None,
+            crew=self.team.crew if self.team is not None else None,
+            elsewhere=self.elsewhere,
+            transfers=self.transfers,
             secret_box=self.secret_box,
             status=self.status,
             savings=self.savings,
@@ -294,12 +318,29 @@ class Gateway:
             ),
         )
 
-    def _make_cluster(self) -> Cluster:
-        config = self.config
+    def _make_team(self, worker: Worker) -> Team:
+        return Team(
+            worker,
+            self.config.data_path,
+            self.cache,
+            has_cache=self.config.cache_enabled,
+            metrics=self.metrics,
+            savings=self.savings,
+            refused=self.access.refused,
+            figures=lambda: (
+                self.calls.in_flight,
+                len(self.fanout.clients) + len(self.fanout.guests),
+                self.lag.recent_s * 1000,
+            ),
+            clock=self.clock,
+            tasks=self.tasks,
+        )
+
+    def _make_cluster(self, redis_url: str, name: str) -> Cluster:
         return Cluster(
-            config.redis_url,
-            name=node_name(config.node_name, config.port),
-            installation=installation_of(config.upstreams.values()),
+            redis_url,
+            name=name,
+            installation=installation_of(self.config.upstreams.values()),
             describe=self._describe,
             clock=self.clock,
             tasks=self.tasks,
@@ -307,7 +348,11 @@ class Gateway:
         )
 
     def _make_leases(self, cluster: Cluster) -> WeightLeases:
+        worker = self.worker
+
         async def was_founded() -> bool:
+            if worker is not None and worker.redis:  # a Redis of this start alone
+                return worker.has_lost
             return bool(await self.store.run(lambda repository: repository.state_get(FOUNDED_KEY)))
 
         leases = WeightLeases(
@@ -385,6 +430,9 @@ class Gateway:
             self.accounts.start()
             stack.push_async_callback(self.accounts.stop)
             self.fanout.start()
+            if self.team is not None:
+                await self.team.start()
+                stack.push_async_callback(self.team.stop)
             self.lag.start()
             stack.callback(self.lag.stop)
             if self.cluster is not None and self.leases is not None:
@@ -395,6 +443,7 @@ class Gateway:
             stack.push_async_callback(self.feeds.stop)
             stack.push_async_callback(self.fanout.stop)
             stack.push_async_callback(self.calls.tasks.cancel)
+            stack.push_async_callback(self.transfers.cancel)
             self._stack = stack.pop_all()
         self.calls.is_open = True
         self._apply_rules()
@@ -402,7 +451,9 @@ class Gateway:
     async def drain(self) -> None:
         """Take no new calls and wait for those in flight, at most `SHUTDOWN_S`, see `Calls.drain`."""
         longest_s = self.config.shutdown_s
-        await asyncio.gather(self.calls.drain(longest_s), self.relays.drain(longest_s))
+        await asyncio.gather(
+            self.calls.drain(longest_s), self.relays.drain(longest_s), self.transfers.join(longest_s)
+        )
 
     async def stop(self) -> None:
         """Stop every service, in the reverse order of their start."""
@@ -411,9 +462,14 @@ class Gateway:
 
     def _set_whitelist(self, entries: Iterable[Entry]) -> None:
         self.access.set_whitelist(entries)
-        self.fanout.expel(lambda address: self.access.whitelist.match(address) is not None)
+        self.fanout.expel(
+            lambda address: address.startswith(INSIDER) or self.access.whitelist.match(address) is not None
+        )
 
     def _set_accounts(self, rows: tuple[AccountRow, ...]) -> None:
+        self.elsewhere.set_accounts(rows)
+        if self.worker is not None and not self.worker.is_collector:
+            return  # the collector watches them
         specs = []
         for row in rows:
             try:

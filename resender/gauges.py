@@ -19,6 +19,7 @@ from resender.fanout import FanoutSnapshot
 from resender.services import Services
 from resender.status import AnswerCounts, CloseSnapshot, MarketSnapshot
 from resender.upstream.shared_answers import SharedAnswers
+from resender.workers import Crew
 
 Family = CounterMetricFamily | GaugeMetricFamily
 
@@ -38,6 +39,7 @@ def add_readers(services: Services) -> None:
         families.append(savings_family(status.saved()))
         families += account_families(services.accounts.all)
         families += cluster_families(services.cluster)
+        families += worker_families(services.crew)
         families += fanout_families(status.fanout(), status.slowest())
         return families + store_families(store.stats, access.whitelist.size)
 
@@ -198,6 +200,19 @@ def close_families(snapshots: Iterable[CloseSnapshot]) -> list[Family]:
         if close.trip_p50_ms is not None:
             trip.add_metric(names, close.trip_p50_ms / 1000)
     return [after, series, trip]
+
+
+def worker_families(crew: Crew | None) -> list[Family]:
+    """Read which workers of this node are there; nothing where there is one."""
+    if crew is None:
+        return []
+    up = GaugeMetricFamily(
+        "resender_worker_up", "1 while a worker of this node is there, else 0.", labels=["worker"]
+    )
+    up.add_metric(["0"], 1)
+    for row in crew.rows():
+        up.add_metric([str(row["number"])], int(row["up"]))
+    return [up]
 
 
 def fanout_families(snapshot: FanoutSnapshot, slowest: list[dict[str, Any]]) -> list[Family]:

@@ -6,18 +6,21 @@ there is no global registry. Names follow `resender_<noun>_<what>_<unit>`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from resender import __version__
 from resender.core.binance.markets import Market
@@ -29,6 +32,13 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # From a cache answer on the same continent to Binance's own time-out.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 _LAG_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1)
+# Gauges of which a node has as much as all its workers together; of the others the collector's own is told.
+_SUMMED = frozenset(
+    {
+        "resender_weight_used", "resender_weight_reserved", "resender_in_flight", "resender_stream_clients",
+        "resender_client_streams", "resender_stream_queued_bytes", "resender_log_queued",
+    }
+)  # fmt: skip
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
 
@@ -140,6 +150,55 @@ class Metrics:
         self.bytes_sent.inc(sent_bytes)
         self.tally.note(200, duration_ms, sent_bytes)
 
-    def render(self) -> bytes:
-        """Return the text for a scraper."""
-        return generate_latest(self.registry)
+    def render(self, others: Iterable[list[Any]] = ()) -> bytes:
+        """Return the text for a scraper; `others` are what other workers have `told`."""
+        collected = merged(list(self.registry.collect()), others)
+        return generate_latest(_Collected(collected))
+
+    def told(self) -> list[Any]:
+        """Write down all figures for another worker.
+
+        Shape: [name, type, documentation, [[sample, labels, value], ...]].
+        """
+        return [
+            [
+                family.name,
+                family.type,
+                family.documentation,
+                [[sample.name, sample.labels, sample.value] for sample in family.samples],
+            ]
+            for family in self.registry.collect()
+        ]
+
+
+class _Collected:
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def merged(own: list[Metric], others: Iterable[list[Any]]) -> list[Metric]:
+    """Add what other workers count to one's own families.
+
+    Shape: `others` as `Metrics.told`. Counters and histograms are added up, and the gauges of which a node has as
+        much as all together; the rest is one's own.
+    """
+    by_name = {family.name: family for family in own}
+    for families in others:
+        for name, kind, words, samples in families:
+            family = by_name.get(name)
+            if family is None:
+                family = by_name[name] = Metric(name, words, kind)
+            elif kind == "gauge" and name not in _SUMMED:
+                continue
+            places = {(s.name, tuple(sorted(s.labels.items()))): i for i, s in enumerate(family.samples)}
+            for sample, labels, value in samples:
+                place = places.get((sample, tuple(sorted(labels.items()))))
+                if place is None:
+                    family.samples.append(Sample(sample, labels, value))
+                else:
+                    old = family.samples[place]
+                    family.samples[place] = Sample(old.name, old.labels, old.value + value)
+    return list(by_name.values())

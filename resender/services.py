@@ -12,6 +12,7 @@ from resender.aio import Clock, Tasks
 from resender.calls import Calls
 from resender.cluster import Cluster
 from resender.config import Config
+from resender.core.cluster.worker import Worker
 from resender.fanout import Fanout
 from resender.market.cache import MarketCache
 from resender.market.close_feed import CloseFeeds
@@ -24,6 +25,7 @@ from resender.upstream.dispatch import Dispatch
 from resender.upstream.downloads import Downloads
 from resender.upstream.streams.relays import Relays
 from resender.upstream.tunnels import Tunnels
+from resender.workers import Asks, Crew, Elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Services:
     """The services handlers use; each names those it needs.
 
     Shape: `cache` and `closes` are None where the market cache is switched off, `cluster` where there is one node;
-        `tasks` ends with the gateway.
+        `tasks` ends with the gateway. Of several workers of a node the collector has `crew`, each other one `asks`;
+        `elsewhere` and `transfers` tell which connections are the collector's and carry them there.
     """
 
     config: Config
@@ -50,6 +53,11 @@ class Services:
     store: Store
     accounts: Accounts
     cluster: Cluster | None
+    worker: Worker | None
+    asks: Asks | None
+    crew: Crew | None
+    elsewhere: Elsewhere
+    transfers: Tasks
     secret_box: SecretBox
     # How old answers may be that no stream can prove, by path. Units: milliseconds.
     consent: Mapping[str, int]
@@ -57,3 +65,8 @@ class Services:
     savings: Savings
     user_agent: str
     ssl_context: ssl.SSLContext
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way in this process, and in the workers it shows."""
+        return self.calls.in_flight + (self.crew.in_flight if self.crew is not None else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,8 +142,11 @@ class Status:
         clock: Clock,
         accounts: Accounts | None = None,
         cluster: Cluster | None = None,
+        workers: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._cluster = cluster
+        # Describes the workers besides this one.
+        self.workers = workers
         self._accounts = accounts
         self._fanout = fanout
         self._lag = lag
@@ -337,7 +340,8 @@ class Status:
             "mutes","rows","hits","misses"}],"connections":[{"market","streams","age_s","last_frame_ms",
             "reconnects"}],"backfill":[{"pool","limit","rows_read","queued"}],"closes": as `close_rows`,
             "streams": as `FanoutSnapshot.shown`,"loop":[{"where","ms"}],"weights": as `weight_rows`,
-            "saved_today": {kind: weight},"accounts":[{"market","state","count"}],"nodes": as `nodes`}.
+            "saved_today": {kind: weight},"accounts":[{"market","state","count"}],"nodes": as `nodes`,
+            "workers": as `Crew.rows`, empty where there is one}.
         """
         series = []
         for number, (state, kept) in enumerate(list(self.kept()), 1):
@@ -373,6 +377,7 @@ class Status:
             "saved_today": self.saved_today(),
             "accounts": self.accounts(),
             "nodes": self.nodes(),
+            "workers": self.workers(),
         }
 
 

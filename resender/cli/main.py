@@ -20,6 +20,8 @@ from resender.cli.database import tell_database
 from resender.config import SETTINGS, Config
 from resender.config_loading import load_config
 from resender.core.access.whitelist import normalise_address
+from resender.core.cluster.worker import ENVIRONMENT as WORKER_ENVIRONMENT
+from resender.core.cluster.worker import parse_worker
 from resender.core.redact import MASK, redact
 from resender.errors import ConfigError, ResenderError, StartError, StoreUnfit
 from resender.log import is_journal, set_up_logging
@@ -127,6 +129,13 @@ def _config(arguments: argparse.Namespace) -> Config:
 def _serve(config: Config, arguments: argparse.Namespace) -> int:
     from resender.cli.serve import run_loop, serve
 
+    text = os.environ.get(WORKER_ENVIRONMENT)
+    if text is not None:
+        return run_loop(serve(config, worker=parse_worker(text)))
+    if config.workers > 1:
+        from resender.cli.workers import serve_workers
+
+        return run_loop(serve_workers(config))
     return run_loop(serve(config))
 
 

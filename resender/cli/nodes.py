@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from resender.config import Config
+from resender.core.cluster.worker import redis_socket
 from resender.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def list_nodes(config: Config, arguments: argparse.Namespace) -> int:
     """Show the nodes; return the exit code."""
-    if not config.redis_url:
+    if not _redis_url(config):
         print(_ALONE)
         return 0
     from resender.cluster import read_nodes
@@ -68,7 +70,7 @@ def undrain(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _drain(config: Config, name: str, on: bool) -> int:
-    if not config.redis_url:
+    if not _redis_url(config):
         raise ConfigError(_ALONE)
     from resender.cluster import read_nodes, set_drained
 
@@ -95,6 +97,12 @@ def _drain(config: Config, name: str, on: bool) -> int:
     return 0
 
 
+def _redis_url(config: Config) -> str:
+    """Return where the nodes meet: `REDIS_URL`, or the private server of several workers while they run."""
+    path = redis_socket(config.data_path.resolve())
+    return config.redis_url or (f"unix://{path}" if config.workers > 1 and os.path.exists(path) else "")
+
+
 def _with_link(config: Config, ask: Callable[[RedisLink], Any]) -> Any:
     """Connect, ask and hang up. Raises: RedisDown with one clear line."""
     from resender.aio import Clock, Tasks
@@ -102,7 +110,7 @@ def _with_link(config: Config, ask: Callable[[RedisLink], Any]) -> Any:
 
     async def run() -> Any:
         installation = installation_of(config.upstreams.values())
-        link = RedisLink(config.redis_url, installation=installation, clock=Clock(), tasks=Tasks())
+        link = RedisLink(_redis_url(config), installation=installation, clock=Clock(), tasks=Tasks())
         try:
             await link.open()
             return await ask(link)

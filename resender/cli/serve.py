@@ -11,6 +11,7 @@ import ctypes
 import errno
 import gc
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -22,15 +23,21 @@ from tornado.netutil import bind_sockets
 
 from resender import __version__
 from resender.config import Config
+from resender.core.cluster.worker import Worker
 from resender.errors import StartError, StartLater
 from resender.gateway import Gateway
 from resender.lock import data_dir_lock
 from resender.systemd import is_listening, keep_informed, notify, status_line
 from resender.web.application import make_admin_server, make_server
+from resender.web.inner import make_inner_server
 
 logger = logging.getLogger("resender")
 
 _OLD_LOOKS = 1000
+_PDEATHSIG = 1
+# Which pipe of its parent a worker tells that it is ready and does not hang, in the environment.
+READY = "BINANCE_RESENDER_READY"
+_TELL_EVERY_S = 2.0
 
 _BACKLOG = 2048
 _FINISHING = "finishing the calls in flight"
@@ -83,13 +90,28 @@ def tune_collector() -> None:
     gc.set_threshold(young, middle, max(old, _OLD_LOOKS))
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind the listening sockets; "::" means IPv6 and IPv4.
+def die_with_parent() -> None:
+    """Have this process told to stop when its parent ends, however that ends. Source: prctl(2)."""
+    with suppress(Exception):
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
+
+
+async def _tell_parent() -> None:
+    """Tell the parent of this worker that it is ready, and then that it does not hang."""
+    number = int(os.environ[READY])
+    with suppress(OSError):  # it is gone, and this process is told so by a signal
+        while True:
+            os.write(number, b".")
+            await asyncio.sleep(_TELL_EVERY_S)
+
+
+def bind(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
+    """Bind the listening sockets; "::" means IPv6 and IPv4. With `is_shared` other workers have the port too.
 
     Raises: StartError in one line if the address cannot be used, StartLater if it may be some day.
     """
     try:
-        return bind_sockets(port, None if host == "::" else host, backlog=_BACKLOG)
+        return bind_sockets(port, None if host == "::" else host, backlog=_BACKLOG, reuse_port=is_shared)
     except (OSError, UnicodeError) as error:
         text = getattr(error, "strerror", None) or str(error)
         kind = StartError if getattr(error, "errno", None) in _NEVER_BINDS else StartLater
@@ -128,27 +150,32 @@ async def serve(
     announce: Callable[[str], None] | None = None,
     ssl_context: ssl.SSLContext | None = None,
     prepare: Callable[[], None] | None = None,
+    worker: Worker | None = None,
 ) -> int:
     """Serve until a signal comes, then finish the calls in flight; return the exit code.
 
     Shape: `prepare` is called once the data folder is this process' own; `ssl_context` is for the
-        upstreams; without it the system's authorities are trusted.
+        upstreams; without it the system's authorities are trusted. `worker` is this process among others.
     Raises: StartError or StoreError, one line each, if the start fails.
     """
     raise_file_limit()
     tune_allocator()
     stop = stop_on_signal()
     async with AsyncExitStack() as stack:
-        stack.enter_context(data_dir_lock(config.data_path, is_needed=config.is_data_dir_needed))
+        if worker is None:
+            stack.enter_context(data_dir_lock(config.data_path, is_needed=config.is_data_dir_needed))
+        else:
+            die_with_parent()
         if prepare is not None:
             prepare()
-        sockets = bind(config.host, config.port)
+        is_shared = worker is not None
+        sockets = bind(config.host, worker.port if worker is not None else config.port, is_shared=is_shared)
         for listening in sockets:
             stack.callback(listening.close)
-        admin_sockets = bind_admin(config)
+        admin_sockets = bind_admin(config) if worker is None or worker.is_collector else []
         for listening in admin_sockets:
             stack.callback(listening.close)
-        gateway = Gateway(config, ssl_context=ssl_context)
+        gateway = Gateway(config, ssl_context=ssl_context, worker=worker)
         await gateway.start()
         tune_collector()
         stack.push_async_callback(gateway.stop)
@@ -160,6 +187,14 @@ async def serve(
             admin_server.add_sockets(admin_sockets)
             stack.push_async_callback(admin_server.close_all_connections)
             logger.info("the admin pages are on %s port %d", config.admin_host, config.admin_port)
+        inner_server = None
+        if worker is not None and worker.is_collector:
+            inner = socket.socket(fileno=worker.inner_fd)
+            inner.setblocking(False)
+            stack.callback(inner.close)
+            inner_server = make_inner_server(gateway.services, worker)
+            inner_server.add_sockets([inner])
+            stack.push_async_callback(inner_server.close_all_connections)
         port = sockets[0].getsockname()[1]
         logger.info(
             "Binance Resender %s serves on %s port %d, %d whitelist entries",
@@ -176,17 +211,18 @@ async def serve(
                 return _FINISHING
             return f"serving on {config.host} port {port}; {gateway.status.in_words()}"
 
+        if worker is not None:
+            gateway.tasks.spawn(_tell_parent(), name="tell-parent")
         if is_listening():
             gateway.tasks.spawn(keep_informed(status, stop.is_set), name="systemd-inform")
         await stop.wait()
         # From now on every answer says that its connection ends, as it will.
-        for each in (server, admin_server):
-            if each is not None:
-                each.conn_params.no_keep_alive = True
+        servers = [each for each in (server, admin_server, inner_server) if each is not None]
+        for each in servers:
+            each.conn_params.no_keep_alive = True
         notify("STOPPING=1", status_line(_FINISHING))
-        server.stop()
-        if admin_server is not None:
-            admin_server.stop()
+        for each in servers:
+            each.stop()
         # Calls in flight first, then the connections they are answered on.
         await gateway.drain()
     logger.info("stopped")

@@ -16,7 +16,7 @@ from typing import Any
 
 from resender.aio import Clock, Tasks
 from resender.cluster.redis_link import RedisLink
-from resender.core.cluster.node_info import NodeInfo, aged, in_order, parse_node, without_replaced
+from resender.core.cluster.node_info import NodeInfo, aged, in_order, node_of, parse_node, without_replaced
 from resender.core.cluster.node_scripts import BEAT, DRAIN, FORGET_MS, KEYS, LEAVE
 from resender.errors import RedisDown
 
@@ -105,7 +105,7 @@ class Presence:
         if not is_due and all(node.id != self.id for node in nodes):
             self._said_mono = float("-inf")  # Redis has lost its memory
         self._read_mono = self._clock.mono()
-        self._obey(self.name in drained)
+        self._obey(self.name in drained or node_of(self.name) in drained)
         self._compare(now_ms)
 
     def _obey(self, is_drained: bool) -> None:
@@ -200,7 +200,7 @@ def _read(found: Any) -> tuple[int, list[NodeInfo], set[str]]:
     for node_id, seen, text in zip(said[::3], said[1::3], said[2::3], strict=True):
         node = parse_node(str(node_id), str(text), seen_ms=now_ms - int(seen))
         if node is not None:
-            nodes.append(replace(node, is_drained=node.name in names))
+            nodes.append(replace(node, is_drained=bool({node.name, node_of(node.name)} & names)))
     return now_ms, nodes, names
 
 

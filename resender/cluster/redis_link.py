@@ -165,9 +165,7 @@ class RedisLink:
             self.since_mono = self._clock.mono()
             self.losses += 1
         self._is_up, self.problem = False, problem
-        text = (
-            f"{self._sentence(problem)}; nothing is shared with other nodes meanwhile, it is tried again"
-        )
+        text = f"{self._sentence(problem)}; nothing is shared with other nodes meanwhile, it is tried again"
         self._seldom.say(logging.ERROR, problem, self._clock.mono(), text)
 
     def _sentence(self, problem: str) -> str:
@@ -233,7 +231,7 @@ class RedisLink:
     async def _subscribe(self, ear: Connection, word: str) -> None:
         try:
             await ear.send_command("SUBSCRIBE", self._channels + word, check_health=False)
-        except (RedisError, OSError, asyncio.TimeoutError):
+        except (RedisError, OSError, asyncio.TimeoutError, AttributeError):
             self._lost.set()  # it will subscribe to all when it is back
 
     async def _listen_until_lost(self, ear: Connection) -> None:
@@ -261,7 +259,8 @@ class RedisLink:
                 if clocks >= _CLOCK_EVERY_S:
                     clocks = 0.0
                     await self._compare_clocks()
-            except (RedisError, OSError, asyncio.TimeoutError):
+            # redis-py has no better word for a connection that was ended while it was written to.
+            except (RedisError, OSError, asyncio.TimeoutError, AttributeError):
                 self._lost.set()
                 return
             clocks += _PING_EVERY_S

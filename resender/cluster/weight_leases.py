@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -89,7 +89,7 @@ class WeightLeases:
         tasks: Tasks,
         order_reserve: float,
         was_founded: Callable[[], Awaitable[bool]] | None = None,
-        on_founded: Callable[[], Awaitable[None]] | None = None,
+        on_founded: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._governor = governor
         self._link = link

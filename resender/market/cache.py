@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from resender.aio import Clock, Tasks
@@ -40,6 +41,8 @@ _BUSY_IDLE_S = 300.0
 # Bodies that kinds do not compress by themselves: from when on it is worth it, and up to where at once.
 _PACKED_FROM = 4096
 _PACKED_AT_ONCE = 128 << 10
+# Queries no longer than this are remembered as they were read.
+_MAX_REMEMBERED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,16 @@ class CacheOptions:
     final_after_ms: int = FINAL_AFTER_MS
     refresh_s: float = 60.0
     um_kline_stream: str = "plain"
+
+
+_remembered = lru_cache(maxsize=2048)(lambda parse, market, query: parse(market, query))
+
+
+def _parse(parse: Callable[[Market, str], Any], market: Market, query: str) -> Any:
+    """Read a query; the same few come again and again. Nothing long or signed is kept."""
+    if len(query) > _MAX_REMEMBERED or "signature" in query:
+        return parse(market, query)
+    return _remembered(parse, market, query)
 
 
 class MarketCache:
@@ -218,6 +231,15 @@ class MarketCache:
                     state.remove(kept)
 
     # --- answers ---------------------------------------------------------------------------
+
+    def ask(self, path: str, query: str, *, packed: bool, max_age_ms: int = 0) -> Outcome:
+        """Answer a call on one of the cached paths, or say why not; see `Kind.answer`."""
+        at = PATHS[path]
+        request = _parse(at.parse, at.market, query)
+        if isinstance(request, Miss):
+            self.count_miss(request.reason)
+            return request
+        return self.answer(path, request, packed=packed, max_age_ms=max_age_ms)
 
     def answer(self, path: str, request: Any, *, packed: bool, max_age_ms: int = 0) -> Outcome:
         """Answer a call on one of the cached paths, as its `CachedPath.parse` has read it; see `Kind.answer`."""

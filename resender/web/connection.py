@@ -48,7 +48,7 @@ def declared_length(headers: httputil.HTTPHeaders) -> int:
     return int(text) if len(text) < 19 else UNLIMITED
 
 
-def _last_word(name: str, msg: str) -> bytes:
+def last_word(name: str, msg: str) -> bytes:
     answer = ANSWERS[name]
     body = error_body(answer.code, msg)
     head = (
@@ -58,9 +58,9 @@ def _last_word(name: str, msg: str) -> bytes:
     return head.encode("ascii") + body
 
 
-MALFORMED_REQUEST = _last_word("bad_request", "Malformed HTTP request.")
-URI_TOO_LONG = _last_word("uri_too_long", "The request target is longer than 64 KiB.")
-HEADERS_TOO_LARGE = _last_word("headers_too_large", "The request's headers are larger than 64 KiB.")
+MALFORMED_REQUEST = last_word("bad_request", "Malformed HTTP request.")
+URI_TOO_LONG = last_word("uri_too_long", "The request target is longer than 64 KiB.")
+HEADERS_TOO_LARGE = last_word("headers_too_large", "The request's headers are larger than 64 KiB.")
 
 
 def connection_tokens(value: str) -> set[str]:
@@ -70,6 +70,9 @@ def connection_tokens(value: str) -> set[str]:
 
 class ClientConnection(HTTP1Connection):
     """One request on a client's connection."""
+
+    # The request's head as it came, from its first byte to the empty line.
+    raw_head = b""
 
     @property
     def is_kept(self) -> bool:
@@ -83,6 +86,7 @@ class ClientConnection(HTTP1Connection):
 
     def _parse_headers(self, data: bytes) -> tuple[str, httputil.HTTPHeaders]:
         start_line, headers = super()._parse_headers(data)
+        self.raw_head = data
         # Tornado knows one spelling. Source: RFC 9110 section 10.1.1, compared without case.
         if "Expect" in headers and headers["Expect"].strip().lower() == "100-continue":
             headers["Expect"] = "100-continue"

@@ -80,9 +80,10 @@ class HealthHandler(PublicHandler):
 class MetricsHandler(ClientHandler):
     """`GET /metrics`: Prometheus text, for whitelisted clients."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("Cache-Control", "no-store")
-        self.write(self.services.metrics.render())
+        crew = self.services.crew
+        self.write(self.services.metrics.render() if crew is None else await crew.render())
 
     head = get

@@ -155,6 +155,11 @@ def aged(node: NodeInfo, more_ms: int) -> NodeInfo:
     return node if node.is_own else replace(node, seen_ms=node.seen_ms + max(0, more_ms))
 
 
+def node_of(name: str) -> str:
+    """Return whose worker something is: a name is that of a node, or of a node and the number of a worker."""
+    return name.partition("/")[0]
+
+
 def pool_loads(rows: Iterable[Mapping[str, Any]]) -> tuple[PoolLoad, ...]:
     """Add up the weights of all egresses by pool. Shape: `rows` as `weight_rows`; single sapi paths are left out."""
     used: dict[str, int] = {}

@@ -277,7 +277,9 @@ class Governor:
         """
         if self.clients.share >= 1.0 or charge.is_order:
             return
-        allowed = budget.limit * sum(1 / each.sharers for each in self._by_market[market]) * self.clients.share
+        allowed = (
+            budget.limit * sum(1 / each.sharers for each in self._by_market[market]) * self.clients.share
+        )
         if self.clients.fits(client, charge.pool, charge.weight, budget.window, allowed):
             return
         self.refused["share"] += 1
@@ -300,7 +302,7 @@ class Governor:
             and not each.is_quarantined(market, mono)
             and market not in each.suspect
         ]
-        limit = self.limit(charge.pool) * (sum(usable) or 1.0)
+        limit = int(self.limit(charge.pool) * (sum(usable) or 1.0))
         if not self.own.fits(charge.pool, charge.weight, limit, budget.window, is_urgent=is_urgent):
             wait_s = math.ceil(budget.wait_ms(self.clock.low_ms(mono)) / 1000)
             raise EgressExhausted("The gateway's own reads have used their share.", max(1, wait_s))

@@ -34,6 +34,9 @@ _LIMIT = re.compile(r"[1-9][0-9]{0,5}")
 # Upper case, digits and what quarterly contracts use; also the letters of Chinese names.
 SYMBOL = re.compile(r"[A-Z0-9_\u0080-\uffff\U00010000-\U0010ffff]{1,50}")
 _MAX_SYMBOLS = 500
+# Why a worker forwards although the one that keeps the data might have answered.
+COLLECTOR_SILENT = "collector not reached"
+COLLECTOR_SLOW = "collector slow"
 # Every reason a `Miss` may give: metrics, pages and documentation know no others.
 MISS_REASONS = (
     "no-cache", "other format", "method", "body", "odd parameter", "odd range", "limit", "all symbols",
@@ -41,6 +44,7 @@ MISS_REASONS = (
     "stream not live", "stream not proven", "stream quiet", "stream mute",
     "gap", "not settled", "no new candle seen", "no candle yet", "range not held",
     "levels not known", "no trade yet", "no consent", "too old", "no gain",
+    COLLECTOR_SILENT, COLLECTOR_SLOW,
 )  # fmt: skip
 
 

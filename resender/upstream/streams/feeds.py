@@ -174,7 +174,8 @@ class Feeds:
     """Every feed of the gateway.
 
     Shape: `urls` are the stream hosts by market; `silence_s` and `streams_per_connection` as in
-        `StreamLimits`; `health` is what is known of the egresses, `connects` what was opened lately.
+        `StreamLimits`; `health` is what is known of the egresses, `connects` what was opened lately;
+        `open_with` makes what opens connections to a URL within so many seconds, in place of the egresses.
     """
 
     def __init__(
@@ -189,8 +190,10 @@ class Feeds:
         ssl_context: ssl.SSLContext,
         health: Health | None = None,
         connects: Connects | None = None,
+        open_with: Callable[[str, float], Opens] | None = None,
     ) -> None:
         self._connects = connects
+        self._open_with = open_with
         self._egresses = egresses
         self._urls = urls
         self._silence_s = silence_s
@@ -243,6 +246,8 @@ class Feeds:
             connects = self._connects.budget(name, limits.connects_per_5_min)
 
         def make_session() -> Opens:
+            if self._open_with is not None:
+                return self._open_with(url, limits.connect_timeout_s)
             return SpreadSessions(
                 self._egresses,
                 url,

@@ -6,6 +6,7 @@ It subscribes nothing and reads nothing; `link.py` does. A `StreamSession` owns 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,11 +69,19 @@ class Opens(Protocol):
 class StreamSession(RestClient):
     """Opens WebSockets; the same guarded session as for REST, so nothing is repeated in secret."""
 
-    def __init__(self, base_url: str, connect_timeout_s: float, **options: Any) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        connect_timeout_s: float,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         if base_url.startswith("wss:") and options.get("ssl_context") is None:
             options["ssl_context"] = make_context()
         timeouts = Timeouts(connect_timeout_s, connect_timeout_s, connect_timeout_s)
         super().__init__(base_url, timeouts, **options)
+        self._headers = {"User-Agent": f"binance-resender/{__version__}", **(headers or {})}
 
     async def open(self, target: str, max_message_bytes: int) -> Socket:
         """Open one WebSocket, once.
@@ -81,7 +90,8 @@ class StreamSession(RestClient):
         """
         assert self._session is not None, "start() first"
         base = self._base
-        url = URL.build(scheme=base.scheme, authority=base.raw_authority, path=target, encoded=True)
+        path = base.raw_path.rstrip("/") + target
+        url = URL.build(scheme=base.scheme, authority=base.raw_authority, path=path, encoded=True)
         attempt = Attempt(must_be_new=True)
         current_attempt.set(attempt)
         try:
@@ -89,7 +99,7 @@ class StreamSession(RestClient):
             # autoping off: a ping must be seen here, and its pong counts into the message rate.
             ws = await self._session.ws_connect(
                 url,
-                headers={"User-Agent": f"binance-resender/{__version__}"},
+                headers=self._headers,
                 autoping=False,
                 heartbeat=None,
                 compress=0,

@@ -45,8 +45,7 @@ def make_stream_session(
     """
     if not spec.has_streams:
         raise ValueError("another Binance Resender has no streams")
-    options = {} if ssl_context is None else {"ssl_context": ssl_context}
-    return StreamSession(base_url, connect_timeout_s, egress=make_route(spec), **options)
+    return StreamSession(base_url, connect_timeout_s, egress=make_route(spec), ssl_context=ssl_context)
 
 
 @dataclass(slots=True, eq=False)

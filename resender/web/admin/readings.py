@@ -79,7 +79,7 @@ class Live:
             latency=tuple(tally.latency),
             hits=answers.hits,
             misses=answers.misses,
-            in_flight=services.calls.in_flight,
+            in_flight=services.in_flight,
             memory_bytes=resident_bytes(),
             # Each sapi path has a counter of its own: too many to draw.
             weights={
@@ -115,7 +115,7 @@ class Live:
             "bytes_per_s": window.bytes_per_s,
             "p50_ms": window.p50_ms,
             "p99_ms": window.p99_ms,
-            "in_flight": services.calls.in_flight,
+            "in_flight": services.in_flight,
             "hit_rate": window.hit_rate,
             "hits": answers.hits,
             "misses": answers.misses,

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from tornado import httputil
 
@@ -26,13 +26,13 @@ from resender.core.weights.table import charge
 from resender.market import PATHS, Hit, MarketCache, Outcome, Pieces
 from resender.web.answers import AGE_HEADER, CACHE_HEADER, WireHeaders
 from resender.web.connection import ClientConnection
+from resender.workers import Asks
 
 _SHARED_PATHS = "/futures/"
 _OK = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
 _MAX_REMEMBERED = 200
 # A client that takes nothing of an answer for so long is gone, whatever its connection says.
 _PATIENCE_S = 60.0
-Parsed = TypeVar("Parsed")
 _ZERO_QUALITY = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
 
@@ -58,17 +58,6 @@ def accepts_gzip(headers: httputil.HTTPHeaders) -> bool:
     return False
 
 
-_remembered = lru_cache(maxsize=2048)(lambda parse, market, query: parse(market, query))
-
-
-def _parse(parse: Callable[[Market, str], Parsed], market: Market, query: str) -> Parsed:
-    """Read a query; the same few come again and again. Nothing long or signed is kept."""
-    if len(query) > _MAX_REMEMBERED or "signature" in query:
-        return parse(market, query)
-    found: Parsed = _remembered(parse, market, query)
-    return found
-
-
 def _charged(market: Market, target: str) -> int:
     path, _, query = target.partition("?")
     return charge(market, "GET", path, query).weight
@@ -88,25 +77,26 @@ def saved_weight(route: Route) -> int:
 
 
 def ask_cache(
-    cache: MarketCache, path: str, route: Route, headers: httputil.HTTPHeaders, consent: Mapping[str, int]
+    cache: MarketCache | Asks | None,
+    path: str,
+    route: Route,
+    headers: httputil.HTTPHeaders,
+    consent: Mapping[str, int],
 ) -> Outcome:
-    """Ask the cache for a call on one of its paths.
+    """Ask the cache, or the worker that has it, for a call on one of its paths.
 
     Shape: `path` as `cached_path` tells; `consent` tells how old answers may be, by path, see `max_age_ms`.
     """
+    assert cache is not None
     reason = bypass_reason(headers.get_all())
     if reason is not None:
         cache.count_miss(reason)
         return Miss(reason)
-    at = PATHS[path]
-    request = _parse(at.parse, at.market, route.target.partition("?")[2])
-    if isinstance(request, Miss):
-        cache.count_miss(request.reason)
-        return request
     age_ms = 0
     if route.path in CONSENT_PATHS:
         age_ms = max_age_ms(route.path, headers.get_all(), consent) or 0
-    return cache.answer(path, request, packed=accepts_gzip(headers), max_age_ms=age_ms)
+    query = route.target.partition("?")[2]
+    return cache.ask(path, query, packed=accepts_gzip(headers), max_age_ms=age_ms)
 
 
 class DateText:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable
-from typing import cast
+from typing import Any, cast
 
 from tornado import httputil
 
@@ -25,6 +25,7 @@ from resender.core.binance.routing import (
     has_signature,
     resolve,
 )
+from resender.core.cluster.worker import Worker
 from resender.core.market.consent import max_age_ms
 from resender.core.market.requests import Miss
 from resender.core.redact import path_only
@@ -56,6 +57,7 @@ from resender.web.client.overheard import Overheard
 from resender.web.client.relay import RelayedAnswer
 from resender.web.client.signed_calls import ACCOUNT, SignedCalls
 from resender.web.client.streams import wants_upgrade
+from resender.web.client.transfer import hand_over, is_elsewhere
 from resender.web.client.tunnel import read_authority
 from resender.web.connection import UNLIMITED, ClientConnection, declared_length
 
@@ -118,6 +120,11 @@ class RequestDelegate(SignedCalls):
         self.connection.set_max_body_size(UNLIMITED)
         path = self.target.partition("?")[0]
         is_upgrade = wants_upgrade(self.method, headers)
+        if self.services.worker is not None and is_elsewhere(
+            self.services, self.target, headers, is_upgrade=is_upgrade
+        ):
+            self._hand_over(self.services.worker)
+            return None
         if is_upgrade or has_page(path):
             # The admin part streams bodies and knows its own limits; the other pages take none.
             self.limit = (
@@ -135,6 +142,13 @@ class RequestDelegate(SignedCalls):
         if self.error is not None and not self._worth_draining(headers):
             self._refuse(self.error, close=True)
         return None
+
+    def _hand_over(self, worker: Worker) -> None:
+        """The connection is the collector's from now on."""
+        head, address = self.connection.raw_head, str(cast(Any, self.connection.context).remote_ip)
+        self.services.transfers.spawn(
+            hand_over(worker, self.connection.detach(), address, head), name="call-transfer"
+        )
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         self.size += len(chunk)
@@ -277,8 +291,8 @@ class RequestDelegate(SignedCalls):
 
     def _answer_from_cache(self) -> bool:
         """Answer out of memory if that can be done at once; remember why not otherwise."""
-        route, cache = self.route, self.services.cache
-        if cache is None or route is None:
+        route, cache, asks = self.route, self.services.cache, self.services.asks
+        if route is None or (cache is None and asks is None):
             return False
         path = self.cached_path = cached_path(route.market, route.path)
         if path is None or route.market not in self.services.dispatch.egress.markets:
@@ -289,7 +303,7 @@ class RequestDelegate(SignedCalls):
         if self.body:
             self.miss = "body"
             return False
-        self.outcome = ask_cache(cache, path, route, self.headers, self.services.consent)
+        self.outcome = ask_cache(cache or asks, path, route, self.headers, self.services.consent)
         if isinstance(self.outcome, Hit):
             self._write_hit(self.outcome)
             return True

@@ -126,10 +126,12 @@ class StreamHandler(BaseHandler, WebSocketHandler):
 
     def _admit(self) -> None:
         services, headers = self.services, self.request.headers
-        self.ip = self.client_ip()
-        self.entry_id = services.access.whitelist.match(self.ip)
+        context: Any = getattr(self.request.connection, "context")  # noqa: B009
+        self.is_insider = getattr(context, "is_insider", False)
+        self.ip = context.remote_ip if self.is_insider else self.client_ip()
+        self.entry_id = None if self.is_insider else services.access.whitelist.match(self.ip)
         target = self.request.uri or "/"
-        if self.entry_id is None:
+        if self.entry_id is None and not self.is_insider:
             services.access.refused.note(self.ip, path_only(target), services.clock.now_ms())
             services.access.note_stranger(self.ip, f"refused {self.ip}: not in the whitelist")
             raise Forbidden(self.ip)
@@ -218,7 +220,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         assert connection is not None
         stream = cast(IOStream, connection.stream)
         self.set_nodelay(True)
-        if services.access.whitelist.match(self.ip) is None:  # taken off while the upstream was being opened
+        # It may have been taken off while the upstream was being opened.
+        if not self.is_insider and services.access.whitelist.match(self.ip) is None:
             connection.close(*EXPELLED)
             return
         if self.relay is not None:

@@ -53,10 +53,14 @@ async def nodes(
             made.append(
                 await stack.enter_async_context(
                     gateway_on(
-                        folder / name, sandbox, window_s=WINDOW_S, egress="nat=default;shared=nat",
-                        redis_url=server.url, node_name=name,
+                        folder / name,
+                        sandbox,
+                        window_s=WINDOW_S,
+                        egress="nat=default;shared=nat",
+                        redis_url=server.url,
+                        node_name=name,
                     )
-                )  # fmt: skip
+                )
             )
         yield made
 

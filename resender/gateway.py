@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 from resender import __version__
@@ -27,8 +27,6 @@ from resender.core.binance.markets import Market
 from resender.core.cluster.node_info import NodeEgress, NodeInfo, pool_loads
 from resender.core.cluster.worker import INSIDER, Worker, inner_stream_urls, shared_egresses
 from resender.core.egress.budget import MINUTE_MS
-from resender.core.egress.spec import EgressSpec
-from resender.core.egress.state import Limits
 from resender.core.market.consent import parse_consent
 from resender.core.market.preload import PreloadRule, parse_preload
 from resender.fanout import Fanout, FanoutOptions
@@ -45,10 +43,9 @@ from resender.services import Services
 from resender.status import Status
 from resender.store import AccountRow, PreloadRow, Store
 from resender.upstream.closures import CLOSED_KEY, Closures
-from resender.upstream.connector import Timeouts
 from resender.upstream.dispatch import Dispatch
 from resender.upstream.downloads import Downloads
-from resender.upstream.egress import EgressOptions, EgressPool
+from resender.upstream.egress_making import make_egress
 from resender.upstream.egresses import bind_problem
 from resender.upstream.streams.connects import CONNECTS_KEY, Connects
 from resender.upstream.streams.feeds import Feeds
@@ -62,40 +59,6 @@ logger = logging.getLogger("resender.gateway")
 
 # Where the command line reads the states of the accounts.
 ACCOUNT_STATES_KEY = "account_states"
-
-
-def make_egress(
-    config: Config,
-    clock: Clock,
-    ssl_context: ssl.SSLContext,
-    weight_window_ms: int = MINUTE_MS,
-    egresses: Sequence[EgressSpec] = (),
-) -> EgressPool:
-    """Build the ways out as the settings say; commands that call Binance use it too."""
-    limits = Limits(
-        spot=config.weight_limit_spot,
-        futures=config.weight_limit_futures,
-        options=config.weight_limit_options,
-        pm=config.weight_limit_pm,
-        sapi=config.weight_limit_sapi,
-        window_ms=weight_window_ms,
-    )
-    return EgressPool(
-        egresses or config.egresses,
-        config.upstreams,
-        Timeouts(config.connect_timeout_s, config.read_timeout_s, config.total_timeout_s),
-        EgressOptions(
-            limits,
-            config.pins,
-            order_reserve=config.order_weight_reserve,
-            client_share=config.client_weight_share,
-            own_share=config.backfill_weight_share,
-        ),
-        clock=clock,
-        keepalive_s=config.keepalive_s,
-        dns_cache_s=config.dns_cache_s,
-        ssl_context=ssl_context,
-    )
 
 
 class Gateway:

@@ -203,14 +203,12 @@ def close_families(snapshots: Iterable[CloseSnapshot]) -> list[Family]:
 
 
 def worker_families(crew: Crew | None) -> list[Family]:
-    """Read which workers of this node are there; nothing where there is one."""
-    if crew is None:
-        return []
+    """Read which workers of this node are there; the one that shows them is."""
     up = GaugeMetricFamily(
         "resender_worker_up", "1 while a worker of this node is there, else 0.", labels=["worker"]
     )
     up.add_metric(["0"], 1)
-    for row in crew.rows():
+    for row in crew.rows() if crew is not None else ():
         up.add_metric([str(row["number"])], int(row["up"]))
     return [up]
 

@@ -35,8 +35,8 @@ async def ask_binance(
     from resender.account import KeyRefused, check_key
     from resender.aio import Clock
     from resender.core.binance.markets import Market
-    from resender.gateway import make_egress
     from resender.upstream.dispatch import Dispatch
+    from resender.upstream.egress_making import make_egress
     from resender.upstream.tls import make_context
 
     clock = Clock()

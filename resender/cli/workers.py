@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from resender import __version__
-from resender.aio import end_tasks
+from resender.aio import Tasks, end_tasks
 from resender.cli.serve import READY, bind, die_with_parent, serve, stop_on_signal
 from resender.config import Config
 from resender.core.cluster.worker import ENVIRONMENT, Worker, redis_socket
@@ -95,10 +95,7 @@ async def serve_workers(config: Config) -> int:
                 __version__, config.workers, config.host, port,
             )  # fmt: skip
         if is_listening():
-            informing = asyncio.get_running_loop().create_task(
-                keep_informed(team.in_words, stop.is_set), name="systemd-inform"
-            )
-            stack.push_async_callback(end_tasks, {informing})
+            team.tasks.spawn(keep_informed(team.in_words, stop.is_set), name="systemd-inform")
         await stop.wait()
         notify("STOPPING=1", status_line("finishing the calls in flight"))
     logger.info("stopped")
@@ -138,7 +135,7 @@ class _Team:
         self._secret_fd = first.inner_fd
         self._workers = [_Process(replace(first, number=number)) for number in range(config.workers)]
         self._redis: asyncio.subprocess.Process | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks()
         self._is_stopping = False
         # All have been ready once.
         self._is_up = False
@@ -153,10 +150,9 @@ class _Team:
 
     async def start(self) -> bool:
         """Start the collector, then the others; return whether all are ready."""
-        loop = asyncio.get_running_loop()
         for group in (self._workers[:1], self._workers[1:]):
             for one in group:
-                self._tasks.add(loop.create_task(self._keep(one), name=f"worker-{one.worker.number}"))
+                self.tasks.spawn(self._keep(one), name=f"worker-{one.worker.number}")
             end = time.monotonic() + _START_S
             while not all(one.ready.is_set() for one in group):
                 if self._stop.is_set():
@@ -186,7 +182,7 @@ class _Team:
         finally:
             os.close(writing)
         one.heard_mono = time.monotonic()
-        listening = asyncio.get_running_loop().create_task(self._listen(one, reading))
+        listening = self.tasks.spawn(self._listen(one, reading), name="worker-listen")
         try:
             return await process.wait()
         finally:
@@ -247,8 +243,7 @@ class _Team:
 
     async def start_redis(self, program: str, path: Path) -> None:
         """Start the private Redis and keep it running. Raises: StartLater if it does not answer."""
-        running = asyncio.get_running_loop().create_task(self._keep_redis(program, path), name="redis")
-        self._tasks.add(running)
+        self.tasks.spawn(self._keep_redis(program, path), name="redis")
         end = time.monotonic() + _REDIS_START_S
         while not await _answers(path):
             if time.monotonic() > end:
@@ -289,7 +284,7 @@ class _Team:
         for process in running:
             with suppress(ProcessLookupError):
                 process.terminate()
-        ending = [asyncio.ensure_future(process.wait()) for process in running]
+        ending = [self.tasks.spawn(process.wait(), name="worker-end") for process in running]
         if ending:
             _, late = await asyncio.wait(ending, timeout=self._config.shutdown_s + _GRACE_S)
             for process, end in zip(running, ending, strict=True):
@@ -303,7 +298,7 @@ class _Team:
             with suppress(ProcessLookupError):
                 self._redis.kill()  # it has nothing to keep
             await self._redis.wait()
-        await end_tasks(self._tasks)
+        await self.tasks.cancel()
 
 
 async def _answers(path: Path) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,21 @@ def team(start: Start) -> GatewayProcess:
     return gateway
 
 
+@contextmanager
+def kept_ones(gateway: GatewayProcess, count: int = 24) -> Iterator[list[Kept]]:
+    """Make so many connections that each worker has some."""
+    kept = [Kept(gateway) for _ in range(count)]
+    try:
+        yield kept
+    finally:
+        for each in kept:
+            each.close()
+
+
 @pytest.fixture
 def many(team: GatewayProcess) -> Iterator[list[Kept]]:
-    """So many connections that each worker has some."""
-    kept = [Kept(team) for _ in range(24)]
-    yield kept
-    for each in kept:
-        each.close()
+    with kept_ones(team) as kept:
+        yield kept
 
 
 def test_every_worker_answers_out_of_the_memory_of_one(
@@ -227,14 +236,14 @@ def test_collector_that_is_killed_costs_hits_and_nothing_else(team: GatewayProce
     )
 
 
-def test_collector_that_hangs_is_not_waited_for_and_tells_nothing_old(team: GatewayProcess) -> None:
+def test_collector_that_hangs_is_not_waited_for_and_tells_nothing_old(
+    team: GatewayProcess, many: list[Kept]
+) -> None:
     collector = workers(team)[0]
-    kept = [Kept(team) for _ in range(24)]
-    mine = []
     os.kill(collector, signal.SIGSTOP)
     try:
-        with ThreadPoolExecutor(len(kept)) as pool:
-            asked = [pool.submit(each.get, KLINES) for each in kept]
+        with ThreadPoolExecutor(len(many)) as pool:
+            asked = [pool.submit(each.get, KLINES) for each in many]
             time.sleep(4.0)
             mine = [future.result() for future in asked if future.done()]
             assert mine, "a worker that does not hang answers"
@@ -248,8 +257,6 @@ def test_collector_that_hangs_is_not_waited_for_and_tells_nothing_old(team: Gate
             late = [future.result() for future in asked]
     finally:
         os.kill(collector, signal.SIGCONT)
-        for each in kept:
-            each.close()
     assert {answer.status for answer in late} == {200}
     for answer in late:
         age = answer.headers.get("x-resender-age")
@@ -263,25 +270,28 @@ def test_account_that_is_watched_is_answered_on_every_connection(
     until(lambda: "2 workers serve on" in gateway.stderr, "all workers are ready")
     added = gateway.command("account", "add", "main", "um", "--key-from-calls")
     assert added.wait() == 0, added.stderr
-    many = [Kept(gateway) for _ in range(16)]
-    query = "symbol=BTCUSDT"
+    with kept_ones(gateway, 16) as many:
+        query = "symbol=BTCUSDT"
 
-    def ask(each: Kept) -> Any:
-        return each.get(signed("/fapi/v1/openOrders", query), KEY_HEADER).headers.get("x-resender-cache")
+        def ask(each: Kept) -> Any:
+            return each.get(signed("/fapi/v1/openOrders", query), KEY_HEADER).headers.get("x-resender-cache")
 
-    until(lambda: {ask(each) for each in many} == {"hit"} or time.sleep(0.5), "hits everywhere", 60.0)
-    # Its own writes are seen at once, whatever connection they came by.
-    for number, each in enumerate(many):
-        name = f"workers-{number}"
-        order = f"{query}&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=20000&newClientOrderId={name}"
-        placed = each.get(signed("/fapi/v1/order", order), KEY_HEADER, "POST")
-        assert placed.status == 200, placed.body
-        other = many[(number + 7) % len(many)]
-        names = {
-            row["clientOrderId"] for row in other.get(signed("/fapi/v1/openOrders", query), KEY_HEADER).json()
-        }
-        assert name in names
-    assert API_KEY not in gateway.stderr
+        until(lambda: {ask(each) for each in many} == {"hit"} or time.sleep(0.5), "hits everywhere", 60.0)
+        # Its own writes are seen at once, whatever connection they came by.
+        for number, each in enumerate(many):
+            name = f"workers-{number}"
+            order = (
+                f"{query}&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=20000&newClientOrderId={name}"
+            )
+            placed = each.get(signed("/fapi/v1/order", order), KEY_HEADER, "POST")
+            assert placed.status == 200, placed.body
+            other = many[(number + 7) % len(many)]
+            names = {
+                row["clientOrderId"]
+                for row in other.get(signed("/fapi/v1/openOrders", query), KEY_HEADER).json()
+            }
+            assert name in names
+        assert API_KEY not in gateway.stderr
 
 
 def test_weight_of_the_address_is_never_exceeded_by_all_workers_together(
@@ -342,8 +352,7 @@ def test_orders_in_flight_are_answered_before_all_end(team: GatewayProcess, exch
         lambda sandbox: sandbox.faults.add(Fault("delay", match="order", seconds=1.5, times=None))
     )
     order = "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=20000"
-    kept = [Kept(team) for _ in range(12)]
-    with ThreadPoolExecutor(len(kept)) as pool:
+    with kept_ones(team, 12) as kept, ThreadPoolExecutor(len(kept)) as pool:
         asked = [pool.submit(each.get, signed("/api/v3/order", order), KEY_HEADER, "POST") for each in kept]
         time.sleep(0.6)
         team.stop()

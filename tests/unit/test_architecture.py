@@ -37,6 +37,7 @@ LAYERS = {
     "fanout": "C",
     "market": "C",
     "store": "C",
+    "workers": "D",
     "status": "D",
     "services": "E",
     "doctor": "E",
@@ -51,7 +52,7 @@ LAYERS = {
 # What the web layer may know of the services' packages: their front, not what is behind it.
 FRONTS = (
     "resender.market", "resender.upstream", "resender.store", "resender.fanout", "resender.account",
-    "resender.cluster",
+    "resender.cluster", "resender.workers",
 )  # fmt: skip
 # Third-party packages and the parts of the program that may import them.
 OWNERS = {

@@ -183,6 +183,7 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
         store=SimpleNamespace(stats=stats),
         accounts=SimpleNamespace(all=[]),
         cluster=None,
+        crew=None,
         status=SimpleNamespace(
             weights=lambda: weight_rows(one, 1.0),
             fanout=lambda: fanout_snapshot(nobody),

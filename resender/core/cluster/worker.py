@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import PurePath
 
 from resender.core.binance.markets import Market
 from resender.core.egress.spec import EgressSpec
@@ -20,7 +19,7 @@ ENVIRONMENT = "BINANCE_RESENDER_WORKER"
 COLLECTOR = 0
 # Of the first request of a connection to the inner port: the secret, and the client's address or, where another worker
 # wants streams for its own clients, its name.
-INNER_HEADER = "X-Resender-Worker"
+INNER_HEADER = "Resender-Inner"
 INSIDER = "worker "
 _STREAM_NAME = {
     Market.SPOT: "stream.binance.com", Market.UM: "fstream.binance.com", Market.CM: "dstream.binance.com",
@@ -80,13 +79,16 @@ def parse_worker(text: str) -> Worker:
     return worker
 
 
-def crew_socket(folder: PurePath) -> str:
-    return str(folder / "crew.sock")
+def crew_socket(folder: object) -> str:
+    """Return the socket below a data folder over which workers tell their figures."""
+    return f"{folder}/crew.sock"
 
 
-def ask_socket(folder: PurePath) -> str:
-    return str(folder / "ask.sock")
+def ask_socket(folder: object) -> str:
+    """Return the socket over which they ask for answers out of memory."""
+    return f"{folder}/ask.sock"
 
 
-def redis_socket(folder: PurePath) -> str:
-    return str(folder / "redis.sock")
+def redis_socket(folder: object) -> str:
+    """Return the socket of the private Redis."""
+    return f"{folder}/redis.sock"

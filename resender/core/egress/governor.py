@@ -271,10 +271,7 @@ class Governor:
     def _check_share(
         self, client: str, market: Market, charge: Charge, budget: Budget, low_ms: float
     ) -> None:
-        """Keep one client from eating everybody's weight; order calls are never held up by it.
-
-        Raises: EgressExhausted.
-        """
+        """Keep one client from eating everybody's weight, but for order calls. Raises: EgressExhausted."""
         if self.clients.share >= 1.0 or charge.is_order:
             return
         allowed = (
@@ -295,14 +292,12 @@ class Governor:
         Raises: EgressExhausted.
         """
         egresses = self._by_market[market]
-        usable = [
+        usable = sum(
             1 / each.sharers
             for each in egresses
-            if each.closure(charge.pool, mono) is None
-            and not each.is_quarantined(market, mono)
-            and market not in each.suspect
-        ]
-        limit = int(self.limit(charge.pool) * (sum(usable) or 1.0))
+            if each.closure(charge.pool, mono) is None and each.is_usable(market, mono)
+        )
+        limit = int(self.limit(charge.pool) * (usable or 1))
         if not self.own.fits(charge.pool, charge.weight, limit, budget.window, is_urgent=is_urgent):
             wait_s = math.ceil(budget.wait_ms(self.clock.low_ms(mono)) / 1000)
             raise EgressExhausted("The gateway's own reads have used their share.", max(1, wait_s))

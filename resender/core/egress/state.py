@@ -126,6 +126,10 @@ class Egress:
             or (self.whole is not None and self.whole.until_mono > mono)
         )
 
+    def is_usable(self, market: Market, mono: float) -> bool:
+        """Tell whether nothing speaks against it."""
+        return market not in self.suspect and not self.is_quarantined(market, mono)
+
     def delay(self, market: Market, until_mono: float) -> bool:
         """Put off the next try of a market that is in quarantine; return whether it was."""
         quarantine = self.quarantine.get(market)

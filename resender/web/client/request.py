@@ -146,8 +146,9 @@ class RequestDelegate(SignedCalls):
     def _hand_over(self, worker: Worker) -> None:
         """The connection is the collector's from now on."""
         head, address = self.connection.raw_head, str(cast(Any, self.connection.context).remote_ip)
-        self.services.transfers.spawn(
-            hand_over(worker, self.connection.detach(), address, head), name="call-transfer"
+        transfers = self.services.transfers
+        transfers.spawn(
+            hand_over(transfers, worker, self.connection.detach(), address, head), name="call-transfer"
         )
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:

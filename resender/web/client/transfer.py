@@ -13,6 +13,7 @@ from contextlib import suppress
 from tornado import httputil
 from tornado.iostream import IOStream, StreamClosedError
 
+from resender.aio import Tasks
 from resender.core.binance.host_names import behind_host
 from resender.core.binance.stream_urls import resolve_stream
 from resender.core.cluster.worker import INNER_HEADER, Worker, inner_value
@@ -58,7 +59,7 @@ def inner_head(worker: Worker, address: str, head: bytes) -> bytes:
     return line + end + f"{INNER_HEADER}: {inner_value(worker, address)}\r\n".encode("ascii") + rest
 
 
-async def hand_over(worker: Worker, client: IOStream, address: str, head: bytes) -> None:
+async def hand_over(tasks: Tasks, worker: Worker, client: IOStream, address: str, head: bytes) -> None:
     """Pass the bytes of a connection on until both ways have ended."""
     try:
         reader, writer = await asyncio.wait_for(
@@ -70,7 +71,7 @@ async def hand_over(worker: Worker, client: IOStream, address: str, head: bytes)
         client.close()
         return
     writer.write(inner_head(worker, address, head))
-    up = asyncio.ensure_future(_pass_up(client, writer))
+    up = tasks.spawn(_pass_up(client, writer), name="transfer:up")
     try:
         with suppress(StreamClosedError, OSError, asyncio.TimeoutError):
             while data := await reader.read(_CHUNK_BYTES):

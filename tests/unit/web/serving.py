@@ -192,6 +192,10 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
         fanout=fanout,
         accounts=NoAccounts(),
         cluster=None,
+        worker=None,
+        asks=None,
+        crew=None,
+        transfers=Tasks(),
         status=Status(
             access=access,
             dispatch=cast(Any, dispatch),

@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Compiled code is kept apart, and kept: hundreds of processes are started by the tests.
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.pytest_cache/bytecode
+unexport PYTHONDONTWRITEBYTECODE
 CLIENTS := binance_interface python_binance ccxt binance_connector binance_futures_connector binance_sdk unicorn_binance
 # Heavy ones, or of another language: `make test` leaves their tests out where they are not made.
 MORE_CLIENTS := freqtrade node_binance

@@ -281,6 +281,9 @@ SECRET_KEY = ""
 
 # --- Several nodes -----------------------------------------------------------------------------
 
+# Processes that serve the port together, each on a core; `auto` = as many as cores.
+WORKERS = 1
+
 # Redis that several nodes share; empty = this is the only node.
 # Example: "redis://user:password@host:6379/0"
 REDIS_URL = ""

@@ -12,13 +12,13 @@ import logging
 import ssl
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from resender import __version__
 from resender.access import Access
 from resender.account import AccountOptions, Accounts
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
-from resender.cluster import FOUNDED_KEY, Cluster, WeightLeases, installation_of, node_name
 from resender.config import Config
 from resender.config_values import OFF
 from resender.core.access.whitelist import Entry
@@ -37,6 +37,7 @@ from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
 from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
+from resender.places import node_name
 from resender.savings import Savings
 from resender.secret_box import SecretBox
 from resender.services import Services
@@ -54,6 +55,9 @@ from resender.upstream.tls import make_context
 from resender.upstream.tunnels import Tunnels
 from resender.upstream.weight_limits import WeightLimits
 from resender.workers import Elsewhere, Team, open_inner
+
+if TYPE_CHECKING:
+    from resender.cluster import Cluster, WeightLeases
 
 logger = logging.getLogger("resender.gateway")
 
@@ -300,6 +304,9 @@ class Gateway:
         )
 
     def _make_cluster(self, redis_url: str, name: str) -> Cluster:
+        # The client of Redis is a tenth of the program's start, and few have use for it.
+        from resender.cluster import Cluster, installation_of
+
         return Cluster(
             redis_url,
             name=name,
@@ -311,6 +318,8 @@ class Gateway:
         )
 
     def _make_leases(self, cluster: Cluster) -> WeightLeases:
+        from resender.cluster import FOUNDED_KEY, WeightLeases
+
         worker = self.worker
 
         async def was_founded() -> bool:

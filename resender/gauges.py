@@ -7,12 +7,11 @@ services of `Gateway`, of which it reads public attributes only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from resender.account_gauges import account_families
-from resender.cluster import Cluster
 from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.fanout import FanoutSnapshot
@@ -20,6 +19,9 @@ from resender.services import Services
 from resender.status import AnswerCounts, CloseSnapshot, MarketSnapshot
 from resender.upstream.shared_answers import SharedAnswers
 from resender.workers import Crew
+
+if TYPE_CHECKING:
+    from resender.cluster import Cluster
 
 Family = CounterMetricFamily | GaugeMetricFamily
 

@@ -7,6 +7,7 @@ tells one from the other. Nothing is kept here.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -60,3 +61,11 @@ def is_foreign(path: Path) -> bool:
         return False
     trusted = (0, os.geteuid())
     return not all(state.st_uid in trusted for state in (path.stat(), path.lstat()))
+
+
+def node_name(chosen: str, port: int) -> str:
+    """Return `NODE_NAME`, or a name made of the host's and the port."""
+    if chosen:
+        return chosen
+    host = socket.gethostname() or "node"
+    return f"{host}:{port}" if port else f"{host}:pid-{os.getpid()}"

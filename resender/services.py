@@ -5,12 +5,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from resender.access import Access
 from resender.account import Accounts
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
-from resender.cluster import Cluster
 from resender.config import Config
 from resender.core.cluster.worker import Worker
 from resender.fanout import Fanout
@@ -26,6 +26,9 @@ from resender.upstream.downloads import Downloads
 from resender.upstream.streams.relays import Relays
 from resender.upstream.tunnels import Tunnels
 from resender.workers import Asks, Crew, Elsewhere
+
+if TYPE_CHECKING:
+    from resender.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resender.access import Access
 from resender.account import Accounts
 from resender.aio import Clock
-from resender.cluster import Cluster
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.egress.own_reads import CALM_PART
 from resender.core.egress.report import weight_rows
@@ -31,6 +30,9 @@ from resender.market.series import Kept, KeptKlines
 from resender.savings import Savings
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
+
+if TYPE_CHECKING:
+    from resender.cluster import Cluster
 
 _SHOWN_AT_ONCE = 32
 _SLOWEST_SHOWN = 10

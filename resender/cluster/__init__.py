@@ -1,6 +1,6 @@
 """This node among others: Redis, presence, shared weight."""
 
-from resender.cluster.cluster import Cluster, node_name
+from resender.cluster.cluster import Cluster
 from resender.cluster.presence import read_nodes, set_drained
 from resender.cluster.redis_link import RedisLink, installation_of
 from resender.cluster.weight_leases import FOUNDED_KEY, WeightLeases
@@ -11,7 +11,6 @@ __all__ = [
     "RedisLink",
     "WeightLeases",
     "installation_of",
-    "node_name",
     "read_nodes",
     "set_drained",
 ]

@@ -5,8 +5,6 @@ It exists only where `REDIS_URL` is set. One `Cluster` belongs to one gateway.
 
 from __future__ import annotations
 
-import os
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -75,11 +73,3 @@ class Cluster:
             "losses": link.losses,
             "clock_off_ms": round(link.clock_off_ms, 1),
         }
-
-
-def node_name(chosen: str, port: int) -> str:
-    """Return `NODE_NAME`, or a name made of the host's and the port."""
-    if chosen:
-        return chosen
-    host = socket.gethostname() or "node"
-    return f"{host}:{port}" if port else f"{host}:pid-{os.getpid()}"

@@ -27,7 +27,7 @@ _LONGEST_S = 0.5
 # The collector says so often that it is there; one that has not for so long is not asked and not waited for.
 _BEAT_S = 0.2
 _SILENCE_S = 1.0
-_BEAT = Reply(0, "beat").to_bytes()
+_BEAT, _ = Reply(0, "beat").to_pieces()
 _AGAIN_S = 0.2
 # So much may wait for a reader that takes nothing.
 _WAITING_BYTES = 64 << 20
@@ -38,7 +38,7 @@ class _Wire(asyncio.Protocol):
     """One connection: what is written in one turn of the loop leaves together."""
 
     def __init__(
-        self, on_frame: Callable[[bytes], None], on_lost: Callable[[_Wire], None], greeting: bytes = b""
+        self, on_frame: Callable[[memoryview], None], on_lost: Callable[[_Wire], None], greeting: bytes = b""
     ) -> None:
         self._on_frame = on_frame
         self._greeting = greeting
@@ -68,20 +68,20 @@ class _Wire(asyncio.Protocol):
             logger.error("another worker sent what is no frame: %s", error)
             self.close()
 
-    def send(self, frame: bytes) -> None:
+    def send(self, *pieces: bytes) -> None:
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(frame)
+        self._out += pieces
 
     def _flush(self) -> None:
-        frames, self._out = self._out, []
+        pieces, self._out = self._out, []
         if self._transport is None:
             return
         if self._transport.get_write_buffer_size() > _WAITING_BYTES:
             logger.error("another worker takes no answers any more: it is let go")
             self._transport.abort()
             return
-        self._transport.write(b"".join(frames))
+        self._transport.writelines(pieces)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -122,7 +122,7 @@ class AskServer:
                 os.unlink(self._path)
 
     def _made(self) -> _Wire:
-        def on_frame(frame: bytes) -> None:
+        def on_frame(frame: memoryview) -> None:
             self._asked(wire, read_question(frame))
 
         wire = _Wire(on_frame, self._wires.discard, _BEAT)
@@ -137,7 +137,7 @@ class AskServer:
             logger.exception("a question of another worker could not be answered")
             outcome = Miss(COLLECTOR_SILENT)
         if isinstance(outcome, (Hit, Miss)):
-            wire.send(_reply(question.number, outcome, 0).to_bytes())
+            wire.send(*_reply(question.number, outcome, 0).to_pieces())
         else:
             self._tasks.spawn(self._wait(wire, question.number, outcome), name="worker-answer")
 
@@ -149,7 +149,7 @@ class AskServer:
             logger.exception("a question of another worker could not be answered")
             found = Miss(COLLECTOR_SILENT)
         waited_ms = int((self._clock.mono() - began) * 1000)
-        wire.send(_reply(number, found, waited_ms).to_bytes())
+        wire.send(*_reply(number, found, waited_ms).to_pieces())
 
 
 def _reply(number: int, found: Hit | Miss, waited_ms: int) -> Reply:
@@ -206,7 +206,7 @@ class Asks:
         wire.send(Question(number, path, query, packed, max_age_ms).to_bytes())
         return future
 
-    def _answered(self, frame: bytes) -> None:
+    def _answered(self, frame: memoryview) -> None:
         reply = read_reply(frame)
         self._heard_mono = self._clock.mono()
         asked = self._open.pop(reply.number, None)

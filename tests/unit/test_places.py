@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from resender.cli import database
 from resender.cli.main import main
 from resender.errors import ConfigError
 from resender.lock import running_gateways
-from resender.places import COMMAND, is_foreign, starters
+from resender.places import COMMAND, is_foreign, node_name, starters
 from resender.settings_file import read_settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,3 +223,14 @@ def test_module_that_runs_is_a_gateway_if_it_is_this_one(tmp_path: Path) -> None
         assert pids(package) == [gateway.pid]
     with started(other, "-m", "resender", cwd=elsewhere.parent):
         assert pids(package) == []
+
+
+def test_name_is_the_chosen_one_or_made_of_host_and_port() -> None:
+    assert node_name("gw1", 8000) == "gw1"
+    assert node_name("", 8000) == f"{socket.gethostname()}:8000"
+    assert node_name("", 0) == f"{socket.gethostname()}:pid-{os.getpid()}"
+
+
+def test_client_of_redis_is_imported_by_those_who_have_one_only() -> None:
+    code = "import sys, resender.cli.serve, resender.cli.workers; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

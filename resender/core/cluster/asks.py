@@ -55,13 +55,14 @@ class Reply:
     cost: int = 0
     content_type: str = ""
 
-    def to_bytes(self) -> bytes:
+    def to_pieces(self) -> tuple[bytes, bytes]:
+        """Return the frame in two pieces; the second is the body itself."""
         kind, rest, word = _MISS, b"", self.reason.encode()
         if not self.reason:
             kind, rest, word = _GZIP if self.packed else _PLAIN, self.body, self.content_type.encode()
         size = _ANSWER.size - _LENGTH.size + len(word) + len(rest)
         head = _ANSWER.pack(size, self.number, kind, self.waited_ms, self.age_ms, self.cost, len(word))
-        return b"".join((head, word, rest))
+        return head + word, rest
 
 
 class Frames:
@@ -69,47 +70,52 @@ class Frames:
 
     def __init__(self) -> None:
         self._left = bytearray()
+        # So much has to be there before it is looked at again.
+        self._needed = _LENGTH.size
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterator[memoryview]:
         """Yield the whole frames there are now. Raises: ValueError for what is none."""
-        left = self._left
-        left += data
-        start, end = 0, len(left)
-        try:
-            while end - start >= _LENGTH.size:
-                (size,) = _LENGTH.unpack_from(left, start)
-                if size > _LONGEST:
-                    raise ValueError("a frame is too long")
-                stop = start + _LENGTH.size + size
-                if stop > end:
-                    return
-                yield bytes(left[start:stop])
-                start = stop
-        finally:
-            del left[:start]
+        if self._left:
+            self._left += data
+            if len(self._left) < self._needed:
+                return
+            data, self._left = bytes(self._left), bytearray()
+        view, start, end = memoryview(data), 0, len(data)
+        self._needed = _LENGTH.size
+        while end - start >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(data, start)
+            if size > _LONGEST:
+                raise ValueError("a frame is too long")
+            stop = start + _LENGTH.size + size
+            if stop > end:
+                self._needed = stop - start
+                break
+            yield view[start:stop]
+            start = stop
+        self._left += view[start:]
 
 
-def read_question(frame: bytes) -> Question:
+def read_question(frame: bytes | memoryview) -> Question:
     """Read a question. Raises: ValueError."""
     try:
         _, number, bits, max_age_ms, length = _QUESTION.unpack_from(frame)
     except struct.error as error:
         raise ValueError(str(error)) from None
     start = _QUESTION.size
-    path, query = frame[start : start + length].decode(), frame[start + length :].decode()
+    path, query = str(frame[start : start + length], "utf-8"), str(frame[start + length :], "utf-8")
     return Question(number, path, query, bool(bits & _PACKED), max_age_ms)
 
 
-def read_reply(frame: bytes) -> Reply:
+def read_reply(frame: bytes | memoryview) -> Reply:
     """Read an answer. Raises: ValueError."""
     try:
         _, number, kind, waited_ms, age_ms, cost, length = _ANSWER.unpack_from(frame)
     except struct.error as error:
         raise ValueError(str(error)) from None
     start = _ANSWER.size
-    word = frame[start : start + length].decode()
+    word = str(frame[start : start + length], "utf-8")
     if kind == _MISS:
         if not word:
             raise ValueError("no reason")
         return Reply(number, word)
-    return Reply(number, "", frame[start + length :], kind == _GZIP, waited_ms, age_ms, cost, word)
+    return Reply(number, "", bytes(frame[start + length :]), kind == _GZIP, waited_ms, age_ms, cost, word)

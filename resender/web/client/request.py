@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import cast
 
 from tornado import httputil
 
@@ -25,7 +25,6 @@ from resender.core.binance.routing import (
     has_signature,
     resolve,
 )
-from resender.core.cluster.worker import Worker
 from resender.core.market.consent import max_age_ms
 from resender.core.market.requests import Miss
 from resender.core.redact import path_only
@@ -123,7 +122,7 @@ class RequestDelegate(SignedCalls):
         if self.services.worker is not None and is_elsewhere(
             self.services, self.target, headers, is_upgrade=is_upgrade
         ):
-            self._hand_over(self.services.worker)
+            hand_over(self.services.transfers, self.services.worker, self.connection)
             return None
         if is_upgrade or has_page(path):
             # The admin part streams bodies and knows its own limits; the other pages take none.
@@ -142,14 +141,6 @@ class RequestDelegate(SignedCalls):
         if self.error is not None and not self._worth_draining(headers):
             self._refuse(self.error, close=True)
         return None
-
-    def _hand_over(self, worker: Worker) -> None:
-        """The connection is the collector's from now on."""
-        head, address = self.connection.raw_head, str(cast(Any, self.connection.context).remote_ip)
-        transfers = self.services.transfers
-        transfers.spawn(
-            hand_over(transfers, worker, self.connection.detach(), address, head), name="call-transfer"
-        )
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         self.size += len(chunk)
@@ -189,6 +180,31 @@ class RequestDelegate(SignedCalls):
         self.started = time.monotonic()
         if self._answer_from_cache() or self._answer_from_account():
             return
+        if isinstance(
+            self.outcome, asyncio.Future
+        ):  # another worker is asked: no task for what is mostly a hit
+            services.calls.asked.add(self.outcome)
+            self.outcome.add_done_callback(lambda found: self._was_answered(found, target))
+            return
+        self._begin(target)
+
+    def _was_answered(self, found: asyncio.Future[Hit | Miss], target: str) -> None:
+        self.services.calls.asked.discard(found)
+        self.outcome = None
+        try:
+            outcome = found.result()
+            if isinstance(outcome, Hit):
+                self._write_hit(outcome)
+            else:
+                self._note_miss(outcome)
+                self._begin(target)
+        except Exception:
+            logger.exception("%s %s failed", self.method, path_only(self.target))
+            self.connection.close()
+
+    def _begin(self, target: str) -> None:
+        """Start the task of a call that is not answered at once."""
+        services = self.services
         services.calls.in_flight += 1
         self.connection.set_close_callback(self._client_gone)
         if self.authority is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from typing import Any, cast
 
 from tornado import httputil
 from tornado.iostream import IOStream, StreamClosedError
@@ -19,7 +20,7 @@ from resender.core.binance.stream_urls import resolve_stream
 from resender.core.cluster.worker import INNER_HEADER, Worker, inner_value
 from resender.errors import AnswerError
 from resender.services import Services
-from resender.web.connection import last_word
+from resender.web.connection import ClientConnection, last_word
 
 logger = logging.getLogger("resender.workers")
 
@@ -59,7 +60,13 @@ def inner_head(worker: Worker, address: str, head: bytes) -> bytes:
     return line + end + f"{INNER_HEADER}: {inner_value(worker, address)}\r\n".encode("ascii") + rest
 
 
-async def hand_over(tasks: Tasks, worker: Worker, client: IOStream, address: str, head: bytes) -> None:
+def hand_over(tasks: Tasks, worker: Worker, connection: ClientConnection) -> None:
+    """Let a connection be the collector's from now on; to be called when its request's head has come."""
+    head, address = connection.raw_head, str(cast(Any, connection.context).remote_ip)
+    tasks.spawn(carry(tasks, worker, connection.detach(), address, head), name="call-transfer")
+
+
+async def carry(tasks: Tasks, worker: Worker, client: IOStream, address: str, head: bytes) -> None:
     """Pass the bytes of a connection on until both ways have ended."""
     try:
         reader, writer = await asyncio.wait_for(

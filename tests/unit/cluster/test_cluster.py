@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 
 from resender.aio import Clock, Tasks
-from resender.cluster import Cluster, node_name
+from resender.cluster import Cluster
 from resender.core.cluster.node_info import NodeInfo
 from tests.support.ports import free_port
-
-
-def test_name_is_the_chosen_one_or_made_of_host_and_port() -> None:
-    assert node_name("gw1", 8000) == "gw1"
-    assert node_name("", 8000) == f"{socket.gethostname()}:8000"
-    assert node_name("", 0) == f"{socket.gethostname()}:pid-{os.getpid()}"
 
 
 async def test_start_and_stop_wait_for_nobody() -> None:

@@ -26,12 +26,12 @@ def test_question_is_read_as_it_was_written(question: Question) -> None:
 
 @given(HITS | MISSES)
 def test_answer_is_read_as_it_was_written(reply: Reply) -> None:
-    assert read_reply(reply.to_bytes()) == reply
+    assert read_reply(b"".join(reply.to_pieces())) == reply
 
 
 @given(st.lists(HITS | MISSES, max_size=8), st.integers(1, 50))
 def test_frames_are_whole_however_they_arrive(replies: list[Reply], size: int) -> None:
-    stream = b"".join(reply.to_bytes() for reply in replies)
+    stream = b"".join(piece for reply in replies for piece in reply.to_pieces())
     frames = Frames()
     found = []
     for start in range(0, len(stream), size):
@@ -45,7 +45,7 @@ def test_what_is_no_frame_is_refused() -> None:
     for read in (read_question, read_reply):
         with pytest.raises(ValueError, match=r"unpack|buffer"):
             read(b"\x02\x00\x00\x00ab")
-    nothing = bytearray(Reply(1, "x").to_bytes()[:-1])
+    nothing = bytearray(Reply(1, "x").to_pieces()[0][:-1])
     nothing[-2:] = b"\0\0"
     with pytest.raises(ValueError, match="no reason"):
         read_reply(bytes(nothing))

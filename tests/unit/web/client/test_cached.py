@@ -18,7 +18,8 @@ from resender.core.market.requests import (
     SymbolsRequest,
     TradesRequest,
 )
-from resender.market import PATHS, Hit
+from resender.market import PATHS, Hit, MarketCache
+from resender.market import cache as cache_module
 from resender.web.client import cached
 from resender.web.client.cached import (
     DateText,
@@ -41,6 +42,8 @@ class FakeCache:
         self.asked: list[tuple[str, Any, bool]] = []
         self.ages: list[int] = []
         self.missed: list[str] = []
+
+    ask = MarketCache.ask
 
     def answer(self, path: str, request: Any, *, packed: bool, max_age_ms: int = 0) -> Any:
         """Answer a call that the real reader of the path's queries has understood."""
@@ -170,7 +173,7 @@ def test_long_and_signed_queries_are_read_and_not_remembered(monkeypatch: pytest
         remembered.append(query)
         return parse(market, query)
 
-    monkeypatch.setattr(cached, "_remembered", remember)
+    monkeypatch.setattr(cache_module, "_remembered", remember)
     cache = FakeCache()
     short = "symbol=BTCUSDT&interval=1m"
     for query in (short, f"{short}&signature=ab", f"symbol={'B' * 40}&interval=1m" + "&x=1" * 50):

@@ -115,6 +115,7 @@ async def test_without_a_cache_there_is_only_the_status() -> None:
         "saved_today": {},
         "accounts": [],
         "nodes": [],
+        "workers": [],
     }
     assert status == empty
     assert extra == {}

@@ -464,6 +464,61 @@ async def test_call_the_cache_does_not_answer_is_sent_with_the_reason(
     assert asked.delegate.miss == miss
 
 
+# --- a worker that asks the one with the cache ---------------------------------------------------------
+
+
+class FakeAsks(FakeCache):
+    """Answers when the test says so."""
+
+    def ask(self, path: str, query: str, *, packed: bool, max_age_ms: int = 0) -> Any:
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        return self.future
+
+
+def asking(target: str = KLINES) -> tuple[Asked, FakeAsks]:
+    services, asks = make_services(), FakeAsks()
+    services.asks = asks
+    return Asked(target, services=services), asks
+
+
+async def test_hit_of_another_worker_is_written_when_it_comes_and_needs_no_task() -> None:
+    asked, asks = asking()
+    assert (asked.connection.raw, len(asked.services.calls.tasks)) == (b"", 0)
+    assert asked.services.calls.asked == {asks.future}
+    asks.future.set_result(Hit(b"[1]", None, 5))
+    await asyncio.sleep(0)
+    assert asked.connection.raw.endswith(b"\r\n\r\n[1]")
+    assert asked.services.savings.total == {("spot", "klines"): 2}
+    assert not asked.services.calls.asked
+    assert asked.sent == []
+
+
+async def test_miss_of_another_worker_is_forwarded_with_its_reason() -> None:
+    asked, asks = asking()
+    asks.future.set_result(Miss("collector not reached"))
+    await asyncio.sleep(0)
+    await asked.services.calls.tasks.join(1)
+    assert (asked.sent, asked.delegate.miss) == ([KLINES], "collector not reached")
+
+
+async def test_bug_at_the_moment_of_the_answer_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    asked, asks = asking()
+    asks.future.set_exception(RuntimeError("a bug"))
+    await asyncio.sleep(0)
+    assert "failed" in caplog.text
+    assert asked.connection.is_closed
+
+
+async def test_stop_waits_for_what_another_worker_is_asked() -> None:
+    asked, asks = asking()
+    draining = asyncio.create_task(asked.services.calls.drain(5.0))
+    await asyncio.sleep(0.01)
+    assert not draining.done()
+    asks.future.set_result(Miss("gap"))
+    await draining
+    assert asked.sent == [KLINES]
+
+
 class Wanted:
     """A miss whose answer the cache would like to see, and what it gets to see."""
 

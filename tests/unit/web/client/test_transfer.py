@@ -16,7 +16,7 @@ from resender.api_keys import digest_of
 from resender.core.cluster.worker import Worker
 from resender.store import AccountRow
 from resender.store.account_rows import AccountKeyRow
-from resender.web.client.transfer import hand_over, inner_head, is_elsewhere
+from resender.web.client.transfer import carry, inner_head, is_elsewhere
 from resender.workers import Elsewhere
 from tests.support.ports import free_port
 
@@ -117,7 +117,7 @@ async def test_bytes_pass_both_ways_until_the_collector_ends() -> None:
     stream, reader, writer = await client_pair()
     tasks = Tasks()
     passing = tasks.spawn(
-        hand_over(tasks, worker, stream, "127.0.0.1", b"POST /local/x HTTP/1.1\r\n\r\n"), name="test"
+        carry(tasks, worker, stream, "127.0.0.1", b"POST /local/x HTTP/1.1\r\n\r\n"), name="test"
     )
     writer.write(b"hello")
     assert await asyncio.wait_for(reader.read(), 5.0) == b"HTTP/1.1 200 OK\r\n\r\nolleh"
@@ -132,7 +132,7 @@ async def test_collector_that_is_not_there_is_said_so() -> None:
     worker = Worker(1, 2, 8000, free_port(), 7, SECRET)
     stream, reader, writer = await client_pair()
     tasks = Tasks()
-    await hand_over(tasks, worker, stream, "127.0.0.1", b"GET /local/x HTTP/1.1\r\n\r\n")
+    await carry(tasks, worker, stream, "127.0.0.1", b"GET /local/x HTTP/1.1\r\n\r\n")
     answer = await asyncio.wait_for(reader.read(), 5.0)
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"is being started again; nothing was sent" in answer

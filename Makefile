@@ -29,19 +29,23 @@ SKIPPED := .venv/skipped
 WAITS := .venv/waits.log
 OWN_CACHE := -o cache_dir=.pytest_cache/waits
 test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
-	@rm -f $(SKIPPED); failed=0; \
-	part() { \
-		echo "$(BIN)/python -m pytest $$*"; \
-		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" && return; \
-		code=$$?; [ $$code -eq 1 ] || exit $$code; \
+	@rm -f $(SKIPPED); failed=0; late=; \
+	again() { \
 		echo "what failed, alone:"; \
 		$(BIN)/python -m pytest "$$@" -n 0 -x --last-failed --last-failed-no-failures none || failed=$$?; \
 	}; \
-	part -n 6 --dist loadfile -m "not (alone or waits)"; \
+	once() { \
+		echo "$(BIN)/python -m pytest $$*"; \
+		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" && return; \
+		code=$$?; [ $$code -eq 1 ] || exit $$code; return 1; \
+	}; \
+	part() { once "$$@" || again "$$@"; }; \
+	part -n 4 --dist loadfile -m "not (alone or waits)"; \
 	(failed=0; part tests/component/truth tests/component/accounts tests/component/nodes -n 10 --dist load -m "waits" $(OWN_CACHE); exit $$failed) >$(WAITS) 2>&1 & \
 	waits=$$!; \
-	part tests/component tests/e2e -n 2 --dist loadfile -m "alone"; \
+	last="tests/component tests/e2e -n 2 --dist loadfile -m alone"; once $$last || late=1; \
 	wait $$waits || failed=$$?; cat $(WAITS); \
+	[ -z "$$late" ] || again $$last; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 clients: $(CLIENTS:%=.venv-clients/%/ready)  ## Make the environments of the client libraries

@@ -11,6 +11,7 @@ which ones. In CI a package may not be missing.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             assert any(f"/component/{name}/" in path for name in folders), item.nodeid
         if item.get_closest_marker("alone") is not None:
             assert "tests/component/" in path or "tests/e2e/" in path, item.nodeid
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage look no more at the thousands of tests that have been found."""
+    gc.collect()
+    gc.freeze()
 
 
 def _turn(item: pytest.Item) -> int:

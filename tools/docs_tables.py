@@ -111,7 +111,8 @@ def _arguments(parser: argparse.ArgumentParser) -> str:
         elif action.nargs == 0:
             shown.append(f"[{action.option_strings[-1]}]")
         else:
-            shown.append(f"[{action.option_strings[-1]} {name}]")
+            text = f"{action.option_strings[-1]} {name}"
+            shown.append(text if action.required else f"[{text}]")
     return " ".join(shown)
 
 

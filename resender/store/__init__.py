@@ -14,6 +14,7 @@ from resender.store.account_rows import (
     UnknownAccount,
 )
 from resender.store.connection import open_database
+from resender.store.copying import copy_database
 from resender.store.repository import Repository, open_repository
 from resender.store.rows import (
     AuditRow,
@@ -75,6 +76,7 @@ __all__ = [
     "UnknownUser",
     "UserRow",
     "WhitelistEntry",
+    "copy_database",
     "open_database",
     "open_repository",
 ]

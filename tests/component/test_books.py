@@ -23,7 +23,8 @@ from tests.support.cache_bench import (
 )
 from tests.support.running import wait_until
 
-pytestmark = pytest.mark.component
+# They judge moments.
+pytestmark = [pytest.mark.component, pytest.mark.alone]
 
 LIMITS = (5, 20, 100, 1000)
 STILL = {Market.SPOT: "NKNUSDT", Market.UM: "NKNUSDT", Market.CM: "ETHUSD_PERP"}

@@ -123,7 +123,7 @@ async def test_gateway_without_a_cache_has_a_picture_too() -> None:
     told = await status.local()
     assert told.pop("streams")["clients"] == []
     assert told.pop("saved_today") == {}
-    assert told.pop("accounts") == told.pop("nodes") == []
+    assert told.pop("accounts") == told.pop("nodes") == told.pop("workers") == []
     empty = {"series": [], "connections": [], "backfill": [], "closes": [], "loop": [], "weights": []}
     assert told == empty
     assert status.in_words() == "4 whitelist entries"

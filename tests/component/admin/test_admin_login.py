@@ -18,7 +18,8 @@ from tests.support.client import Reply
 from tests.support.running import Captured, Running, make_config, running
 from tests.support.upstream import RawUpstream
 
-pytestmark = pytest.mark.component
+# They judge moments.
+pytestmark = [pytest.mark.component, pytest.mark.alone]
 
 WRONG = {"username": "root", "password": "not the password"}
 PROXY = {"trusted_proxies": "127.0.0.1", "admin_password": PASSWORD, "cache_enabled": False}

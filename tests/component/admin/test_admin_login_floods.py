@@ -15,7 +15,8 @@ from tests.support.client import call
 from tests.support.running import Running, make_config, running, wait_until
 from tests.support.upstream import RawUpstream
 
-pytestmark = pytest.mark.component
+# They judge moments.
+pytestmark = [pytest.mark.component, pytest.mark.alone]
 
 PROXY = {"trusted_proxies": "127.0.0.1", "admin_password": PASSWORD, "cache_enabled": False}
 

@@ -29,7 +29,8 @@ from tests.support.egress_lab import (
 )
 from tests.support.proxies import Proxy
 
-pytestmark = pytest.mark.component
+# They judge moments.
+pytestmark = [pytest.mark.component, pytest.mark.alone]
 
 BAD = "127.0.0.3"
 QUICK = {"connect_timeout_s": 1.0, "read_timeout_s": 1.0, "total_timeout_s": 5.0}

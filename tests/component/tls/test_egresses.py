@@ -21,6 +21,7 @@ from tests.support.upstream import RawUpstream
 
 pytestmark = [
     pytest.mark.component,
+    pytest.mark.alone,  # they judge moments
     pytest.mark.asyncio(loop_factories=["uvloop"]),  # the one the program runs on
 ]
 

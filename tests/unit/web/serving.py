@@ -196,6 +196,7 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
         asks=None,
         crew=None,
         transfers=Tasks(),
+        in_flight=0,
         status=Status(
             access=access,
             dispatch=cast(Any, dispatch),

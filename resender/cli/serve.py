@@ -128,13 +128,18 @@ def bind_admin(config: Config) -> list[socket.socket]:
     return bind(config.admin_host, config.admin_port)
 
 
-def stop_on_signal() -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+def stop_on_signal(*, is_worker: bool = False) -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once.
+
+    A worker gets one from its parent and one from systemd: it is its parent who ends it if it takes too long.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
+            if is_worker:
+                return
             raise SystemExit(128 + number)
         logger.info("%s: stopping, calls in flight are finished", number.name)
         stop.set()
@@ -160,7 +165,7 @@ async def serve(
     """
     raise_file_limit()
     tune_allocator()
-    stop = stop_on_signal()
+    stop = stop_on_signal(is_worker=worker is not None)
     async with AsyncExitStack() as stack:
         if worker is None:
             stack.enter_context(data_dir_lock(config.data_path, is_needed=config.is_data_dir_needed))

@@ -266,7 +266,8 @@ class _Team:
                 start_new_session=True, preexec_fn=die_with_parent,
             )  # fmt: skip
             code = await self._redis.wait()
-            if self._is_stopping:
+            await asyncio.sleep(0.1)  # systemd ends all at once
+            if self._is_stopping or self._stop.is_set():
                 return
             pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
             failures += 1

@@ -347,7 +347,10 @@ def test_parent_that_is_killed_takes_all_with_it(team: GatewayProcess) -> None:
     until(lambda: not [pid for pid in pids if is_alive(pid)], "the others end too")
 
 
-def test_orders_in_flight_are_answered_before_all_end(team: GatewayProcess, exchange: SandboxThread) -> None:
+@pytest.mark.parametrize("is_told_twice", [False, True], ids=["by the parent", "by systemd too"])
+def test_orders_in_flight_are_answered_before_all_end(
+    team: GatewayProcess, exchange: SandboxThread, is_told_twice: bool
+) -> None:
     slow = exchange.ask(
         lambda sandbox: sandbox.faults.add(Fault("delay", match="order", seconds=1.5, times=None))
     )
@@ -355,6 +358,9 @@ def test_orders_in_flight_are_answered_before_all_end(team: GatewayProcess, exch
     with kept_ones(team, 12) as kept, ThreadPoolExecutor(len(kept)) as pool:
         asked = [pool.submit(each.get, signed("/api/v3/order", order), KEY_HEADER, "POST") for each in kept]
         time.sleep(0.6)
+        if is_told_twice:  # a service's processes get the signal all together
+            for pid in (*workers(team).values(), redis_pid(team)):
+                os.kill(pid, signal.SIGTERM)
         team.stop()
         assert {future.result().status for future in asked} == {200}
     exchange.ask(lambda sandbox: sandbox.faults.remove(slow))

@@ -203,6 +203,38 @@ def caddy_configuration(folder: Path, gateway_port: int, port: int) -> Path:
     return path
 
 
+def haproxy_configuration(folder: Path, nodes: Sequence[int], port: int) -> Path:
+    """Write the shipped haproxy.cfg for this test; return its path."""
+    chain, key = write_certificate(folder)
+    pem = folder / "both.pem"
+    pem.write_bytes(chain.read_bytes() + key.read_bytes())
+    servers = "\n    ".join(f"server gw{number} 127.0.0.1:{node}" for number, node in enumerate(nodes, 1))
+    text = _put(
+        (DEPLOY / "haproxy.cfg").read_text("utf-8"),
+        [
+            ("log /dev/log local0 notice", f"log {folder}/log.sock local0 notice"),
+            ("bind :443 ssl", f"bind 127.0.0.1:{port} ssl"),
+            ("/etc/haproxy/certs/gateway.example.com.pem", str(pem)),
+            ("src 203.0.113.5", f"src {CLIENT}"),
+            ("server gw1 10.0.0.1:8000\n    server gw2 10.0.0.2:8000", servers),
+        ],
+    )
+    path = folder / "haproxy.cfg"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@asynccontextmanager
+async def balancer(folder: Path, nodes: Sequence[int]) -> AsyncIterator[ReverseProxy]:
+    """Run HAProxy before several nodes."""
+    program = find_program("haproxy")
+    folder.mkdir()
+    port = free_port()
+    command = [program, "-db", "-f", str(haproxy_configuration(folder, nodes, port))]
+    async with _started("haproxy", command, folder, port) as proxy:
+        yield proxy
+
+
 @asynccontextmanager
 async def reverse_proxy(kind: str, folder: Path, gateway_port: int) -> AsyncIterator[ReverseProxy]:
     """Run nginx or Caddy before a gateway."""
@@ -214,6 +246,12 @@ async def reverse_proxy(kind: str, folder: Path, gateway_port: int) -> AsyncIter
     else:
         path = caddy_configuration(folder, gateway_port, port)
         command = [program, "run", "--config", str(path), "--adapter", "caddyfile"]
+    async with _started(kind, command, folder, port) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def _started(kind: str, command: list[str], folder: Path, port: int) -> AsyncIterator[ReverseProxy]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_DATA_HOME": str(folder / "data")}
     with (folder / "output.log").open("wb") as output:
         process = subprocess.Popen(  # noqa: ASYNC220  starting takes no time

@@ -87,6 +87,19 @@ async def test_first_signal_stops_in_order_and_the_second_at_once() -> None:
             loop.remove_signal_handler(number)
 
 
+async def test_worker_is_ended_by_its_parent_however_often_it_is_told_to_stop() -> None:
+    loop: Any = asyncio.get_running_loop()
+    stop = stop_on_signal(is_worker=True)
+    try:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(stop.wait(), 5)
+            await asyncio.sleep(0)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
 class Started:
     """A gateway served by `serve` in this process, stopped by an event instead of a signal."""
 
@@ -94,7 +107,7 @@ class Started:
         self.stop = asyncio.Event()
         self.urls: list[str] = []
         self.notes: list[tuple[str, ...]] = []
-        monkeypatch.setattr(module, "stop_on_signal", lambda: self.stop)
+        monkeypatch.setattr(module, "stop_on_signal", lambda **_: self.stop)
         monkeypatch.setattr(module, "notify", lambda *words: self.notes.append(words))
         monkeypatch.setattr(module, "raise_file_limit", lambda: None)
         monkeypatch.setattr(module, "tune_allocator", lambda: None)

@@ -200,6 +200,7 @@ class Gateway:
             accounts=self.accounts,
             cluster=self.cluster,
             workers=self.team.rows if self.team is not None else list,
+            weights_of_workers=self.team.weights if self.team is not None else dict,
         )
         self.lag.on_lag = self.metrics.loop_lag.observe
         self.fanout.on_written = self.metrics.stream_writes.observe
@@ -299,6 +300,7 @@ class Gateway:
                 len(self.fanout.clients) + len(self.fanout.guests),
                 self.lag.recent_s * 1000,
             ),
+            weights=lambda: self.status.weights(),
             clock=self.clock,
             tasks=self.tasks,
         )

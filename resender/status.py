@@ -145,10 +145,12 @@ class Status:
         accounts: Accounts | None = None,
         cluster: Cluster | None = None,
         workers: Callable[[], list[dict[str, Any]]] = list,
+        weights_of_workers: Callable[[], dict[tuple[str, str], tuple[int, int]]] = dict,
     ) -> None:
         self._cluster = cluster
         # Describes the workers besides this one.
         self.workers = workers
+        self._weights_of_workers = weights_of_workers
         self._accounts = accounts
         self._fanout = fanout
         self._lag = lag
@@ -315,6 +317,16 @@ class Status:
         """Describe the weight of every pool at every egress, see `weight_rows`."""
         return weight_rows(self._governor, self._clock.mono())
 
+    def node_weights(self) -> list[dict[str, Any]]:
+        """Describe the same, with what the other workers of this node have used."""
+        others = self._weights_of_workers()
+        rows = self.weights()
+        for row in rows:
+            used, reserved = others.get((row["egress"], row["pool"]), (0, 0))
+            row["used"] += used
+            row["reserved"] += reserved
+        return rows
+
     def clients(self) -> list[dict[str, Any]]:
         """List what each client has used, see `ClientShares.status`."""
         governor = self._governor
@@ -375,7 +387,7 @@ class Status:
             "closes": close_rows(self.closes()),
             "streams": self.fanout().shown(),
             "loop": self.slowest(),
-            "weights": self.weights(),
+            "weights": self.node_weights(),
             "saved_today": self.saved_today(),
             "accounts": self.accounts(),
             "nodes": self.nodes(),

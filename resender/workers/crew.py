@@ -42,6 +42,8 @@ class MemberInfo:
     streams: int = 0
     lag_ms: float = 0.0
     calls: int = 0
+    # Used and reserved weight by egress and pool.
+    weights: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     heard_mono: float = 0.0
     # What has been added of it already.
     told: Tally = field(default_factory=Tally)
@@ -103,6 +105,15 @@ class Crew:
             for one in sorted(self.members.values(), key=lambda one: one.number)
         ]
 
+    def weights(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return what the other workers have used and reserved of this minute, by egress and pool."""
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for number in self._links:
+            for place, (used, reserved) in self.members[number].weights.items():
+                before = found.get(place, (0, 0))
+                found[place] = before[0] + used, before[1] + reserved
+        return found
+
     @property
     def in_flight(self) -> int:
         """Calls under way in the other workers."""
@@ -133,6 +144,7 @@ class Crew:
     def _take(self, one: MemberInfo, said: dict[str, Any]) -> None:
         one.pid, one.in_flight, one.streams = said["pid"], said["in_flight"], said["streams"]
         one.lag_ms, one.heard_mono = said["lag_ms"], self._clock.mono()
+        one.weights = {(egress, pool): (used, reserved) for egress, pool, used, reserved in said["weights"]}
         calls, errors, sent_bytes, latency = said["tally"]
         own, told = self._metrics.tally, one.told
         own.calls += calls - told.calls
@@ -172,7 +184,8 @@ class Crew:
 class Member:
     """The end of a worker that is not the collector.
 
-    Shape: `figures` returns calls in flight, streams of clients and the lag of the loop in ms.
+    Shape: `figures` returns calls in flight, streams of clients and the lag of the loop in ms, `weights` rows as
+        `weight_rows`.
     """
 
     def __init__(
@@ -184,11 +197,13 @@ class Member:
         savings: Savings,
         refused: RecentRefused,
         figures: Callable[[], tuple[int, int, float]],
+        weights: Callable[[], list[dict[str, Any]]],
         clock: Clock,
         tasks: Tasks,
     ) -> None:
         self._path = path
         self._number = number
+        self._weights = weights
         self._metrics = metrics
         self._savings = savings
         self._refused = refused
@@ -231,6 +246,9 @@ class Member:
             "streams": streams,
             "lag_ms": lag_ms,
             "tally": [tally.calls, tally.errors, tally.sent_bytes, tally.latency],
+            "weights": [
+                [row["egress"], row["pool"], row["used"], row["reserved"]] for row in self._weights()
+            ],
             "saved": [[market, kind, weight] for (market, kind), weight in self._savings.total.items()],
             "refused": [
                 [row.address, row.path, row.last_ms] for row in rows for _ in range(min(row.count, 50))

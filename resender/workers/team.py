@@ -24,7 +24,7 @@ from resender.workers.crew import Crew, Member
 class Team:
     """Both ends: the collector has `crew` and what answers, the others have `asks` and what tells.
 
-    Shape: `figures` as `Member`.
+    Shape: `figures` and `weights` as `Member`.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Team:
         savings: Savings,
         refused: RecentRefused,
         figures: Callable[[], tuple[int, int, float]],
+        weights: Callable[[], list[dict[str, Any]]],
         clock: Clock,
         tasks: Tasks,
     ) -> None:
@@ -56,12 +57,17 @@ class Team:
             self.asks = Asks(ask_socket(folder), clock, tasks)
         self._member = Member(
             crew_socket(folder), worker.number,
-            metrics=metrics, savings=savings, refused=refused, figures=figures, clock=clock, tasks=tasks,
+            metrics=metrics, savings=savings, refused=refused,
+            figures=figures, weights=weights, clock=clock, tasks=tasks,
         )  # fmt: skip
 
     def rows(self) -> list[dict[str, Any]]:
         """Describe the other workers, see `Crew.rows`; only the collector knows them."""
         return self.crew.rows() if self.crew is not None else []
+
+    def weights(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return the weight of the other workers, see `Crew.weights`."""
+        return self.crew.weights() if self.crew is not None else {}
 
     async def start(self) -> None:
         if self.crew is not None:

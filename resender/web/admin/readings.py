@@ -84,7 +84,7 @@ class Live:
             # Each sapi path has a counter of its own: too many to draw.
             weights={
                 f"{row['egress']}/{row['pool']}": row["used"]
-                for row in services.status.weights()
+                for row in services.status.node_weights()
                 if _is_drawn(row)
             },
         )
@@ -121,7 +121,7 @@ class Live:
             "misses": answers.misses,
             "miss_reasons": dict(answers.reasons),
             "saved_today": status.saved_today(),
-            "weights": services.status.weights(),
+            "weights": services.status.node_weights(),
             "clients": self._clients(),
             "streams": [_streams(each) for each in markets if each.market in services.config.upstreams],
             "series": {

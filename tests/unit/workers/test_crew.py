@@ -42,7 +42,9 @@ class Node:
         Member(
             self.path, number,
             metrics=one.metrics, savings=one.savings, refused=one.refused,
-            figures=lambda: (3, 2, 1.5), clock=one.clock, tasks=one.tasks,
+            figures=lambda: (3, 2, 1.5),
+            weights=lambda: [{"egress": "default", "pool": "spot", "used": 7, "reserved": 2, "limit": 6000}],
+            clock=one.clock, tasks=one.tasks,
         ).start()  # fmt: skip
         return one
 
@@ -75,6 +77,7 @@ async def test_figures_of_all_workers_are_those_of_the_node(tmp_path: Path) -> N
         assert (tally.errors, tally.sent_bytes, sum(tally.latency)) == (1, 150, 3)
         assert one.own.savings.total["spot", "klines"] == 4
         assert one.crew.in_flight == 3
+        assert one.crew.weights() == {("default", "spot"): (7, 2)}
         (row,) = one.crew.rows()
         assert (row["number"], row["up"], row["calls"], row["streams"], row["lag_ms"]) == (1, True, 2, 2, 1.5)
         text = await one.crew.render()
@@ -97,7 +100,7 @@ async def test_what_was_told_is_not_counted_twice_and_a_new_process_begins_anew(
         assert one.own.metrics.tally.calls == 1
         await first.tasks.cancel()
         await wait_until(lambda: not one.crew.rows()[0]["up"])
-        assert one.crew.in_flight == 0
+        assert (one.crew.in_flight, one.crew.weights()) == (0, {})
         second = one.join(1)
         second.metrics.tally.note(200, 1.0, 10)
         await wait_until(lambda: one.own.metrics.tally.calls == 2)
@@ -121,7 +124,7 @@ async def test_worker_that_is_silent_does_not_hold_up_the_metrics(tmp_path: Path
         _, writer = await asyncio.open_unix_connection(str(tmp_path / "crew.sock"))
         writer.write(
             b'{"number":5,"pid":1,"in_flight":0,"streams":0,"lag_ms":0,'
-            b'"tally":[0,0,0,' + str([0] * 84).encode() + b'],"saved":[],"refused":[]}\n'
+            b'"weights":[],"tally":[0,0,0,' + str([0] * 84).encode() + b'],"saved":[],"refused":[]}\n'
         )
         await wait_until(lambda: one.crew.rows())
         began = asyncio.get_running_loop().time()

@@ -30,7 +30,7 @@ def team(number: int, folder: Path, tasks: Tasks, *, has_cache: bool = True) -> 
     return Team(
         Worker(number, 2, 1, 1, 1, "ab" * 32), folder, cache,
         has_cache=has_cache, metrics=Metrics(), savings=Savings(clock), refused=Access((), clock).refused,
-        figures=lambda: (0, 0, 0.0), clock=clock, tasks=tasks,
+        figures=lambda: (0, 0, 0.0), weights=list, clock=clock, tasks=tasks,
     )  # fmt: skip
 
 

@@ -339,7 +339,8 @@ class Gateway:
             was_founded=was_founded,
             on_founded=lambda: self.store.run(lambda repository: repository.state_set(FOUNDED_KEY, "1")),
         )
-        self.egress.on_no_room = leases.ask
+        self.egress.on_no_room = self.relays.on_no_room = leases.ask
+        self.egress.on_wish = leases.wish
         return leases
 
     def _pool_closed(self) -> None:

@@ -340,6 +340,8 @@ class UserStream:
         name = f"resender-{self._number}"
         request = {"id": name, "method": method, "params": params}
         refusal = line.desk.admit(request)
+        if refusal is not None and await line.desk.has_more_room(request):
+            refusal = line.desk.admit(request)
         if refusal is not None:
             raise _Broken("no weight for the subscription now")
         if not await line.connection.send(orjson.dumps(request).decode()):

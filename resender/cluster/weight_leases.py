@@ -29,7 +29,7 @@ logger = logging.getLogger("resender.cluster")
 _TICK_S = 0.2
 _LOOK_EVERY_S = 1.0
 # What is leased ahead: so much of the limit, or so much weight.
-_AHEAD_PART, _AHEAD_LEAST = 0.01, 60
+_AHEAD_PART, _AHEAD_LEAST, _AHEAD_MOST = 0.01, 60, 0.3
 # The next window's block is leased so long before it begins.
 _NEXT_MS = 1500.0
 _BAN = "ban"
@@ -106,6 +106,9 @@ class WeightLeases:
             if egress.spec.shared
         }
         self._first_mono = self._look_mono = 0.0
+        # The heaviest call that has found no room, by pool: so much is leased ahead from then on.
+        self._heaviest: dict[str, int] = {}
+        self._wished: set[tuple[str, int]] = set()
         self._look_now = asyncio.Event()
         # Trips to Redis, and what they brought.
         self.asked = self.granted = self.failed = 0
@@ -176,7 +179,8 @@ class WeightLeases:
                 continue
             budget = self._budget(shared, pool)
             low_ms, high_ms = self._times()
-            ahead = max(_AHEAD_LEAST, int(budget.limit * _AHEAD_PART))
+            ahead = max(_AHEAD_LEAST, int(budget.limit * _AHEAD_PART), self._heaviest.get(pool, 0))
+            ahead = min(ahead, int(budget.limit * _AHEAD_MOST))
             needed = budget.needs(ahead, low_ms, high_ms + _NEXT_MS, is_order=False)
             for window, _ in needed:
                 await self._take(shared, pool, window, 1, ahead * 2, is_order=False)
@@ -185,17 +189,34 @@ class WeightLeases:
         mono, clock = self._clock.mono(), self._governor.clock
         return clock.low_ms(mono), clock.high_ms(mono)
 
-    async def ask(self, market: Market, charge: Charge, key: str | None) -> bool:
-        """Lease what a call needs that has found no room; return whether it is worth trying again."""
+    def wish(self, market: Market, charge: Charge) -> None:
+        """Lease what a read of the gateway's own needs, for when it is tried again."""
+        place = charge.pool, charge.weight
+        if self._shared and place not in self._wished:
+            self._wished.add(place)
+            wishing = self._tasks.spawn(self.ask(market, charge, None), name="weight-wish")
+            wishing.add_done_callback(lambda _: self._wished.discard(place))
+
+    async def ask(
+        self, market: Market, charge: Charge, key: str | None, through: Egress | None = None
+    ) -> bool:
+        """Lease what a call needs that has found no room; return whether it is worth trying again.
+
+        Shape: `through` is the one egress that it may take.
+        """
         if not self._shared:
             return False
+        if not charge.is_order:
+            self._heaviest[charge.pool] = max(self._heaviest.get(charge.pool, 0), charge.weight)
         while not self._link.is_up and self._clock.mono() < self._first_mono:
             await asyncio.sleep(0.02)
         mono = self._clock.mono()
         if not self._link.is_up:
             return False
         egresses = self._governor.egresses_of(market)
-        if key is not None and len(egresses) > 1:
+        if through is not None:
+            egresses = [through]
+        elif key is not None and len(egresses) > 1:
             egresses = [self._governor.egress_of_key(market, key, mono)]
         for egress in egresses:
             shared = self._shared.get(egress.name)
@@ -253,6 +274,8 @@ class WeightLeases:
             for old in [old for old in shared.in_vain if old[1] < budget.window]:
                 del shared.in_vain[old]
             shared.in_vain[place] = least
+            if window == budget.window and not is_order:
+                budget.is_dry = True
         else:
             self.granted += int(give)
             budget.grant(window, int(give), for_orders=is_order)

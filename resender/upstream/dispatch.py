@@ -159,7 +159,11 @@ class Dispatch:
         Raises: EgressExhausted, with the time after which there may be weight again; RouteError.
         """
         call = self._own_call(market, target, is_urgent=is_urgent)
-        return Permit(call, self.egress.admit(call))
+        try:
+            return Permit(call, self.egress.admit(call))
+        except EgressExhausted:
+            self.egress.on_wish(market, call.cost)
+            raise
 
     def give_back(self, permit: Permit) -> None:
         """The read is not made after all."""

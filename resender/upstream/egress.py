@@ -130,6 +130,8 @@ class EgressPool:
         self.on_metered: Callable[[Market], None] = lambda market: None
         # Asked where a call has found no room: addresses that several nodes share may be granted more.
         self.on_no_room: Callable[[Market, Charge, str | None], Awaitable[bool]] | None = None
+        # Told of an own read that has found none: it is tried again later.
+        self.on_wish: Callable[[Market, Charge], None] = lambda market, charge: None
         self._metered: set[Market] = set()
         # What an answer out of memory tells as used now: of each pool whose weight an answer has told.
         self.used_weight: dict[str, str] = {}

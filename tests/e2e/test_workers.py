@@ -294,6 +294,21 @@ def test_account_that_is_watched_is_answered_on_every_connection(
         assert API_KEY not in gateway.stderr
 
 
+def test_heavy_requests_of_the_websocket_api_find_room_in_every_worker(team: GatewayProcess) -> None:
+    request = {"id": 1, "method": "depth", "params": {"symbol": "BTCUSDT", "limit": 5000}}
+
+    async def ask(session: aiohttp.ClientSession) -> int:
+        async with session.ws_connect(f"{team.url}/ws-api/v3") as socket:
+            await socket.send_json(request)
+            return int((await socket.receive_json(timeout=PATIENCE_S))["status"])
+
+    async def ask_many() -> list[int]:
+        async with aiohttp.ClientSession() as session:
+            return [await ask(session) for _ in range(12)]
+
+    assert set(asyncio.run(ask_many())) == {200}
+
+
 def test_weight_of_the_address_is_never_exceeded_by_all_workers_together(
     start_bare: Start,
 ) -> None:

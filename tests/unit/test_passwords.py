@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 import time
 
 import argon2
@@ -53,7 +52,7 @@ def test_stand_in_hash_costs_what_a_real_one_costs() -> None:
             begin = time.perf_counter()
             verify_password(password_hash, "wrong password")
             times.append(time.perf_counter() - begin)
-        return statistics.median(times)
+        return min(times)  # whatever else the machine does makes it longer
 
     assert 0.3 < seconds(None) / seconds(made) < 3
 

@@ -12,6 +12,8 @@ from resender.core.egress.budget import MINUTE_MS, TRAVEL_MS, Budget, Reservatio
 
 # Of the limit: what arrives later than anybody could expect has to fit in the rest.
 SHARED_PART = 0.97
+# A block asked for is there after so long.
+SOON_MS = 300.0
 # What all nodes that are cut off may spend together, in thousandths of the limit.
 FALLBACK_PERMILLE = 900
 
@@ -19,7 +21,7 @@ FALLBACK_PERMILLE = 900
 class SharedBudget(Budget):
     """Used and reserved weight of one pool of one address, within what has been granted to this node."""
 
-    __slots__ = ("_tail_open", "grants", "order_grants", "seen")
+    __slots__ = ("_tail_open", "grants", "is_dry", "order_grants", "seen")
 
     def __init__(self, limit: int, window_ms: int = MINUTE_MS) -> None:
         super().__init__(limit, window_ms)
@@ -28,6 +30,8 @@ class SharedBudget(Budget):
         self.order_grants: dict[int, int] = {}
         # The most Binance has told as used in this window, by all nodes.
         self.seen = 0
+        # Nothing more is granted in this window.
+        self.is_dry = False
         # Calls under way that may count in the next window.
         self._tail_open = 0
 
@@ -36,9 +40,15 @@ class SharedBudget(Budget):
         super().roll(low_ms)
         if self.window != window:
             self.seen = self._tail_open = 0
+            self.is_dry = False
             for granted in (self.grants, self.order_grants):
                 for old in [old for old in granted if old < self.window]:
                     del granted[old]
+
+    def wait_ms(self, low_ms: float) -> float:
+        """Return when to try again: soon, as long as more may be granted."""
+        whole_ms = super().wait_ms(low_ms)
+        return whole_ms if self.is_dry else min(whole_ms, SOON_MS)
 
     def grant(self, window: int, weight: int, *, for_orders: bool) -> None:
         """Take a block for a window."""

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import re
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ _CONNECTS = 30
 # The gateway's own watch over accounts has a count of its own; the WebSocket API's host has no pools beside it.
 _ACCOUNT_CONNECTS, _ACCOUNT_API_CONNECTS = 20, 200
 ACCOUNT = "account"
+NoRoom = Callable[[Market, Charge, str | None, Egress | None], Awaitable[bool]]
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_S = 2.0
 _DRAIN_STEP_S = 0.02
@@ -178,6 +179,8 @@ class Relays:
         self._listen_keys: dict[bytes, str] = {}
         self._turn = 0
         self._tasks = Tasks()
+        # Asked where a request has found no room, see `EgressPool`.
+        self.on_no_room: NoRoom | None = None
 
     async def stop(self) -> None:
         await self._tasks.join(_CLOSE_S)
@@ -262,7 +265,13 @@ class Relays:
             )
         grant = None
         if host.startswith("ws_api"):
-            grant = self._admit(market, handshake_charge(market), egress, client)
+            charge = handshake_charge(market)
+            try:
+                grant = self._admit(market, charge, egress, client)
+            except EgressExhausted:
+                if not await self.has_more_room(market, charge, None, egress):
+                    raise
+                grant = self._admit(market, charge, egress, client)
         connects.take(mono)
         try:
             session = await self._session(egress.name, host)
@@ -300,6 +309,10 @@ class Relays:
         return self._governor.admit(
             market, charge, self._clock.mono(), key=key, client=client, priority=CLIENT, excluding=others
         )
+
+    async def has_more_room(self, market: Market, charge: Charge, key: str | None, egress: Egress) -> bool:
+        """Have more weight granted where nodes share an address; tell whether it is worth trying again."""
+        return self.on_no_room is not None and await self.on_no_room(market, charge, key, egress)
 
     def fits(self, market: Market, api_key: str, egress: Egress) -> bool:
         """Tell whether a connection through this egress may carry what an API key signs."""
@@ -375,6 +388,13 @@ class ApiDesk:
             self._session_key = key
         self._open.setdefault(message_id, []).append(_Asked(method, grant, key))
         return None
+
+    async def has_more_room(self, request: dict[str, Any]) -> bool:
+        """Have more weight granted for a request that was refused, see `Relays.has_more_room`."""
+        params = request.get("params")
+        charge = method_charge(self._market, request["method"], params if isinstance(params, dict) else {})
+        key = key_of(request) or self._session_key
+        return await self._relays.has_more_room(self._market, charge, key, self._egress)
 
     def _refusal(self, message_id: bytes, error: EgressExhausted) -> bytes:
         """Source: web-socket-api.md of 2026-07-21, "Response format" and "IP limits"."""

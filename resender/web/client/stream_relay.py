@@ -119,6 +119,8 @@ class Relay:
         assert self._desk is not None
         self._has_state |= request["method"].startswith(_STATEFUL)
         refusal = self._desk.admit(request)
+        if refusal is not None and await self._desk.has_more_room(request):
+            refusal = self._desk.admit(request)
         if refusal is not None:
             self._note_call(request["method"], orjson.loads(refusal)["status"], 0.0, "no weight")
             await self._answer(refusal)

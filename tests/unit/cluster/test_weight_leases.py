@@ -163,6 +163,39 @@ async def test_orders_find_the_reserve_when_all_else_is_used(server: redis.Redis
             assert all(placed)
 
 
+async def test_heavy_read_of_the_gateways_own_finds_room_when_it_is_tried_again(server: redis.Redis) -> None:
+    heavy = Charge(150, "spot")  # more than is leased ahead
+
+    def admit(node: Node) -> None:
+        grant = node.governor.admit(Market.SPOT, heavy, node.clock.mono(), priority=CLIENT)
+        node.governor.answered(grant, 200, None, node.clock.mono())
+
+    async with Nodes(server, 2) as nodes:
+        one = nodes.all[0]
+        await asyncio.sleep(0.3)
+        with pytest.raises(EgressExhausted) as caught:
+            admit(one)
+        assert caught.value.retry_after_s == 1, "more may be granted"
+        for _ in range(3):
+            one.leases.wish(Market.SPOT, heavy)
+        await asyncio.sleep(0.5)
+        admit(one)
+        # From now on so much is there from the beginning of each minute.
+        await asyncio.sleep(WINDOW_MS / 1000 - time.time() % (WINDOW_MS / 1000) + 0.4)
+        admit(one)
+
+
+async def test_when_nothing_is_left_the_wait_is_until_the_minute_ends(server: redis.Redis) -> None:
+    async with Nodes(server, 2) as nodes:
+        one, two = nodes.all
+        await asyncio.sleep(WINDOW_MS / 1000 - time.time() % (WINDOW_MS / 1000))
+        await asyncio.gather(one.hammer(1.2), two.hammer(1.2))
+        budget: Any = one.governor.by_name["default"].budgets["spot"]
+        low_ms, _ = one.leases._times()
+        assert budget.is_dry
+        assert budget.wait_ms(low_ms) > 300
+
+
 async def test_node_that_is_cut_off_spends_what_it_has_and_later_its_part(server: redis.Redis) -> None:
     async with Nodes(server, 2) as nodes:
         one, two = nodes.all

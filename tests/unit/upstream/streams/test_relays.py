@@ -16,6 +16,7 @@ from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.core.egress.spec import Pins, parse_egress, parse_pins
 from resender.core.egress.state import Limits
+from resender.core.weights.rules import Charge
 from resender.core.weights.table import FUTURES_POOL, SPOT_POOL, WS_UM_POOL
 from resender.errors import Busy, EgressExhausted, UpstreamUnreachable
 from resender.upstream.streams import relays as module
@@ -562,3 +563,19 @@ async def test_answer_of_an_id_nobody_knows_answers_no_order(make: Any) -> None:
     assert answered is not None
     assert answered.method == "time"
     assert desk.end() == ["order.place"]
+
+
+async def test_request_that_finds_no_room_asks_for_more_through_its_own_egress(make: Any) -> None:
+    world = make()
+    desk = world.desk()
+    assert not await desk.has_more_room(request("openOrders.status"))
+    asked: list[Any] = []
+
+    async def ask(market: Market, charge: Charge, key: str | None, egress: Any) -> bool:
+        asked.append((market, charge.weight, key, egress))
+        return True
+
+    world.relays.on_no_room = ask
+    assert await desk.has_more_room({"id": 1, "method": "openOrders.status", "params": {"apiKey": "k" * 64}})
+    ((market, weight, key, egress),) = asked
+    assert (market, weight, key, egress) == (Market.SPOT, 80, "k" * 64, desk._egress)

@@ -62,9 +62,14 @@ class FakeDesk:
 
     def __init__(self) -> None:
         self.open: list[str] = []
+        # What other nodes leave of a shared address, by method.
+        self.more: set[str] = set()
+
+    async def has_more_room(self, request: dict[str, Any]) -> bool:
+        return request["method"] in self.more
 
     def admit(self, request: dict[str, Any]) -> bytes | None:
-        if request["method"] == "dear":
+        if request["method"] == "dear" and "dear" not in self.more:
             return b'{"id":1,"status":429}'
         self.open.append(request["method"])
         return None

@@ -63,11 +63,13 @@ class Orders:
         self._prefix = secrets.token_hex(4)
         self.told: dict[int, str] = {}
         self._next = 0
+        # A cancellation alone may get lost in what is being awaited.
+        self._is_over = False
 
     async def work(self) -> None:
-        while True:
+        while not self._is_over:
             async with self._front.connection() as one:
-                while True:
+                while not self._is_over:
                     number, self._next = self._next, self._next + 1
                     self.told[number] = "no answer"
                     await one.send(self._front.build("POST", order_target(f"{self._prefix}-{number}"), KEY))
@@ -86,8 +88,8 @@ class Orders:
         try:
             yield
         finally:
-            self.at_the_end = dict(self.told)
-            await asyncio.sleep(0.3)
+            self._is_over = True
+            await asyncio.wait(jobs, timeout=2.0)
             for job in jobs:
                 job.cancel()
             done = await asyncio.gather(*jobs, return_exceptions=True)

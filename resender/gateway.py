@@ -442,9 +442,13 @@ class Gateway:
         )
 
     def _set_accounts(self, rows: tuple[AccountRow, ...]) -> None:
+        had_accounts = self.elsewhere.has_accounts
         self.elsewhere.set_accounts(rows)
         if self.worker is not None and not self.worker.is_collector:
-            return  # the collector watches them
+            # The collector watches them, and has to see orders that are placed by the WebSocket API too.
+            if self.elsewhere.has_accounts and not had_accounts:
+                self.fanout.dismiss_guests("an account is watched from now on: connect again")
+            return
         specs = []
         for row in rows:
             try:

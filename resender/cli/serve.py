@@ -99,10 +99,12 @@ def die_with_parent() -> None:
 async def _tell_parent() -> None:
     """Tell the parent of this worker that it is ready, and then that it does not hang."""
     number = int(os.environ[READY])
-    with suppress(OSError):  # it is gone, and this process is told so by a signal
+    try:
         while True:
             os.write(number, b".")
             await asyncio.sleep(_TELL_EVERY_S)
+    except OSError:  # it is gone: perhaps before this process could ask to be told so
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def bind(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:

@@ -106,7 +106,7 @@ class WeightLeases:
             if egress.spec.shared
         }
         self._first_mono = self._look_mono = 0.0
-        # The heaviest call that has found no room, by pool: so much is leased ahead from then on.
+        # The heaviest own read that has found no room, by pool: so much is leased ahead from then on.
         self._heaviest: dict[str, int] = {}
         self._wished: set[tuple[str, int]] = set()
         self._look_now = asyncio.Event()
@@ -192,6 +192,7 @@ class WeightLeases:
     def wish(self, market: Market, charge: Charge) -> None:
         """Lease what a read of the gateway's own needs, for when it is tried again."""
         place = charge.pool, charge.weight
+        self._heaviest[charge.pool] = max(self._heaviest.get(charge.pool, 0), charge.weight)
         if self._shared and place not in self._wished:
             self._wished.add(place)
             wishing = self._tasks.spawn(self.ask(market, charge, None), name="weight-wish")
@@ -206,8 +207,6 @@ class WeightLeases:
         """
         if not self._shared:
             return False
-        if not charge.is_order:
-            self._heaviest[charge.pool] = max(self._heaviest.get(charge.pool, 0), charge.weight)
         while not self._link.is_up and self._clock.mono() < self._first_mono:
             await asyncio.sleep(0.02)
         mono = self._clock.mono()

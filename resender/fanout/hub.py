@@ -150,8 +150,7 @@ class Fanout:
         """End every client's connection; they are told to come back."""
         for client in list(self.clients.values()):
             self.close(client, RESTART, "the gateway stops")
-        for guest in list(self.guests.values()):
-            guest.close(RESTART, "the gateway stops")
+        self.dismiss_guests("the gateway stops")
 
     # --- clients ---------------------------------------------------------------------------
 
@@ -204,6 +203,11 @@ class Fanout:
             self.close(client, *EXPELLED)
         for guest in [one for one in self.guests.values() if not is_allowed(one.address)]:
             guest.close(*EXPELLED)
+
+    def dismiss_guests(self, reason: str) -> None:
+        """End what is relayed one to one; whoever wants it connects again."""
+        for guest in list(self.guests.values()):
+            guest.close(RESTART, reason)
 
     def send(self, client: StreamClient, payload: bytes) -> None:
         """Send a client a message of its own, behind what waits for it."""

@@ -57,8 +57,9 @@ class _InnerRequest(RequestDelegate):
     ) -> Awaitable[None] | None:
         context: Any = self.connection.context
         if not getattr(context, "is_known", False):
-            words = headers.get_list(INNER_HEADER)
-            secret, _, address = words[0].partition(" ") if len(words) == 1 else ("", "", "")
+            # The other worker writes it above what the client wrote, whatever that is.
+            first = next(iter(headers.get_list(INNER_HEADER)), "")
+            secret, _, address = first.partition(" ")
             if not hmac.compare_digest(secret.encode(), self._secret.encode()):
                 logger.warning("somebody on this machine called the inner port without its secret")
                 self.connection.detach().close()

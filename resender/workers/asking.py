@@ -24,6 +24,8 @@ logger = logging.getLogger("resender.workers")
 
 # An answer may take so long from the moment it holds for until it is here.
 _LONGEST_S = 0.5
+# No answer is waited for longer by the collector itself; what took longer was stopped on its way.
+_WAITED_MS = 3000
 # The collector says so often that it is there; one that has not for so long is not asked and not waited for.
 _BEAT_S = 0.2
 _SILENCE_S = 1.0
@@ -212,7 +214,7 @@ class Asks:
         asked = self._open.pop(reply.number, None)
         if asked is None or asked[1].done():
             return
-        took_s = self._clock.mono() - asked[0] - reply.waited_ms / 1000
+        took_s = self._clock.mono() - asked[0] - min(reply.waited_ms, _WAITED_MS) / 1000
         found: Hit | Miss
         if reply.reason:
             found = Miss(reply.reason)

@@ -309,6 +309,31 @@ def test_heavy_requests_of_the_websocket_api_find_room_in_every_worker(team: Gat
     assert set(asyncio.run(ask_many())) == {200}
 
 
+def test_connections_that_orders_may_come_by_unseen_end_when_an_account_is_watched(
+    team: GatewayProcess,
+) -> None:
+    async def ended(socket: aiohttp.ClientWebSocketResponse) -> bool:
+        try:
+            message = await socket.receive(timeout=5.0)
+        except asyncio.TimeoutError:
+            return False
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1012), message
+        return True
+
+    async def go() -> list[bool]:
+        async with aiohttp.ClientSession() as session:
+            sockets = [await session.ws_connect(f"{team.url}/ws-fapi/v1") for _ in range(12)]
+            added = await asyncio.to_thread(team.command, "account", "add", "later", "um", "--key-from-calls")
+            assert added.wait() == 0, added.stderr
+            found = await asyncio.gather(*(ended(socket) for socket in sockets))
+            for socket in sockets:
+                await socket.close()
+            return list(found)
+
+    # Those of the other worker; the collector sees its own.
+    assert set(asyncio.run(go())) == {True, False}
+
+
 def test_weight_of_the_address_is_never_exceeded_by_all_workers_together(
     start_bare: Start,
 ) -> None:

@@ -75,6 +75,8 @@ async def test_client_is_who_the_other_worker_says_and_stays_it(tmp_path: Path) 
     async with inner_port(tmp_path) as (port, worker, gateway):
         good = await say(port, head(inner_value(worker, "203.0.113.9")), head(None))
         assert good.count(b"HTTP/1.1 200 OK") == 2
+        twice = inner_value(worker, "203.0.113.9") + f"\r\n{INNER_HEADER}: {'0' * 64} 10.0.0.1"
+        assert b"HTTP/1.1 200" in await say(port, head(twice)), "what a client writes there says nothing"
         stranger = await say(port, head(inner_value(worker, "198.51.100.1")))
         assert b"HTTP/1.1 403" in stranger
         assert [row.address for row in gateway.access.refused.items()] == ["198.51.100.1"]

@@ -143,6 +143,17 @@ async def test_what_was_waited_for_does_not_count_as_way(tmp_path: Path) -> None
         assert found.age_ms < 300
 
 
+async def test_what_is_said_to_have_waited_for_long_was_stopped_on_its_way(tmp_path: Path) -> None:
+    async with pair(tmp_path, lambda _: HIT) as one:
+
+        async def later() -> Hit | Miss:
+            one.time.passed_s += 15.0
+            return HIT
+
+        one.answers = lambda _: later()
+        assert isinstance(await one.ask(), Miss)
+
+
 async def test_collector_that_says_nothing_is_neither_asked_nor_waited_for(tmp_path: Path) -> None:
     async with pair(tmp_path, lambda _: asyncio.get_running_loop().create_future()) as one:
         waiting = asyncio.ensure_future(one.ask())

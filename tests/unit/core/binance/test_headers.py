@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resender.core.binance.headers import headers_down, headers_up
+from resender.errors import BadRequest
 
 token = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyzABCDEFXMB-0123456789"), min_size=1, max_size=24)
 value = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=30)
@@ -17,7 +18,11 @@ NEVER_UP = {
 
 @given(st.lists(st.tuples(st.one_of(token, st.sampled_from(sorted(NEVER_UP))), value), max_size=12))
 def test_only_known_headers_go_up_and_the_needed_ones_always_do(received: list[tuple[str, str]]) -> None:
-    up = headers_up(received, "agent/1")
+    try:
+        up = headers_up(received, "agent/1")
+    except BadRequest:  # one of Binance's own headers with bytes that cannot be sent on
+        assert any(n.lower().startswith("x-mbx-") and not v.isascii() for n, v in received)
+        return
     names = [name.lower() for name, _ in up]
     assert not NEVER_UP & set(names)
     assert not any(name.startswith(("x-forwarded", "proxy-", "x-resender", "cf-")) for name in names)

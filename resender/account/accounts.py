@@ -20,7 +20,8 @@ import orjson
 from resender.account.own_reads import OwnReads
 from resender.account.passing import Passing
 from resender.account.ports import AccountOptions, Door, Opener
-from resender.account.user_stream import NEEDS_SUBSCRIPTION, NO_LISTEN_KEY, UserStream
+from resender.account.user_answers import NO_LISTEN_KEY
+from resender.account.user_stream import NEEDS_SUBSCRIPTION, UserStream
 from resender.account.verifiers import own_verifier, verifiers_of
 from resender.account.watched import Answer, Lacking, WatchedAccount
 from resender.aio import Clock, Tasks

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,10 +18,10 @@ import orjson
 
 from resender.account.key_check import KeyRefused, KeyTooStrong, check_key
 from resender.account.ports import AccountOptions, Connection, Door, Opener, Signs
+from resender.account.user_answers import Broken, Refused, parsed, plain, read
 from resender.aio import Backoff, Clock, Tasks
 from resender.core.account.spec import AccountMarket, Mode
 from resender.core.binance.exchange_clock import ExchangeClock
-from resender.core.binance.fetched import Fetched
 from resender.core.binance.markets import WS_API_PATHS, Market
 from resender.core.binance.stream_urls import user_target
 from resender.errors import AnswerError
@@ -33,6 +33,7 @@ _KEEP_RETRY_S = 60.0
 # Binance ends connections and tokens after 24 hours. Source: web-socket-streams.md, web-socket-api.md.
 _ROTATE_S, _ROTATE_RETRY_S = 23 * 3600.0, 600.0
 _OVERLAP_S = 2.0
+_MAX_HELD = 20_000
 _ANSWER_S = 10.0
 _REFUSED_S = 300.0
 # What is not heard from for so long answers nothing, even before it is given up.
@@ -42,13 +43,7 @@ _LISTEN_KEY_PATHS = {
     AccountMarket.CM: "/dapi/v1/listenKey",
     AccountMarket.PM: "/papi/v1/listenKey",
 }
-_KEY_CODES = (-2014, -2015, -2008)
-NO_LISTEN_KEY = -1125
 NEEDS_KEY, NEEDS_SUBSCRIPTION = "waiting for its key", "subscription needed"
-
-
-class Refused(Exception):
-    """Binance refuses the key or the signature; trying again does not help."""
 
 
 class Owner(Protocol):
@@ -88,6 +83,8 @@ class _Line:
     pump: asyncio.Task[str] | None = None
     is_alive: bool = False
     heard_mono: float = 0.0
+    # What it tells while the connection before it is still the one that counts.
+    held: list[dict[str, Any]] = field(default_factory=list)
 
 
 def fresh_s(options: AccountOptions) -> float:
@@ -155,7 +152,7 @@ class UserStream:
             await asyncio.wait_for(self._answered, 2 * _ANSWER_S)
         except asyncio.TimeoutError:
             return "no answer in time"
-        except (Refused, AnswerError, _Broken) as error:
+        except (Refused, AnswerError, Broken) as error:
             return str(error)
         finally:
             self._answered = None
@@ -185,12 +182,12 @@ class UserStream:
                 line = await self._open()
             except Refused as error:
                 why, pause_s = str(error), _REFUSED_S
-            except (AnswerError, _Broken) as error:
+            except (AnswerError, Broken) as error:
                 why, pause_s = str(error) or "no connection", backoff.next_s()
             else:
                 backoff.reset()
                 why = await self._live(line)
-            self._owner.closed(_plain(why))
+            self._owner.closed(plain(why))
             logger.warning("account %s: user data ended: %s", self._owner.label, why)
             if self._owner.mode is Mode.SIGNED:
                 continue  # its client is told to sign again, whatever went wrong
@@ -232,6 +229,7 @@ class UserStream:
     async def _change(self) -> bool:
         """Go over to a new connection while the old one still runs; what both tell is known twice.
 
+        What the new one tells waits until the old one has told all: a faster one would tell it out of turn.
         If the old one did not last until the new one was there, something may have been missed in between.
         """
         old = self._line
@@ -243,7 +241,7 @@ class UserStream:
             line = await self._open()
             begun = self._clock.mono()
             await asyncio.wait({old.pump}, timeout=_OVERLAP_S)
-        except (AnswerError, _Broken, Refused) as error:
+        except (AnswerError, Broken, Refused) as error:
             logger.warning("account %s: no second connection: %s", self._owner.label, error)
             return False
         finally:
@@ -253,6 +251,9 @@ class UserStream:
         if old.pump.done() or old.heard_mono < begun + _OVERLAP_S / 2:
             self._owner.closed("a gap between two connections")
             self._owner.opened()
+        held, line.held = line.held, []
+        for event in held:
+            self._owner.message(event)
         await self._end(old)
         return True
 
@@ -271,7 +272,7 @@ class UserStream:
     # --- opening ---------------------------------------------------------------------------
 
     async def _open(self) -> _Line:
-        """Open a connection and prove it alive. Raises: Refused, AnswerError, _Broken."""
+        """Open a connection and prove it alive. Raises: Refused, AnswerError, Broken."""
         try:
             line = await self._open_line()
             try:
@@ -279,7 +280,7 @@ class UserStream:
             except BaseException:
                 await self._end(line)
                 raise
-        except (Refused, AnswerError, _Broken) as error:
+        except (Refused, AnswerError, Broken) as error:
             if self._answered is not None and not self._answered.done():
                 self._answered.set_exception(error)
             self._signed = None
@@ -323,9 +324,9 @@ class UserStream:
         fetched, egress = await self._door.call_with_key(
             market.host, "POST", _LISTEN_KEY_PATHS[market], key, is_urgent=True
         )
-        listen_key = _read(fetched).get("listenKey")
+        listen_key = read(fetched).get("listenKey")
         if not isinstance(listen_key, str) or not listen_key:
-            raise _Broken("Binance gave no listenKey")
+            raise Broken("Binance gave no listenKey")
         self._opener.note_listen_key(listen_key, egress)
         host, where = ("stream_cm", Market.CM) if market is AccountMarket.CM else ("stream_um", Market.UM)
         target = f"/pm/ws/{listen_key}" if market is AccountMarket.PM else user_target(where, listen_key)
@@ -343,9 +344,9 @@ class UserStream:
         if refusal is not None and await line.desk.has_more_room(request):
             refusal = line.desk.admit(request)
         if refusal is not None:
-            raise _Broken("no weight for the subscription now")
+            raise Broken("no weight for the subscription now")
         if not await line.connection.send(orjson.dumps(request).decode()):
-            raise _Broken("the connection ended before the subscription")
+            raise Broken("the connection ended before the subscription")
         end = self._clock.mono() + _ANSWER_S
         while (left_s := end - self._clock.mono()) > 0:
             try:
@@ -353,11 +354,11 @@ class UserStream:
             except asyncio.TimeoutError:
                 break
             if message is None:
-                raise _Broken("the connection ended before the subscription was answered")
+                raise Broken("the connection ended before the subscription was answered")
             if isinstance(message, bytes):
                 continue
             line.desk.note(message)
-            answer = _parsed(message)
+            answer = parsed(message)
             if answer.get("id") != name:
                 self._hear(line, answer)
                 continue
@@ -366,7 +367,7 @@ class UserStream:
                 text = error.get("msg") if isinstance(error, dict) else None
                 raise Refused(f"Binance refused the subscription: {str(text)[:200]}")
             return
-        raise _Broken("the subscription was not answered in time")
+        raise Broken("the subscription was not answered in time")
 
     async def _subscription(self) -> tuple[str, dict[str, Any]]:
         owner = self._owner
@@ -380,7 +381,7 @@ class UserStream:
             fetched, _ = await self._door.call_with_key(
                 Market.SPOT, "POST", "/sapi/v1/userListenToken", key, is_urgent=True
             )
-            return "userDataStream.subscribe.listenToken", {"listenToken": _read(fetched).get("token")}
+            return "userDataStream.subscribe.listenToken", {"listenToken": read(fetched).get("token")}
         stamp = self._exchange_clock.now_ms(self._clock.mono())
         params: dict[str, Any] = {"apiKey": key, "recvWindow": 10000, "timestamp": stamp}
         payload = "&".join(f"{name}={params[name]}" for name in sorted(params))
@@ -406,7 +407,7 @@ class UserStream:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(first.wait(), silence_s)
         if not line.is_alive or line.pump.done():
-            raise _Broken("the connection gives no sign of life")
+            raise Broken("the connection gives no sign of life")
         if self._line is None:
             self._owner.opened()
 
@@ -419,7 +420,7 @@ class UserStream:
                     continue
                 if line.desk is not None:
                     line.desk.note(message)
-                why = self._hear(line, _parsed(message))
+                why = self._hear(line, parsed(message))
                 if why is not None:
                     return why
             return "upstream lost"
@@ -440,7 +441,12 @@ class UserStream:
         if kind == "serverShutdown":
             self._renew.set()
             return None
-        self._owner.message(event)
+        if self._line is None or line is self._line:
+            self._owner.message(event)
+        elif len(line.held) < _MAX_HELD:
+            line.held.append(event)
+        else:
+            return "more events than are held between two connections"
         return None
 
     async def _keep_key(self) -> None:
@@ -455,46 +461,11 @@ class UserStream:
                 continue
             try:
                 fetched, _ = await self._door.call_with_key(owner.market.host, "PUT", path, key)
-                _read(fetched)
+                read(fetched)
                 pause_s = _KEEP_EVERY_S
             except Refused:
                 self.restart()
                 return
-            except (AnswerError, _Broken) as error:
+            except (AnswerError, Broken) as error:
                 pause_s = _KEEP_RETRY_S
                 logger.warning("account %s: listenKey not prolonged: %s", owner.label, error)
-
-
-class _Broken(Exception):
-    """It could not be opened now; later it may be."""
-
-
-def _plain(text: str) -> str:
-    """Return words of others as a header can carry them."""
-    return "".join(char if " " <= char <= "~" else "?" for char in text)[:200]
-
-
-def _parsed(message: str) -> dict[str, Any]:
-    try:
-        found = orjson.loads(message)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _read(fetched: Fetched) -> dict[str, Any]:
-    """Read an answer. Raises: Refused for a key that is none; _Broken."""
-    try:
-        answer = orjson.loads(fetched.body)
-    except ValueError:
-        answer = None
-    code = answer.get("code") if isinstance(answer, dict) else None
-    if fetched.status == 200 and isinstance(answer, dict):
-        return answer
-    if code in _KEY_CODES:
-        raise Refused(
-            f"Binance refuses the key: {str(answer.get('msg'))[:200]}" if isinstance(answer, dict) else ""
-        )
-    if code == NO_LISTEN_KEY:
-        raise Refused("the listenKey does not exist any more")
-    raise _Broken(f"Binance answered {fetched.status}")

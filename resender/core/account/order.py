@@ -32,8 +32,10 @@ from resender.core.account.lore import Lore, plain
 _MAX_SIGNS = 64
 _MAX_FILLS = 1000
 _MAX_STATES = 20
+_PREVENTED = "preventedQuantity"
 # What two states of one moment differ in.
-_TELLING = ("origQty", "price", "stopPrice", "preventedQuantity", "clientOrderId", "isWorking")
+_TELLING = ("origQty", "price", "stopPrice", _PREVENTED, "clientOrderId", "isWorking")
+State = tuple[object, ...]
 
 
 def key_of_row(dialect: Dialect, row: Row) -> Key:
@@ -77,13 +79,17 @@ class Held:
     has_gap: bool = True
     # In which unbroken run of the stream the last event came.
     run: int = -1
+    # When the row that was asked for last was asked for.
+    asked_ms: int = 0
     # When that event was, known before or not.
     told_ms: int = 0
     fills: list[tuple[Decimal, Decimal, Decimal]] = field(default_factory=list)
     signs: list[tuple[object, ...]] = field(default_factory=list)
     # What it was within one moment, with as much filled: rows of that moment may be of before the last of it.
     moment: tuple[int, Decimal] = (0, Decimal(0))
-    states: list[tuple[object, ...]] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    # How much of it was prevented, as it was told last; None if nobody told since the last gap.
+    prevented: object = None
     # Fields only some orders have that events have told since the row; what ends is not said to have ended.
     optional: set[str] = field(default_factory=set)
     working_time: object = None
@@ -151,7 +157,7 @@ class Held:
         if self.rest is None or self.event is not None or not event.is_open:
             return False
         return event.stage < self.stage or (
-            event.stage == self.stage and _agrees(_state(event.values), self.rest)
+            event.stage == self.stage and _agrees(_told_state(event.values, None), self.rest)
         )
 
     def misfit(self, event: OrderEvent, *, is_whole: bool) -> str | None:
@@ -182,13 +188,14 @@ class Held:
         """Keep what a known event tells beyond the row."""
         if event.stage == self.stage and event.sign not in self.signs:
             self._note_work(event)
-            self._note_state(event.stage, event.values)
+            self._note_state(event.stage, self._state_by(event), event.values)
         self._remember(event)
 
     def _remember(self, event: OrderEvent) -> None:
         self.told_ms = max(self.told_ms, event.time_ms)
         if event.is_first and self.born_ms is None:
             self.born_ms = event.time_ms
+            self.prevented = self.prevented or "0"
             self.has_gap = self.has_gap and (self.event is not None or self.rest is not None)
         if event.sign not in self.signs:
             self.signs.append(event.sign)
@@ -200,23 +207,31 @@ class Held:
         if event.is_fill and event.last:
             self.fills.append((event.executed, event.last, event.last_quote))
             del self.fills[:-_MAX_FILLS]
-        self._note_state(event.stage, event.values)
+        self._note_state(event.stage, self._state_by(event), event.values)
         self.optional.update(name for name in self.dialect.optional if name in event.values)
         self._note_work(event)
         self.event, self.time_ms = event, event.time_ms
         self._rows.clear()
 
-    def _note_state(self, stage: Stage, told: Row) -> None:
+    def _note_state(self, stage: Stage, now: State, told: Row) -> None:
         if self.moment != stage[:2]:
             self.moment = stage[:2]
             self.states.clear()
         # What it is told to be now it was last, even if a row has shown it before.
         self.states = [state for state in self.states if not _agrees(state, told)][-_MAX_STATES:]
-        self.states.append(_state(told))
+        self.states.append(now)
+
+    def _state_by(self, event: OrderEvent) -> State:
+        """Return the state an event tells: not each need repeat what was prevented before."""
+        if _PREVENTED in event.values:
+            self.prevented = event.values[_PREVENTED]
+        return _told_state(event.values, self.prevented)
 
     def _note_work(self, event: OrderEvent) -> None:
         if event.is_open:
             self.was_working = event.values.get("isWorking")
+            if self.was_working is False and event.time_ms == self.time_ms:
+                self.working_time = None  # a row of this millisecond was ahead
         self.working_time = event.values.get("workingTime", self.working_time)
 
     def take_row(self, path: str, row: Row, lore: Lore, *, is_final: bool) -> list[str]:
@@ -232,7 +247,8 @@ class Held:
             wrong = lore.compare(said, row, is_final=is_final and not self.has_gap)
             if not self.is_open and "isWorking" in row:
                 lore.compare_working(self._working(), row["isWorking"])
-        self._note_state(stage, row)
+        self.prevented = row.get(_PREVENTED, "0")
+        self._note_state(stage, _row_state(row), row)
         if (self.event is not None or self.rest is not None) and stage > self.stage:
             self.was_working = None
         self._take_rest(path, row)
@@ -245,14 +261,26 @@ class Held:
         stage = stage_of_row(self.dialect, row)
         if stage != self.stage:
             return stage < self.stage
-        if self.moment != stage[:2] or not self.states or _agrees(self.states[-1], row):
+        if self.moment != stage[:2] or not self.states:
+            return False
+        prevented = number(row.get(_PREVENTED))
+        if self.prevented is not None and prevented != number(self.prevented):
+            return prevented < number(self.prevented)  # it only grows
+        if _agrees(self.states[-1], row):
             return False
         is_amended = self.event is not None and self.event.execution in AMENDED
         return (self.has_gap and is_amended) or any(_agrees(state, row) for state in self.states)
 
+    def is_ahead(self, row: Row) -> bool:
+        """Tell whether a row is newer than what is known, if only by less than a millisecond."""
+        stage = stage_of_row(self.dialect, row)
+        if stage != self.stage or self.moment != stage[:2] or not self.states:
+            return stage > self.stage
+        return not _agrees(self.states[-1], row) and not self.is_behind(row)
+
     def note_gap(self) -> None:
         """Something may have been missed."""
-        self.has_gap, self.was_working = True, None
+        self.has_gap, self.was_working, self.prevented = True, None, None
         self.states.clear()
 
     def take_older_row(self, path: str, row: Row) -> None:
@@ -261,7 +289,7 @@ class Held:
             return
         stage = stage_of_row(self.dialect, row)
         if stage == self.stage and not any(_agrees(state, row) for state in self.states):
-            self.states.insert(0, _state(row))
+            self.states.insert(0, _row_state(row))
         if self.rest is None or stage > stage_of_row(self.dialect, self.rest):
             self._take_rest(path, row)
 
@@ -287,8 +315,9 @@ class Held:
         said = dict(event.values)
         if self.dialect.documented:
             time = said.get("workingTime", self.working_time)
-            if time is None and (said.get("isWorking") if self.is_open else self.was_working) is False:
-                time = -1  # it is not on the book, and never was
+            if (said.get("isWorking") if self.is_open else self.was_working) is False:
+                # It is not on the book, and never was; where it was once, nobody knows what REST shows.
+                time = -1 if time is None else None
             if time is not None:
                 said["workingTime"] = time
             if not self.is_open:
@@ -409,14 +438,26 @@ def _is_same(rest: object, told: object) -> bool:
     return isinstance(rest, str) and number(rest) == number(told)
 
 
-def _state(told: Row) -> tuple[object, ...]:
-    return tuple(told.get(name) for name in _TELLING)
+def _told_state(told: Row, prevented: object) -> State:
+    """Return the state an event tells. Shape: `prevented` counts where it does not say; None fits anything."""
+    return tuple(told.get(name, prevented if name == _PREVENTED else None) for name in _TELLING)
 
 
-def _agrees(state: tuple[object, ...], row: Row) -> bool:
+def _row_state(row: Row) -> State:
+    return tuple(row.get(name, "0" if name == _PREVENTED else None) for name in _TELLING)
+
+
+def tells_row(event: OrderEvent, row: Row) -> bool:
+    """Tell whether what a row shows of its moment is what an event tells, for certain."""
+    return _agrees(_told_state(event.values, "0"), row)
+
+
+def _agrees(state: State, row: Row) -> bool:
     """Tell whether a row, or what an event told by its names, is of a state."""
     for name, told in zip(_TELLING, state, strict=True):
         real = row.get(name)
+        if name == _PREVENTED and told is None:
+            continue
         is_number = name not in ("clientOrderId", "isWorking")
         if (number(told) != number(real)) if is_number else (None not in (told, real) and told != real):
             return False

@@ -28,12 +28,14 @@ from resender.core.account.dialects import (
     number,
 )
 from resender.core.account.lore import Lore
-from resender.core.account.order import Held, key_of_row, stage_of_row
+from resender.core.account.order import Held, key_of_row, stage_of_row, tells_row
 
 # How far REST may be behind the stream. Source: research.md B2 (30 to 40 s were seen), B6.
 REST_LAG_MS = 60_000
 # What REST shows later than this after its time, no event is under way of any more.
 _EVENT_LATE_MS = 5000
+# By how much two readings of the exchange's clock may differ.
+_CLOCK_ERROR_MS = 100
 _MAX_ENDED = 5000
 PENDING = "PENDING_NEW"
 _MAX_SYMBOLS = 5000
@@ -89,7 +91,7 @@ class Orders:
         # under way, or REST lags.
         self._doubted: dict[Key, tuple[int, bool]] = {}
         # What REST has shown that no event has told yet: with what the others were before it never was so.
-        self._ahead: dict[Key, Stage] = {}
+        self._ahead: dict[Key, tuple[Stage, Row]] = {}
         # When the last snapshot of all was asked for: an end before then is no news.
         self._asked_ms = 0
         # When the first snapshot of this run was asked for: later ones are not of before the run.
@@ -124,6 +126,8 @@ class Orders:
             if why is not None:
                 self.why = why
                 result = Applied.MISFIT
+                if not held.is_open:
+                    held.note_gap()  # nothing else would bring it into doubt
                 if event.stage <= held.stage or not held.is_open:
                     return result  # what is known is newer
         held.apply(event)
@@ -136,9 +140,14 @@ class Orders:
     def _catch_up(self, event: OrderEvent) -> None:
         """Events are told in their order: with a later one, or the one itself, that much has been told."""
         self._ahead = {
-            key: stage
-            for key, stage in self._ahead.items()
-            if event.time_ms <= stage[0] and (key != event.key or event.stage < stage)
+            key: (stage, row)
+            for key, (stage, row) in self._ahead.items()
+            if event.time_ms <= stage[0]
+            and (
+                key != event.key
+                or event.stage < stage
+                or (event.stage == stage and not tells_row(event, row))
+            )
         }
 
     def _place(self, held: Held, key: Key) -> None:
@@ -178,7 +187,7 @@ class Orders:
 
     def has_old_doubt(self, now_ms: int) -> bool:
         """Tell whether such an event is overdue: the next snapshot settles it."""
-        since = [*(at for at, _ in self._doubted.values()), *(stage[0] for stage in self._ahead.values())]
+        since = [*(at for at, _ in self._doubted.values()), *(stage[0] for stage, _ in self._ahead.values())]
         return any(at + _EVENT_LATE_MS <= now_ms for at in since)
 
     def _is_settled(self, symbol: str) -> bool:
@@ -212,7 +221,7 @@ class Orders:
         if self._since_ms is None:
             self._since_ms = now_ms
         late_ms = now_ms - _EVENT_LATE_MS
-        self._ahead = {key: stage for key, stage in self._ahead.items() if stage[0] > late_ms}
+        self._ahead = {key: ahead for key, ahead in self._ahead.items() if ahead[0][0] > late_ms}
         for key, row in listed.items():
             self.lore.see(path, row)
             if row.get(self.dialect.status) == PENDING:
@@ -253,9 +262,8 @@ class Orders:
     def _look_ahead(self, key: Key, row: Row) -> None:
         """Note what an event that is under way will tell, if it has not told it."""
         held = self.open.get(key)
-        stage = stage_of_row(self.dialect, row)
-        if key not in self.ended and (held is None or stage > held.stage):
-            self._ahead[key] = stage
+        if key not in self.ended and (held is None or held.is_ahead(row)):
+            self._ahead[key] = (stage_of_row(self.dialect, row), row)
 
     def _check(self, row: Row) -> Key:
         """See that a row can be taken, and return its key. Raises: BadEvent."""
@@ -289,15 +297,30 @@ class Orders:
                 merged.differences.append("an open order of which no event told")
             held = Held(self.dialect, key)
             held.take_row(path, row, self.lore, is_final=is_late)
+            held.asked_ms = now_ms
             self._place(held, key)
             return
-        if held.is_behind(row):
+        if held.is_behind(row) and not self._is_last_word(held, row, now_ms):
             held.take_older_row(path, row)
             return
         if stage_of_row(self.dialect, row) > held.stage and is_late and self._is_settled(key[0]):
             merged.differences.append("a change of which no event told")
         merged.wrong.update(held.take_row(path, row, self.lore, is_final=is_late))
+        held.asked_ms = max(held.asked_ms, now_ms)
         self._place(held, key)
+
+    def _is_last_word(self, held: Held, row: Row, now_ms: int) -> bool:
+        """Tell whether of two rows of one moment, in an order no event has told, this one is the newer.
+
+        It is where all that was before the stream has to show by now, by the one that was asked for last.
+        """
+        return (
+            held.run != self._run
+            and stage_of_row(self.dialect, row) == held.stage
+            and self._since_ms is not None
+            and now_ms >= self._since_ms + _EVENT_LATE_MS - _CLOCK_ERROR_MS
+            and now_ms >= held.asked_ms - _CLOCK_ERROR_MS
+        )
 
     def _is_hidden(self, held: Held, lists: set[object], now_ms: int) -> bool:
         """Tell whether an order waits for another one and REST shows no such orders.
@@ -337,6 +360,8 @@ class Orders:
         held = self.open.get(key) or self.ended.get(key)
         if held is None or row.get(self.dialect.status) != held.status:
             return
+        if held.is_open and held.is_ahead(row):
+            return  # alone: the others are not known as of then
         if stage_of_row(self.dialect, row) == held.stage and not held.is_behind(row):
             is_final = not held.is_open or held.time_ms < now_ms - _EVENT_LATE_MS
             held.take_row(path, row, self.lore, is_final=is_final)

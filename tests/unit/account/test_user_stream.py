@@ -342,6 +342,50 @@ async def test_before_a_shutdown_another_connection_takes_over(monkeypatch: pyte
         assert not new.is_closed
 
 
+async def test_what_a_faster_second_connection_tells_waits_for_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_OVERLAP_S", 0.2)
+    world = World(AccountMarket.UM, Mode.KEY, "key", Connection(), Connection())
+    old, new = world.connections
+    first, second, third = ({**EVENT, "number": number} for number in (1, 2, 3))
+    async with running(world):
+        await world.until("opened")
+        old.tell({"e": "serverShutdown"})
+        new.tell(second)  # at once
+        new.tell(third)
+        await asyncio.sleep(0.05)
+        old.tell(first)
+        old.tell(second)
+        await world.until("opened", first, second)
+
+        def is_over() -> bool:
+            old.sign()
+            return old.is_closed
+
+        await wait_until(is_over)
+        await world.until("opened", first, second, second, third)
+
+
+async def test_second_connection_that_tells_too_much_in_between_is_not_trusted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_OVERLAP_S", 0.2)
+    monkeypatch.setattr(module, "_MAX_HELD", 2)
+    world = World(AccountMarket.UM, Mode.KEY, "key", Connection(), Connection())
+    old, new = world.connections
+    async with running(world):
+        await world.until("opened")
+        old.tell({"e": "serverShutdown"})
+        await asyncio.sleep(0.04)
+        for _ in range(3):
+            new.tell(EVENT)
+        await wait_until(lambda: (old.sign(), old.is_closed)[1])
+        await world.until(
+            "opened", EVENT, EVENT, ("closed", "more events than are held between two connections")
+        )
+
+
 async def test_old_connection_that_fell_silent_meanwhile_leaves_a_gap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -363,8 +407,3 @@ async def test_stream_that_is_stopped_closes_its_connection() -> None:
 @pytest.mark.parametrize(("silence_s", "fresh"), [(10.0, 3.0), (2.0, 2.0)])
 def test_silence_proves_nothing_after_three_seconds_at_most(silence_s: float, fresh: float) -> None:
     assert fresh_s(AccountOptions(silence_s=silence_s)) == fresh
-
-
-def test_words_of_others_fit_a_header() -> None:
-    assert module._plain("bad\r\nü" + "x" * 300) == "bad???" + "x" * 194
-    assert module._plain("as it is") == "as it is"

@@ -340,9 +340,10 @@ def test_hundreds_of_fills_of_one_millisecond_add_up(is_again: bool) -> None:
     desk = um()
     desk.event(um_event(q="300"))
     for number in range(1, 251):
-        desk.event(fill(str(number), "1", AT_MS + 5) | {"t": number})
+        said = fill(str(number), "1", AT_MS + 5) | {"t": number, "q": "300"}
+        assert desk.event(said) is Applied.CHANGED
         if is_again:
-            assert desk.event(fill(str(number), "1", AT_MS + 5) | {"t": number}) is Applied.DOUBLE
+            assert desk.event(said) is Applied.DOUBLE
     listed = desk.listed()
     assert listed is not None
     assert (listed[0]["executedQty"], listed[0]["cumQuote"]) == ("250.000", "2250000.00000")
@@ -384,6 +385,55 @@ def test_row_of_before_an_amendment_of_the_same_millisecond_is_older() -> None:
     desk.orders.see(UM_PATH, um_row(), AT_MS)
     desk.merge(um_row())
     assert desk.listed() == [um_row(origQty="2.000")]
+
+
+def test_row_with_less_prevented_is_older_although_events_do_not_repeat_it() -> None:
+    desk = spot()
+    prevented = {"preventedMatchId": 2, "preventedQuantity": "0.50000000"}
+    desk.merge(spot_row(**prevented))  # ahead of both events
+    assert desk.event(spot_event()) is Applied.DOUBLE
+    assert desk.orders.is_doubted(None), "the event of the prevention is still to come"
+    assert desk.event(spot_event(x="TRADE_PREVENTION", v=2, A="0.50000000")) is Applied.DOUBLE
+    assert not desk.orders.is_doubted(None)
+    assert desk.merge(spot_row()) == []  # of before it, by REST that is behind
+    assert desk.listed() == [spot_row(**prevented)]
+
+
+def test_row_of_before_a_change_is_older_although_the_change_is_seen_after_a_gap() -> None:
+    desk = spot()
+    first = {"preventedMatchId": 1, "preventedQuantity": "0.25000000"}
+    desk.merge(spot_row(**first, updateTime=AT_MS - 9), at_ms=AT_MS - 5)
+    desk.orders.unsettle()
+    filled: dict[str, Any] = {"X": "PARTIALLY_FILLED", "z": "0.12500000", "Z": "1125.00000000"}
+    desk.event(spot_event(x="TRADE", l="0.12500000", t=3, **filled))
+    desk.event(spot_event(x="TRADE_PREVENTION", v=2, A="0.50000000", **filled))
+    row = spot_row(status="PARTIALLY_FILLED", executedQty="0.12500000", cummulativeQuoteQty="1125.00000000")
+    last = {**row, "preventedMatchId": 2, "preventedQuantity": "0.50000000"}
+    desk.merge(last)
+    desk.merge({**row, **first})
+    assert desk.listed() == [last]
+
+
+def test_event_of_before_a_row_of_its_millisecond_does_not_work_since_that_row() -> None:
+    """A stop is placed and triggered within a millisecond; REST shows it working before any event has come."""
+    desk = spot()
+    desk.merge(spot_row())
+    placed = spot_event(w=False)
+    del placed["W"]
+    assert desk.event(placed) is Applied.CHANGED
+    assert desk.listed() == [spot_row(isWorking=False, workingTime=-1)]
+    desk.event(spot_event())
+    assert desk.listed() == [spot_row()]
+
+
+def test_order_with_an_event_that_did_not_fit_is_not_told() -> None:
+    desk = spot()
+    desk.merge()
+    desk.event(spot_event())
+    desk.event(spot_event(x="CANCELED", X="CANCELED", T=AT_MS + 20, w=False))
+    desk.lore.compare_working({"last": True, "open": False, "true": True}, False)
+    assert desk.event(spot_event(x="TRADE_PREVENTION", v=1, A="0.5", T=AT_MS + 10)) is Applied.MISFIT
+    assert desk.found("/api/v3/order") is None
 
 
 def test_amendment_that_a_row_holds_with_later_fills_is_known() -> None:
@@ -599,7 +649,7 @@ def test_ten_thousand_orders_are_listed_found_and_ended_in_time() -> None:
 def test_order_told_more_often_than_is_remembered_is_unproven_rather_than_wrong() -> None:
     desk = um()
     desk.event(um_event(q="300"))
-    told = [fill(str(number), "1", AT_MS + number) for number in range(1, 101)]
+    told = [fill(str(number), "1", AT_MS + number) | {"q": "300"} for number in range(1, 101)]
     for said in told:
         desk.event(said)
     assert desk.event(told[0]) is Applied.MISFIT

@@ -298,6 +298,10 @@ NODE_URL = ""
 # The same on all nodes, 32 characters at least: by it they know each other. Needed with `NODE_URL`.
 NODE_SECRET = ""
 
+# What this node is for, `all` or a list: `front` (clients), `collector` (Binance, market data,
+# accounts), `admin` (pages). One that is no collector sends everything through others.
+ROLES = "all"
+
 # --- Logs --------------------------------------------------------------------------------------
 
 # Detail of the process log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`.

@@ -14,7 +14,7 @@ from typing import Any
 
 from resender.config_values import (
     OFF,
-    Parser,
+    Setting,
     base_url,
     integer_between,
     one_of,
@@ -29,9 +29,11 @@ from resender.config_values import (
     read_pins,
     read_preload,
     read_redis_url,
+    read_roles,
     read_text,
     read_workers,
     seconds_between,
+    setting,
     share_between,
     text_of_at_least,
 )
@@ -43,14 +45,10 @@ from resender.core.binance.markets import (
     WS_API_HOSTS,
     Market,
 )
+from resender.core.cluster.node_info import ROLES
 from resender.core.egress.spec import EgressSpec, Pins, parse_egress, parse_pins
 from resender.core.redact import MASK
 from resender.places import home
-
-
-def setting(default: Any, parse: Parser, help: str, *, secret: bool = False) -> Any:
-    """Declare one setting: default, how a value is read, one line of help, is it a secret."""
-    return field(default=default, metadata={"parse": parse, "help": help, "secret": secret})
 
 
 def _upstream(market: Market, what: str) -> Any:
@@ -395,6 +393,12 @@ class Config:
         "The same on all nodes, 32 characters at least: by it they know each other. Needed with `NODE_URL`.",
         secret=True,
     )
+    roles: tuple[str, ...] = setting(
+        ROLES,
+        read_roles,
+        "What this node is for, `all` or a list: `front` (clients), `collector` (Binance, market data, accounts), "
+        "`admin` (pages). One that is no collector sends everything through others.",
+    )
     close_first_ms: int = setting(
         0,
         integer_between(0, 8000),
@@ -470,17 +474,6 @@ class Config:
         """REST base URLs of the markets that are served."""
         urls = {facts.market: str(getattr(self, facts.rest_setting.lower())) for facts in MARKETS}
         return {market: url for market, url in urls.items() if url != OFF}
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of the table of settings, for help texts and documentation."""
-
-    name: str
-    default: Any
-    help: str
-    secret: bool
-    parse: Parser
 
 
 SETTINGS: dict[str, Setting] = {

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from resender.config import SETTINGS, Config
 from resender.core.binance.markets import BY_MARKET
+from resender.core.cluster.node_info import ADMIN_ROLE, COLLECTOR_ROLE
 from resender.core.redact import MASK, redact
 from resender.errors import ConfigError
 
@@ -55,6 +57,12 @@ def load_config(
     _check_egresses(config)
     if config.redis_url and config.node_url and not config.node_secret:
         raise ConfigError("NODE_SECRET: it is needed with REDIS_URL and NODE_URL, the same on all nodes.")
+    if COLLECTOR_ROLE not in config.roles and not (config.redis_url and config.node_secret):
+        raise ConfigError(
+            "ROLES: a node that is no collector needs REDIS_URL and NODE_SECRET to find the others."
+        )
+    if ADMIN_ROLE not in config.roles:
+        config = replace(config, admin_enabled=False)
     return config
 
 
@@ -64,7 +72,9 @@ def _check_egresses(config: Config) -> None:
     Raises: ConfigError.
     """
     egresses = config.egresses
-    unknown = sorted(config.pins.names() - {egress.name for egress in egresses})
+    names = {egress.name for egress in egresses}
+    # `node/name` is one of another node.
+    unknown = sorted(name for name in config.pins.names() - names if not (config.redis_url and "/" in name))
     if unknown:
         raise ConfigError(f"EGRESS_PINS: no entry of EGRESS is named {unknown[0]!r}.")
     for market in config.upstreams:

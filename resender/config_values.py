@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from resender.core.access.whitelist import normalise_address
+from resender.core.cluster.node_info import ROLES
 from resender.core.cluster.redis_url import parse_redis_url
 from resender.core.egress.spec import parse_egress, parse_pins
 from resender.core.market.consent import parse_consent
@@ -23,6 +25,22 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,62})\.)*[a-z0-9][a-z0-9-]{0,62}")
 OFF = "off"
 
 Parser = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table of settings, for help texts and documentation."""
+
+    name: str
+    default: Any
+    help: str
+    secret: bool
+    parse: Parser
+
+
+def setting(default: Any, parse: Parser, help: str, *, secret: bool = False) -> Any:
+    """Declare one setting: default, how a value is read, one line of help, is it a secret."""
+    return field(default=default, metadata={"parse": parse, "help": help, "secret": secret})
 
 
 def read_text(value: Any) -> str:
@@ -114,6 +132,15 @@ def read_node_name(value: Any) -> str:
     if text and not _NODE.fullmatch(text):
         raise ValueError("must be 1 to 64 letters, digits and . _ : -, a letter or digit first")
     return text
+
+
+def read_roles(value: Any) -> tuple[str, ...]:
+    """Read what a node is for. Shape: in the order of `ROLES`; `all` or nothing is every one."""
+    words = [word.lower() for word in read_items(value)]
+    unknown = [word for word in words if word not in (*ROLES, "all")]
+    if unknown:
+        raise ValueError(f"{unknown[0][:40]!r} is no role; there are all, {', '.join(ROLES)}")
+    return ROLES if not words or "all" in words else tuple(role for role in ROLES if role in words)
 
 
 def read_items(value: Any) -> tuple[str, ...]:

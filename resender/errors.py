@@ -19,6 +19,7 @@ It holds no state.
         ├── UpstreamTimeout    504  -7   sent, outcome unknown
         ├── Busy               503  -8
         ├── InternalError      500  -9
+        ├── EgressAway         503  -15  the egress of a key is on a node that is not there, nothing was sent
         ├── NotReady           503  -10  a local endpoint that cannot answer yet
         ├── Unauthorized       401  -11  the admin API without a log-in
         ├── Denied             403  -12  logged in, but not allowed
@@ -99,6 +100,7 @@ ANSWERS: dict[str, Answer] = {
         Answer(403, -12, "denied", "Forbidden"),
         Answer(409, -13, "conflict", "Conflict"),
         Answer(429, -14, "too_many_logins", "Too Many Requests"),
+        Answer(503, -15, "egress_away", "Service Unavailable"),
         Answer(429, -1003, "no_weight", "Too Many Requests"),
         Answer(418, -1003, "banned", "I'm a teapot"),
     )
@@ -204,6 +206,12 @@ class Denied(AnswerError):
     """Logged in, but this may not be done: foreign origin, read-only token, forced password change."""
 
     name = "denied"
+
+
+class EgressAway(AnswerError):
+    """The node whose egress an API key is bound to is not there: nothing was sent."""
+
+    name = "egress_away"
 
 
 class Conflict(AnswerError):

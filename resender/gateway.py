@@ -22,10 +22,11 @@ from resender.calls import Calls
 from resender.config import Config
 from resender.config_values import OFF
 from resender.core.access.whitelist import Entry
-from resender.core.account.spec import AccountMarket, AccountSpec, Mode
+from resender.core.account.states import merge_states
 from resender.core.binance.markets import Market
-from resender.core.cluster.node_info import NodeEgress, NodeInfo, pool_loads
-from resender.core.cluster.worker import INSIDER, Worker, inner_stream_urls, shared_egresses
+from resender.core.cluster.node_info import COLLECTOR_ROLE, NodeInfo, pool_loads
+from resender.core.cluster.node_proof import ProofReader
+from resender.core.cluster.worker import INSIDER, Worker, shared_egresses
 from resender.core.egress.budget import MINUTE_MS
 from resender.core.market.consent import parse_consent
 from resender.core.market.preload import PreloadRule, parse_preload
@@ -37,6 +38,7 @@ from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
 from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
+from resender.nodes import make_hops, node_egresses, specs_of, streams_elsewhere
 from resender.places import node_name
 from resender.savings import Savings
 from resender.secret_box import SecretBox
@@ -54,7 +56,7 @@ from resender.upstream.streams.relays import Relays
 from resender.upstream.tls import make_context
 from resender.upstream.tunnels import Tunnels
 from resender.upstream.weight_limits import WeightLimits
-from resender.workers import Elsewhere, Team, open_inner
+from resender.workers import Elsewhere, Team
 
 if TYPE_CHECKING:
     from resender.cluster import Cluster, WeightLeases
@@ -82,6 +84,7 @@ class Gateway:
         self.config = config
         self.clock = clock or Clock()
         self._started_ms = self.clock.now_ms()
+        is_front = COLLECTOR_ROLE not in config.roles
         self.metrics = Metrics()
         # What the services do by themselves; the clients' calls have tasks of their own.
         self.tasks = Tasks()
@@ -127,19 +130,22 @@ class Gateway:
             tasks=self.tasks,
         )
         streams = {Market.SPOT: config.stream_spot, Market.UM: config.stream_um, Market.CM: config.stream_cm}
+        self.hops = make_hops(config, node, self.egress, self.clock, self.ssl_context)
+        self.dispatch.hops = self.hops
+        elsewhere = streams_elsewhere(worker, self.hops, self.clock)
         self.feeds = Feeds(
             self.egresses,
-            inner_stream_urls(worker) if worker is not None and is_reader else streams,
+            elsewhere.urls or streams,
             silence_s=config.stream_silence_s,
             streams_per_connection=config.streams_per_connection,
             clock=self.clock,
             tasks=self.tasks,
             ssl_context=self.ssl_context,
             health=self.egress.governor,
-            connects=None if is_reader else self.connects,
-            open_with=open_inner(worker) if worker is not None and is_reader else None,
+            connects=None if elsewhere.urls else self.connects,
+            open_with=elsewhere.open_with,
         )
-        self.cache = self._make_cache() if config.cache_enabled and not is_reader else None
+        self.cache = self._make_cache() if config.cache_enabled and not is_reader and not is_front else None
         self.closes: CloseFeeds | None = None
         if self.cache is not None:
             when = CloseOptions(config.close_first_ms, config.close_deadline_ms)
@@ -171,6 +177,7 @@ class Gateway:
             clock=self.clock,
             ssl_context=self.ssl_context,
         )
+        self.relays.hops = self.hops
         self.secret_box = SecretBox(config.secret_key, config.data_path)
         self.accounts = self._make_accounts()
         self.downloads = Downloads(
@@ -180,11 +187,12 @@ class Gateway:
             read_s=config.read_timeout_s,
             ssl_context=self.ssl_context,
         )
+        redis_url = config.redis_url or (worker.redis if worker is not None else "")
+        self._account_rows: tuple[AccountRow, ...] = ()
         self._stored_rules: tuple[PreloadRule, ...] = ()
         self.elsewhere = Elsewhere()
         self.transfers = Tasks()
         self.team = self._make_team(worker) if worker is not None else None
-        redis_url = config.redis_url or (worker.redis if worker is not None else "")
         name = node if worker is None or worker.is_collector else f"{node}/{worker.number}"
         self.cluster = self._make_cluster(redis_url, name) if redis_url else None
         self.leases = self._make_leases(self.cluster) if self.cluster is not None else None
@@ -217,6 +225,7 @@ class Gateway:
             fanout=self.fanout,
             relays=self.relays,
             downloads=self.downloads,
+            proofs=ProofReader(config.node_secret) if self.hops is not None else None,
             tunnels=Tunnels(self.egresses, config.connect_timeout_s),
             store=self.store,
             accounts=self.accounts,
@@ -282,9 +291,18 @@ class Gateway:
                 lambda repository: repository.account_bind(number, digest, hint)
             ),
             save=lambda text: self.store.run(
-                lambda repository: repository.state_set(ACCOUNT_STATES_KEY, text)
+                lambda repository: repository.state_set(
+                    ACCOUNT_STATES_KEY, merge_states(repository.state_get(ACCOUNT_STATES_KEY), text)
+                )
             ),
         )
+
+    def _learn_nodes(self) -> None:
+        """Take what the other nodes tell: keys may have another home now, and accounts another watcher."""
+        if self.hops is None or self.cluster is None:
+            return
+        if self.hops.homes.learn(self.cluster.nodes()):
+            self._set_accounts(self._account_rows)
 
     def _make_team(self, worker: Worker) -> Team:
         return Team(
@@ -309,7 +327,7 @@ class Gateway:
         # The client of Redis is a tenth of the program's start, and few have use for it.
         from resender.cluster import Cluster, installation_of
 
-        return Cluster(
+        cluster = Cluster(
             redis_url,
             name=name,
             installation=installation_of(self.config.upstreams.values()),
@@ -318,6 +336,8 @@ class Gateway:
             tasks=self.tasks,
             ssl_context=self.ssl_context,
         )
+        cluster.presence.on_read = self._learn_nodes
+        return cluster
 
     def _make_leases(self, cluster: Cluster) -> WeightLeases:
         from resender.cluster import FOUNDED_KEY, WeightLeases
@@ -356,7 +376,8 @@ class Gateway:
             url=self.config.node_url,
             version=__version__,
             started_ms=self._started_ms,
-            egresses=tuple(NodeEgress(spec.name, spec.kind) for spec in self.egresses),
+            egresses=node_egresses(self.config, self.egress, self.clock),
+            roles=self.config.roles,
             in_flight=self.calls.in_flight,
             weights=pool_loads(self.status.weights()),
             lag_ms=self.lag.recent_s * 1000,
@@ -395,6 +416,8 @@ class Gateway:
             stack.push_async_callback(self.connects.save_last)
             await self.egress.start()
             stack.push_async_callback(self.egress.stop)
+            if self.hops is not None:
+                stack.push_async_callback(self.hops.stop)
             await self.downloads.start()
             stack.push_async_callback(self.downloads.stop)
             stack.push_async_callback(self.tasks.cancel)
@@ -449,12 +472,8 @@ class Gateway:
             if self.elsewhere.has_accounts and not had_accounts:
                 self.fanout.dismiss_guests("an account is watched from now on: connect again")
             return
-        specs = []
-        for row in rows:
-            try:
-                specs.append(_spec_of(row))
-            except ValueError as error:
-                logger.error("account %s is left out: %s", row.name, error)
+        self._account_rows = rows
+        specs = specs_of(rows, self.hops.homes if self.hops is not None else None, self.clock.mono())
         self.accounts.set_accounts(specs)
 
     # --- preload rules ---------------------------------------------------------------------
@@ -474,16 +493,3 @@ class Gateway:
         if self.cache is not None:
             rules = (*parse_preload(self.config.preload), *self._stored_rules)
             self.cache.set_rules([rule for rule in rules if rule.market in self.egress.markets])
-
-
-def _spec_of(row: AccountRow) -> AccountSpec:
-    """Read an account's row. Raises: ValueError for words that are none."""
-    return AccountSpec(
-        row.id,
-        row.name,
-        AccountMarket(row.market),
-        Mode(row.mode),
-        {key.digest: key.hint for key in row.keys},
-        {key.digest: key.public_key for key in row.keys if key.public_key is not None},
-        row.sealed,
-    )

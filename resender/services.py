@@ -12,6 +12,7 @@ from resender.account import Accounts
 from resender.aio import Clock, Tasks
 from resender.calls import Calls
 from resender.config import Config
+from resender.core.cluster.node_proof import ProofReader
 from resender.core.cluster.worker import Worker
 from resender.fanout import Fanout
 from resender.market.cache import MarketCache
@@ -61,6 +62,8 @@ class Services:
     crew: Crew | None
     elsewhere: Elsewhere
     transfers: Tasks
+    # Reads what other nodes show; None where there are none.
+    proofs: ProofReader | None
     secret_box: SecretBox
     # How old answers may be that no stream can prove, by path. Units: milliseconds.
     consent: Mapping[str, int]

@@ -58,6 +58,8 @@ class Presence:
         self._told: set[tuple[str, str]] = set()
         self._now = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
+        # Told whenever the others have been read.
+        self.on_read: Callable[[], None] = lambda: None
 
     # --- life ------------------------------------------------------------------------------
 
@@ -107,6 +109,7 @@ class Presence:
         self._read_mono = self._clock.mono()
         self._obey(self.name in drained or node_of(self.name) in drained)
         self._compare(now_ms)
+        self.on_read()
 
     def _obey(self, is_drained: bool) -> None:
         if is_drained != self.is_drained:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from resender.upstream.egress import Call
 from resender.upstream.rest import REPEATABLE, RestResponse, gunzip
 from resender.upstream.shared_answers import SharedAnswer
-from resender.upstream.streams.relays import ApiDesk, RelayConnection, Relays, is_request, key_of
+from resender.upstream.streams.api_desk import ApiDesk, is_request, key_of
+from resender.upstream.streams.relays import RelayConnection, Relays
 
 __all__ = [
     "REPEATABLE",

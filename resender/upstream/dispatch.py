@@ -22,6 +22,7 @@ from resender.core.sharing import Key, memory_s, share_key, worth_remembering
 from resender.errors import AnswerError, EgressExhausted, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from resender.log import Seldom
 from resender.upstream.egress import Call, EgressPool
+from resender.upstream.hops import Hops
 from resender.upstream.rest import RestResponse, gunzip
 from resender.upstream.shared_answers import SharedAnswer, SharedAnswers
 
@@ -70,6 +71,8 @@ class Dispatch:
     ) -> None:
         self.egress = egress
         self._clock = clock
+        # Where there are other nodes: what sends calls through them.
+        self.hops: Hops | None = None
         # Where the egress is another resender, its memory must not answer what is asked to compare with.
         self._own_headers: Pairs = [
             ("User-Agent", user_agent),
@@ -102,7 +105,7 @@ class Dispatch:
         try:
             response = await self.shared_answers.get(
                 key,
-                lambda: self.egress.send(call),
+                lambda: self._leave(call, None),
                 memory_s=self._memory_s(call) if max_age_s is None else max_age_s,
                 use_memory=not is_fresh,
             )
@@ -116,9 +119,18 @@ class Dispatch:
             self._note_answer(market, response.status)
         return response
 
+    async def _leave(self, call: Call, grant: Grant | None) -> RestResponse:
+        """Send a call out of this node, or through the one whose egress its API key has."""
+        if self.hops is not None and grant is None and call.priority == CLIENT:
+            if call.is_hop:
+                self.hops.homes.check(call.key)
+            elif (response := await self.hops.send(call)) is not None:
+                return response
+        return await self.egress.send(call, grant)
+
     async def _send(self, call: Call, grant: Grant | None) -> RestResponse:
         try:
-            response = await self.egress.send(call, grant)
+            response = await self._leave(call, grant)
         except AnswerError as error:
             self._note_failure(call.market, error)
             raise

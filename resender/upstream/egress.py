@@ -97,6 +97,8 @@ class Call:
     key: str | None = None
     client: str = ""
     priority: int = CLIENT
+    # Another node has sent it here: it goes to Binance from here or not at all.
+    is_hop: bool = False
     _cost: Charge | None = None
 
     @property

@@ -62,7 +62,7 @@ class RestResponse:
 
     __slots__ = (
         "_client", "_content", "_method", "_pending", "_response", "egress", "headers", "reason",
-        "status",
+        "status", "told",
     )  # fmt: skip
     # Not shared with anybody, see `SharedAnswer`.
     kind = ""
@@ -80,6 +80,8 @@ class RestResponse:
         self._pending = b""
         #: Name of the egress it came through.
         self.egress = ""
+        #: What another node of this installation tells the client of its answer.
+        self.told: Pairs = []
 
     async def peek(self) -> bytes:
         """Return the first bytes of the body without taking them; b"" if there are none."""

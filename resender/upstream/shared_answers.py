@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from resender.core.binance.headers import Pairs
 from resender.errors import AnswerError
 
 Key = tuple[object, ...]
@@ -33,6 +34,7 @@ class Answer(Protocol):
     reason: str
     headers: RawHeaders
     egress: str
+    told: Pairs
 
     async def next_chunk(self) -> bytes: ...
     def at_end(self) -> bool: ...
@@ -132,7 +134,7 @@ class SharedAnswer:
     """
 
     __slots__ = (
-        "_call", "_is_open", "_next", "age_ms", "egress", "headers", "kind", "reason", "status",
+        "_call", "_is_open", "_next", "age_ms", "egress", "headers", "kind", "reason", "status", "told",
     )  # fmt: skip
 
     def __init__(self, call: _SharedCall, answer: Answer, kind: str, age_ms: int = 0) -> None:
@@ -145,6 +147,8 @@ class SharedAnswer:
         self.reason = answer.reason
         self.headers = answer.headers
         self.egress = answer.egress
+        # What was told when a remembered answer was made is long past.
+        self.told: Pairs = [] if kind == "shared" else answer.told
 
     async def next_chunk(self) -> bytes:
         """Return the next bytes of the body, b"" at its proper end.
@@ -186,12 +190,13 @@ class SharedAnswer:
 class _Whole:
     """A remembered answer with the face of one that is being read."""
 
-    __slots__ = ("_is_read", "egress", "headers", "kept", "reason", "status")
+    __slots__ = ("_is_read", "egress", "headers", "kept", "reason", "status", "told")
 
     def __init__(self, kept: _Remembered) -> None:
         self.kept = kept
         self.status, self.reason = kept.status, kept.reason
         self.headers, self.egress = kept.headers, kept.egress
+        self.told: Pairs = []
         self._is_read = False
 
     async def next_chunk(self) -> bytes:

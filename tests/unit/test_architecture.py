@@ -42,6 +42,7 @@ LAYERS = {
     "services": "E",
     "doctor": "E",
     "account_gauges": "E",
+    "nodes": "E",
     "gauges": "F",
     "web": "G",
     "gateway": "G",

@@ -187,3 +187,40 @@ def test_market_no_egress_serves_is_refused_unless_it_is_off() -> None:
         "the market off with UPSTREAM_EAPI = off."
     )
     load_config(values, {"RESENDER_UPSTREAM_EAPI": "off"})
+
+
+CLUSTER = {"RESENDER_REDIS_URL": "redis://127.0.0.1", "RESENDER_NODE_SECRET": "s" * 40}
+
+
+@pytest.mark.parametrize(
+    ("told", "roles"),
+    [
+        ("", ("front", "collector", "admin")),
+        ("all", ("front", "collector", "admin")),
+        ("admin, FRONT", ("front", "admin")),
+        ("collector", ("collector",)),
+    ],
+)
+def test_roles_of_a_node_are_read(told: str, roles: tuple[str, ...]) -> None:
+    config = load_config({}, {**CLUSTER, "RESENDER_ROLES": told})
+    assert config.roles == roles
+    assert config.admin_enabled == ("admin" in roles)
+
+
+def test_role_nobody_knows_is_named() -> None:
+    with pytest.raises(ConfigError, match="'reader' is no role"):
+        load_config({}, {"RESENDER_ROLES": "reader"})
+
+
+@pytest.mark.parametrize("missing", list(CLUSTER))
+def test_node_that_calls_nobody_itself_has_to_find_others(missing: str) -> None:
+    environ = {name: value for name, value in CLUSTER.items() if name != missing}
+    with pytest.raises(ConfigError, match="ROLES"):
+        load_config({}, {**environ, "RESENDER_ROLES": "front"})
+
+
+def test_key_may_be_bound_to_an_egress_of_another_node() -> None:
+    pins = {"RESENDER_EGRESS_PINS": "abcdefgh=b/ip"}
+    assert load_config({}, {**CLUSTER, **pins}).pins.find("abcdefgh1") == "b/ip"
+    with pytest.raises(ConfigError, match="'b/ip'"):
+        load_config({}, pins)

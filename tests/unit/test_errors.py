@@ -35,6 +35,7 @@ TABLE = {
     "denied": (403, -12),
     "conflict": (409, -13),
     "too_many_logins": (429, -14),
+    "egress_away": (503, -15),
     "no_weight": (429, -1003),
     "banned": (418, -1003),
 }

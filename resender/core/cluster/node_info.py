@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+# What a node may be for; one that does not say so is all of them.
+FRONT_ROLE, COLLECTOR_ROLE, ADMIN_ROLE = ROLES = ("front", "collector", "admin")
 # A node that has said nothing for so long is gone.
 GONE_AFTER_MS = 6000
 _TEXT_MAX = 200
@@ -18,10 +20,17 @@ _LIST_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class NodeEgress:
-    """One way out of a node. Shape: `kind` as `EgressSpec.kind`."""
+    """One way out of a node.
+
+    Shape: `kind` as `EgressSpec.kind`; `markets` those it serves; in those that are `down` it does not work now.
+        `place` stands for it in the whole installation, see `homes`.
+    """
 
     name: str
     kind: str
+    place: str = ""
+    markets: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,8 @@ class NodeInfo:
     """One node, as it was when it last said so.
 
     Shape: `id` is another one at each start, `name` stays; `url` is "" where the others cannot reach it.
-        `is_own` is the node that reads; `is_drained` that a balancer is to leave it out.
+        `roles` as the setting of that name; `is_own` is the node that reads; `is_drained` that a balancer is to leave
+        it out.
     Units: `started_ms` epoch milliseconds of its machine; `lag_ms` the longest its event loop was late of late;
         `seen_ms` since it last said so.
     """
@@ -53,6 +63,7 @@ class NodeInfo:
     weights: tuple[PoolLoad, ...] = ()
     lag_ms: float = 0.0
     streams: int = 0
+    roles: tuple[str, ...] = ROLES
     is_drained: bool = False
     is_own: bool = False
     seen_ms: int = 0
@@ -69,7 +80,17 @@ class NodeInfo:
                 "url": self.url,
                 "version": self.version,
                 "started_ms": self.started_ms,
-                "egresses": [{"name": each.name, "kind": each.kind} for each in self.egresses],
+                "egresses": [
+                    {
+                        "name": each.name,
+                        "kind": each.kind,
+                        "place": each.place,
+                        "markets": each.markets,
+                        "down": each.down,
+                    }
+                    for each in self.egresses
+                ],
+                "roles": self.roles,
                 "in_flight": self.in_flight,
                 "weights": {each.pool: [each.used, each.limit] for each in self.weights},
                 "lag_ms": round(self.lag_ms, 1),
@@ -86,13 +107,14 @@ class NodeInfo:
     def public_row(self) -> dict[str, Any]:
         """Describe the node, but not how the others reach it.
 
-        Shape: {"name","version","started_ms","egresses":[{"name","kind"}],"in_flight",
+        Shape: {"name","version","started_ms","roles":[],"egresses":[{"name","kind"}],"in_flight",
             "weights":[{"pool","used","limit"}],"lag_ms","streams","drained","own","up","seen_ms"}.
         """
         return {
             "name": self.name,
             "version": self.version,
             "started_ms": self.started_ms,
+            "roles": list(self.roles),
             "egresses": [{"name": each.name, "kind": each.kind} for each in self.egresses],
             "in_flight": self.in_flight,
             "weights": [{"pool": each.pool, "used": each.used, "limit": each.limit} for each in self.weights],
@@ -126,6 +148,7 @@ def parse_node(node_id: str, text: str, *, seen_ms: int = 0, is_drained: bool = 
         version=_text(found.get("version")),
         started_ms=int(_number(found.get("started_ms"))),
         egresses=_egresses(found.get("egresses")),
+        roles=_roles(found.get("roles")),
         in_flight=int(_number(found.get("in_flight"))),
         weights=_weights(found.get("weights")),
         lag_ms=_number(found.get("lag_ms")),
@@ -190,10 +213,27 @@ def _egresses(value: object) -> tuple[NodeEgress, ...]:
         return ()
     found = [each for each in value[:_LIST_MAX] if isinstance(each, dict)]
     return tuple(
-        NodeEgress(_text(each.get("name")), _text(each.get("kind")))
+        NodeEgress(
+            _text(each.get("name")),
+            _text(each.get("kind")),
+            _text(each.get("place")),
+            _words(each.get("markets")),
+            _words(each.get("down")),
+        )
         for each in found
         if _text(each.get("name"))
     )
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(filter(None, map(_text, value[:_LIST_MAX])))
+
+
+def _roles(value: object) -> tuple[str, ...]:
+    told = _words(value)
+    return tuple(role for role in ROLES if role in told) or ROLES
 
 
 def _weights(value: object) -> tuple[PoolLoad, ...]:

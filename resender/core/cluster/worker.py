@@ -24,6 +24,8 @@ INSIDER = "worker "
 _STREAM_NAME = {
     Market.SPOT: "stream.binance.com", Market.UM: "fstream.binance.com", Market.CM: "dstream.binance.com",
 }  # fmt: skip
+# Where a node has its streams from that has none of its own: whichever node has them.
+NODE_STREAM_URLS = {market: f"ws://{name}" for market, name in _STREAM_NAME.items()}
 _SECRET = re.compile(r"[0-9a-f]{64}")
 
 

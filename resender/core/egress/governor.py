@@ -11,7 +11,6 @@ their own; the gateway's own reads come last.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from resender.core.binance.markets import Market
 from resender.core.egress.budget import Budget, RollingBudget
 from resender.core.egress.client_shares import ClientShares
 from resender.core.egress.own_reads import OwnReads
-from resender.core.egress.spec import EgressSpec, Pins
+from resender.core.egress.spec import EgressSpec, Pins, rank_of
 from resender.core.egress.state import (
     SAPI,
     Closure,
@@ -64,6 +63,8 @@ class Governor:
     ) -> None:
         self.clock = clock
         self.egresses = [Egress(spec) for spec in specs]
+        # What stands for an egress where keys are spread, in the whole installation.
+        self.place: Callable[[EgressSpec], str] = lambda spec: spec.name
         self.by_name = {egress.name: egress for egress in self.egresses}
         self._limits = limits or Limits()
         self._pins = pins or Pins()
@@ -218,8 +219,8 @@ class Governor:
             pinned = self.by_name.get(self._pins.find(key) or "")
             if pinned is not None and pinned.spec.serves(market):
                 return [pinned]
-        # By the names alone: the same key has the same egress after a restart or a new entry.
-        return sorted(egresses, key=lambda egress: hashlib.sha256(digest + egress.name.encode()).digest())
+        # By what stands for them alone: the same key has the same egress after a restart or a new entry.
+        return sorted(egresses, key=lambda egress: rank_of(digest, self.place(egress.spec)))
 
     def may_move(self, market: Market, key: str | None, excluding: Sequence[Egress]) -> bool:
         """Tell whether a call that was not sent may try an egress it has not tried yet."""

@@ -56,6 +56,16 @@ class EgressSpec:
 DEFAULT_ROUTE = EgressSpec(DEFAULT, "default")
 
 
+def place_of(node: str, egress: str, shared: str = "") -> str:
+    """Return what stands for an egress in the whole installation. Shape: `node` is empty where there is one node."""
+    return shared or (f"{node}/{egress}" if node else egress)
+
+
+def rank_of(digest: bytes, place: str) -> bytes:
+    """Return by what places are ordered for a key: the least comes first."""
+    return hashlib.sha256(digest + place.encode()).digest()
+
+
 def parse_egress(items: Iterable[str]) -> tuple[EgressSpec, ...]:
     """Read the entries of `EGRESS`; no entry means the machine's default route.
 

@@ -83,8 +83,10 @@ class StreamSession(RestClient):
         super().__init__(base_url, timeouts, **options)
         self._headers = {"User-Agent": f"binance-resender/{__version__}", **(headers or {})}
 
-    async def open(self, target: str, max_message_bytes: int) -> Socket:
-        """Open one WebSocket, once.
+    async def open(
+        self, target: str, max_message_bytes: int, headers: Mapping[str, str] | None = None
+    ) -> Socket:
+        """Open one WebSocket, once. Shape: `headers` beside those of the session.
 
         Raises: StreamBroken.
         """
@@ -99,7 +101,7 @@ class StreamSession(RestClient):
             # autoping off: a ping must be seen here, and its pong counts into the message rate.
             ws = await self._session.ws_connect(
                 url,
-                headers=self._headers,
+                headers=self._headers if headers is None else {**self._headers, **headers},
                 autoping=False,
                 heartbeat=None,
                 compress=0,

@@ -36,6 +36,7 @@ class Overheard:
         self.headers = response.headers
         self.egress = response.egress
         self.kind = response.kind
+        self.told = response.told
         self.age_ms = response.age_ms
         self._is_gzip = False
         for name, value in response.headers:

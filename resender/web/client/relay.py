@@ -157,13 +157,14 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             for index, (name, _) in enumerate(pairs):
                 if now is not None and name.lower() in _USED_WEIGHT:
                     pairs[index] = (name, now)
+        pairs += response.told
         if kind:
             pairs.append((CACHE_HEADER, kind))
             if kind == "shared":
                 pairs.append((AGE_HEADER, str(response.age_ms)))
                 if route is not None:
                     services.savings.note((route.market.value, "shared"), saved_weight(route))
-        elif self.miss:
+        elif self.miss and not response.told:
             pairs.append((CACHE_HEADER, f"miss; {self.miss}"))
         pairs.append((EGRESS_HEADER, response.egress))
 

@@ -44,17 +44,18 @@ from resender.market import PATHS, Hit, Outcome, Wanting
 from resender.services import Services
 from resender.store import LogRecord
 from resender.upstream import REPEATABLE, Call, RestResponse, SharedAnswer
-from resender.web.answers import client_ip, write_error
+from resender.web.answers import write_error
 from resender.web.client.cached import (
     ask_cache,
     cached_path,
     saved_weight,
     write_hit,
 )
+from resender.web.client.hop_calls import HopCalls, read_caller
 from resender.web.client.local import LOCAL_PREFIX
 from resender.web.client.overheard import Overheard
 from resender.web.client.relay import RelayedAnswer
-from resender.web.client.signed_calls import ACCOUNT, SignedCalls
+from resender.web.client.signed_calls import ACCOUNT
 from resender.web.client.streams import wants_upgrade
 from resender.web.client.transfer import hand_over, is_elsewhere
 from resender.web.client.tunnel import read_authority
@@ -76,7 +77,7 @@ def has_page(path: str) -> bool:
     return path in _PAGES or path == "/admin" or path.startswith("/admin/")
 
 
-class RequestDelegate(SignedCalls):
+class RequestDelegate(HopCalls):
     """One request of one client."""
 
     def __init__(
@@ -167,9 +168,10 @@ class RequestDelegate(SignedCalls):
         services = self.services
         if self.error is None:
             try:
+                self._check_hop()
                 target = self._final_target()
                 if not services.calls.is_open:
-                    raise Busy("The gateway is stopping; nothing was sent.")
+                    raise self._stopping()
                 if services.calls.in_flight >= services.config.max_in_flight:
                     raise Busy("Too many calls are in flight in this gateway; nothing was sent.")
             except AnswerError as error:
@@ -229,7 +231,7 @@ class RequestDelegate(SignedCalls):
     def _admit(self, headers: httputil.HTTPHeaders) -> None:
         """Decide by the headers alone whether and where the call may go."""
         services = self.services
-        self.ip = client_ip(services, self.connection, headers)
+        self.ip, self.hop = read_caller(services, self.connection, headers, self.method, self.target)
         self.entry_id = services.access.whitelist.match(self.ip)
         if self.entry_id is None:
             raise Forbidden(self.ip)
@@ -342,7 +344,7 @@ class RequestDelegate(SignedCalls):
                 self.services.dispatch.egress.used_weight,
                 hit,
                 version=self.version,
-                extra=extra,
+                extra=self._with_waited(extra),
             )
             if self.route is not None:
                 saved = saved_weight(self.route) - hit.cost
@@ -442,7 +444,8 @@ class RequestDelegate(SignedCalls):
         if self.method == "GET" and key is None and not self.body:
             self.share_key, is_fresh = share_key(route.market, target, up)
             consent_ms = max_age_ms(route.path, self.headers.get_all(), self.services.consent)
-        call = Call(route.market, self.method, target, up, self.body, key, self.ip)
+        is_hop = self.hop is not None
+        call = Call(route.market, self.method, target, up, self.body, key, self.ip, is_hop=is_hop)
         response = await self.services.dispatch.send(
             call,
             self.share_key,

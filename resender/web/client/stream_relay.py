@@ -46,10 +46,12 @@ class Relay:
         upstream: RelayConnection | None,
         *,
         address: str,
+        is_hop: bool,
         path: str,
         note_call: NoteCall,
     ) -> None:
         self.address = address
+        self._is_hop = is_hop
         self.kind = "relay"
         self.market = route.market.value
         self.path = path
@@ -141,7 +143,7 @@ class Relay:
             is_new = key is not None and key not in self._keys
             if not is_new or key is None:
                 return True
-            if self._services.relays.fits(self._route.market, key, upstream.egress):
+            if self._fits(key, upstream):
                 self._keys.add(key)
                 return True
             if self._has_state or self._desk is None or self._desk.unanswered:
@@ -153,6 +155,12 @@ class Relay:
         if key is not None:
             self._keys.add(key)
         return await self._open_for(key)
+
+    def _fits(self, key: str, upstream: RelayConnection) -> bool:
+        try:
+            return self._services.relays.fits(self._route.market, key, upstream, is_hop=self._is_hop)
+        except AnswerError:
+            return False  # what may carry it is not there now
 
     def _give_up(self, upstream: RelayConnection) -> None:
         """Leave an upstream on which nothing stands; another takes its place."""
@@ -167,7 +175,12 @@ class Relay:
         route = self._route
         try:
             upstream = await self._services.relays.open(
-                route.host, route.target, route.market, client=self.address, api_key=key
+                route.host,
+                route.target,
+                route.market,
+                client=self.address,
+                api_key=key,
+                is_hop=self._is_hop,
             )
         except AnswerError as error:
             self.close(TRY_LATER, "nothing was sent: upstream not reachable")

@@ -23,6 +23,8 @@ from resender.core.binance.host_names import behind_host, is_unknown_name
 from resender.core.binance.markets import STREAM_HOSTS
 from resender.core.binance.stream_kinds import stream_kind
 from resender.core.binance.stream_urls import StreamRoute, is_listen_key, resolve_stream
+from resender.core.cluster.node_proof import ANYBODY
+from resender.core.cluster.worker import INSIDER
 from resender.core.fanout.frames import DEFLATE_BITS
 from resender.core.fanout.protocol import CLOSE_TOO_MANY, TOO_MANY_SUBSCRIPTIONS, Refused, read_command
 from resender.core.redact import path_only
@@ -31,6 +33,7 @@ from resender.fanout import EXPELLED, StreamClient
 from resender.services import Services
 from resender.store import LogRecord
 from resender.web.base import BaseHandler
+from resender.web.client.hop_calls import read_caller
 from resender.web.client.local_accounts import Caller
 from resender.web.client.stream_account import listen_to_account, read_wanted_account
 from resender.web.client.stream_closes import WantedCloses, listen_to_closes, read_wanted_closes
@@ -89,6 +92,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self._admit()
             if self.route.what in ("user", "ws_api"):
                 self.relay = await self._make_relay()
+            elif self._is_of_collector:
+                self.relay = await self._relay_to_collector()
             elif self.route.what == "closes":
                 self.wanted = read_wanted_closes(self.services, self.route)
             elif self.route.what == "account":
@@ -108,16 +113,35 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         if route.what == "user" or key is not None or not services.relays.has_choice(route.market):
             upstream = await services.relays.open(
                 route.host, route.target, route.market,
-                api_key=key, listen_key=route.listen_key, client=self.ip,
+                api_key=key, listen_key=route.listen_key, client=self.ip, is_hop=self.is_hop,
             )  # fmt: skip
         return Relay(
             services,
             route,
             upstream,
             address=self.ip,
+            is_hop=self.is_hop,
             path=self._shown_path()[:200],
             note_call=self._note_method,
         )
+
+    @property
+    def _is_of_collector(self) -> bool:
+        """Whether only a node with market data and accounts can tell what is wanted here."""
+        hops = self.services.dispatch.hops
+        return hops is not None and hops.homes.is_front and self.route.what in ("closes", "account")
+
+    async def _relay_to_collector(self) -> Relay:
+        services = self.services
+        key = self.request.headers.get("X-Mbx-Apikey")
+        kept = {"Authorization": word} if (word := self.request.headers.get("Authorization")) else {}
+        upstream = await services.relays.open_local(
+            self.request.uri or "/", self.route.market, api_key=key, client=self.ip, headers=kept
+        )
+        return Relay(
+            services, self.route, upstream,
+            address=self.ip, is_hop=False, path=self._shown_path()[:200], note_call=self._note_method,
+        )  # fmt: skip
 
     def _shown_path(self) -> str:
         """Return the path as it may be shown: of a listenKey nothing, however it is written."""
@@ -128,9 +152,16 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         services, headers = self.services, self.request.headers
         context: Any = getattr(self.request.connection, "context")  # noqa: B009
         self.is_insider = getattr(context, "is_insider", False)
-        self.ip = context.remote_ip if self.is_insider else self.client_ip()
+        request = self.request
+        target = request.uri or "/"
+        connection = cast(Any, request.connection)
+        self.ip, hop = read_caller(services, connection, headers, request.method or "", target)
+        self.is_hop = hop is not None
+        if self.is_insider:
+            self.ip = context.remote_ip
+        elif self.is_hop and self.ip == ANYBODY:  # streams for clients of another node
+            self.is_insider, self.ip = True, f"{INSIDER}node"
         self.entry_id = None if self.is_insider else services.access.whitelist.match(self.ip)
-        target = self.request.uri or "/"
         if self.entry_id is None and not self.is_insider:
             services.access.refused.note(self.ip, path_only(target), services.clock.now_ms())
             services.access.note_stranger(self.ip, f"refused {self.ip}: not in the whitelist")

@@ -42,6 +42,7 @@ class FakeAnswer:
         self.reason = "OK"
         self.headers = tuple((name.encode(), value.encode()) for name, value in headers)
         self.egress = ""
+        self.told: list[tuple[str, str]] = []
         self.pieces = list(body)
         self.is_closed = False
 

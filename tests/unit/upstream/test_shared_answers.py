@@ -19,6 +19,7 @@ class Made:
         self.reason = "OK"
         self.headers = ((b"content-type", b"application/json"),)
         self.egress = "default"
+        self.told: list[tuple[str, str]] = []
         self.pieces: asyncio.Queue[bytes | AnswerError] = asyncio.Queue()
         self.is_closed = False
         self.is_over = False

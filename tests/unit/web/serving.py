@@ -173,7 +173,7 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
         used_weight={},
         clients={},
     )
-    dispatch = SimpleNamespace(egress=egress, last_answers={})
+    dispatch = SimpleNamespace(egress=egress, last_answers={}, hops=None)
     store = store or FakeStore()
     calls = Calls()
     calls.is_open = True
@@ -196,6 +196,7 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
         asks=None,
         crew=None,
         transfers=Tasks(),
+        proofs=None,
         in_flight=0,
         status=Status(
             access=access,

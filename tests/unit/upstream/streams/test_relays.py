@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from types import SimpleNamespace
 from typing import Any, cast
 
 import orjson
@@ -13,12 +14,12 @@ from aiohttp import ClientConnectionResetError, WSMessage, WSMsgType
 from resender.aio import Tasks
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import Market
+from resender.core.cluster.homes import Peer
 from resender.core.egress.governor import Governor
 from resender.core.egress.spec import Pins, parse_egress, parse_pins
 from resender.core.egress.state import Limits
-from resender.core.weights.rules import Charge
 from resender.core.weights.table import FUTURES_POOL, SPOT_POOL, WS_UM_POOL
-from resender.errors import Busy, EgressExhausted, UpstreamUnreachable
+from resender.errors import Busy, EgressAway, EgressExhausted, UpstreamUnreachable
 from resender.upstream.streams import relays as module
 from resender.upstream.streams.relays import _CONNECTS, RelayConnection, Relays
 from resender.upstream.streams.session import Socket, StreamBroken
@@ -376,206 +377,112 @@ async def test_who_waits_for_the_close_may_be_cancelled() -> None:
     assert ws.is_closed
 
 
-# --- the books of the WebSocket API ---------------------------------------------------------------
+# --- other nodes ----------------------------------------------------------------------------------
 
 
-def request(method: str, message_id: Any = 1, **params: Any) -> dict[str, Any]:
-    return {"id": message_id, "method": method, "params": params}
+class FakeHops:
+    """The way to another node, where one key is at home."""
+
+    def __init__(self) -> None:
+        self.peer = Peer("b", "http://b")
+        self.homes = self
+        self.has_others = True
+        self.opened: list[tuple[str, str, str, dict[str, str]]] = []
+        self.avoided: list[str] = []
+        self.error: Exception | None = None
+
+    def home(self, market: Market, key: str | None, mono: float) -> Peer | None:
+        return self.peer if key == KEY else None
+
+    def collector(self, mono: float) -> Peer | None:
+        return self.peer
+
+    def avoid(self, peer: Peer, why: str) -> None:
+        self.avoided.append(why)
+
+    async def open(self, peer: Peer, target: str, client: str, most: int, headers: dict[str, str]) -> Socket:
+        self.opened.append((peer.name, target, client, headers))
+        if self.error is not None:
+            raise self.error
+        ws: Any = RelayedWs()
+        return Socket(ws, ws.transport)
 
 
-def answer(message_id: Any, status: int = 200, used: int | None = None, **more: Any) -> str:
-    """Write an answer as Binance does."""
-    body: dict[str, Any] = {"id": message_id, "status": status, **more}
-    if used is not None:
-        body["rateLimits"] = [
-            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 50, "count": 12},
-            {
-                "rateLimitType": "REQUEST_WEIGHT",
-                "interval": "MINUTE",
-                "intervalNum": 1,
-                "limit": 6000,
-                "count": used,
-            },
-        ]
-    return orjson.dumps(body).decode()
-
-
-def test_request_is_charged_before_it_is_sent_and_settled_by_its_answer(make: Any) -> None:
+def among_nodes(make: Any) -> tuple[World, FakeHops]:
     world = make()
-    desk = world.desk()
-    assert desk.admit(request("account.status", "x")) is None
-    assert world.used() == 20
-    assert desk.unanswered == ["account.status"]
-    world.time.mono += 0.25
-    found = desk.note(answer("x", used=321, result={}))
-    assert (found.method, found.status, found.duration_ms) == ("account.status", 200, 250.0)
-    assert world.used() == 321
-    assert desk.unanswered == []
+    hops = FakeHops()
+    world.relays.hops = cast(Any, hops)
+    return world, hops
 
 
-def test_answers_find_their_requests_in_any_order(make: Any) -> None:
-    desk = make().desk()
-    ids = [1, "1", "a-b", "币", None, -5, '"', "\\", 18446744073709551615]
-    for place, message_id in enumerate(ids):
-        desk.admit(request(f"m{place}", message_id))
-    for place in (3, 8, 0, 6, 4, 7, 1, 5, 2):
-        assert desk.note(answer(ids[place], result={"id": 1})).method == f"m{place}"
-    assert desk.unanswered == []
+@pytest.mark.parametrize(
+    ("host", "market", "path"),
+    [
+        ("ws_api_spot", SPOT, "/ws-api.binance.com/ws/x"),
+        ("ws_api_um", UM, "/ws-fapi.binance.com/ws/x"),
+        ("stream_cm", CM, "/dstream.binance.com/ws/x"),
+        ("stream_spot", SPOT, "/stream.binance.com/ws/x"),
+        ("stream_margin", SPOT, "/margin-stream.binance.com/ws/x"),
+    ],
+)
+async def test_connection_of_a_key_leaves_from_its_home(
+    make: Any, host: str, market: Market, path: str
+) -> None:
+    world, hops = among_nodes(make)
+    connection = await world.open(host, market, api_key=KEY, client="10.0.0.1")
+    assert hops.opened == [("b", path, "10.0.0.1", {"X-MBX-APIKEY": KEY})]
+    assert (connection.egress, connection.peer) == (None, hops.peer)
+    assert world.sessions.opened == []
+    assert world.used() == 0, "that node charges it"
 
 
-def test_requests_of_one_id_are_answered_in_turn(make: Any) -> None:
-    desk = make().desk()
-    for method in ("a", "b", "c"):
-        desk.admit(request(method, 7))
-    assert [desk.note(answer(7)).method for _ in range(3)] == ["a", "b", "c"]
-    assert desk.note(answer(7)) is None
+@pytest.mark.parametrize(
+    "how", [{"is_hop": True}, {"purpose": "account"}], ids=["asked by a node", "own watch"]
+)
+async def test_connection_is_never_sent_on_twice(make: Any, how: dict[str, Any]) -> None:
+    world, hops = among_nodes(make)
+    await world.open(api_key=KEY, **how)
+    assert hops.opened == []
+    assert len(world.sessions.opened) == 1
 
 
-def test_answer_whose_id_cannot_be_read_is_that_of_the_oldest_request(make: Any) -> None:
-    desk = make().desk()
-    desk.admit(request("old", "x" * 300))
-    desk.admit(request("new", 2))
-    assert desk.note(answer("x" * 300)).method == "old"
-    assert desk.note('{"status":400,"id":null,"error":{"code":-1135}}').method == "new"
+async def test_listen_key_goes_to_the_node_where_it_was_made(make: Any) -> None:
+    world, hops = among_nodes(make)
+    cast(Any, hops).homes = SimpleNamespace(peer=lambda name, mono: Peer(name, "http://c"), has_others=True)
+    world.relays.note_listen_key(LISTEN_KEY, "c/ip")
+    await world.open(listen_key=LISTEN_KEY)
+    assert [name for name, *_ in hops.opened] == ["c"]
 
 
-def test_event_answers_no_request(make: Any) -> None:
-    desk = make().desk()
-    event = '{"subscriptionId":0,"event":{"e":"executionReport","E":1,"s":"BTCUSDT","X":"NEW","i":200}}'
-    assert desk.note(event) is None
-    desk.admit(request("order.place"))
-    assert desk.note(event) is None
-    assert desk.unanswered == ["order.place"]
-    assert desk.note(answer(1)).method == "order.place"
+async def test_key_fits_the_connection_of_its_home_only(make: Any) -> None:
+    world, _ = among_nodes(make)
+    there, here = await world.open(api_key=KEY), await world.open(api_key="other")
+    relays = world.relays
+    assert relays.has_choice(UM)
+    assert (relays.fits(UM, KEY, there), relays.fits(UM, KEY, here)) == (True, False)
+    assert (relays.fits(UM, "other", there), relays.fits(UM, "other", here)) == (False, True)
+    assert relays.fits(UM, KEY, here, is_hop=True), "the node that asked knows best"
 
 
-def test_weight_is_read_where_the_answer_is_long(make: Any) -> None:
-    world = make()
-    desk = world.desk()
-    desk.admit(request("klines", 1))
-    desk.note(answer(1, used=77, result=[["0.1"] * 12] * 2000))
-    assert world.used() == 77
+async def test_node_that_cannot_be_reached_is_left_alone_and_a_busy_one_is_not(make: Any) -> None:
+    world, hops = among_nodes(make)
+    hops.error = StreamBroken("refused")
+    with pytest.raises(UpstreamUnreachable, match="node b"):
+        await world.open(api_key=KEY)
+    assert hops.avoided == ["refused"]
+    hops.error = StreamBroken("busy", 3.0)
+    with pytest.raises(Busy):
+        await world.open(api_key=KEY)
+    assert len(hops.avoided) == 1
 
 
-def test_request_without_parameters_or_with_odd_ones_is_charged_all_the_same(make: Any) -> None:
-    world = make()
-    desk = world.desk()
-    for params in (None, [], "x", 7):
-        assert desk.admit({"id": 1, "method": "openOrders.status", "params": params}) is None
-    assert desk.admit({"method": "openOrders.status"}) is None
-    assert world.used() == 400
-
-
-def test_request_that_does_not_fit_is_refused_as_binance_would_with_its_id(make: Any) -> None:
-    world = make(limits=Limits(spot=100))
-    desk = world.desk()
-    assert desk.admit(request("openOrders.status")) is None
-    refused = orjson.loads(desk.admit(request("account.status", "id-1")))
-    assert (refused["id"], refused["status"], refused["error"]["code"]) == ("id-1", 429, -1003)
-    data = refused["error"]["data"]
-    assert data["serverTime"] < data["retryAfter"] <= data["serverTime"] + 61_000
-    assert desk.unanswered == ["openOrders.status"]
-    # Orders have a reserve of their own.
-    assert desk.admit(request("order.place", 2)) is None
-
-
-@pytest.mark.parametrize(("status", "seconds"), [(429, 7), (418, 300)])
-def test_429_and_418_close_the_pool_until_the_time_they_name(make: Any, status: int, seconds: int) -> None:
-    world = make()
-    desk = world.desk()
-    desk.admit(request("klines"))
-    at = int(world.governor.clock.low_ms(world.time.mono)) + seconds * 1000
-    error = {"code": -1003, "msg": "x", "data": {"serverTime": 1, "retryAfter": at}}
-    found = desk.note(answer(1, status, error=error))
-    assert found.status == status
-    assert world.governor.closed_s(SPOT, SPOT_POOL, world.time.mono) == pytest.approx(seconds, abs=0.01)
-    refused = orjson.loads(desk.admit(request("ping", 2)))
-    assert refused["status"] == status
-    assert desk.unanswered == []
-
-
-@pytest.mark.parametrize(("status", "seconds"), [(429, 60), (418, 120)])
-def test_429_and_418_without_a_time_close_the_pool_for_a_while(make: Any, status: int, seconds: int) -> None:
-    world = make()
-    desk = world.desk()
-    desk.admit(request("klines"))
-    desk.note(answer(1, status))
-    assert world.governor.closed_s(SPOT, SPOT_POOL, world.time.mono) == seconds
-
-
-def test_pool_of_usd_m_is_closed_for_the_websocket_api_alone(make: Any) -> None:
-    world = make()
-    desk = world.desk(UM)
-    desk.admit(request("ticker.price"))
-    desk.note(answer(1, 429))
-    assert world.governor.closed_s(UM, WS_UM_POOL, world.time.mono) == 60
-    assert world.governor.closed_s(UM, FUTURES_POOL, world.time.mono) == 0
-
-
-def test_accounts_own_limit_of_orders_closes_nothing(make: Any) -> None:
-    world = make()
-    desk = world.desk()
-    desk.admit(request("order.place"))
-    assert desk.note(answer(1, 429, error={"code": -1015, "msg": "Too many new orders"})).status == 429
-    assert world.governor.closed_s(SPOT, SPOT_POOL, world.time.mono) == 0
-
-
-@pytest.mark.parametrize("seconds", [-100, 10**7])
-def test_time_that_cannot_be_meant_is_kept_within_bounds(make: Any, seconds: int) -> None:
-    world = make()
-    desk = world.desk()
-    desk.admit(request("klines"))
-    desk.note(answer(1, 418, error={"data": {"retryAfter": START_MS + seconds * 1000}}))
-    assert 1 <= world.governor.closed_s(SPOT, SPOT_POOL, world.time.mono) <= 4 * 86_400
-
-
-def test_end_tells_what_has_no_answer_and_that_once(make: Any) -> None:
-    world = make()
-    desk = world.desk()
-    for method, message_id in (("order.place", 1), ("order.cancel", 1), ("klines", 2)):
-        desk.admit(request(method, message_id))
-    desk.note(answer(1))
-    assert desk.end() == ["order.cancel", "klines"]
-    assert desk.end() == []
-    assert desk.note(answer(2)) is None
-    budget = world.governor.egresses[0].budgets[SPOT_POOL]
-    assert not budget.reserved
-    assert world.used() == 4, "what was sent may have been charged"
-
-
-def test_requests_go_by_the_egress_of_their_connection_whatever_the_others_have_left(make: Any) -> None:
-    world = make(*TWO)
-    first, second = world.governor.egresses
-    desk = world.relays.desk(SPOT, second, "10.0.0.1")
-    for number in range(5):
-        desk.admit(request("klines", number))
-    assert first.budgets == {} or not first.budgets[SPOT_POOL].reserved
-    assert second.budgets[SPOT_POOL].reserved == 10
-
-
-async def test_answer_of_an_id_nobody_knows_answers_no_order(make: Any) -> None:
-    desk = make().desk()
-    assert desk.admit({"id": 1, "method": "order.place"}) is None
-    assert desk.note('{"id":null,"status":400,"error":{}}') is None
-    assert desk.unanswered == ["order.place"]
-    assert desk.admit({"id": 2, "method": "time"}) is None
-    answered = desk.note('{"id":null,"status":400,"error":{}}')
-    assert answered is not None
-    assert answered.method == "time"
-    assert desk.end() == ["order.place"]
-
-
-async def test_request_that_finds_no_room_asks_for_more_through_its_own_egress(make: Any) -> None:
-    world = make()
-    desk = world.desk()
-    assert not await desk.has_more_room(request("openOrders.status"))
-    asked: list[Any] = []
-
-    async def ask(market: Market, charge: Charge, key: str | None, egress: Any) -> bool:
-        asked.append((market, charge.weight, key, egress))
-        return True
-
-    world.relays.on_no_room = ask
-    assert await desk.has_more_room({"id": 1, "method": "openOrders.status", "params": {"apiKey": "k" * 64}})
-    ((market, weight, key, egress),) = asked
-    assert (market, weight, key, egress) == (Market.SPOT, 80, "k" * 64, desk._egress)
+async def test_local_streams_are_opened_where_they_are(make: Any) -> None:
+    world, hops = among_nodes(make)
+    headers = {"Authorization": "Bearer t"}
+    await world.relays.open_local(
+        "/local/um/closes?x=1", UM, api_key=None, client="10.0.0.1", headers=headers
+    )
+    assert hops.opened == [("b", "/local/um/closes?x=1", "10.0.0.1", headers)]
+    cast(Any, hops).collector = lambda mono: None
+    with pytest.raises(EgressAway):
+        await world.relays.open_local("/local/um/closes", UM, api_key=None, client="", headers={})

@@ -57,6 +57,7 @@ ACCOUNT_REASONS = tuple(
     for name in (
         "account/accounts",
         "account/watched",
+        "account/user_answers",
         "account/user_stream",
         "core/account/calls",
         "core/account/order",

@@ -42,6 +42,7 @@ class Response:
         if encoding is not None:
             self.headers += ((b"Content-Encoding", encoding),)
         self.egress = "hk"
+        self.told = [("X-Resender-Age", "3")]
         self.kind = "joined"
         self.age_ms = 40
 
@@ -116,7 +117,7 @@ async def test_empty_body_is_taken_too() -> None:
 async def test_face_is_that_of_the_answer() -> None:
     heard = Heard(Response(BODY))
     answer, response = heard.answer, heard.response
-    for name in ("status", "reason", "headers", "egress", "kind", "age_ms"):
+    for name in ("status", "reason", "headers", "egress", "kind", "told", "age_ms"):
         assert getattr(answer, name) == getattr(response, name)
     assert not answer.at_end()
     await answer.next_chunk()

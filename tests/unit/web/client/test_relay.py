@@ -94,7 +94,7 @@ def test_answer_that_is_remembered_saves_the_weight_of_the_call(kind: str, saved
     relay.route = resolve("/api/v3/exchangeInfo")
     relay.miss = "gap"
     pairs: Pairs = []
-    response = cast(Any, SimpleNamespace(status=200, kind=kind, age_ms=1234, egress="default"))
+    response = cast(Any, SimpleNamespace(status=200, kind=kind, age_ms=1234, egress="default", told=[]))
     relay._note(response, pairs)
     assert services.savings.total == saved
     told = [("X-Resender-Cache", kind or "miss; gap"), ("X-Resender-Egress", "default")]

@@ -535,6 +535,7 @@ class Answer:
     """An upstream's answer in one piece."""
 
     reason, egress, age_ms = "OK", "default", 0
+    told = ()
 
     def __init__(self, body: bytes, status: int = 200, kind: str = "") -> None:
         self.status = status

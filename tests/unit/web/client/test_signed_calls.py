@@ -61,6 +61,7 @@ class Response:
         self.reason = "Fine"
         self.headers = ((b"Content-Type", b"application/json"),)
         self.egress, self.kind, self.age_ms = "hk", "", 0
+        self.told: list[tuple[str, str]] = []
         self.body = body
 
     async def next_chunk(self) -> bytes:

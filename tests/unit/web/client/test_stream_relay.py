@@ -13,8 +13,8 @@ import pytest
 from resender.core.binance.markets import Market
 from resender.core.binance.stream_urls import StreamRoute
 from resender.core.fanout.frames import binary_frame, text_frame, wrapped
-from resender.errors import UpstreamUnreachable
-from resender.upstream.streams.relays import Answered
+from resender.errors import EgressAway, UpstreamUnreachable
+from resender.upstream.streams.api_desk import Answered
 from resender.web.client import stream_relay as module
 from resender.web.client.stream_relay import Relay, carry_user_data
 from tests.support.running import wait_until
@@ -104,7 +104,9 @@ class FakeRelays:
             raise self.error
         return self.upstream
 
-    def fits(self, market: Market, api_key: str, egress: Any) -> bool:
+    def fits(self, market: Market, api_key: str, connection: Any, *, is_hop: bool) -> bool:
+        if api_key == "away":
+            raise EgressAway("gone")
         return api_key != "other"
 
     def desk(self, market: Market, egress: Any, client: str) -> FakeDesk:
@@ -143,8 +145,8 @@ class World:
 
     def relay(self, route: StreamRoute = USER, *, is_open: bool = True) -> Relay:
         relay = Relay(
-            self.services, route, cast(Any, self.upstream) if is_open else None, address="10.0.0.1", path="/ws",
-            note_call=lambda *call: self.calls.append(call),
+            self.services, route, cast(Any, self.upstream) if is_open else None, address="10.0.0.1",
+            is_hop=False, path="/ws", note_call=lambda *call: self.calls.append(call),
         )  # fmt: skip
 
         def make_sink(drained: Callable[[], None]) -> Any:
@@ -271,9 +273,17 @@ async def test_upstream_is_opened_for_the_key_of_the_first_request(world: World)
     await relay.hear(ask("account.status", apiKey=KEY))
     await relay.hear(ask("time"))
     assert world.relays.opened == [
-        ("ws_api_spot", "/ws-api/v3", Market.SPOT, {"client": "10.0.0.1", "api_key": KEY})
+        ("ws_api_spot", "/ws-api/v3", Market.SPOT, {"client": "10.0.0.1", "api_key": KEY, "is_hop": False})
     ]
     assert len(world.upstream.sent) == 2
+
+
+async def test_key_whose_egress_is_away_ends_a_connection_on_which_something_stands(world: World) -> None:
+    relay = world.relay(API, is_open=False)
+    await relay.hear(ask("session.logon", apiKey=KEY))
+    await relay.hear(ask("order.place", apiKey="away"))
+    assert len(world.upstream.sent) == 1, "nothing was sent of the order"
+    assert len(world.relays.opened) == 1
 
 
 @pytest.mark.parametrize("params", [None, [], {"apiKey": 7}, {}])

@@ -1,0 +1,127 @@
+"""This gateway among other nodes: what it sends through them, what it tells of itself, which accounts it watches.
+
+No state.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from resender.aio import Clock
+from resender.config import Config
+from resender.core.account.spec import AccountMarket, AccountSpec, Mode
+from resender.core.binance.markets import Market
+from resender.core.cluster.homes import Homes
+from resender.core.cluster.node_info import COLLECTOR_ROLE, NodeEgress
+from resender.core.cluster.worker import NODE_STREAM_URLS, Worker, inner_stream_urls
+from resender.core.egress.spec import place_of
+from resender.store import AccountRow
+from resender.upstream.connector import Timeouts
+from resender.upstream.egress import EgressPool
+from resender.upstream.hops import Hops, collector_sessions
+from resender.upstream.streams.session import Opens
+from resender.workers import open_inner
+
+logger = logging.getLogger("resender.cluster")
+
+
+def make_hops(
+    config: Config, node: str, egress: EgressPool, clock: Clock, ssl_context: ssl.SSLContext
+) -> Hops | None:
+    """Make the way to the other nodes; None where there are none, or they could not send anything back here.
+
+    Shape: `node` is the name of this one, without the number of a worker.
+    """
+    is_front = COLLECTOR_ROLE not in config.roles
+    if not config.redis_url or not config.node_secret or not (config.node_url or is_front):
+        return None
+    governor = egress.governor
+
+    def own(market: Market) -> list[str]:
+        mono = clock.mono()
+        return [
+            governor.place(each.spec)
+            for each in governor.egresses_of(market)
+            if not each.is_quarantined(market, mono)
+        ]
+
+    governor.place = lambda spec: place_of(node, spec.name, spec.shared)
+    return Hops(
+        Homes(node, config.pins, own, is_front=is_front),
+        config.node_secret,
+        Timeouts(config.connect_timeout_s, config.read_timeout_s, config.total_timeout_s),
+        clock=clock,
+        keepalive_s=config.keepalive_s,
+        ssl_context=ssl_context,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsElsewhere:
+    """Where a process has its streams from that opens none at Binance; no `urls` where it does."""
+
+    urls: Mapping[Market, str]
+    open_with: Callable[[str, float], Opens] | None
+
+
+def streams_elsewhere(worker: Worker | None, hops: Hops | None, clock: Clock) -> StreamsElsewhere:
+    """Find where streams come from: of a reader the collector beside it, of a front another node."""
+    if worker is not None and not worker.is_collector:
+        return StreamsElsewhere(inner_stream_urls(worker), open_inner(worker))
+    if hops is not None and hops.homes.is_front:
+        return StreamsElsewhere(NODE_STREAM_URLS, collector_sessions(hops, clock))
+    return StreamsElsewhere({}, None)
+
+
+def node_egresses(config: Config, egress: EgressPool, clock: Clock) -> tuple[NodeEgress, ...]:
+    """Describe the egresses for the other nodes; a node that is no collector has none to offer."""
+    if COLLECTOR_ROLE not in config.roles:
+        return ()
+    mono = clock.mono()
+    return tuple(
+        NodeEgress(
+            each.name,
+            each.spec.kind,
+            egress.governor.place(each.spec),
+            tuple(market.value for market in egress.upstreams if each.spec.serves(market)),
+            tuple(market.value for market in egress.upstreams if each.is_quarantined(market, mono)),
+        )
+        for each in egress.governor.egresses
+    )
+
+
+def specs_of(rows: Iterable[AccountRow], homes: Homes | None, mono: float) -> list[AccountSpec]:
+    """Return the accounts this node watches; those of which a row cannot be read are left out."""
+    specs = []
+    for row in rows:
+        try:
+            spec = _spec_of(row)
+        except ValueError as error:
+            logger.error("account %s is left out: %s", row.name, error)
+            continue
+        if homes is None or _is_watched_here(homes, spec, mono):
+            specs.append(spec)
+    return specs
+
+
+def _is_watched_here(homes: Homes, spec: AccountSpec, mono: float) -> bool:
+    """Tell whether calls with an account's key come here. One that has no key yet waits for it everywhere."""
+    if not spec.keys:
+        return not homes.is_front
+    return any(homes.may_watch(spec.market.host, digest, mono) for digest in spec.keys)
+
+
+def _spec_of(row: AccountRow) -> AccountSpec:
+    """Read an account's row. Raises: ValueError for words that are none."""
+    return AccountSpec(
+        row.id,
+        row.name,
+        AccountMarket(row.market),
+        Mode(row.mode),
+        {key.digest: key.hint for key in row.keys},
+        {key.digest: key.public_key for key in row.keys if key.public_key is not None},
+        row.sealed,
+    )

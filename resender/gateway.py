@@ -38,7 +38,7 @@ from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
 from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
-from resender.nodes import make_hops, node_egresses, specs_of, streams_elsewhere
+from resender.nodes import make_hops, make_leases, node_egresses, specs_of, streams_elsewhere
 from resender.places import node_name
 from resender.savings import Savings
 from resender.secret_box import SecretBox
@@ -340,24 +340,8 @@ class Gateway:
         return cluster
 
     def _make_leases(self, cluster: Cluster) -> WeightLeases:
-        from resender.cluster import FOUNDED_KEY, WeightLeases
-
-        worker = self.worker
-
-        async def was_founded() -> bool:
-            if worker is not None and worker.redis:  # a Redis of this start alone
-                return worker.has_lost
-            return bool(await self.store.run(lambda repository: repository.state_get(FOUNDED_KEY)))
-
-        leases = WeightLeases(
-            self.egress.governor,
-            cluster.link,
-            node=cluster.name,
-            clock=self.clock,
-            tasks=self.tasks,
-            order_reserve=self.config.order_weight_reserve,
-            was_founded=was_founded,
-            on_founded=lambda: self.store.run(lambda repository: repository.state_set(FOUNDED_KEY, "1")),
+        leases = make_leases(
+            self.config, self.egress.governor, cluster, self.store, self.worker, self.clock, self.tasks
         )
         self.egress.on_no_room = self.relays.on_no_room = leases.ask
         self.egress.on_wish = leases.wish

@@ -9,21 +9,27 @@ import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from resender.aio import Clock
+from resender.aio import Clock, Tasks
 from resender.config import Config
 from resender.core.account.spec import AccountMarket, AccountSpec, Mode
 from resender.core.binance.markets import Market
 from resender.core.cluster.homes import Homes
 from resender.core.cluster.node_info import COLLECTOR_ROLE, NodeEgress
 from resender.core.cluster.worker import NODE_STREAM_URLS, Worker, inner_stream_urls
+from resender.core.egress.governor import Governor
 from resender.core.egress.spec import place_of
-from resender.store import AccountRow
+from resender.store import AccountRow, Repository, Store
 from resender.upstream.connector import Timeouts
 from resender.upstream.egress import EgressPool
 from resender.upstream.hops import Hops, collector_sessions
 from resender.upstream.streams.session import Opens
 from resender.workers import open_inner
+
+_MEMORY_KEY = "redis_memory:"
+if TYPE_CHECKING:
+    from resender.cluster import Cluster, WeightLeases
 
 logger = logging.getLogger("resender.cluster")
 
@@ -90,6 +96,55 @@ def node_egresses(config: Config, egress: EgressPool, clock: Clock) -> tuple[Nod
             tuple(market.value for market in egress.upstreams if each.is_quarantined(market, mono)),
         )
         for each in egress.governor.egresses
+    )
+
+
+def memory_of(repository: Repository, address: str, node: str) -> tuple[str, int]:
+    """Return the id of what Redis last remembered of a shared address, and the permille a node held by that."""
+    part = repository.state_get(f"{_MEMORY_KEY}{address}:{node}") or ""
+    return repository.state_get(_MEMORY_KEY + address) or "", int(part) if part.isdigit() else 0
+
+
+def keep_memory_of(repository: Repository, address: str, node: str, memory: str, part: int) -> None:
+    """Keep what `memory_of` returns."""
+    repository.state_set(_MEMORY_KEY + address, memory)
+    repository.state_set(f"{_MEMORY_KEY}{address}:{node}", str(part))
+
+
+def make_leases(
+    config: Config,
+    governor: Governor,
+    cluster: Cluster,
+    store: Store,
+    worker: Worker | None,
+    clock: Clock,
+    tasks: Tasks,
+) -> WeightLeases:
+    """Make what leases the weight of addresses that nodes or workers share."""
+    from resender.cluster import WeightLeases
+
+    own_redis = worker is not None and bool(worker.redis)  # of this start alone
+
+    async def known_memory(address: str) -> tuple[str, int]:
+        if own_redis:
+            return ("lost" if worker is not None and worker.has_lost else ""), 0
+        return await store.run(lambda repository: memory_of(repository, address, cluster.name))
+
+    async def keep_memory(address: str, memory: str, part: int) -> None:
+        if not own_redis:
+            await store.run(
+                lambda repository: keep_memory_of(repository, address, cluster.name, memory, part)
+            )
+
+    return WeightLeases(
+        governor,
+        cluster.link,
+        node=cluster.name,
+        clock=clock,
+        tasks=tasks,
+        order_reserve=config.order_weight_reserve,
+        known_memory=known_memory,
+        keep_memory=keep_memory,
     )
 
 

@@ -3,10 +3,9 @@
 from resender.cluster.cluster import Cluster
 from resender.cluster.presence import read_nodes, set_drained
 from resender.cluster.redis_link import RedisLink, installation_of
-from resender.cluster.weight_leases import FOUNDED_KEY, WeightLeases
+from resender.cluster.weight_leases import WeightLeases
 
 __all__ = [
-    "FOUNDED_KEY",
     "Cluster",
     "RedisLink",
     "WeightLeases",

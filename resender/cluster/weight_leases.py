@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,7 +35,6 @@ _AHEAD_PART, _AHEAD_LEAST, _AHEAD_MOST = 0.01, 60, 0.3
 _NEXT_MS = 1500.0
 _BAN = "ban"
 # Under which name the store keeps that the installation has had a Redis.
-FOUNDED_KEY = "redis_founded"
 # The first calls wait so long for the first connection.
 _START_S = 1.0
 
@@ -61,6 +61,10 @@ class _Shared:
     egress: Egress
     name: str
     fallback: Fallback = field(default_factory=Fallback)
+    # Id of what Redis remembers of it, as it was last.
+    memory: str = ""
+    # What this node held by that, in permille.
+    part: int = 0
     epochs: dict[str, str] = field(default_factory=dict)
     # Bans that have been told to the others: until when, by pool.
     told: dict[str, float] = field(default_factory=dict)
@@ -75,8 +79,9 @@ class _Shared:
 class WeightLeases:
     """The leases of one node.
 
-    Shape: `node` names it over restarts; `order_reserve` as the governor's. `was_founded` tells that the
-        installation has had a Redis before: one without memory has lost it then; `on_founded` keeps that.
+    Shape: `node` names it over restarts; `order_reserve` as the governor's. `known_memory` returns the id of the
+        memory Redis last had of a shared address, empty if none: another one has lost it; and the permille this node
+        held then. `keep_memory` keeps them.
     """
 
     def __init__(
@@ -88,8 +93,8 @@ class WeightLeases:
         clock: Clock,
         tasks: Tasks,
         order_reserve: float,
-        was_founded: Callable[[], Awaitable[bool]] | None = None,
-        on_founded: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        known_memory: Callable[[str], Awaitable[tuple[str, int]]] | None = None,
+        keep_memory: Callable[[str, str, int], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._governor = governor
         self._link = link
@@ -97,9 +102,8 @@ class WeightLeases:
         self._clock = clock
         self._tasks = tasks
         self._general_part = SHARED_PART * (1.0 - order_reserve)
-        self._was_founded = was_founded
-        self._is_founded = False
-        self._on_founded = on_founded
+        self._known_memory = known_memory
+        self._keep_memory = keep_memory
         self._shared = {
             egress.name: _Shared(egress, shared_name(egress))
             for egress in governor.egresses
@@ -124,8 +128,9 @@ class WeightLeases:
     async def start(self) -> None:
         """Begin to lease. Raises: StoreError if nothing can be remembered."""
         if self._shared:
-            if self._was_founded is not None:
-                self._is_founded = await self._was_founded()
+            if self._known_memory is not None:
+                for shared in self._shared.values():
+                    shared.memory, shared.part = await self._known_memory(shared.name)
             self._first_mono = self._clock.mono() + _START_S
             self._link.listen(_BAN, lambda _: self._look_now.set())
             self._tasks.spawn(self._run(), name="weight-leases")
@@ -134,9 +139,12 @@ class WeightLeases:
         """Leave: what is set aside for this node is free again."""
         for shared in self._shared.values():
             try:
-                await self._link.run(CONTACT, self._slots(shared), [*self._who(shared), "1"])
+                _, nodes = await self._link.run(CONTACT, self._slots(shared), [*self._who(shared), "1"])
             except RedisDown:
                 return
+            if self._keep_memory is not None:
+                # Where this was the last one nobody holds anything.
+                await self._keep_memory(shared.name, shared.memory if int(nodes) > 1 else "", 0)
 
     async def _run(self) -> None:
         while True:
@@ -262,7 +270,7 @@ class WeightLeases:
         shared.fallback.asking(int(low_ms // budget.window_ms))
         self.asked += 1
         try:
-            give, permille, nodes, _, epoch = await self._link.run(TAKE, keys, args)
+            give, permille, nodes, _, epoch, memory = await self._link.run(TAKE, keys, args)
         except RedisDown:
             self.failed += 1
             raise
@@ -278,19 +286,22 @@ class WeightLeases:
         else:
             self.granted += int(give)
             budget.grant(window, int(give), for_orders=is_order)
-        if not self._is_founded:
-            self._is_founded = True
-            if self._on_founded is not None:
-                self._tasks.spawn(self._on_founded(), name="weight-founded")
+        if (shared.memory, shared.part) != (_text(memory), int(permille)):
+            self._keep(shared, _text(memory), int(permille))
         return int(give)
+
+    def _keep(self, shared: _Shared, memory: str, part: int) -> None:
+        shared.memory, shared.part = memory, part
+        if self._keep_memory is not None:
+            self._tasks.spawn(self._keep_memory(shared.name, memory, part), name="weight-memory")
 
     def _who(self, shared: _Shared) -> list[str | int]:
         low_ms, _ = self._times()
-        held = shared.fallback.permille
-        if held < 0 and self._is_founded:
-            held = 0  # a Redis that knows nothing of this installation has lost its memory
         window = int(low_ms // self._governor.window_ms)
-        return [self._node, window, shared.fallback.used_window, held, FORGET_WINDOWS, FALLBACK_PERMILLE]
+        return [
+            self._node, window, shared.fallback.used_window, shared.fallback.permille, FORGET_WINDOWS,
+            FALLBACK_PERMILLE, shared.memory, secrets.token_hex(8), shared.part,
+        ]  # fmt: skip
 
     @staticmethod
     def _key(shared: _Shared, word: str) -> str:

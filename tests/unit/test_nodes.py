@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import ssl
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +15,7 @@ from resender.core.cluster.node_info import NodeEgress, NodeInfo
 from resender.core.cluster.worker import NODE_STREAM_URLS, Worker
 from resender.core.egress.spec import Pins
 from resender.core.egress.state import Egress, Quarantine
-from resender.nodes import make_hops, node_egresses, specs_of, streams_elsewhere
+from resender.nodes import keep_memory_of, make_hops, memory_of, node_egresses, specs_of, streams_elsewhere
 from resender.store import AccountKeyRow, AccountRow
 from resender.upstream.egress_making import make_egress
 from resender.upstream.hops import CollectorSession, Hops
@@ -120,3 +121,24 @@ def test_row_that_cannot_be_read_is_left_out_and_named(caplog: pytest.LogCapture
     assert (spec.id, spec.market, spec.mode, spec.keys) == (3, AccountMarket.UM, Mode.KEY, {"ab": "xxxx"})
     assert "account 1 is left out" in caplog.text
     assert "account 2 is left out" in caplog.text
+
+
+class FakeRepository:
+    def __init__(self) -> None:
+        self.rows: dict[str, str] = {}
+
+    def state_get(self, name: str) -> str | None:
+        return self.rows.get(name)
+
+    def state_set(self, name: str, text: str) -> None:
+        self.rows[name] = text
+
+
+def test_memory_of_an_address_is_of_all_nodes_and_each_has_its_part() -> None:
+    kept = cast(Any, FakeRepository())
+    assert memory_of(kept, "nat", "a") == ("", 0)
+    keep_memory_of(kept, "nat", "a", "one", 450)
+    keep_memory_of(kept, "nat", "b", "two", 300)
+    assert memory_of(kept, "nat", "a") == ("two", 450)
+    assert memory_of(kept, "nat", "b") == ("two", 300)
+    assert memory_of(kept, "other", "a") == ("", 0)

@@ -11,10 +11,11 @@ from __future__ import annotations
 FORGET_WINDOWS = 60
 WINDOW_TTL_MS = 300_000
 
-# KEYS  1 slots of the address (hash: node -> "window fallback permille")  2 this memory of it (hash: born, lost)
+# KEYS  1 slots of the address (hash: node -> "window fallback permille")  2 this memory of it (hash: id, born, lost)
 # ARGV  1 node  2 window now  3 last window of own fallback  4 permille the node holds, -1 if it was never told one
 #       5 windows until forgotten
-#       6 permille all may hold together
+#       6 permille all may hold together  7 id of the memory the installation had last, empty if none
+#       8 id of this memory, if it is new  9 permille the node held in that last one
 _SLOTS = """
 local function read(text)
   local window, fallback, permille = string.match(text, '^(%-?%d+) (%-?%d+) (%d+)$')
@@ -37,6 +38,13 @@ for i = 1, #slots, 2 do
 end
 local before = redis.call('HGET', KEYS[1], node)
 redis.call('HSETNX', KEYS[2], 'born', now)
+redis.call('HSETNX', KEYS[2], 'id', ARGV[8])
+local id = redis.call('HGET', KEYS[2], 'id')
+if told < 0 and ARGV[7] ~= '' and ARGV[7] ~= id then
+  -- A node that was started anew: what the others hold is not known here, of itself it knows.
+  told = tonumber(ARGV[9])
+  held = told
+end
 if told >= 0 and not before then
   -- It holds a part of which nothing is known here: this memory is younger than that.
   redis.call('HSET', KEYS[2], 'lost', '1')
@@ -59,27 +67,30 @@ end
 -- What the node still holds counts until it has heard of less.
 redis.call('HSET', KEYS[1], node, string.format('%d %d %d', now, used, math.max(held, mine)))
 """
-# ARGV  7 "1" to leave for good
+# ARGV  10 "1" to leave for good
 # Returns  the permille this node holds from now on, the number of nodes
 CONTACT = (
     _SLOTS
     + """
-if ARGV[7] == '1' then
+if ARGV[10] == '1' then
   redis.call('HDEL', KEYS[1], node)
+  if others == 0 then
+    redis.call('DEL', KEYS[2])  -- nobody holds anything
+  end
 end
 return {mine, others + 1}
 """
 )
 
 # KEYS  3 what has been granted in the window (hash: all, and by node)  4 epoch of the pool
-# ARGV  7 window it is for  8 limit  9 what may be granted of it in all (weight)  10 at least  11 at most
-#       12 used weight Binance has told  13 ttl in ms  14 what the node has been granted of that window
-# Returns  what is granted, the permille, the number of nodes, granted in all, the epoch
+# ARGV  10 window it is for  11 limit  12 what may be granted of it in all (weight)  13 at least  14 at most
+#       15 used weight Binance has told  16 ttl in ms  17 what the node has been granted of that window
+# Returns  what is granted, the permille, the number of nodes, granted in all, the epoch, id of this memory
 TAKE = (
     _SLOTS
     + """
-local wanted, limit, cap = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local least, up_to, seen = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local wanted, limit, cap = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local least, up_to, seen = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
 local aside = 0
 slots = redis.call('HGETALL', KEYS[1])
 for i = 1, #slots, 2 do
@@ -94,7 +105,7 @@ granted = math.max(granted, seen - aside)
 local room = cap - aside - granted
 local give = math.min(up_to, math.max(least, math.floor(room / (2 * (others + 1)))), room)
 local own = tonumber(redis.call('HGET', KEYS[3], node) or '0')
-local missing = math.max(0, tonumber(ARGV[14]) - own)
+local missing = math.max(0, tonumber(ARGV[17]) - own)
 granted, own = granted + missing, own + missing
 -- Right after its memory was lost nobody knows what others hold of the next window: each within its own part.
 if is_lost or (has_lost and wanted <= born + 1) then
@@ -105,8 +116,8 @@ if give < least or used >= wanted or (has_lost and wanted <= born) then
 end
 redis.call('HSET', KEYS[3], 'all', granted + give)
 redis.call('HSET', KEYS[3], node, own + give)
-redis.call('PEXPIRE', KEYS[3], ARGV[13])
-return {give, mine, others + 1, granted + give, redis.call('GET', KEYS[4]) or '0'}
+redis.call('PEXPIRE', KEYS[3], ARGV[16])
+return {give, mine, others + 1, granted + give, redis.call('GET', KEYS[4]) or '0', id}
 """
 )
 

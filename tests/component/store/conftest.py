@@ -11,11 +11,9 @@ import contextlib
 import importlib.util
 import itertools
 import os
-import pwd
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import free_port
+from tests.support.postgres_server import PostgresServer, data_dir, postgres_server, run
 
 _numbers = itertools.count(1)
 
@@ -51,15 +50,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: int) -> str:
+def postgresql_url(postgresql_server: PostgresServer) -> str:
     import psycopg
 
     # An empty schema is as good as a database of its own, and is made in a tenth of the time.
-    base = f"host=127.0.0.1 port={postgresql_server} user=resender dbname=postgres"
-    with psycopg.connect(base, autocommit=True) as connection:
+    with psycopg.connect(postgresql_server.words, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
-    return f"postgresql://resender@127.0.0.1:{postgresql_server}/postgres"
+    return postgresql_server.url
 
 
 @pytest.fixture
@@ -74,21 +72,9 @@ def mysql_url(mysql_server: int) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[int]:
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip('PostgreSQL driver is not installed: pip install "psycopg[binary]"')
-    found = shutil.which("postgres") or next(
-        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True)), None
-    )
-    if found is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    binaries = Path(found).parent
-    with _data_dir("postgres") as (data, user):
-        options = ["-U", "resender", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        _run([binaries / "initdb", "-D", data / "db", *options], user)
-        port = free_port()
-        command = [binaries / "postgres", "-D", data / "db", "-k", data, "-h", "127.0.0.1", "-p", port]
-        yield from _serve([*command, "-c", "fsync=off"], user, port)
+def postgresql_server() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -100,36 +86,13 @@ def mysql_server() -> Iterator[int]:
     install = shutil.which("mariadb-install-db", path=paths)
     if server is None or install is None:
         pytest.skip("MariaDB is not installed: apt-get install mariadb-server")
-    with _data_dir("mysql") as (data, user):
+    with data_dir("mysql") as (data, user):
         common = ["--no-defaults", f"--datadir={data / 'db'}"]
-        _run([install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], user)
+        run([install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], user)
         port = free_port()
         options = [f"--socket={data / 'sock'}", f"--port={port}", "--bind-address=127.0.0.1"]
         options += ["--innodb-buffer-pool-size=16M", "--innodb-flush-log-at-trx-commit=0"]
         yield from _serve([server, *common, *options, f"--pid-file={data / 'pid'}"], user, port)
-
-
-@contextlib.contextmanager
-def _data_dir(preferred: str) -> Iterator[tuple[Path, str | None]]:
-    """Make a directory for a server, and name the user to run it as (None: the present one)."""
-    data = Path(tempfile.mkdtemp(prefix="resender-test-"))
-    user = None
-    if os.geteuid() == 0:
-        names = {entry.pw_name for entry in pwd.getpwall()}
-        user = preferred if preferred in names else "nobody"
-        os.chown(data, pwd.getpwnam(user).pw_uid, -1)
-    try:
-        yield data, user
-    finally:
-        shutil.rmtree(data, ignore_errors=True)
-
-
-def _run(command: list[object], user: str | None) -> None:
-    done = subprocess.run(
-        [str(part) for part in command], user=user, capture_output=True, text=True, cwd="/", timeout=60
-    )
-    if done.returncode:
-        pytest.skip(f"{command[0]} failed: {done.stderr[-300:]}")
 
 
 def _serve(command: list[object], user: str | None, port: int) -> Iterator[int]:
@@ -150,8 +113,6 @@ def _serve(command: list[object], user: str | None, port: int) -> Iterator[int]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.skip(f"{command[0]} did not start")
                 time.sleep(0.05)
-        if "postgres" in str(command[0]):
-            _wait_for_postgresql(port, deadline)
         yield port
     finally:
         process.terminate()
@@ -160,17 +121,3 @@ def _serve(command: list[object], user: str | None, port: int) -> Iterator[int]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _wait_for_postgresql(port: int, deadline: float) -> None:
-    # It listens a moment before it lets anybody in.
-    import psycopg
-
-    while True:
-        try:
-            psycopg.connect(f"host=127.0.0.1 port={port} user=resender dbname=postgres").close()
-            return
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                pytest.skip("PostgreSQL did not start")
-            time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,11 +40,14 @@ class Node:
         self.fallback = Fallback()
         self.spent = spent
         self.held: dict[int, int] = {}
+        # Id of the memory Redis had at its last answer.
+        self.known = ""
 
-    def who(self, window: int, *, is_founded: bool = False) -> list[Any]:
-        permille = self.fallback.permille
-        told = max(0, permille) if is_founded else permille
-        return [self.name, window, self.fallback.used_window, told, FORGET_WINDOWS, FALLBACK_PERMILLE]
+    def who(self, window: int, *, known: str = "", part: int = 0) -> list[Any]:
+        return [
+            self.name, window, self.fallback.used_window, self.fallback.permille, FORGET_WINDOWS, FALLBACK_PERMILLE,
+            known, secrets.token_hex(4), part,
+        ]  # fmt: skip
 
     def take(
         self,
@@ -54,17 +58,20 @@ class Node:
         *,
         is_lost: bool = False,
         seen: int = 0,
-        **how: bool,
+        known: str = "",
+        part: int = 0,
     ) -> int:
         """Ask for a block; `is_lost` loses the answer."""
         self.fallback.asking(now)
         args = [
-            *self.who(now, **how), wanted, LIMIT, CAP, least, most, seen, WINDOW_TTL_MS, self.held.get(wanted, 0),
+            *self.who(now, known=known, part=part),
+            wanted, LIMIT, CAP, least, most, seen, WINDOW_TTL_MS, self.held.get(wanted, 0),
         ]  # fmt: skip
         answer = self.memory.eval(TAKE, 4, *SLOTS, f"window:{wanted}", "epoch", *args)
         assert isinstance(answer, list)
         if is_lost:
             return 0
+        self.known = answer[5].decode()
         give = int(answer[0])
         self.fallback.told(int(answer[1]))
         self.held[wanted] = self.held.get(wanted, 0) + give
@@ -84,7 +91,7 @@ def test_no_minute_gets_more_than_its_limit_whatever_goes_wrong(memory: redis.Re
     spent: dict[int, int] = {}
     nodes = [Node(f"n{number}", memory, spent) for number in range(rnd.randint(1, 5))]
     cut: set[str] = set()
-    is_up, is_founded, now = True, False, 100
+    is_up, known, now = True, "", 100
     for _ in range(300):
         fate = rnd.random()
         if fate < 0.08:
@@ -104,8 +111,8 @@ def test_no_minute_gets_more_than_its_limit_whatever_goes_wrong(memory: redis.Re
                 most = rnd.choice([least, 100, 1000])
                 is_lost = rnd.random() < 0.15
                 wanted = now + (rnd.random() < 0.1)
-                node.take(now, wanted, least, most, is_lost=is_lost, is_founded=is_founded)
-                is_founded |= not is_lost
+                node.take(now, wanted, least, most, is_lost=is_lost, known=known)
+                known = known if is_lost else node.known
         else:
             node.fall_back(now)
         assert all(weight <= LIMIT for weight in spent.values()), (seed, spent)
@@ -158,6 +165,41 @@ def test_node_nobody_heard_of_for_an_hour_is_counted_on_no_more(memory: redis.Re
     one.take(later, later, 1, 1)
     assert memory.hkeys("slots") == [b"one"]
     assert two.fall_back(later) == 0, "it knows that itself"
+
+
+def test_node_that_comes_to_a_memory_that_is_whole_is_granted_its_part_at_once(memory: redis.Redis) -> None:
+    spent: dict[int, int] = {}
+    one, two = Node("one", memory, spent), Node("two", memory, spent)
+    one.take(100, 100, 1, 100)
+    assert two.take(100, 100, 1, 100, known=one.known) > 0, "within the minute the memory was made in"
+    assert one.take(100, 100, 1, 100) > 0
+
+
+def test_node_that_comes_to_another_memory_has_its_own_part_from_the_next_minute_on(
+    memory: redis.Redis,
+) -> None:
+    spent: dict[int, int] = {}
+    one, two = Node("one", memory, spent), Node("two", memory, spent)
+    for node in (one, two) * 3:
+        node.take(100, 100, 1, 10)
+    part, known = one.fallback.permille, one.known
+    memory.flushall()
+    again = Node("one", memory, spent)  # started anew: what it was granted of this minute is forgotten
+    assert again.take(100, 100, 1, 100, known=known, part=part) == 0
+    assert again.known != known
+    given = sum(again.take(102, 102, 1, 100) for _ in range(20))
+    assert 0 < given <= LIMIT * part / 1000, "what the other holds is not known"
+    two.take(102, 102, 1, 1)
+    assert sum(again.take(103, 103, 1, 100) for _ in range(20)) > LIMIT * part / 1000
+
+
+def test_last_one_that_leaves_leaves_nothing_that_could_be_lost(memory: redis.Redis) -> None:
+    one, two = Node("one", memory, {}), Node("two", memory, {})
+    one.take(100, 100, 1, 1)
+    two.take(100, 100, 1, 1)
+    leave = [memory.eval(CONTACT, 2, *SLOTS, *node.who(100), "1") for node in (one, two)]
+    assert [int(nodes) for _, nodes in leave] == [2, 1]  # type: ignore[misc]
+    assert not memory.exists(*SLOTS)
 
 
 def test_ban_lasts_as_long_as_the_longest_and_counts_the_epoch(memory: redis.Redis) -> None:

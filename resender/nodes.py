@@ -20,6 +20,7 @@ from resender.core.cluster.node_info import COLLECTOR_ROLE, NodeEgress
 from resender.core.cluster.worker import NODE_STREAM_URLS, Worker, inner_stream_urls
 from resender.core.egress.governor import Governor
 from resender.core.egress.spec import place_of
+from resender.errors import StoreError
 from resender.store import AccountRow, Repository, Store
 from resender.upstream.connector import Timeouts
 from resender.upstream.egress import EgressPool
@@ -130,11 +131,15 @@ def make_leases(
             return ("lost" if worker is not None and worker.has_lost else ""), 0
         return await store.run(lambda repository: memory_of(repository, address, cluster.name))
 
-    async def keep_memory(address: str, memory: str, part: int) -> None:
+    async def keep_memory(address: str, memory: str, part: int) -> bool:
         if not own_redis:
-            await store.run(
-                lambda repository: keep_memory_of(repository, address, cluster.name, memory, part)
-            )
+            try:
+                await store.run(
+                    lambda repository: keep_memory_of(repository, address, cluster.name, memory, part)
+                )
+            except StoreError:
+                return False  # the store has said so itself
+        return True
 
     return WeightLeases(
         governor,

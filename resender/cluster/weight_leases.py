@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -65,6 +65,8 @@ class _Shared:
     memory: str = ""
     # What this node held by that, in permille.
     part: int = 0
+    # Both are in the database.
+    is_kept: bool = False
     epochs: dict[str, str] = field(default_factory=dict)
     # Bans that have been told to the others: until when, by pool.
     told: dict[str, float] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class WeightLeases:
 
     Shape: `node` names it over restarts; `order_reserve` as the governor's. `known_memory` returns the id of the
         memory Redis last had of a shared address, empty if none: another one has lost it; and the permille this node
-        held then. `keep_memory` keeps them.
+        held then. `keep_memory` keeps them, and returns whether it could.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class WeightLeases:
         tasks: Tasks,
         order_reserve: float,
         known_memory: Callable[[str], Awaitable[tuple[str, int]]] | None = None,
-        keep_memory: Callable[[str, str, int], Coroutine[Any, Any, None]] | None = None,
+        keep_memory: Callable[[str, str, int], Awaitable[bool]] | None = None,
     ) -> None:
         self._governor = governor
         self._link = link
@@ -131,6 +133,12 @@ class WeightLeases:
             if self._known_memory is not None:
                 for shared in self._shared.values():
                     shared.memory, shared.part = await self._known_memory(shared.name)
+                    shared.is_kept = True
+                    if shared.part:
+                        # It did not leave: the others set that aside still, and what the process before this one
+                        # has spent by itself was before the next window but one.
+                        shared.fallback.told(shared.part)
+                        shared.fallback.asking(int(self._times()[1] // self._governor.window_ms))
             self._first_mono = self._clock.mono() + _START_S
             self._link.listen(_BAN, lambda _: self._look_now.set())
             self._tasks.spawn(self._run(), name="weight-leases")
@@ -142,9 +150,9 @@ class WeightLeases:
                 _, nodes = await self._link.run(CONTACT, self._slots(shared), [*self._who(shared), "1"])
             except RedisDown:
                 return
-            if self._keep_memory is not None:
-                # Where this was the last one nobody holds anything.
-                await self._keep_memory(shared.name, shared.memory if int(nodes) > 1 else "", 0)
+            # Where this was the last one nobody holds anything.
+            shared.memory, shared.part = shared.memory if int(nodes) > 1 else "", 0
+            await self._keep(shared)
 
     async def _run(self) -> None:
         while True:
@@ -286,14 +294,17 @@ class WeightLeases:
         else:
             self.granted += int(give)
             budget.grant(window, int(give), for_orders=is_order)
-        if (shared.memory, shared.part) != (_text(memory), int(permille)):
-            self._keep(shared, _text(memory), int(permille))
+        found = _text(memory), int(permille)
+        if (shared.memory, shared.part) != found or not shared.is_kept:
+            shared.memory, shared.part = found
+            shared.is_kept = True
+            self._tasks.spawn(self._keep(shared), name="weight-memory")
         return int(give)
 
-    def _keep(self, shared: _Shared, memory: str, part: int) -> None:
-        shared.memory, shared.part = memory, part
+    async def _keep(self, shared: _Shared) -> None:
+        """Keep what is known now; what the database does not take is tried again with the next block."""
         if self._keep_memory is not None:
-            self._tasks.spawn(self._keep_memory(shared.name, memory, part), name="weight-memory")
+            shared.is_kept = await self._keep_memory(shared.name, shared.memory, shared.part)
 
     def _who(self, shared: _Shared) -> list[str | int]:
         low_ms, _ = self._times()

@@ -203,6 +203,7 @@ async def events(cluster: Cluster, clients: Clients) -> list[str]:
         await asyncio.get_running_loop().run_in_executor(None, work)
 
     async def hits_again(what: str, *names: str) -> None:
+        await asyncio.sleep(0.3)  # what was under way before
         began = time.monotonic()
         while not all(clients.tally.hits.get(name, 0.0) > began for name in names):
             if time.monotonic() > began + HITS_AGAIN_S + 20:
@@ -222,6 +223,8 @@ async def events(cluster: Cluster, clients: Clients) -> list[str]:
     await in_thread(lambda: cluster.start("b"))
     collector = workers(cluster.nodes["a"])[0]
     os.kill(collector, signal.SIGKILL)
+    while workers(cluster.nodes["a"]).get(0, collector) == collector:
+        await asyncio.sleep(0.05)
     await hits_again("a collector killed", "a", "b", "c")
     await in_thread(cluster.redis.stop)
     await asyncio.sleep(GONE_S)

@@ -340,3 +340,56 @@ async def test_late_answer_of_a_nodes_memory_is_not_told(
             assert reply.status == 200
             assert reply.header("x-resender-cache") != "hit"
             assert hops.late == 1
+
+
+@pytest.mark.parametrize("machine_ms", [-5000, 5000])
+async def test_clock_of_a_node_may_be_wrong_by_some_seconds(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox, machine_ms: int
+) -> None:
+    async with node(tmp_path, server, sandbox, "a", A) as a:
+        async with node(tmp_path, server, sandbox, "b", B, machine_ms=machine_ms) as b:
+            await know_each_other(a, b)
+            order = f"symbol=BTCUSDT&side=BUY&price=20000&{LIMIT_ORDER}"
+            for lab in (a, b):
+                for key in KEYS[:8]:
+                    assert (await lab.client().signed("POST", "/api/v3/order", order, key=key)).status == 200
+            assert {len(found) for found in addresses_of_keys(sandbox).values()} == {1}
+
+
+async def test_clock_that_is_wrong_by_more_is_told_in_words(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox
+) -> None:
+    async with node(tmp_path, server, sandbox, "a", A) as a:
+        async with node(tmp_path, server, sandbox, "b", B, machine_ms=60_000) as b:
+            await know_each_other(a, b)
+            order = f"symbol=BTCUSDT&side=BUY&price=20000&{LIMIT_ORDER}"
+            replies = [await a.client().signed("POST", "/api/v3/order", order, key=key) for key in KEYS[:8]]
+            assert {reply.status for reply in replies} == {200, 403}
+            assert any(b"the clocks of the nodes differ" in reply.body for reply in replies)
+
+
+async def test_collector_that_is_no_front_serves_other_nodes_only(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox
+) -> None:
+    async with node(tmp_path, server, sandbox, "a", A, roles="collector") as a:
+        async with node(tmp_path, server, sandbox, "f") as front:
+            await know_each_other(a, front)
+            own = await a.client().get("/api/v3/time")
+            assert (own.status, code_of(own)) == (403, -12)
+            assert (await front.client().get("/api/v3/time")).status == 200
+            async with aiohttp.ClientSession() as session:
+                with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+                    await session.ws_connect(f"ws://127.0.0.1:{a.run.port}/ws/btcusdt@trade")
+
+
+async def test_front_alone_says_that_nobody_is_there(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox
+) -> None:
+    async with node(tmp_path, server, sandbox, "f") as front:
+        for reply in (
+            await front.client().get("/api/v3/time"),
+            await front.client().signed("GET", "/api/v3/account", key=KEYS[0]),
+            await front.client().get("/local/spot/klines?symbols=all&interval=1m"),
+        ):
+            assert (reply.status, code_of(reply)) == (503, -15)
+        assert not sandbox.calls

@@ -72,7 +72,7 @@ class Link:
 
 
 class Node:
-    def __init__(self, name: str, path: str, links: list[Link], metered: dict[int, int]) -> None:
+    def __init__(self, name: str, path: str, links: list[Link], metered: dict[int, int], **more: Any) -> None:
         self.clock = Clock()
         self.tasks = Tasks()
         exchange_clock = ExchangeClock()
@@ -85,7 +85,7 @@ class Node:
         )
         self.link = Link(path, links)
         self.leases = WeightLeases(
-            self.governor, self.link, node=name, clock=self.clock, tasks=self.tasks, order_reserve=0.1
+            self.governor, self.link, node=name, clock=self.clock, tasks=self.tasks, order_reserve=0.1, **more
         )
         self.metered = metered
         self.refused = 0
@@ -120,11 +120,11 @@ class Node:
 
 
 class Nodes:
-    def __init__(self, server: redis.Redis, count: int) -> None:
+    def __init__(self, server: redis.Redis, count: int, **more: Any) -> None:
         path = server.connection_pool.connection_kwargs["path"]
         self.links: list[Link] = []
         self.metered: dict[int, int] = {}
-        self.all = [Node(f"n{number}", path, self.links, self.metered) for number in range(count)]
+        self.all = [Node(f"n{number}", path, self.links, self.metered, **more) for number in range(count)]
 
     async def __aenter__(self) -> Nodes:
         for node in self.all:
@@ -239,3 +239,72 @@ async def test_pause_makes_all_give_up_what_they_have_not_spent(server: redis.Re
         one.leases.closed()
         await asyncio.sleep(0.5)
         assert budget.grants.get(budget.window, 0) <= budget.used + budget.reserved
+
+
+class Kept:
+    """What a node's database keeps of Redis' memory; `is_down` takes nothing."""
+
+    def __init__(self) -> None:
+        self.memory, self.part = "", 0
+        self.is_down = False
+        self.asked = 0
+
+    async def known(self, address: str) -> tuple[str, int]:
+        return self.memory, self.part
+
+    async def keep(self, address: str, memory: str, part: int) -> bool:
+        self.asked += 1
+        if not self.is_down:
+            self.memory, self.part = memory, part
+        return not self.is_down
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"known_memory": self.known, "keep_memory": self.keep}
+
+
+async def test_what_redis_remembers_is_kept_once_and_again_where_it_could_not_be(server: redis.Redis) -> None:
+    kept = Kept()
+    kept.is_down = True
+    async with Nodes(server, 1, **kept.options) as nodes:
+        await nodes.all[0].hammer(0.5)
+        assert kept.asked >= 1
+        assert not kept.memory
+        kept.is_down = False
+        await nodes.all[0].hammer(WINDOW_MS / 1000 + 0.5)
+        assert kept.memory
+        assert kept.part > 0
+        asked = kept.asked
+        await nodes.all[0].hammer(0.3)
+        assert kept.asked == asked
+    assert (kept.memory, kept.part) == ("", 0), "the last one has left: nobody holds anything"
+
+
+async def test_node_that_was_killed_is_granted_its_part_by_another_redis(server: redis.Redis) -> None:
+    kept = Kept()
+    first = Nodes(server, 1, **kept.options)
+    await first.__aenter__()
+    await first.all[0].hammer(0.5)
+    await first.all[0].tasks.cancel()  # killed
+    server.flushall()
+    async with Nodes(server, 1, **kept.options) as again:
+        await again.all[0].hammer(2.2 * WINDOW_MS / 1000)
+        assert sum(again.metered.values()) > 0.5 * LIMIT, "not only in an hour"
+
+
+async def test_node_that_is_started_while_redis_is_gone_has_its_part_after_two_windows(
+    server: redis.Redis,
+) -> None:
+    kept = Kept()
+    first = Nodes(server, 1, **kept.options)
+    await first.__aenter__()
+    await first.all[0].hammer(0.5)
+    await first.all[0].tasks.cancel()
+    again = Nodes(server, 1, **kept.options)
+    again.links[0].is_cut = True
+    async with again:
+        began = int(time.time() * 1000) // WINDOW_MS
+        await again.all[0].hammer(3.5 * WINDOW_MS / 1000)
+        assert again.metered
+        assert min(again.metered) >= began + 2
+        assert max(again.metered.values()) <= LIMIT

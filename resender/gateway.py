@@ -38,7 +38,7 @@ from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
 from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
-from resender.nodes import make_hops, make_leases, node_egresses, specs_of, streams_elsewhere
+from resender.nodes import make_hops, make_shared_weight, node_egresses, specs_of, streams_elsewhere
 from resender.places import node_name
 from resender.savings import Savings
 from resender.secret_box import SecretBox
@@ -59,7 +59,7 @@ from resender.upstream.weight_limits import WeightLimits
 from resender.workers import Elsewhere, Team
 
 if TYPE_CHECKING:
-    from resender.cluster import Cluster, WeightLeases
+    from resender.cluster import Cluster, SharedWeight
 
 logger = logging.getLogger("resender.gateway")
 
@@ -195,7 +195,7 @@ class Gateway:
         self.team = self._make_team(worker) if worker is not None else None
         name = node if worker is None or worker.is_collector else f"{node}/{worker.number}"
         self.cluster = self._make_cluster(redis_url, name) if redis_url else None
-        self.leases = self._make_leases(self.cluster) if self.cluster is not None else None
+        self.shared_weight = self._make_shared_weight(self.cluster) if self.cluster is not None else None
         self.status = Status(
             access=self.access,
             dispatch=self.dispatch,
@@ -339,18 +339,18 @@ class Gateway:
         cluster.presence.on_read = self._learn_nodes
         return cluster
 
-    def _make_leases(self, cluster: Cluster) -> WeightLeases:
-        leases = make_leases(
+    def _make_shared_weight(self, cluster: Cluster) -> SharedWeight:
+        shared = make_shared_weight(
             self.config, self.egress.governor, cluster, self.store, self.worker, self.clock, self.tasks
         )
-        self.egress.on_no_room = self.relays.on_no_room = leases.ask
-        self.egress.on_wish = leases.wish
-        return leases
+        self.egress.on_no_room = self.relays.on_no_room = shared.ask
+        self.egress.on_wish = shared.wish
+        return shared
 
     def _pool_closed(self) -> None:
         self.closures.changed()
-        if self.leases is not None:
-            self.leases.closed()
+        if self.shared_weight is not None:
+            self.shared_weight.closed()
 
     def _describe(self) -> NodeInfo:
         """Tell the other nodes what this one is and does now; `Presence` adds who it is."""
@@ -417,11 +417,11 @@ class Gateway:
                 stack.push_async_callback(self.team.stop)
             self.lag.start()
             stack.callback(self.lag.stop)
-            if self.cluster is not None and self.leases is not None:
+            if self.cluster is not None and self.shared_weight is not None:
                 self.cluster.start()
                 stack.push_async_callback(self.cluster.stop)
-                await self.leases.start()
-                stack.push_async_callback(self.leases.stop)
+                await self.shared_weight.start()
+                stack.push_async_callback(self.shared_weight.stop)
             stack.push_async_callback(self.feeds.stop)
             stack.push_async_callback(self.fanout.stop)
             stack.push_async_callback(self.calls.tasks.cancel)

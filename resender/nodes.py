@@ -9,7 +9,7 @@ import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resender.aio import Clock, Tasks
 from resender.config import Config
@@ -30,7 +30,7 @@ from resender.workers import open_inner
 
 _MEMORY_KEY = "redis_memory:"
 if TYPE_CHECKING:
-    from resender.cluster import Cluster, WeightLeases
+    from resender.cluster import Cluster, RedisLink, SharedWeight, WeightLeases
 
 logger = logging.getLogger("resender.cluster")
 
@@ -112,7 +112,7 @@ def keep_memory_of(repository: Repository, address: str, node: str, memory: str,
     repository.state_set(f"{_MEMORY_KEY}{address}:{node}", str(part))
 
 
-def make_leases(
+def make_shared_weight(
     config: Config,
     governor: Governor,
     cluster: Cluster,
@@ -120,36 +120,50 @@ def make_leases(
     worker: Worker | None,
     clock: Clock,
     tasks: Tasks,
-) -> WeightLeases:
-    """Make what leases the weight of addresses that nodes or workers share."""
-    from resender.cluster import WeightLeases
+) -> SharedWeight:
+    """Make what leases the weight of addresses that nodes or workers share.
 
-    own_redis = worker is not None and bool(worker.redis)  # of this start alone
+    Where there are both, addresses that only the workers of this node use are shared over their own Redis.
+    """
+    from resender.cluster import RedisLink, SharedWeight, WeightLeases, installation_of
+
+    has_own_redis = worker is not None and bool(worker.redis)
+
+    def make(link: RedisLink, names: list[str] | None, **memory: Any) -> WeightLeases:
+        return WeightLeases(
+            governor, link, node=cluster.name, clock=clock, tasks=tasks,
+            order_reserve=config.order_weight_reserve, egresses=names, **memory,
+        )  # fmt: skip
 
     async def known_memory(address: str) -> tuple[str, int]:
-        if own_redis:
-            return ("lost" if worker is not None and worker.has_lost else ""), 0
         return await store.run(lambda repository: memory_of(repository, address, cluster.name))
 
     async def keep_memory(address: str, memory: str, part: int) -> bool:
-        if not own_redis:
-            try:
-                await store.run(
-                    lambda repository: keep_memory_of(repository, address, cluster.name, memory, part)
-                )
-            except StoreError:
-                return False  # the store has said so itself
+        try:
+            await store.run(
+                lambda repository: keep_memory_of(repository, address, cluster.name, memory, part)
+            )
+        except StoreError:
+            return False  # the store has said so itself
         return True
 
-    return WeightLeases(
-        governor,
-        cluster.link,
-        node=cluster.name,
-        clock=clock,
-        tasks=tasks,
-        order_reserve=config.order_weight_reserve,
-        known_memory=known_memory,
-        keep_memory=keep_memory,
+    async def known_here(address: str) -> tuple[str, int]:
+        # That Redis is of this start alone.
+        return ("lost" if worker is not None and worker.has_lost else ""), 0
+
+    kept: dict[str, Any] = {"known_memory": known_memory, "keep_memory": keep_memory}
+    if not has_own_redis:
+        return SharedWeight([make(cluster.link, None, **kept)])
+    assert worker is not None
+    if not config.redis_url:
+        return SharedWeight([make(cluster.link, None, known_memory=known_here)])
+    own = [spec.name for spec in config.egresses if not spec.shared]
+    link = RedisLink(
+        worker.redis, installation=installation_of(config.upstreams.values()), clock=clock, tasks=tasks
+    )
+    common = [spec.name for spec in config.egresses if spec.shared]
+    return SharedWeight(
+        [make(link, own, known_memory=known_here), make(cluster.link, common, **kept)], [link]
     )
 
 

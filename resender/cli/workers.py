@@ -60,8 +60,8 @@ async def serve_workers(config: Config) -> int:
 
     Raises: StartError or StartLater, one line each, if the start fails.
     """
-    redis = "" if config.redis_url else shutil.which("redis-server")
-    if redis is None:
+    redis = shutil.which("redis-server") or ""
+    if not redis and not config.redis_url:
         logger.error(
             "WORKERS=%d needs Redis: install redis-server (apt-get install redis-server) or set REDIS_URL; "
             "one process serves",

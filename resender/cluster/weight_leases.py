@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -81,9 +81,10 @@ class _Shared:
 class WeightLeases:
     """The leases of one node.
 
-    Shape: `node` names it over restarts; `order_reserve` as the governor's. `known_memory` returns the id of the
-        memory Redis last had of a shared address, empty if none: another one has lost it; and the permille this node
-        held then. `keep_memory` keeps them, and returns whether it could.
+    Shape: `node` names it over restarts; `order_reserve` as the governor's; `egresses` are the names of those it leases
+        for, None for all that are shared. `known_memory` returns the id of the memory Redis last had of a shared
+        address, empty if none: another one has lost it; and the permille this node held then. `keep_memory` keeps
+        them, and returns whether it could.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class WeightLeases:
         clock: Clock,
         tasks: Tasks,
         order_reserve: float,
+        egresses: Collection[str] | None = None,
         known_memory: Callable[[str], Awaitable[tuple[str, int]]] | None = None,
         keep_memory: Callable[[str, str, int], Awaitable[bool]] | None = None,
     ) -> None:
@@ -109,7 +111,7 @@ class WeightLeases:
         self._shared = {
             egress.name: _Shared(egress, shared_name(egress))
             for egress in governor.egresses
-            if egress.spec.shared
+            if egress.spec.shared and (egresses is None or egress.name in egresses)
         }
         self._first_mono = self._look_mono = 0.0
         # The heaviest own read that has found no room, by pool: so much is leased ahead from then on.
@@ -118,12 +120,13 @@ class WeightLeases:
         self._look_now = asyncio.Event()
         # Trips to Redis, and what they brought.
         self.asked = self.granted = self.failed = 0
+        self._otherwise = governor.new_budget
         governor.new_budget = self._new_budget
 
     def _new_budget(self, egress: Egress, limit: int, window_ms: int) -> Budget:
         if egress.name in self._shared:
             return SharedBudget(limit, window_ms)
-        return Budget(limit, window_ms)
+        return self._otherwise(egress, limit, window_ms)
 
     # --- life ------------------------------------------------------------------------------
 

@@ -139,7 +139,9 @@ async def test_three_nodes_use_what_their_address_may_and_orders_are_never_refus
             arrived = Counter(order.params["newClientOrderId"] for order in sandbox.orders)
             assert set(arrived.values()) == {1}
             assert set(arrived) >= set(work.placed[: -len(labs)])
-            asked = sum(one.gateway.leases.asked for one in labs if one.gateway.leases is not None)
+            asked = sum(
+                one.gateway.shared_weight.asked for one in labs if one.gateway.shared_weight is not None
+            )
             print("trips to Redis", asked, "for", sum(work.told.values()))
             assert asked < sum(work.told.values()) / 2
 

@@ -16,6 +16,7 @@ from resender.aio import Clock, Tasks
 from resender.cluster.weight_leases import WeightLeases
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import Market
+from resender.core.cluster.blocks import SharedBudget
 from resender.core.egress.governor import CLIENT, Governor
 from resender.core.egress.spec import parse_egress
 from resender.core.egress.state import Limits
@@ -308,3 +309,14 @@ async def test_node_that_is_started_while_redis_is_gone_has_its_part_after_two_w
         assert again.metered
         assert min(again.metered) >= began + 2
         assert max(again.metered.values()) <= LIMIT
+
+
+async def test_only_the_named_egresses_are_leased_for(server: redis.Redis) -> None:
+    async with Nodes(server, 1, egresses=["another"]) as nodes:
+        (one,) = nodes.all
+        assert not isinstance(
+            one.governor.new_budget(one.governor.egresses[0], LIMIT, WINDOW_MS), SharedBudget
+        )
+        await one.hammer(0.2)
+        assert one.leases.asked == 0
+        assert one.refused == 0

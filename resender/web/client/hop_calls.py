@@ -36,7 +36,8 @@ def read_caller(
     """
     address = client_ip(services, connection, headers)
     if NODE_HEADER not in headers:
-        if FRONT_ROLE not in services.config.roles:
+        is_insider = getattr(getattr(connection, "context", None), "is_insider", False)
+        if FRONT_ROLE not in services.config.roles and not is_insider:
             raise Denied("This node serves other nodes only: the role `front` is not among its ROLES.")
         return address, None
     value = headers[NODE_HEADER]

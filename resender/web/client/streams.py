@@ -152,6 +152,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         services, headers = self.services, self.request.headers
         context: Any = getattr(self.request.connection, "context")  # noqa: B009
         self.is_insider = getattr(context, "is_insider", False)
+        self.ip, self.entry_id, self.is_hop = self.client_ip(), None, False
         request = self.request
         target = request.uri or "/"
         connection = cast(Any, request.connection)

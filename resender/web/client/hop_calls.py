@@ -6,8 +6,6 @@ No state.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 
 from tornado import httputil
@@ -15,13 +13,11 @@ from tornado import httputil
 from resender.core.binance.headers import Pairs, headers_up
 from resender.core.cluster.node_info import FRONT_ROLE
 from resender.core.cluster.node_proof import NODE_HEADER, WAITED_HEADER, BadProof, Shown, fits_body
-from resender.errors import AnswerError, BadRequest, Busy, Denied, EgressAway, InternalError
+from resender.errors import AnswerError, BadRequest, Busy, Denied, EgressAway
 from resender.services import Services
 from resender.upstream import RestResponse
 from resender.web.answers import client_ip
 from resender.web.client.signed_calls import SignedCalls
-
-logger = logging.getLogger("resender.cluster")
 
 # What is about this node, whatever its role.
 _OWN_PATHS = ("/local/status",)
@@ -89,38 +85,13 @@ class HopCalls(SignedCalls):
 
     async def _serve_by_collector(self) -> None:
         """Have the node that has market data answer a local endpoint."""
-        services = self.services
-        hops = services.dispatch.hops
+        hops = self.services.dispatch.hops
         assert hops is not None
-        started = time.monotonic()
-        response: RestResponse | None = None
-        status = sent = 0
-        problem: str | None = None
-        try:
-            headers = headers_up(self.headers.get_all(), services.user_agent)
+
+        async def ask() -> RestResponse:
+            headers = headers_up(self.headers.get_all(), self.services.user_agent)
             if "Authorization" in self.headers:  # a personal token: of accounts
                 headers.append(("Authorization", self.headers["Authorization"]))
-            response = await hops.ask_collector(self.method, self.target, headers, self.body, self.ip)
-            status = response.status
-            sent, problem = await self.relay(response)
-        except AnswerError as error:
-            status, problem = error.answer.status, error.msg
-            sent = self._answer(error)
-        except asyncio.CancelledError:
-            problem = "client gone" if self.is_gone else "gateway stopped"
-            self.connection.close()
-        except Exception:
-            logger.exception("a local call could not be passed on")
-            bug = InternalError()
-            status, problem = bug.answer.status, bug.msg
-            if self.has_begun:
-                self.connection.close()
-            else:
-                sent = self._answer(bug)
-        finally:
-            services.calls.in_flight -= 1
-            if response is not None:
-                response.close()
-            upstream_status = response.status if response is not None else None
-            services.metrics.bytes_sent.inc(sent)
-            self._log(status, upstream_status, (time.monotonic() - started) * 1000, sent, problem)
+            return await hops.ask_collector(self.method, self.target, headers, self.body, self.ip)
+
+        await self._pass_answer("a local call of another node", ask)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -61,16 +61,23 @@ class SideCalls(AnswerRelay):
         raise NotImplementedError
 
     async def _serve_download(self, target: str) -> None:
+        async def ask() -> RestResponse:
+            up = headers_up(self.headers.get_all(), self.services.user_agent)
+            # An API key is no business of a host of files, or of a mirror.
+            up = [pair for pair in up if not pair[0].startswith("X-")]
+            return await self.services.downloads.get(self.method, target, up)
+
+        await self._pass_answer("a download", ask)
+
+    async def _pass_answer(self, what: str, ask: Callable[[], Awaitable[RestResponse]]) -> None:
+        """Hand down an answer that is no call of an API. Shape: `what` names it in the log."""
         services = self.services
         started = time.monotonic()
         response: RestResponse | None = None
         status = sent = 0
         problem: str | None = None
         try:
-            up = headers_up(self.headers.get_all(), services.user_agent)
-            # An API key is no business of a host of files, or of a mirror.
-            up = [pair for pair in up if not pair[0].startswith("X-")]
-            response = await services.downloads.get(self.method, target, up)
+            response = await ask()
             status = response.status
             sent, problem = await self.relay(response)
         except AnswerError as error:
@@ -80,7 +87,7 @@ class SideCalls(AnswerRelay):
             problem = "client gone" if self.is_gone else "gateway stopped"
             self.connection.close()
         except Exception:
-            logger.exception("a download failed")
+            logger.exception("%s failed", what)
             bug = InternalError()
             status, problem = bug.answer.status, bug.msg
             if self.has_begun:

@@ -42,6 +42,7 @@ def make_hops(
 
     Shape: `node` is the name of this one, without the number of a worker.
     """
+    egress.governor.pins = config.pins.at(node)
     is_front = COLLECTOR_ROLE not in config.roles
     if not config.redis_url or not config.node_secret or not (config.node_url or is_front):
         return None

@@ -67,7 +67,7 @@ class Governor:
         self.place: Callable[[EgressSpec], str] = lambda spec: spec.name
         self.by_name = {egress.name: egress for egress in self.egresses}
         self._limits = limits or Limits()
-        self._pins = pins or Pins()
+        self.pins = pins or Pins()
         own_part = (1.0 - order_reserve) * _OWN_PART
         self._parts = (1.0, 1.0 - order_reserve, own_part, own_part, own_part)
         self.own = OwnReads(own_share)
@@ -215,8 +215,8 @@ class Governor:
 
     def _order_for(self, market: Market, key: str, digest: bytes) -> list[Egress]:
         egresses = self._by_market[market]
-        if self._pins:
-            pinned = self.by_name.get(self._pins.find(key) or "")
+        if self.pins:
+            pinned = self.by_name.get(self.pins.find(key) or "")
             if pinned is not None and pinned.spec.serves(market):
                 return [pinned]
         # By what stands for them alone: the same key has the same egress after a restart or a new entry.

@@ -194,6 +194,13 @@ class Pins:
                 return name
         return None
 
+    def at(self, node: str) -> Pins:
+        """Return them as a node of this name has them: its own egresses by their names alone."""
+        return Pins(
+            tuple((prefix, name.removeprefix(f"{node}/")) for prefix, name in self.prefixes),
+            {digest: name.removeprefix(f"{node}/") for digest, name in self.digests.items()},
+        )
+
     def names(self) -> set[str]:
         return {name for _, name in self.prefixes} | set(self.digests.values())
 

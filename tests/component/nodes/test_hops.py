@@ -121,6 +121,20 @@ async def test_pinned_key_gets_a_clear_answer_while_its_node_is_gone_and_others_
         assert set.union(*addresses_of_keys(sandbox, since).values()) == {A}
 
 
+async def test_pinned_key_leaves_from_its_own_egress_of_several(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox
+) -> None:
+    pins = ",".join(f"{key[:10]}=b/second" for key in KEYS[:6])
+    async with node(tmp_path, server, sandbox, "a", A, egress_pins=pins) as a:
+        both = f"first={B},second=127.0.0.4"
+        async with node(tmp_path, server, sandbox, "b", B, egress_pins=pins, egress=both) as b:
+            await know_each_other(a, b)
+            for lab in (a, b):
+                for key in KEYS[:6]:
+                    assert (await lab.client().signed("GET", "/api/v3/account", key=key)).status == 200
+            assert set.union(*addresses_of_keys(sandbox).values()) == {"127.0.0.4"}
+
+
 async def test_order_a_node_of_another_secret_is_handed_is_sent_by_nobody(
     pair: tuple[Lab, Lab], sandbox: Sandbox
 ) -> None:

@@ -184,3 +184,12 @@ def test_bad_pin_is_refused_without_repeating_the_key(items: list[str], words: s
         parse_pins(items)
     assert words in str(caught.value)
     assert "vmPUZE6" not in str(caught.value)
+
+
+def test_node_has_its_own_egresses_by_their_names_alone() -> None:
+    digest = "0" * 64
+    pins = parse_pins(["abcdefgh=gw2/hk", "ijklmnop=gw1/hk", "qrstuvwx=jp", f"sha256:{digest}=gw2/jp"]).at(
+        "gw2"
+    )
+    assert [pins.find(key) for key in ("abcdefgh1", "ijklmnop1", "qrstuvwx1")] == ["hk", "gw1/hk", "jp"]
+    assert pins.digests == {digest: "jp"}

@@ -39,6 +39,7 @@ function stateCell(node) {
 function makeRow(node) {
   const name = [node.name, ...(node.own ? [' ', el('span', { class: 'this soft small fw-normal' }, t('nodes.this'))] : []),
     el('span', { class: 'soft small d-block fw-normal' }, t('nodes.version', { version: node.version || '?' })),
+    node.roles.length < 3 && el('span', { class: 'soft small d-block fw-normal' }, node.roles.map((role) => t(`nodes.role.${role}`)).join(', ')),
     node.url && el('span', { class: 'soft small mono d-block fw-normal wrap-any' }, node.url)];
   const egresses = node.egresses.map((one) => el('span', { title: kindName(one.kind) }, one.name)).flatMap((one, at) => (at ? [', ', one] : [one]));
   const loads = node.weights.filter((load) => load.used > 0);

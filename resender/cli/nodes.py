@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from resender.config import Config
+from resender.core.cluster.node_info import ROLES
 from resender.core.cluster.worker import redis_socket
 from resender.errors import ConfigError
 
@@ -125,12 +126,13 @@ def _with_link(config: Config, ask: Callable[[RedisLink], Any]) -> Any:
 
 def table(nodes: list[NodeInfo]) -> list[str]:
     """Write one line for each node, after a line of headings."""
-    rows = [("NAME", "STATE", "VERSION", "EGRESSES", "IN FLIGHT", "STREAMS", "WEIGHT", "LAG", "URL")]
+    rows = [("NAME", "STATE", "VERSION", "ROLES", "EGRESSES", "IN FLIGHT", "STREAMS", "WEIGHT", "LAG", "URL")]
     rows += [
         (
             node.name,
             _state(node),
             node.version or "?",
+            "all" if node.roles == ROLES else ",".join(node.roles),
             ",".join(egress.name for egress in node.egresses) or "-",
             str(node.in_flight) if node.is_up else "-",
             str(node.streams) if node.is_up else "-",

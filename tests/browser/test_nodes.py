@@ -32,7 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 def gateway(start: Start, server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> GatewayProcess:
     other = tmp_path_factory.mktemp("other")
     shared = {"REDIS_URL": server.url, "CACHE_ENABLED": "false", "ADMIN_PASSWORD": PASSWORD}
-    start(NODE_NAME="gw2", DATA_DIR=other, EGRESS="own=127.0.0.1,second=127.0.0.2", **shared)
+    start(NODE_NAME="gw2", DATA_DIR=other, EGRESS="own=127.0.0.1,second=127.0.0.2",
+          NODE_SECRET="of-all-nodes-" * 3, ROLES="front,collector", **shared)  # fmt: skip
     return start(NODE_NAME="gw1", **shared)
 
 
@@ -41,6 +42,7 @@ def test_nodes_are_shown_drained_and_taken_back(visit: Visitor) -> None:
     other = page.locator("#rows tr", has_text="gw2")
     expect(other).to_contain_text("Up")
     expect(other).to_contain_text("own, second")
+    expect(other).to_contain_text("Front: serves clients, Collector: calls Binance")
     expect(page.locator("#rows tr").first).to_contain_text("gw1 (this one)")
     expect(page.locator("#alone")).to_be_hidden()
     page.get_by_role("button", name="Drain gw2").click()

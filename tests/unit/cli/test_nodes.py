@@ -58,7 +58,20 @@ def test_nodes_are_listed_and_drained(tmp_path: Path, capsys: pytest.CaptureFixt
         assert run(config) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines] == ["NAME", "one", "two"]
-        assert lines[1].split() == ["one", "up", "1.0", "a,b", "3", "0", "spot", "5/6000", "0", "ms", "-"]
+        assert lines[1].split() == [
+            "one",
+            "up",
+            "1.0",
+            "all",
+            "a,b",
+            "3",
+            "0",
+            "spot",
+            "5/6000",
+            "0",
+            "ms",
+            "-",
+        ]
         assert run(config, "drain", "one") == 0
         assert run(config, "drain", "one") == 0
         told = capsys.readouterr()

@@ -102,7 +102,10 @@ class Case:
 
 
 KNOWN = b'{"address":"127.0.0.1"}'
+ALONE = {"redis_url": "redis://127.0.0.1:9", "node_secret": "s" * 40, "roles": "front"}
 CASES = [
+    Case("egress_away", settings=ALONE),
+    Case("egress_away", "/local/spot/klines?symbol=BTCUSDT&interval=1m", "GET", b"", settings=ALONE),
     Case("forbidden", settings={"whitelist": "203.0.113.5"}),
     Case("forbidden", body=b"x" * (LIMIT - 1), settings={"whitelist": "203.0.113.5"}),
     Case("forbidden", "/metrics", "GET", b"", settings={"whitelist": "203.0.113.5"}),

@@ -18,6 +18,7 @@ import pytest
 
 from resender.sandbox import API_KEY, API_SECRET, sign
 from tests.support.kept import NoAnswer
+from tests.support.ports import free_port
 from tests.support.processes import GatewayProcess, SandboxThread, Start, until
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.reverse_proxies import CLIENT, DEPLOY, ReverseProxy, balancer, find_program
@@ -130,6 +131,52 @@ async def test_node_that_is_drained_gets_nothing_new_and_no_call_is_lost(
         assert "Traceback" not in log
         assert (await front.call("GET", "/api/v3/time")).status == 200
         assert two.call("GET", "/healthz").status == 200
+
+
+async def test_three_nodes_are_started_anew_one_after_the_other_and_no_call_is_lost(
+    start: Start, server: RedisServer, exchange: SandboxThread, tmp_path: Path
+) -> None:
+    """As at an upgrade: keys have homes that come and go, and the balancer follows."""
+    names = ("gw1", "gw2", "gw3")
+    ports = {name: free_port() for name in names}
+
+    def begin(name: str) -> GatewayProcess:
+        return start(
+            REDIS_URL=server.url, NODE_NAME=name, DATA_DIR=tmp_path / name, TRUSTED_PROXIES="127.0.0.1",
+            WHITELIST=CLIENT, CACHE_ENABLED="false", LOG_LEVEL="INFO", ADMIN_ENABLED="false", PORT=ports[name],
+            NODE_URL=f"http://127.0.0.1:{ports[name]}", NODE_SECRET="of-all-nodes-" * 3,
+            EGRESS=f"ip=127.0.0.{names.index(name) + 2}",
+        )  # fmt: skip
+
+    nodes = {name: await asyncio.to_thread(begin, name) for name in names}
+    async with balancer(tmp_path / "haproxy", list(ports.values())) as front:
+        orders = Orders(front)
+        async with orders.going_on():
+            for name in names:
+                await asyncio.sleep(1.0)
+                drained = await asyncio.to_thread(nodes[name].command, "nodes", "drain", name)
+                assert drained.wait() == 0, drained.stderr
+                await asyncio.to_thread(until, lambda node=nodes[name]: health(node) == 503, "it is drained")
+                await asyncio.sleep(3.0)  # until the balancer has seen it
+                await asyncio.to_thread(nodes[name].stop)
+                beside = next(nodes[other] for other in names if other != name)
+                back = await asyncio.to_thread(beside.command, "nodes", "undrain", name)
+                assert back.wait() == 0, back.stderr
+                nodes[name] = await asyncio.to_thread(begin, name)
+                await asyncio.sleep(2.0)  # until the balancer has seen that too
+            await asyncio.sleep(2.0)
+        told = orders.check(exchange)
+        assert set(told) <= {"200 ", "no answer"}, told
+        assert told["no answer"] <= 6, "those that were under way at the end"
+        assert told["200 "] > 100
+        homes = exchange.ask(
+            lambda sandbox: {call.peer for call in sandbox.calls if call.path == "/api/v3/order"}
+        )
+        assert len(homes) > 1, "the key has moved while its home was away"
+
+
+def health(node: GatewayProcess) -> int:
+    return node.call("GET", "/healthz").status
 
 
 async def test_node_that_is_killed_costs_what_was_under_way_and_no_order_goes_twice(

@@ -225,7 +225,7 @@ class Gateway:
             fanout=self.fanout,
             relays=self.relays,
             downloads=self.downloads,
-            proofs=ProofReader(config.node_secret) if self.hops is not None else None,
+            proofs=ProofReader(config.node_secret, node) if self.hops is not None else None,
             tunnels=Tunnels(self.egresses, config.connect_timeout_s),
             store=self.store,
             accounts=self.accounts,

@@ -142,7 +142,7 @@ class Hops:
     async def _ask(
         self, peer: Peer, method: str, target: str, headers: Pairs, body: bytes, client: str
     ) -> RestResponse:
-        proof = make_proof(self._secret, self._clock.now_ms(), method, target, body, client)
+        proof = make_proof(self._secret, peer.name, self._clock.now_ms(), method, target, body, client)
         session = self._clients.get(peer.url)
         if session is None:
             session = self._clients[peer.url] = RestClient(
@@ -180,7 +180,7 @@ class Hops:
                 "ws" + peer.url.removeprefix("http"), _CONNECT_S, ssl_context=self._ssl_context
             )
             await session.start()
-        proof = make_proof(self._secret, self._clock.now_ms(), "GET", target, b"", client)
+        proof = make_proof(self._secret, peer.name, self._clock.now_ms(), "GET", target, b"", client)
         return await session.open(target, max_message_bytes, {**(headers or {}), NODE_HEADER: proof})
 
 

@@ -1,8 +1,8 @@
 """How a node shows another one that a request comes from it: one header, signed with the secret all nodes share.
 
-It names the client whose request it is. Each header is good for a few seconds, for one method, target and body, and
-once where that may change something; nothing in it tells the secret. Pure but for the values it remembers: it is told
-the time.
+It names the client whose request it is. Each header is good for a few seconds, for one node, method, target and
+body, and once where that may change something; nothing in it tells the secret. Pure but for the values it remembers:
+it is told the time.
 """
 
 from __future__ import annotations
@@ -39,15 +39,17 @@ class Shown:
     body_sha256: str
 
 
-def make_proof(secret: str, now_ms: int, method: str, target: str, body: bytes, client: str) -> str:
-    """Return the value of the header. Units: `now_ms` epoch milliseconds."""
+def make_proof(
+    secret: str, node: str, now_ms: int, method: str, target: str, body: bytes, client: str
+) -> str:
+    """Return the value of the header for a node of this name. Units: `now_ms` epoch milliseconds."""
     digest = hashlib.sha256(body).hexdigest() if body else _EMPTY
     words = [_VERSION, str(now_ms), secrets.token_hex(12), client, digest]
-    return " ".join([*words, _sign(secret, words, method, target)])
+    return " ".join([*words, _sign(secret, node, words, method, target)])
 
 
-def _sign(secret: str, words: list[str], method: str, target: str) -> str:
-    text = "\n".join([*words, method, target])
+def _sign(secret: str, node: str, words: list[str], method: str, target: str) -> str:
+    text = "\n".join([node, *words, method, target])
     return hmac.new(secret.encode(), text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
 
@@ -57,10 +59,11 @@ def fits_body(shown: Shown, body: bytes) -> bool:
 
 
 class ProofReader:
-    """Reads headers of other nodes, each that may change something once."""
+    """Reads headers of other nodes, each that may change something once. Shape: `node` is the name of this one."""
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, node: str) -> None:
         self._secret = secret
+        self._node = node
         self._used: set[str] = set()
         self._order: deque[tuple[int, str]] = deque()
 
@@ -72,8 +75,8 @@ class ProofReader:
         words = value.split(" ")
         if len(words) != 6 or words[0] != _VERSION or not value.isascii():
             raise BadProof("it cannot be read")
-        if not hmac.compare_digest(_sign(self._secret, words[:5], method, target), words[5]):
-            raise BadProof("it was made with another NODE_SECRET, or for another request")
+        if not hmac.compare_digest(_sign(self._secret, self._node, words[:5], method, target), words[5]):
+            raise BadProof("it was made with another NODE_SECRET, for another node or another request")
         at_ms = int(words[1]) if words[1].isdigit() else 0
         if abs(now_ms - at_ms) > _GOOD_MS:
             raise BadProof(f"it is {(now_ms - at_ms) / 1000:.0f} s old: the clocks of the nodes differ")

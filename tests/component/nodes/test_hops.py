@@ -160,7 +160,7 @@ async def key_of(lab: Lab, sandbox: Sandbox, address: str) -> str:
     raise AssertionError("no key leaves from there")
 
 
-@pytest.mark.parametrize("wrong", ["old", "secret", "method", "target", "twice", "garbage", "body"])
+@pytest.mark.parametrize("wrong", ["old", "secret", "node", "method", "target", "twice", "garbage", "body"])
 async def test_word_of_another_node_is_believed_only_if_it_shows_it(
     pair: tuple[Lab, Lab], sandbox: Sandbox, wrong: str
 ) -> None:
@@ -169,6 +169,7 @@ async def test_word_of_another_node_is_believed_only_if_it_shows_it(
     method, target = "POST", f"/api/api/v3/order?symbol=BTCUSDT&side=BUY&price=1&{LIMIT_ORDER}"
     proof = make_proof(
         "x" * 40 if wrong == "secret" else SECRET,
+        "b" if wrong == "node" else "a",
         now_ms - 60_000 if wrong == "old" else now_ms,
         "GET" if wrong == "method" else method,
         "/other" if wrong == "target" else target,
@@ -191,7 +192,7 @@ async def test_word_of_another_node_is_believed_only_if_it_shows_it(
 
 async def test_client_of_another_node_has_to_be_in_the_whitelist_here_too(pair: tuple[Lab, Lab]) -> None:
     target = "/api/api/v3/time"
-    proof = make_proof(SECRET, time.time_ns() // 1_000_000, "GET", target, b"", "203.0.113.9")
+    proof = make_proof(SECRET, "a", time.time_ns() // 1_000_000, "GET", target, b"", "203.0.113.9")
     reply = await pair[0].client().call("GET", target, ((NODE_HEADER, proof),))
     assert (reply.status, code_of(reply)) == (403, -1)
     assert b"203.0.113.9" in reply.body

@@ -111,7 +111,7 @@ async def test_call_is_shown_to_be_of_a_node_and_names_its_client(world: World) 
     assert response.egress == "a"
     ((url, method, target, headers, body),) = world.nodes.asked
     assert (url, method, target, body) == ("https://a.example/under", "GET", "/fapi/fapi/v1/x?a=1", b"body")
-    shown = ProofReader(SECRET).read(headers.pop(NODE_HEADER), world.time.clock.now_ms(), method, target)
+    shown = ProofReader(SECRET, "a").read(headers.pop(NODE_HEADER), world.time.clock.now_ms(), method, target)
     assert shown.client == "10.0.0.1"
     assert headers == dict(HEADERS)
 
@@ -238,7 +238,7 @@ async def test_streams_are_those_of_the_collector_of_the_moment(world: World) ->
     ]  # fmt: skip
     _, target, headers = world.nodes.opened[0]
     assert target == "/fstream.binance.com/market/stream"
-    shown = ProofReader(SECRET).read(headers[NODE_HEADER], world.time.clock.now_ms(), "GET", target)
+    shown = ProofReader(SECRET, "a").read(headers[NODE_HEADER], world.time.clock.now_ms(), "GET", target)
     assert shown.client == ANYBODY
     world.homes.learn([])
     with pytest.raises(StreamBroken, match="no node"):

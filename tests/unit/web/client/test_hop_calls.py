@@ -20,13 +20,13 @@ SECRET = "s" * 40
 
 def shown(method: str = "GET", target: str = "/local/um/klines", body: bytes = b"", **more: Any) -> str:
     return make_proof(
-        more.get("secret", SECRET), NOW_MS, method, target, body, more.get("client", "127.0.0.1")
+        more.get("secret", SECRET), "me", NOW_MS, method, target, body, more.get("client", "127.0.0.1")
     )
 
 
 def among_nodes(**settings: Any) -> Any:
     services = make_services(cache=SimpleNamespace(states={}), **settings)
-    services.proofs = ProofReader(SECRET)
+    services.proofs = ProofReader(SECRET, "me")
     return services
 
 

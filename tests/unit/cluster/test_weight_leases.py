@@ -116,6 +116,10 @@ class Node:
 
     async def stop(self) -> None:
         await self.leases.stop()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End without a word to the others."""
         await self.tasks.cancel()
         await self.link._redis.aclose()
 
@@ -286,7 +290,7 @@ async def test_node_that_was_killed_is_granted_its_part_by_another_redis(server:
     first = Nodes(server, 1, **kept.options)
     await first.__aenter__()
     await first.all[0].hammer(0.5)
-    await first.all[0].tasks.cancel()  # killed
+    await first.all[0].kill()
     server.flushall()
     async with Nodes(server, 1, **kept.options) as again:
         await again.all[0].hammer(2.2 * WINDOW_MS / 1000)
@@ -300,7 +304,7 @@ async def test_node_that_is_started_while_redis_is_gone_has_its_part_after_two_w
     first = Nodes(server, 1, **kept.options)
     await first.__aenter__()
     await first.all[0].hammer(0.5)
-    await first.all[0].tasks.cancel()
+    await first.all[0].kill()
     again = Nodes(server, 1, **kept.options)
     again.links[0].is_cut = True
     async with again:

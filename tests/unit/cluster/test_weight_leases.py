@@ -160,7 +160,8 @@ async def test_three_nodes_use_what_one_may_and_never_more(server: redis.Redis) 
 async def test_orders_find_the_reserve_when_all_else_is_used(server: redis.Redis) -> None:
     async with Nodes(server, 2) as nodes:
         one, two = nodes.all
-        await asyncio.gather(one.hammer(1.0), two.hammer(1.0))
+        await asyncio.sleep(WINDOW_MS / 1000 - time.time() % (WINDOW_MS / 1000))
+        await asyncio.gather(one.hammer(1.3), two.hammer(1.3))
         assert not await one.call()
         window = int(time.time() * 1000) // WINDOW_MS
         placed = [await two.call(ORDER) for _ in range(20)]

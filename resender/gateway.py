@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("resender.gateway")
 
+# So long after it has left a node may still be sent calls.
+_LEAVING_S = 0.2
 # Where the command line reads the states of the accounts.
 ACCOUNT_STATES_KEY = "account_states"
 
@@ -301,7 +303,9 @@ class Gateway:
         """Take what the other nodes tell: keys may have another home now, and accounts another watcher."""
         if self.hops is None or self.cluster is None:
             return
-        if self.hops.homes.learn(self.cluster.nodes()):
+        was_drained, homes = self.hops.homes.is_drained, self.hops.homes
+        homes.is_drained = self.cluster.is_drained
+        if homes.learn(self.cluster.nodes()) or homes.is_drained != was_drained:
             self._set_accounts(self._account_rows)
 
     def _make_team(self, worker: Worker) -> Team:
@@ -432,6 +436,10 @@ class Gateway:
 
     async def drain(self) -> None:
         """Take no new calls and wait for those in flight, at most `SHUTDOWN_S`, see `Calls.drain`."""
+        if self.hops is not None and self.cluster is not None:
+            # Others are to send nothing more before connections end.
+            await self.cluster.presence.stop()
+            await asyncio.sleep(_LEAVING_S)
         longest_s = self.config.shutdown_s
         await asyncio.gather(
             self.calls.drain(longest_s), self.relays.drain(longest_s), self.transfers.join(longest_s)

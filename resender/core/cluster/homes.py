@@ -52,6 +52,8 @@ class Homes:
     ) -> None:
         self.node = node
         self.is_front = is_front
+        # This node is about to be stopped: keys that no pin holds are at home elsewhere from now on.
+        self.is_drained = False
         self._pins = pins
         self._own = own
         self._egresses: tuple[_Egress, ...] = ()
@@ -96,6 +98,8 @@ class Homes:
                 if (name, egress.name) not in known:
                     known.add((name, egress.name))
                     markets = (frozenset(egress.markets) or _ALL) - frozenset(egress.down)
+                    if node.is_drained:
+                        markets = frozenset()  # a call may meet its end; pins count all the same
                     place = egress.place or place_of(name, egress.name)
                     egresses.append(_Egress(place, egress.name, markets, peer))
         found = tuple(sorted(egresses, key=lambda egress: (egress.place, egress.peer.name)))
@@ -171,7 +175,7 @@ class Homes:
         """Return the home of a key that is known by its SHA-256 only, see `home`."""
         for peer in [egress.peer for egress in self._egresses] if self._avoided else []:
             self._is_avoided(peer, mono)
-        own = () if self.is_front else tuple(self._own(market))
+        own = () if self.is_front or self.is_drained else tuple(self._own(market))
         place = (market, digest, own)
         if place in self._found:
             return self._found[place]

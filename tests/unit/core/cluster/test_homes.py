@@ -118,6 +118,19 @@ def test_node_of_an_older_version_serves_all_markets_under_its_own_names() -> No
     assert [where(homes("a", old), key) for key in KEYS] == [where(newer, key) for key in KEYS]
 
 
+def test_keys_leave_a_node_that_is_drained_as_all_see_it_unless_they_are_pinned() -> None:
+    pins = parse_pins([f"{KEYS[0]}=b/ip"])
+    beside = homes("a", node("b", is_drained=True), node("c"), pins=pins)
+    itself = homes("b", node("a"), node("c"), pins=pins)
+    itself.is_drained = True
+    for key in KEYS[1:]:
+        assert where(beside, key) == where(itself, key) != "b"
+    assert where(beside, KEYS[0]) == where(itself, KEYS[0]) == "b"
+    alone = homes("b")
+    alone.is_drained = True
+    assert {where(alone, key) for key in KEYS} == {"b"}
+
+
 def test_node_that_could_not_be_reached_is_passed_over_for_some_seconds() -> None:
     one = homes("a", node("b"), node("c"))
     key = next(key for key in KEYS if where(one, key) == "b")

@@ -38,7 +38,14 @@ from resender.market.candle_files import CandleFiles
 from resender.market.candle_saving import CandleSaving
 from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
-from resender.nodes import make_hops, make_shared_weight, node_egresses, specs_of, streams_elsewhere
+from resender.nodes import (
+    account_places,
+    make_hops,
+    make_shared_weight,
+    node_egresses,
+    specs_of,
+    streams_elsewhere,
+)
 from resender.places import node_name
 from resender.savings import Savings
 from resender.secret_box import SecretBox
@@ -465,6 +472,8 @@ class Gateway:
                 self.fanout.dismiss_guests("an account is watched from now on: connect again")
             return
         self._account_rows = rows
+        if self.hops is not None:
+            self.hops.accounts = account_places(rows)
         specs = specs_of(rows, self.hops.homes if self.hops is not None else None, self.clock.mono())
         self.accounts.set_accounts(specs)
 

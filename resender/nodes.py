@@ -168,6 +168,14 @@ def make_shared_weight(
     )
 
 
+def account_places(rows: Iterable[AccountRow]) -> tuple[tuple[AccountMarket, str, str], ...]:
+    """Return market, name and digest of each key of accounts, see `Hops.accounts`."""
+    known = {market.value: market for market in AccountMarket}
+    return tuple(
+        (known[row.market], row.name, key.digest) for row in rows if row.market in known for key in row.keys
+    )
+
+
 def specs_of(rows: Iterable[AccountRow], homes: Homes | None, mono: float) -> list[AccountSpec]:
     """Return the accounts this node watches; those of which a row cannot be read are left out."""
     specs = []

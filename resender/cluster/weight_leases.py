@@ -153,6 +153,8 @@ class WeightLeases:
                 _, nodes = await self._link.run(CONTACT, self._slots(shared), [*self._who(shared), "1"])
             except RedisDown:
                 return
+            if not shared.memory and int(nodes) > 1:
+                continue  # others know of what this one has never heard
             # Where this was the last one nobody holds anything.
             shared.memory, shared.part = shared.memory if int(nodes) > 1 else "", 0
             await self._keep(shared)

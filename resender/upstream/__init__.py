@@ -6,6 +6,7 @@ What is named here is all that the web layer uses; the modules below are the pac
 from __future__ import annotations
 
 from resender.upstream.egress import Call
+from resender.upstream.hops import Hops
 from resender.upstream.rest import REPEATABLE, RestResponse, gunzip
 from resender.upstream.shared_answers import SharedAnswer
 from resender.upstream.streams.api_desk import ApiDesk, is_request, key_of
@@ -15,6 +16,7 @@ __all__ = [
     "REPEATABLE",
     "ApiDesk",
     "Call",
+    "Hops",
     "RelayConnection",
     "Relays",
     "RestResponse",

@@ -102,12 +102,15 @@ class Dispatch:
         if key is None:
             return await self._send(call, None)
         market = call.market
+        # What another node remembers may be that old already: it is not remembered a second time.
+        is_front = self.hops is not None and self.hops.homes.is_front
+        memory_s = self._memory_s(call) if max_age_s is None else max_age_s
         try:
             response = await self.shared_answers.get(
                 key,
                 lambda: self._leave(call, None),
-                memory_s=self._memory_s(call) if max_age_s is None else max_age_s,
-                use_memory=not is_fresh,
+                memory_s=0.0 if is_front else memory_s,
+                use_memory=not (is_fresh or is_front),
             )
         except AnswerError as error:
             if isinstance(error, EgressExhausted) and error.is_own and call.priority <= CLIENT:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from resender.aio import Clock
+from resender.core.account.spec import AccountMarket
 from resender.core.binance.headers import Pairs
 from resender.core.binance.markets import BY_MARKET
 from resender.core.cluster.homes import Homes, Peer
@@ -59,6 +60,8 @@ class Hops:
         self._ssl_context = ssl_context
         self._clients: dict[str, RestClient] = {}
         self._sessions: dict[str, StreamSession] = {}
+        # Market, name and the SHA-256 of each key of the accounts of the installation, whoever watches them.
+        self.accounts: tuple[tuple[AccountMarket, str, str], ...] = ()
         self._seldom = Seldom(logger, _SAY_EVERY_S)
         # What was sent through other nodes, and what of their memory came too late to be used.
         self.calls = self.late = self.moved = 0
@@ -87,6 +90,26 @@ class Hops:
                 error = unreachable
         assert error is not None
         raise error
+
+    def home_of_local(self, account: AccountMarket | None, key: str | None, name: str | None) -> Peer | None:
+        """Return the node that answers an endpoint below `/local/`, None if it is this one.
+
+        Shape: `account` is the market of one that is about accounts, with the key that is shown or posted, or the
+            name that is given with a token. Raises: EgressAway.
+        """
+        homes, mono = self.homes, self._clock.mono()
+        if account is not None and key:
+            return homes.home(account.host, key, mono)
+        if account is not None:
+            for market, known, digest in self.accounts:
+                if market is account and (name is None or known.lower() == name.lower()):
+                    return homes.home_of_digest(market.host, bytes.fromhex(digest), mono)
+        if not homes.is_front:
+            return None
+        peer = homes.collector(mono)
+        if peer is None:
+            raise EgressAway("No node that has market data is there now.")
+        return peer
 
     def avoid(self, peer: Peer, why: str) -> None:
         """A node could not be reached: others take its place for some seconds."""

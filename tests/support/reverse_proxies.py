@@ -151,7 +151,7 @@ class Visitor:
         await self._stack.aclose()
 
 
-def nginx_configuration(folder: Path, gateway_port: int, port: int) -> Path:
+def nginx_configuration(folder: Path, gateway_port: int, port: int, allowed: str = CLIENT) -> Path:
     """Write the shipped nginx.conf for this test; return the path of the main configuration."""
     chain, key = write_certificate(folder)
     name = "gateway.example.com"
@@ -166,7 +166,7 @@ def nginx_configuration(folder: Path, gateway_port: int, port: int) -> Path:
             (f"/etc/letsencrypt/live/{name}/privkey.pem", str(key)),
             ("/var/log/nginx/binance-resender.log", str(folder / "access.log")),
             ("/var/log/nginx/binance-resender.error.log", str(folder / "error.log")),
-            ("allow 203.0.113.5;", f"allow {CLIENT};"),
+            ("allow 203.0.113.5;", f"allow {allowed};"),
         ],
     )
     (folder / "site.conf").write_text(text, "utf-8")
@@ -186,14 +186,14 @@ def nginx_configuration(folder: Path, gateway_port: int, port: int) -> Path:
     return main
 
 
-def caddy_configuration(folder: Path, gateway_port: int, port: int) -> Path:
+def caddy_configuration(folder: Path, gateway_port: int, port: int, allowed: str = CLIENT) -> Path:
     """Write the shipped Caddyfile for this test; return its path."""
     chain, key = write_certificate(folder)
     text = _put(
         (DEPLOY / "Caddyfile").read_text("utf-8"),
         [
             ("\ngateway.example.com {", f"\nhttps://{NAME}:{port} {{\n\ttls {chain} {key}"),
-            ("remote_ip 203.0.113.5", f"remote_ip {CLIENT}"),
+            ("remote_ip 203.0.113.5", f"remote_ip {allowed}"),
             ("reverse_proxy 127.0.0.1:8000", f"reverse_proxy 127.0.0.1:{gateway_port}"),
         ],
     )
@@ -236,15 +236,23 @@ async def balancer(folder: Path, nodes: Sequence[int]) -> AsyncIterator[ReverseP
 
 
 @asynccontextmanager
-async def reverse_proxy(kind: str, folder: Path, gateway_port: int) -> AsyncIterator[ReverseProxy]:
-    """Run nginx or Caddy before a gateway."""
+async def reverse_proxy(
+    kind: str, folder: Path, gateway_port: int, *, allowed: str = CLIENT
+) -> AsyncIterator[ReverseProxy]:
+    """Run nginx or Caddy before a gateway. Shape: `allowed` is the address their own rules let in."""
     program = find_program(kind)
     folder.mkdir()
     port = free_port()
     if kind == "nginx":
-        command = [program, "-c", str(nginx_configuration(folder, gateway_port, port)), "-p", str(folder)]
+        command = [
+            program,
+            "-c",
+            str(nginx_configuration(folder, gateway_port, port, allowed)),
+            "-p",
+            str(folder),
+        ]
     else:
-        path = caddy_configuration(folder, gateway_port, port)
+        path = caddy_configuration(folder, gateway_port, port, allowed)
         command = [program, "run", "--config", str(path), "--adapter", "caddyfile"]
     async with _started(kind, command, folder, port) as proxy:
         yield proxy

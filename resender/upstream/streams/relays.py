@@ -29,7 +29,7 @@ from resender.core.fanout.protocol import UNSPOKEN_CODES
 from resender.core.weights.rules import Charge
 from resender.core.weights.ws_api import handshake_charge
 from resender.core.window_budget import WindowBudget
-from resender.errors import Busy, EgressAway, EgressExhausted, UpstreamUnreachable
+from resender.errors import Busy, EgressExhausted, UpstreamUnreachable
 from resender.upstream.hops import Hops
 from resender.upstream.rest import readable
 from resender.upstream.streams.api_desk import ApiDesk
@@ -316,17 +316,16 @@ class Relays:
         return await self._open_at(peer, path, market, api_key, client, {})
 
     async def open_local(
-        self, target: str, market: Market, *, api_key: str | None, client: str, headers: Mapping[str, str]
+        self,
+        peer: Peer,
+        target: str,
+        market: Market,
+        *,
+        api_key: str | None,
+        client: str,
+        headers: Mapping[str, str],
     ) -> RelayConnection:
-        """Open a WebSocket below `/local/` of the node that has market data and accounts.
-
-        Raises: EgressAway, UpstreamUnreachable, Busy.
-        """
-        assert self.hops is not None
-        homes, mono = self.hops.homes, self.clock.mono()
-        peer = homes.home(market, api_key, mono) or homes.collector(mono)
-        if peer is None:
-            raise EgressAway("No node that has market data is there now.")
+        """Open a WebSocket below `/local/` of another node. Raises: UpstreamUnreachable, Busy."""
         return await self._open_at(peer, target, market, api_key, client, headers)
 
     async def _open_at(

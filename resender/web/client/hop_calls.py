@@ -10,13 +10,18 @@ import time
 
 from tornado import httputil
 
+from resender.core.account.calls import read_params
 from resender.core.binance.headers import Pairs, headers_up
+from resender.core.binance.host_names import DOWNLOAD_NAME
+from resender.core.cluster.homes import Peer
 from resender.core.cluster.node_info import FRONT_ROLE
 from resender.core.cluster.node_proof import NODE_HEADER, WAITED_HEADER, BadProof, Shown, fits_body
-from resender.errors import AnswerError, BadRequest, Busy, Denied, EgressAway
+from resender.errors import AnswerError, BadRequest, Busy, Denied, EgressAway, InternalError
+from resender.market import Hit, Pieces
 from resender.services import Services
-from resender.upstream import RestResponse
+from resender.upstream import Hops, RestResponse
 from resender.web.answers import client_ip
+from resender.web.client.local_accounts import account_market, posted_key
 from resender.web.client.signed_calls import SignedCalls
 
 # What is about this node, whatever its role.
@@ -74,24 +79,55 @@ class HopCalls(SignedCalls):
         return [*(extra or ()), (WAITED_HEADER, str(int((time.monotonic() - self.started) * 1000)))]
 
     async def _serve_local(self, target: str) -> None:
-        await (self._serve_by_collector() if self._is_of_collector else super()._serve_local(target))
-
-    @property
-    def _is_of_collector(self) -> bool:
-        """Whether this is a local endpoint that only a node with market data can answer."""
+        """Answer here, or have the node do it that has the market data or the account."""
         hops = self.services.dispatch.hops
-        path = self.target.partition("?")[0]
-        return hops is not None and hops.homes.is_front and self.hop is None and path not in _OWN_PATHS
-
-    async def _serve_by_collector(self) -> None:
-        """Have the node that has market data answer a local endpoint."""
-        hops = self.services.dispatch.hops
-        assert hops is not None
+        if hops is None or self.hop is not None or target.partition("?")[0] in _OWN_PATHS:
+            await super()._serve_local(target)
+            return
+        peer, problem = None, None
+        try:
+            peer = self._home_of_local(hops)
+        except AnswerError as error:
+            problem = error
+        if peer is None and problem is None:
+            await super()._serve_local(target)
+            return
 
         async def ask() -> RestResponse:
+            if peer is None:
+                raise problem or InternalError()
             headers = headers_up(self.headers.get_all(), self.services.user_agent)
             if "Authorization" in self.headers:  # a personal token: of accounts
                 headers.append(("Authorization", self.headers["Authorization"]))
-            return await hops.ask_collector(self.method, self.target, headers, self.body, self.ip)
+            return await hops.pass_on(peer, self.method, self.target, headers, self.body, self.ip)
 
         await self._pass_answer("a local call of another node", ask)
+
+    def _home_of_local(self, hops: Hops) -> Peer | None:
+        path, _, query = self.target.partition("?")
+        market = account_market(path)
+        key = self.headers.get("X-Mbx-Apikey")
+        if market is not None and self.method == "POST":
+            key = posted_key(self.body) or key
+        name = (read_params(query) or {}).get("account") if market is not None else None
+        return hops.home_of_local(market, None if "Authorization" in self.headers else key, name)
+
+    async def _serve_download(self, target: str) -> None:
+        """Pass a bulk file on; a front has no route to where they are."""
+        hops = self.services.dispatch.hops
+        if hops is None or not hops.homes.is_front:
+            await super()._serve_download(target)
+            return
+
+        async def ask() -> RestResponse:
+            up = [
+                pair
+                for pair in headers_up(self.headers.get_all(), self.services.user_agent)
+                if not pair[0].startswith("X-")
+            ]
+            return await hops.ask_collector(self.method, f"/{DOWNLOAD_NAME}{target}", up, b"", self.ip)
+
+        await self._pass_answer("a download by another node", ask)
+
+    async def _write_pieces(self, pieces: Pieces, hit: Hit, extra: Pairs) -> None:
+        await super()._write_pieces(pieces, hit, self._with_waited(extra) or [])

@@ -41,6 +41,20 @@ def is_account_path(path: str) -> bool:
     return _PATH.fullmatch(path) is not None
 
 
+def account_market(path: str) -> AccountMarket | None:
+    """Return the market of a path that is about accounts, None if it is not."""
+    found = _PATH.fullmatch(path)
+    return None if found is None else AccountMarket(found[1])
+
+
+def posted_key(body: bytes) -> str | None:
+    """Return the API key in what a client posts to open its user data, None if there is none."""
+    try:
+        return str(_read_subscription(body).get("apiKey") or "") or None
+    except BadRequest:
+        return None  # where it is read its client is told what is wrong
+
+
 async def find_account(
     services: Services, caller: Caller, market: AccountMarket, name: str | None
 ) -> WatchedAccount:

@@ -157,7 +157,7 @@ class AnswerRelay(httputil.HTTPMessageDelegate):
             for index, (name, _) in enumerate(pairs):
                 if now is not None and name.lower() in _USED_WEIGHT:
                     pairs[index] = (name, now)
-        pairs += response.told
+        pairs += [pair for pair in response.told if not kind or pair[0].lower() != CACHE_HEADER.lower()]
         if kind:
             pairs.append((CACHE_HEADER, kind))
             if kind == "shared":

@@ -19,10 +19,13 @@ from tornado.routing import Matcher
 from tornado.websocket import WebSocketHandler
 
 from resender.account import WatchedAccount
+from resender.core.account.calls import read_params
+from resender.core.account.spec import AccountMarket
 from resender.core.binance.host_names import behind_host, is_unknown_name
 from resender.core.binance.markets import STREAM_HOSTS
 from resender.core.binance.stream_kinds import stream_kind
 from resender.core.binance.stream_urls import StreamRoute, is_listen_key, resolve_stream
+from resender.core.cluster.homes import Peer
 from resender.core.cluster.node_proof import ANYBODY
 from resender.core.cluster.worker import INSIDER
 from resender.core.fanout.frames import DEFLATE_BITS
@@ -92,8 +95,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self._admit()
             if self.route.what in ("user", "ws_api"):
                 self.relay = await self._make_relay()
-            elif self._is_of_collector:
-                self.relay = await self._relay_to_collector()
+            elif (peer := self._peer_of_local()) is not None:
+                self.relay = await self._relay_to(peer)
             elif self.route.what == "closes":
                 self.wanted = read_wanted_closes(self.services, self.route)
             elif self.route.what == "account":
@@ -125,19 +128,25 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             note_call=self._note_method,
         )
 
-    @property
-    def _is_of_collector(self) -> bool:
-        """Whether only a node with market data and accounts can tell what is wanted here."""
-        hops = self.services.dispatch.hops
-        return hops is not None and hops.homes.is_front and self.route.what in ("closes", "account")
+    def _peer_of_local(self) -> Peer | None:
+        """Return the node that can tell what is wanted below `/local/`, None if it is this one. Raises: EgressAway."""
+        hops, route = self.services.dispatch.hops, self.route
+        if hops is None or self.is_hop or route.what not in ("closes", "account"):
+            return None
+        headers = self.request.headers
+        if route.what == "closes":
+            return hops.home_of_local(None, None, None)
+        key = None if "Authorization" in headers else headers.get("X-Mbx-Apikey")
+        name = (read_params(route.query) or {}).get("account")
+        return hops.home_of_local(AccountMarket(route.target), key, name)
 
-    async def _relay_to_collector(self) -> Relay:
-        services = self.services
-        key = self.request.headers.get("X-Mbx-Apikey")
-        kept = {"Authorization": word} if (word := self.request.headers.get("Authorization")) else {}
+    async def _relay_to(self, peer: Peer) -> Relay:
+        services, headers = self.services, self.request.headers
+        kept = {"Authorization": word} if (word := headers.get("Authorization")) else {}
         upstream = await services.relays.open_local(
-            self.request.uri or "/", self.route.market, api_key=key, client=self.ip, headers=kept
-        )
+            peer, self.request.uri or "/", self.route.market,
+            api_key=headers.get("X-Mbx-Apikey"), client=self.ip, headers=kept,
+        )  # fmt: skip
         return Relay(
             services, self.route, upstream,
             address=self.ip, is_hop=False, path=self._shown_path()[:200], note_call=self._note_method,

@@ -325,6 +325,14 @@ async def test_account_is_watched_by_one_node_and_answered_by_all(
             for asked in (a, b, front):
                 assert len(await hit(asked)) == number
         assert len(a.gateway.accounts.all) + len(b.gateway.accounts.all) == 1
+        for asked in (a, b, front):
+            local = await asked.client().get("/local/um/openOrders", ("X-MBX-APIKEY", KEYS[0]))
+            assert local.status == 200, local.body
+            assert len(orjson.loads(local.body)["orders"]) == 3
+            url = f"ws://127.0.0.1:{asked.run.port}/local/um/account"
+            async with aiohttp.ClientSession(headers={"X-MBX-APIKEY": KEYS[0]}) as session:
+                async with session.ws_connect(url) as ws:
+                    assert len(orjson.loads((await ws.receive(timeout=10)).data)["orders"]) == 3
 
 
 async def test_late_answer_of_a_nodes_memory_is_not_told(

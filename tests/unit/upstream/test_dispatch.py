@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -370,3 +372,43 @@ async def test_failures_of_one_kind_are_logged_once_a_minute(caplog: pytest.LogC
         "no network",
         "no network (2 more like this since the last such line)",
     ]
+
+
+class FakeHops:
+    """The way to the other nodes, of a front: everything goes through them."""
+
+    def __init__(self, *answers: FakeAnswer) -> None:
+        self.homes = SimpleNamespace(is_front=True, check=lambda key: None)
+        self.answers = list(answers)
+        self.sent: list[Call] = []
+
+    async def send(self, call: Call) -> FakeAnswer:
+        self.sent.append(call)
+        return self.answers.pop(0)
+
+
+async def test_front_remembers_no_answer_a_second_time_whatever_age_is_consented_to() -> None:
+    world = World(get_memory_s=60.0, exchange_info_memory_s=60.0)
+    hops = FakeHops(*(FakeAnswer(b"{}", headers=JSON) for _ in range(3)))
+    world.door.hops = cast(Any, hops)
+    for max_age_s in (None, 60.0, 60.0):
+        target = "/api/v3/exchangeInfo" if max_age_s is None else "/api/v3/ticker/24hr?symbol=A"
+        call = world.call(target)
+        key = share_key(Market.SPOT, target, call.headers)[0]
+        response = await world.door.send(call, key, max_age_s=max_age_s)
+        assert await read(response) == b"{}"
+        assert response.kind == ""
+    assert len(hops.sent) == 3
+    assert world.client.sent == []
+
+
+async def test_call_of_another_node_and_own_reads_leave_from_here() -> None:
+    world = World(FakeAnswer(b"{}"), FakeAnswer(b"{}"))
+    hops = FakeHops()
+    world.door.hops = cast(Any, hops)
+    hop = world.call()
+    hop.is_hop = True
+    await read(await world.door.send(hop, None))
+    await world.door.fetch(Market.SPOT, KLINES)
+    assert hops.sent == []
+    assert len(world.client.sent) == 2

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import ssl
 from typing import Any
 
 import pytest
 
+from resender.core.account.spec import AccountMarket
 from resender.core.binance.markets import Market
 from resender.core.cluster.homes import Homes, Peer
 from resender.core.cluster.node_info import NodeEgress, NodeInfo
@@ -260,3 +262,30 @@ async def test_stop_ends_all_sessions(world: World) -> None:
     await world.hops.open(world.homes.peers[0], "/ws/x", "10.0.0.1", 10)
     await world.hops.stop()
     assert world.nodes.stopped == 2
+
+
+def test_local_endpoints_are_answered_where_the_account_or_the_market_data_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch, "a", "b", is_front=False)
+    hops, homes, mono = world.hops, world.homes, world.time.mono
+    keys = [f"key {number}" for number in range(20)]
+    for key in keys:
+        assert hops.home_of_local(AccountMarket.UM, key, None) == homes.home(Market.UM, key, mono)
+    assert len({hops.home_of_local(AccountMarket.UM, key, None) for key in keys}) == 3
+    assert hops.home_of_local(None, keys[0], None) is None, "market data is here"
+    away = next(key for key in keys if homes.home(Market.SPOT, key, mono) is not None)
+    hops.accounts = ((AccountMarket.MARGIN, "One", hashlib.sha256(away.encode()).hexdigest()),)
+    there = homes.home(Market.SPOT, away, mono)
+    assert hops.home_of_local(AccountMarket.MARGIN, None, "one") == there
+    assert hops.home_of_local(AccountMarket.MARGIN, None, None) == there
+    assert hops.home_of_local(AccountMarket.MARGIN, None, "other") is None
+    assert hops.home_of_local(AccountMarket.SPOT, None, None) is None
+
+
+def test_front_asks_its_collector_for_all_else(world: World) -> None:
+    assert world.hops.home_of_local(None, None, None) == world.homes.peers[0]
+    assert world.hops.home_of_local(AccountMarket.UM, None, None) == world.homes.peers[0]
+    world.homes.learn([])
+    with pytest.raises(EgressAway):
+        world.hops.home_of_local(None, None, None)

@@ -19,7 +19,7 @@ from resender.core.egress.governor import Governor
 from resender.core.egress.spec import Pins, parse_egress, parse_pins
 from resender.core.egress.state import Limits
 from resender.core.weights.table import FUTURES_POOL, SPOT_POOL, WS_UM_POOL
-from resender.errors import Busy, EgressAway, EgressExhausted, UpstreamUnreachable
+from resender.errors import Busy, EgressExhausted, UpstreamUnreachable
 from resender.upstream.streams import relays as module
 from resender.upstream.streams.relays import _CONNECTS, RelayConnection, Relays
 from resender.upstream.streams.session import Socket, StreamBroken
@@ -394,9 +394,6 @@ class FakeHops:
     def home(self, market: Market, key: str | None, mono: float) -> Peer | None:
         return self.peer if key == KEY else None
 
-    def collector(self, mono: float) -> Peer | None:
-        return self.peer
-
     def avoid(self, peer: Peer, why: str) -> None:
         self.avoided.append(why)
 
@@ -480,9 +477,6 @@ async def test_local_streams_are_opened_where_they_are(make: Any) -> None:
     world, hops = among_nodes(make)
     headers = {"Authorization": "Bearer t"}
     await world.relays.open_local(
-        "/local/um/closes?x=1", UM, api_key=None, client="10.0.0.1", headers=headers
+        hops.peer, "/local/um/closes?x=1", UM, api_key=None, client="10.0.0.1", headers=headers
     )
     assert hops.opened == [("b", "/local/um/closes?x=1", "10.0.0.1", headers)]
-    cast(Any, hops).collector = lambda mono: None
-    with pytest.raises(EgressAway):
-        await world.relays.open_local("/local/um/closes", UM, api_key=None, client="", headers={})

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from tornado.httputil import HTTPHeaders
 
+from resender.core.account.spec import AccountMarket
 from resender.core.cluster.node_proof import NODE_HEADER, ProofReader, make_proof
 from resender.errors import Denied, EgressAway
 from resender.web.client.hop_calls import read_caller
@@ -81,24 +82,37 @@ def test_stopping_is_told_to_another_node_in_a_word_it_knows() -> None:
 
 
 class FakeHops:
-    """The way to the other nodes, of a front."""
+    """The way to the other nodes; `home` answers local calls."""
 
-    def __init__(self, answer: Any) -> None:
-        self.homes = SimpleNamespace(is_front=True)
-        self.answer = answer
+    def __init__(self, answer: Any, *, is_front: bool = True, home: Any = "b") -> None:
+        self.homes = SimpleNamespace(is_front=is_front)
+        self.answer, self.home = answer, home
         self.asked: list[Any] = []
+        self.sought: list[Any] = []
 
-    async def ask_collector(self, *asked: Any) -> Any:
+    def home_of_local(self, *sought: Any) -> Any:
+        self.sought.append(sought)
+        if isinstance(self.home, Exception):
+            raise self.home
+        return self.home
+
+    async def pass_on(self, peer: Any, *asked: Any) -> Any:
         self.asked.append(asked)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
+    async def ask_collector(self, *asked: Any) -> Any:
+        return await self.pass_on("b", *asked)
 
-async def front(answer: Any, target: str = "/local/um/klines?a=b", **headers: str) -> tuple[Asked, FakeHops]:
+
+async def front(
+    answer: Any, target: str = "/local/um/klines?a=b", method: str = "GET", body: bytes = b"", *,
+    is_front: bool = True, home: Any = "b", **headers: str,
+) -> tuple[Asked, FakeHops]:  # fmt: skip
     services = among_nodes()
-    hops = services.dispatch.hops = FakeHops(answer)
-    asked = Asked(target, services=services, **headers)
+    hops = services.dispatch.hops = FakeHops(answer, is_front=is_front, home=home)
+    asked = Asked(target, method, body, services=services, **headers)
     await cast(Any, services.calls.tasks).join(1)
     assert services.calls.in_flight == 0
     return asked, hops
@@ -118,7 +132,7 @@ async def test_front_has_local_calls_answered_by_a_node_with_market_data() -> No
 
 
 async def test_front_says_so_where_nobody_has_market_data() -> None:
-    asked, _ = await front(EgressAway("nobody"))
+    asked, _ = await front(None, home=EgressAway("nobody"))
     assert (asked.connection.status, asked.error) == (503, "egress_away")
 
 
@@ -130,3 +144,48 @@ async def test_bug_is_no_silence() -> None:
 async def test_status_is_each_nodes_own() -> None:
     _, hops = await front(EgressAway("nobody"), "/local/status")
     assert hops.asked == []
+
+
+POSTED = b'{"apiKey":"k","timestamp":1,"signature":"' + b"a" * 64 + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "body", "headers", "sought"),
+    [
+        ("/local/um/openOrders", "GET", b"", {"X_Mbx_Apikey": "k"}, (AccountMarket.UM, "k", None)),
+        (
+            "/local/spot/account?account=one",
+            "GET",
+            b"",
+            {"Authorization": "Bearer t"},
+            (AccountMarket.SPOT, None, "one"),
+        ),
+        ("/local/spot/userDataStream", "POST", POSTED, {}, (AccountMarket.SPOT, "k", None)),
+        ("/local/spot/userDataStream", "POST", b"odd", {}, (AccountMarket.SPOT, None, None)),
+        ("/local/um/klines?account=x", "GET", b"", {"X_Mbx_Apikey": "k"}, (None, "k", None)),
+    ],
+)
+async def test_local_call_goes_to_the_node_it_is_about(
+    target: str, method: str, body: bytes, headers: dict[str, str], sought: Any
+) -> None:
+    _, hops = await front(EgressAway("x"), target, method, body, is_front=False, **headers)
+    assert hops.sought == [sought]
+    assert [asked[:2] for asked in hops.asked] == [(method, target)]
+
+
+async def test_local_call_that_is_about_this_node_is_answered_here() -> None:
+    asked, hops = await front(None, "/local/um/openOrders", is_front=False, home=None)
+    assert (asked.connection.status, hops.asked) == (403, [])
+
+
+async def test_call_of_another_node_is_not_passed_on() -> None:
+    _, hops = await front(None, "/local/um/openOrders", Resender_Node=shown(target="/local/um/openOrders"))
+    assert hops.sought == []
+
+
+async def test_front_has_files_fetched_by_a_node_with_a_route() -> None:
+    answer = FakeAnswer(b"zip", headers=[("Content-Length", "3")])
+    _, hops = await front(answer, "/data.binance.vision/data/spot/x.zip", X_Mbx_Apikey="k")
+    ((method, target, headers, body, client),) = hops.asked
+    assert (method, target, body, client) == ("GET", "/data.binance.vision/data/spot/x.zip", b"", "127.0.0.1")
+    assert not any(name.lower().startswith("x-") for name, _ in headers)

@@ -110,7 +110,7 @@ class Dispatch:
                 key,
                 lambda: self._leave(call, None),
                 memory_s=0.0 if is_front else memory_s,
-                use_memory=not (is_fresh or is_front),
+                use_memory=not is_fresh,
             )
         except AnswerError as error:
             if isinstance(error, EgressExhausted) and error.is_own and call.priority <= CLIENT:

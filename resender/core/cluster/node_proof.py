@@ -84,9 +84,8 @@ class ProofReader:
             ipaddress.ip_address(words[3])
         except ValueError:
             raise BadProof("it names no client") from None
-        if (
-            method not in _READS
-        ):  # a read that is sent again tells nothing new, and clients of HTTP repeat some
+        # A read that is sent again tells nothing new, and clients of HTTP repeat some.
+        if method not in _READS:
             self._remember(words[2], now_ms)
         return Shown(words[3], words[4])
 

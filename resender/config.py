@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from resender.config_operations import OperationSettings
 from resender.config_values import (
     OFF,
     Setting,
@@ -59,7 +60,7 @@ def _upstream(market: Market, what: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(OperationSettings):
     """All settings in force.
 
     Units: names ending in `_s` are seconds, `_bytes` bytes, `_days` days.

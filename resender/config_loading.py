@@ -55,6 +55,8 @@ def load_config(
             raise ConfigError(f"{where} = {shown}: {error}") from None
     config = Config(**values, sources=sources)
     _check_egresses(config)
+    if config.tls_key and not config.tls_cert:
+        raise ConfigError("TLS_KEY: it belongs to a certificate; set TLS_CERT too.")
     if config.redis_url and config.node_url and not config.node_secret:
         raise ConfigError("NODE_SECRET: it is needed with REDIS_URL and NODE_URL, the same on all nodes.")
     if COLLECTOR_ROLE not in config.roles and not (config.redis_url and config.node_secret):
@@ -73,6 +75,8 @@ def _check_egresses(config: Config) -> None:
     """
     egresses = config.egresses
     names = {egress.name for egress in egresses}
+    if config.alert_egress and config.alert_egress not in names:
+        raise ConfigError(f"ALERT_EGRESS: no entry of EGRESS is named {config.alert_egress!r}.")
     # `node/name` is one of another node.
     unknown = sorted(name for name in config.pins.names() - names if not (config.redis_url and "/" in name))
     if unknown:

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import NoReturn
 
 from resender import __version__
-from resender.cli import accounts, db, nodes, preload, users
+from resender.cli import accounts, backup, db, nodes, preload, users
 from resender.cli.database import tell_database
 from resender.config import SETTINGS, Config
 from resender.config_loading import load_config
@@ -108,6 +108,7 @@ def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
     accounts.add_parser(commands, common)
     nodes.add_parser(commands, common)
     db.add_parser(commands, common)
+    backup.add_parser(commands, common)
 
     log = add("log", "The request log in the database (off by default: off is fastest).")
     log.add_argument("switch", choices=("on", "off", "status"))

@@ -27,9 +27,11 @@ from resender.core.cluster.worker import Worker
 from resender.errors import StartError, StartLater
 from resender.gateway import Gateway
 from resender.lock import data_dir_lock
+from resender.places import home
 from resender.systemd import is_listening, keep_informed, notify, status_line
 from resender.web.application import make_admin_server, make_server
 from resender.web.inner import make_inner_server
+from resender.web.server_tls import ServerTls
 
 logger = logging.getLogger("resender")
 
@@ -38,6 +40,8 @@ _PDEATHSIG = 1
 # Which pipe of its parent a worker tells that it is ready and does not hang, in the environment.
 READY = "BINANCE_RESENDER_READY"
 _TELL_EVERY_S = 2.0
+# How often the files of the certificate are looked at.
+_TLS_LOOK_S = 5.0
 
 _BACKLOG = 2048
 _FINISHING = "finishing the calls in flight"
@@ -130,6 +134,19 @@ def bind_admin(config: Config) -> list[socket.socket]:
     return bind(config.admin_host, config.admin_port)
 
 
+def open_tls(config: Config) -> ServerTls | None:
+    """Read the certificate clients are shown, if there is one. Raises: StartError in one line."""
+    if not config.tls_cert:
+        return None
+    return ServerTls(home() / config.tls_cert, home() / config.tls_key if config.tls_key else None)
+
+
+async def _refresh_tls(tls: ServerTls) -> None:
+    while True:
+        await asyncio.sleep(_TLS_LOOK_S)
+        tls.refresh()
+
+
 def stop_on_signal(*, is_worker: bool = False) -> asyncio.Event:
     """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once.
 
@@ -179,6 +196,7 @@ async def serve(
         sockets = bind(config.host, worker.port if worker is not None else config.port, is_shared=is_shared)
         for listening in sockets:
             stack.callback(listening.close)
+        tls = open_tls(config)
         admin_sockets = bind_admin(config) if worker is None or worker.is_collector else []
         for listening in admin_sockets:
             stack.callback(listening.close)
@@ -186,10 +204,12 @@ async def serve(
         await gateway.start()
         tune_collector()
         stack.push_async_callback(gateway.stop)
-        server = make_server(gateway.services)
+        server = make_server(gateway.services, tls.context if tls is not None else None)
         server.add_sockets(sockets)
         stack.push_async_callback(server.close_all_connections)
-        admin_server = make_admin_server(gateway.services) if admin_sockets else None
+        # On loopback there is nobody to read along, and a tunnel's name fits no certificate.
+        admin_tls = tls.context if tls is not None and not is_loopback(config.admin_host) else None
+        admin_server = make_admin_server(gateway.services, admin_tls) if admin_sockets else None
         if admin_server is not None:
             admin_server.add_sockets(admin_sockets)
             stack.push_async_callback(admin_server.close_all_connections)
@@ -204,20 +224,24 @@ async def serve(
             stack.push_async_callback(inner_server.close_all_connections)
         port = sockets[0].getsockname()[1]
         logger.info(
-            "Binance Resender %s serves on %s port %d, %d whitelist entries",
+            "Binance Resender %s serves on %s port %d%s, %d whitelist entries",
             __version__,
             config.host,
             port,
+            " over TLS" if tls is not None else "",
             gateway.access.whitelist.size,
         )
         if announce is not None:
-            announce(local_url(config.host, port))
+            announce(local_url(config.host, port, is_tls=tls is not None))
 
         def status() -> str:
             if stop.is_set():
                 return _FINISHING
             return f"serving on {config.host} port {port}; {gateway.status.in_words()}"
 
+        if tls is not None:
+            gateway.tls = tls
+            gateway.tasks.spawn(_refresh_tls(tls), name="refresh-tls")
         if worker is not None:
             gateway.tasks.spawn(_tell_parent(), name="tell-parent")
         if is_listening():
@@ -236,8 +260,8 @@ async def serve(
     return 0
 
 
-def local_url(host: str, port: int) -> str:
+def local_url(host: str, port: int, *, is_tls: bool = False) -> str:
     """Return a URL under which this machine reaches the gateway."""
     if host in ("0.0.0.0", "::", ""):
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http{'s' * is_tls}://[{host}]:{port}" if ":" in host else f"http{'s' * is_tls}://{host}:{port}"

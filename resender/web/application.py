@@ -6,12 +6,14 @@ Whatever is not in the list is a call for an upstream: `web/client/request.py`. 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterable
 from typing import Any, cast
 
 from tornado import httputil
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, SSLIOStream
+from tornado.ioloop import IOLoop
 from tornado.routing import Rule, URLSpec
 from tornado.web import Application
 
@@ -32,6 +34,8 @@ from resender.web.pages import (
 
 # The admin pages' own server takes no larger bodies; a list of addresses to import is the largest.
 _ADMIN_BODY_BYTES = 64 << 20
+# A TLS handshake that has not ended after so long is given up.
+_HANDSHAKE_S = 10.0
 
 
 def make_app(services: Services) -> Application:
@@ -94,6 +98,8 @@ class GatewayServer(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         answer_unreadable(stream)
+        if isinstance(stream, SSLIOStream):
+            _limit_handshake(stream)
         # Tornado would switch it on and off again for each answer: two system calls for nothing.
         stream.set_nodelay(True)
         stream.set_nodelay = lambda value: None  # type: ignore[method-assign]
@@ -107,10 +113,23 @@ class GatewayServer(HTTPServer):
         return super().start_request(server_conn, request_conn)
 
 
-def make_server(services: Services) -> GatewayServer:
+def _limit_handshake(stream: SSLIOStream) -> None:
+    """Close a connection that does not begin to speak TLS, or does not end doing so."""
+    timer = IOLoop.current().call_later(_HANDSHAKE_S, stream.close)
+
+    def done(future: Any) -> None:
+        IOLoop.current().remove_timeout(timer)
+        if not future.cancelled():
+            future.exception()  # its connection is gone, and nobody asks why
+
+    stream.wait_for_handshake().add_done_callback(done)
+
+
+def make_server(services: Services, tls: ssl.SSLContext | None = None) -> GatewayServer:
     """Build the server of a gateway; the caller binds, starts and stops it."""
     return GatewayServer(
         cast(Any, GatewayDelegate(services, make_app(services))),
+        ssl_options=tls,
         xheaders=False,  # it would believe anybody's X-Forwarded-For
         idle_connection_timeout=services.config.client_idle_s + IDLE_GRACE_S,
         body_timeout=services.config.read_timeout_s,
@@ -118,10 +137,11 @@ def make_server(services: Services) -> GatewayServer:
     )
 
 
-def make_admin_server(services: Services) -> GatewayServer:
+def make_admin_server(services: Services, tls: ssl.SSLContext | None = None) -> GatewayServer:
     """Build the server of the admin pages' own port; the caller binds, starts and stops it."""
     return GatewayServer(
         cast(Any, make_admin_app(services)),
+        ssl_options=tls,
         xheaders=False,
         idle_connection_timeout=services.config.client_idle_s + IDLE_GRACE_S,
         body_timeout=services.config.read_timeout_s,

@@ -220,7 +220,8 @@ def _say_and_linger(stream: IOStream) -> None:
         return
     try:
         sock.setblocking(False)
-        sock.send(words)
+        # Over TLS the stream's own socket seals it.
+        stream.socket.send(words)
         sock.shutdown(socket.SHUT_WR)
     except OSError:
         sock.close()

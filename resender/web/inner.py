@@ -67,6 +67,8 @@ class _InnerRequest(RequestDelegate):
             context.is_known = True
             context.is_insider = address.startswith(INSIDER)
             context.remote_ip = address
+            if self.services.config.tls_cert:
+                context.protocol = "https"  # so the client came to the other worker
             del headers[INNER_HEADER]
         return super().headers_received(start_line, headers)
 

@@ -127,7 +127,9 @@ class AdminBase(BaseHandler):
 
     @property
     def is_tls(self) -> bool:
-        """Whether the client came over TLS, by the word of a trusted proxy."""
+        """Whether the client came over TLS: to this server, or by the word of a trusted proxy."""
+        if self.request.protocol == "https":
+            return True
         proto = self.request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
         return proto == "https" and self._is_behind_proxy()
 

@@ -1,0 +1,111 @@
+"""TLS for clients: the certificate of `TLS_CERT`, read again when its file changes.
+
+One context serves all connections; those under way keep the certificate they began with. It binds nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from datetime import datetime
+from pathlib import Path
+
+from resender.errors import StartError
+
+logger = logging.getLogger("resender.tls")
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class ServerTls:
+    """The context of a server, and the files it was made from.
+
+    Shape: `key` is empty where the private key is in the file of the certificate.
+    """
+
+    def __init__(self, cert: Path, key: Path | None) -> None:
+        """Read the files. Raises: StartError in one line."""
+        self._cert, self._key = cert, key
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        # Sessions are resumed by tickets; what a client asks to negotiate anew costs a handshake each time.
+        self.context.options |= ssl.OP_NO_RENEGOTIATION
+        self._seen = self._stamp()
+        try:
+            _load(self.context, cert, key)
+        except (OSError, ValueError) as error:
+            raise StartError(f"TLS cannot be served: {_why(error, cert, key)}") from None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the certificate ends, None if it cannot be read now."""
+        from cryptography import x509
+
+        try:
+            return x509.load_pem_x509_certificate(self._cert.read_bytes()).not_valid_after_utc
+        except (OSError, ValueError):
+            return None
+
+    def refresh(self) -> bool:
+        """Read the files again if they have changed; return whether a new certificate is in force.
+
+        What does not fit leaves the old one in force: certificate and key are often written one after the other.
+        """
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        try:
+            # Loaded into the context itself half a pair would stay there.
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._cert, self._key)
+            _load(self.context, self._cert, self._key)
+        except (OSError, ValueError) as error:
+            if stamp == self._failed:
+                return False
+            self._failed = stamp
+            logger.error(
+                "the new certificate is not used, the old one stays: %s", _why(error, self._cert, self._key)
+            )
+            return False
+        self._seen = stamp
+        logger.info("the new certificate of %s is in force", self._cert)
+        return True
+
+    _failed: Stamp = ()
+
+    def _stamp(self) -> Stamp:
+        found = []
+        for path in (self._cert, self._key):
+            try:
+                status = os.stat(path) if path is not None else None
+            except OSError:
+                status = None
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns) if status else (0, 0, 0))
+        return tuple(found)
+
+
+def _load(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+    # Without a function OpenSSL asks for the password of a sealed key on the terminal, and waits.
+    context.load_cert_chain(cert, key, password=_no_password)
+
+
+def _no_password() -> str:
+    raise ValueError("the private key is sealed with a password: store it without one, readable for its user only")
+
+
+def _why(error: Exception, cert: Path, key: Path | None) -> str:
+    if isinstance(error, ssl.SSLError):
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"the private key does not belong to the certificate of {cert}"
+        both = f"{cert} and {key}" if key is not None else f"{cert} (with the key in it, as TLS_KEY is empty)"
+        return f"{both} hold no certificate and private key in PEM ({error.reason or error})"
+    if isinstance(error, OSError):
+        for path in (cert, key):
+            try:
+                if path is not None:
+                    path.open("rb").close()
+            except OSError as problem:
+                return f"{path}: {problem.strerror}"
+        return f"{cert}: {error.strerror or error}"
+    return str(error)

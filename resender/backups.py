@@ -113,7 +113,8 @@ def pack(folder: Path, target: Path, *, version: str, schema: str, source: str, 
         "created_ms": int(now * 1000),
         "source": source,
         "files": {
-            name: {"bytes": (folder / name).stat().st_size, "sha256": _digest(folder / name)} for name in names
+            name: {"bytes": (folder / name).stat().st_size, "sha256": _digest(folder / name)}
+            for name in names
         },
     }
     (folder / _MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
@@ -153,7 +154,11 @@ def unpack(path: Path, folder: Path) -> Manifest:
 
 def _read_manifest(archive: tarfile.TarFile) -> Manifest:
     first = archive.next()
-    file = archive.extractfile(first) if first is not None and first.name == _MANIFEST and first.isfile() else None
+    file = (
+        archive.extractfile(first)
+        if first is not None and first.name == _MANIFEST and first.isfile()
+        else None
+    )
     if file is None or first is None or first.size > _MANIFEST_MAX:
         raise BackupError("It is no backup of this program: it does not begin with a manifest.")
     try:
@@ -164,7 +169,9 @@ def _read_manifest(archive: tarfile.TarFile) -> Manifest:
                 "install that one."
             )
         files = {
-            name: (int(row["bytes"]), str(row["sha256"])) for name, row in found["files"].items() if name in _MEMBERS
+            name: (int(row["bytes"]), str(row["sha256"]))
+            for name, row in found["files"].items()
+            if name in _MEMBERS
         }
         if DATABASE not in files:
             raise BackupError("The backup holds no database.")

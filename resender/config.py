@@ -22,6 +22,7 @@ from resender.config_values import (
     read_addresses,
     read_consent,
     read_egress,
+    read_entries,
     read_flag,
     read_fraction,
     read_host_suffix,
@@ -129,8 +130,8 @@ class Config(OperationSettings):
     )
     whitelist: tuple[str, ...] = setting(
         (),
-        read_addresses,
-        "Addresses and networks put into the whitelist when the database is created, never again. "
+        read_entries,
+        "Addresses, networks and DNS names put into the whitelist when the database is created, never again. "
         "Later: `run.py whitelist`.",
     )
     trusted_proxies: tuple[str, ...] = setting(

@@ -77,6 +77,10 @@ def _check_egresses(config: Config) -> None:
     names = {egress.name for egress in egresses}
     if config.alert_egress and config.alert_egress not in names:
         raise ConfigError(f"ALERT_EGRESS: no entry of EGRESS is named {config.alert_egress!r}.")
+    if any(egress.name == config.alert_egress and egress.kind == "resender" for egress in egresses):
+        raise ConfigError(
+            "ALERT_EGRESS: another gateway forwards calls to Binance only; name another egress."
+        )
     # `node/name` is one of another node.
     unknown = sorted(name for name in config.pins.names() - names if not (config.redis_url and "/" in name))
     if unknown:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from resender.core.access.whitelist import normalise_address
+from resender.core.access.whitelist import normalise_address, normalise_entry
 from resender.core.cluster.node_info import ROLES
 from resender.core.cluster.redis_url import parse_redis_url
 from resender.core.egress.spec import parse_egress, parse_pins
@@ -165,6 +165,11 @@ def read_pins(value: Any) -> tuple[str, ...]:
 
 def read_addresses(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normalise_address(item) for item in read_items(value)))
+
+
+def read_entries(value: Any) -> tuple[str, ...]:
+    """Read whitelist entries: addresses, networks and DNS names."""
+    return tuple(dict.fromkeys(normalise_entry(item) for item in read_items(value)))
 
 
 def read_host_suffix(value: Any) -> str:

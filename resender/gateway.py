@@ -7,22 +7,22 @@ that lives while the program runs; `web/` gets its `services`, `cli/serve.py` st
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from resender import __version__
 from resender.access import Access
-from resender.account import AccountOptions, Accounts
 from resender.aio import Clock, Tasks
+from resender.api_keys import digest_of, hint_of
+from resender.assembly import make_accounts, make_alerts, make_cache
 from resender.calls import Calls
 from resender.config import Config
 from resender.config_values import OFF
 from resender.core.access.whitelist import Entry
-from resender.core.account.states import merge_states
 from resender.core.binance.markets import Market
 from resender.core.cluster.node_info import COLLECTOR_ROLE, NodeInfo, pool_loads
 from resender.core.cluster.node_proof import ProofReader
@@ -33,11 +33,10 @@ from resender.core.market.preload import PreloadRule, parse_preload
 from resender.fanout import Fanout, FanoutOptions
 from resender.gauges import add_readers
 from resender.loop_lag import LoopLag
-from resender.market.cache import CacheOptions, MarketCache
-from resender.market.candle_files import CandleFiles
-from resender.market.candle_saving import CandleSaving
+from resender.market.cache import MarketCache
 from resender.market.close_feed import CloseFeeds, CloseOptions
 from resender.metrics import Metrics
+from resender.name_watch import NameWatch
 from resender.nodes import (
     account_places,
     make_hops,
@@ -66,14 +65,15 @@ from resender.upstream.weight_limits import WeightLimits
 from resender.workers import Elsewhere, Team
 
 if TYPE_CHECKING:
+    from resender.alerts import Alerts
     from resender.cluster import Cluster, SharedWeight
 
 logger = logging.getLogger("resender.gateway")
 
 # So long after it has left a node may still be sent calls.
 _LEAVING_S = 0.2
-# Where the command line reads the states of the accounts.
-ACCOUNT_STATES_KEY = "account_states"
+# How long the start waits for the addresses of DNS names; they come later too.
+_NAMES_S = 3.0
 
 
 class Gateway:
@@ -87,6 +87,7 @@ class Gateway:
         ssl_context: ssl.SSLContext | None = None,
         weight_window_ms: int = MINUTE_MS,
         worker: Worker | None = None,
+        certificate_ends: Callable[[], datetime | None] | None = None,
     ) -> None:
         self.worker = worker
         is_reader = worker is not None and not worker.is_collector
@@ -101,6 +102,7 @@ class Gateway:
         self.lag = LoopLag()
         self.savings = Savings(self.clock)
         self.access = Access(config.trusted_proxies, self.clock)
+        self.names = NameWatch(self.clock, self.tasks, self._names_changed)
         self.store = Store(
             config.database,
             initial_whitelist=config.whitelist,
@@ -154,7 +156,11 @@ class Gateway:
             connects=None if elsewhere.urls else self.connects,
             open_with=elsewhere.open_with,
         )
-        self.cache = self._make_cache() if config.cache_enabled and not is_reader and not is_front else None
+        self.cache: MarketCache | None = None
+        if config.cache_enabled and not is_reader and not is_front:
+            self.cache = make_cache(
+                config, self.dispatch, self.feeds, self.clock, self.tasks, self.weight_limits.note
+            )
         self.closes: CloseFeeds | None = None
         if self.cache is not None:
             when = CloseOptions(config.close_first_ms, config.close_deadline_ms)
@@ -188,7 +194,9 @@ class Gateway:
         )
         self.relays.hops = self.hops
         self.secret_box = SecretBox(config.secret_key, config.data_path)
-        self.accounts = self._make_accounts()
+        self.accounts = make_accounts(
+            config, self.dispatch, self.relays, self.clock, self.tasks, self.store, self.secret_box
+        )
         self.downloads = Downloads(
             "" if config.upstream_data == OFF else config.upstream_data,
             self.egresses,
@@ -219,6 +227,13 @@ class Gateway:
             workers=self.team.rows if self.team is not None else list,
             weights_of_workers=self.team.weights if self.team is not None else dict,
         )
+        self.alerts: Alerts | None = None
+        if not is_reader:
+            self.alerts = make_alerts(
+                config, node, self.status, self.store, self.access, self.egress.governor.clock, self.clock,
+                self.tasks, self.secret_box, self.ssl_context, self.cluster, certificate_ends,
+            )  # fmt: skip
+            self.egress.on_key_refused = self._key_refused
         self.lag.on_lag = self.metrics.loop_lag.observe
         self.fanout.on_written = self.metrics.stream_writes.observe
         self.services = Services(
@@ -246,6 +261,7 @@ class Gateway:
             transfers=self.transfers,
             secret_box=self.secret_box,
             status=self.status,
+            alerts=self.alerts,
             savings=self.savings,
             consent=parse_consent(config.consent_max_age_ms),
             user_agent=user_agent,
@@ -253,58 +269,6 @@ class Gateway:
         )
         add_readers(self.services)
         self._stack = AsyncExitStack()
-
-    def _make_cache(self) -> MarketCache:
-        config = self.config
-        # Candles of one exchange must not be taken for another's.
-        origin = "\n".join(url for _, url in sorted(config.upstreams.items()))
-        folder = config.data_path / "candles" / hashlib.sha256(origin.encode()).hexdigest()[:12]
-        files = CandleFiles(folder)
-        return MarketCache(
-            CacheOptions(
-                depth=config.kline_depth,
-                idle_minutes=config.stream_idle_minutes,
-                max_on_demand_books=self.config.max_on_demand_books,
-                max_on_demand=config.max_on_demand_series,
-                settle_wait_ms=config.settle_wait_ms,
-                quiet_s=config.stream_quiet_s,
-                final_after_ms=config.rest_final_after_ms,
-                refresh_s=config.symbol_refresh_s,
-                um_kline_stream=config.um_kline_stream,
-            ),
-            door=self.dispatch,
-            feeds=self.feeds,
-            clock=self.clock,
-            tasks=self.tasks,
-            files=CandleSaving(files, save_every_s=config.candle_save_s, clock=self.clock, tasks=self.tasks),
-            on_limit=self.weight_limits.note,
-        )
-
-    def _make_accounts(self) -> Accounts:
-        config = self.config
-        return Accounts(
-            AccountOptions(
-                silence_s=config.stream_silence_s,
-                wait_ms=config.account_wait_ms,
-                reconcile_s=config.account_reconcile_minutes * 60.0,
-                history_ms=config.account_history_hours * 3_600_000,
-                proof_s=config.account_proof_hours * 3600.0,
-            ),
-            door=self.dispatch,
-            opener=self.relays,
-            clock=self.clock,
-            exchange_clock=self.egress.governor.clock,
-            tasks=self.tasks,
-            unseal=self.secret_box.unseal,
-            bind=lambda number, digest, hint: self.store.account_change(
-                lambda repository: repository.account_bind(number, digest, hint)
-            ),
-            save=lambda text: self.store.run(
-                lambda repository: repository.state_set(
-                    ACCOUNT_STATES_KEY, merge_states(repository.state_get(ACCOUNT_STATES_KEY), text)
-                )
-            ),
-        )
 
     def _learn_nodes(self) -> None:
         """Take what the other nodes tell: keys may have another home now, and accounts another watcher."""
@@ -396,6 +360,7 @@ class Gateway:
                 on_whitelist=self._set_whitelist,
                 on_preload=self._set_preload,
                 on_accounts=self._set_accounts,
+                on_alerts=self.alerts.set_setup if self.alerts is not None else None,
                 first_password=self.config.admin_password if self.config.admin_enabled else None,
             )
             stack.push_async_callback(self.store.stop)
@@ -428,6 +393,10 @@ class Gateway:
                 stack.push_async_callback(self.team.stop)
             self.lag.start()
             stack.callback(self.lag.stop)
+            await self.names.ready(_NAMES_S)
+            if self.alerts is not None:
+                self.alerts.start()
+                stack.push_async_callback(self.alerts.stop)
             if self.cluster is not None and self.shared_weight is not None:
                 self.cluster.start()
                 stack.push_async_callback(self.cluster.stop)
@@ -459,6 +428,19 @@ class Gateway:
 
     def _set_whitelist(self, entries: Iterable[Entry]) -> None:
         self.access.set_whitelist(entries)
+        self.names.set_names(self.access.names)
+        self._expel()
+
+    def _names_changed(self) -> None:
+        self.access.set_resolved(self.names.resolved)
+        self._expel()
+
+    def _key_refused(self, key: str, egress: str) -> None:
+        if self.alerts is not None:
+            self.alerts.note("key", digest_of(key)[:16], hint=hint_of(key), egress=egress)
+
+    def _expel(self) -> None:
+        """End the streams of whoever may not call any more."""
         self.fanout.expel(
             lambda address: address.startswith(INSIDER) or self.access.whitelist.match(address) is not None
         )

@@ -25,9 +25,21 @@ ENVIRONMENT_PREFIX = "RESENDER_"
 # Words of the command line that do not serve the data folder.
 _OTHER_COMMANDS = frozenset(
     {
-        b"account", b"alert", b"backup", b"db", b"demo", b"doctor", b"log", b"nodes", b"preload", b"restore",
-        b"stream", b"upgrade", b"user", b"whitelist",
-    }  # fmt: skip
+        b"account",
+        b"alert",
+        b"backup",
+        b"db",
+        b"demo",
+        b"doctor",
+        b"log",
+        b"nodes",
+        b"preload",
+        b"restore",
+        b"stream",
+        b"upgrade",
+        b"user",
+        b"whitelist",
+    }
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from resender.access import Access
 from resender.account import Accounts
 from resender.aio import Clock, Tasks
+from resender.alerts import Alerts
 from resender.calls import Calls
 from resender.config import Config
 from resender.core.cluster.node_proof import ProofReader
@@ -56,6 +57,8 @@ class Services:
     tunnels: Tunnels
     store: Store
     accounts: Accounts
+    # None in a worker that is not the collector.
+    alerts: Alerts | None
     cluster: Cluster | None
     worker: Worker | None
     asks: Asks | None

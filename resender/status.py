@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from resender.cluster import Cluster
 
 _SHOWN_AT_ONCE = 32
+_LIVE = ("live", "filling")
+# What a client could not be served through at all.
+_OUT_OF_REACH = frozenset({UNREACHABLE, "region", "banned", "timeout"})
 _SLOWEST_SHOWN = 10
+_CHECKED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,18 @@ class MarketSnapshot:
     market: Market
     kept: int
     live: int
+    # Of those that a rule keeps.
+    wanted: int
+    wanted_live: int
     mutes: int
     corrected: int
     witness_reads: int
     connections: tuple[Any, ...]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the market has a live connection and half of what rules keep can answer."""
+        return self.live_connections > 0 and 2 * self.wanted_live >= self.wanted
 
     @property
     def live_connections(self) -> int:
@@ -128,6 +140,15 @@ class AnswerCounts:
     reasons: tuple[tuple[str, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that has to be well before calls should come. Shape: `name` is store, upstreams or streams."""
+
+    name: str
+    is_ok: bool
+    detail: str
+
+
 class Status:
     """Makes the snapshots."""
 
@@ -161,6 +182,8 @@ class Status:
         self._cache = cache
         self._store = store
         self._clock = clock
+        self._checks: list[Check] = []
+        self._checked_until = float("-inf")
 
     def fanout(self) -> FanoutSnapshot:
         """Tell who listens to streams."""
@@ -234,12 +257,14 @@ class Status:
     def markets(self) -> list[MarketSnapshot]:
         found = []
         for state in self._states():
-            states = [kept.state for kept in state.entries()]
+            states = [(kept.state in _LIVE, kept.is_preload) for kept in state.entries()]
             found.append(
                 MarketSnapshot(
                     market=state.market,
                     kept=len(states),
-                    live=sum(each in ("live", "filling") for each in states),
+                    live=sum(is_live for is_live, _ in states),
+                    wanted=sum(is_wanted for _, is_wanted in states),
+                    wanted_live=sum(is_live and is_wanted for is_live, is_wanted in states),
                     mutes=state.mutes,
                     corrected=state.kind(Klines).corrected,
                     witness_reads=sum(kind.witness_reads for kind in state.kinds),
@@ -334,6 +359,31 @@ class Status:
         return governor.clients.status(window)
 
     # --- for people and programs -----------------------------------------------------------
+
+    def readiness(self) -> list[Check]:
+        """Tell whether calls would be answered: the database, the upstreams, the streams that rules want.
+
+        Shape: an upstream that nobody has asked yet counts as well; one symbol that is not live does not take a node
+            out of its balancer, a market without a live connection does.
+        """
+        now = self._clock.mono()
+        if now < self._checked_until:
+            return self._checks  # anybody may ask, and looking at thousands of series takes its time
+        self._checked_until = now + _CHECKED_S
+        stats = self._store.stats
+        store = Check("store", stats.healthy, "" if stats.healthy else str(stats.last_error or ""))
+        upstreams = self.upstreams()
+        bad = [each for each in upstreams if each.kind in _OUT_OF_REACH]
+        reach = Check(
+            "upstreams", not bad, "; ".join(f"{each.market.value}: {each.text}" for each in bad)
+        )  # fmt: skip
+        dark = [each.market.value for each in self.markets() if each.wanted and not each.is_live]
+        self._checks = [
+            store,
+            reach,
+            Check("streams", not dark, f"not live: {', '.join(dark)}" if dark else ""),
+        ]
+        return self._checks
 
     def in_words(self) -> str:
         """Say in a few words how the gateway is doing."""

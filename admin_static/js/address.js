@@ -43,9 +43,13 @@ export function parse(text) {
   return prefix > bits ? null : { number: value, bits, prefix };
 }
 
+/** Whether a text is a DNS name: it has a dot and its last part is no number. */
+export const isName = (text) => text.length <= 64 && /^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+(?!\d+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])$/i.test(text.replace(/\.$/, ''));
+
 /** What is wrong with an address: null, or the key of a text and its values. */
 export function mistake(text) {
   const cleaned = text.trim();
+  if (isName(cleaned)) return null;
   const found = parse(cleaned);
   if (!found) return /\/\d+\./.test(cleaned) ? null : ['address.invalid', { text: cleaned.slice(0, 60) }]; // a netmask is the server's
   const { number, bits, prefix } = found;

@@ -93,7 +93,8 @@ function makeRow(entry) {
   });
   return el('tr', {},
     el('td', { class: 'trail' }, pick),
-    el('th', { scope: 'row', class: 'mono lead fw-normal' }, el('span', {}, address), address === mine && [' ', pill(t('whitelist.yours'), 'info')]),
+    el('th', { scope: 'row', class: 'mono lead fw-normal' }, el('span', {}, address), address === mine && [' ', pill(t('whitelist.yours'), 'info')],
+      entry.resolved && el('div', { class: 'soft small' }, entry.resolved.length ? t('whitelist.resolved', { addresses: entry.resolved.join(', ') }) : pill(t('whitelist.unresolved'), 'warn'))),
     cell(t('whitelist.note'), note ? el('span', { title: note.length > 90 ? note : null }, note) : el('span', { class: 'soft' }, '–'), note ? 'note wrap-any' : 'blank'),
     cell(t('whitelist.may_call'), el('span', { class: 'form-switch switch-only' }, flip)),
     cell(t('whitelist.last_seen'), time(entry.last_seen, { empty: t('app.never') })),

@@ -44,11 +44,15 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     saving = commands.add_parser("backup", help=text, description=text, parents=[common])
     saving.add_argument("file", help="the new file, or a folder: a file named by the time is made there")
     saving.add_argument(
-        "--keep", metavar="N", help="of a folder: remove all but the newest N, or with 30d those older than 30 days"
+        "--keep",
+        metavar="N",
+        help="of a folder: remove all but the newest N, or with 30d those older than 30 days",
     )
     saving.add_argument("--without-log", action="store_true", help="leave the request log out")
     saving.add_argument(
-        "--without-key", action="store_true", help="leave account.key out, to keep it apart from what it opens"
+        "--without-key",
+        action="store_true",
+        help="leave account.key out, to keep it apart from what it opens",
     )
     saving.set_defaults(run=backup)
     text = "Bring back what `backup` saved; what is there now is kept aside."
@@ -85,7 +89,9 @@ def backup(config: Config, arguments: argparse.Namespace) -> int:
             folder, target,
             version=__version__, schema=check_file(folder / DATABASE), source=parse_url(config.database).where, now=now,
         )  # fmt: skip
-        print(f"{target} holds {', '.join(path for path in _names(folder))}: {target.stat().st_size:,d} bytes.")
+        print(
+            f"{target} holds {', '.join(path for path in _names(folder))}: {target.stat().st_size:,d} bytes."
+        )
     print("It holds secrets: keep it where only you can read it.")
     if keep is not None:
         for old in prune(target.parent, keep, now):

@@ -15,11 +15,11 @@ from datetime import datetime, timezone
 from typing import NoReturn
 
 from resender import __version__
-from resender.cli import accounts, backup, db, nodes, preload, users
+from resender.cli import accounts, alert, backup, db, nodes, preload, users
 from resender.cli.database import tell_database
 from resender.config import SETTINGS, Config
 from resender.config_loading import load_config
-from resender.core.access.whitelist import normalise_address
+from resender.core.access.whitelist import is_name, normalise_entry
 from resender.core.cluster.worker import ENVIRONMENT as WORKER_ENVIRONMENT
 from resender.core.cluster.worker import parse_worker
 from resender.core.redact import MASK, redact
@@ -96,7 +96,9 @@ def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
     listing = actions.add_parser("list", help="Show the whitelist.", parents=[common])
     listing.set_defaults(run=_whitelist_list)
     adding = actions.add_parser("add", help="Let an address or network in.", parents=[common])
-    adding.add_argument("address", help="IPv4 or IPv6 address or network, such as 203.0.113.0/24")
+    adding.add_argument(
+        "address", help="IPv4 or IPv6 address or network, such as 203.0.113.0/24, or a DNS name"
+    )
     adding.add_argument("--note", default="", help="a word on whose address it is")
     adding.set_defaults(run=_whitelist_add)
     removing = actions.add_parser("remove", help="Shut an address or network out.", parents=[common])
@@ -107,6 +109,7 @@ def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
     users.add_parser(commands, common)
     accounts.add_parser(commands, common)
     nodes.add_parser(commands, common)
+    alert.add_parser(commands, common)
     db.add_parser(commands, common)
     backup.add_parser(commands, common)
 
@@ -196,14 +199,28 @@ def _whitelist_list(config: Config, arguments: argparse.Namespace) -> int:
         made = datetime.fromtimestamp(entry.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         switch = "on " if entry.enabled else "off"
         print(f"{entry.address:{width}s}  {switch}  {made}  {entry.note}".rstrip())
+        if is_name(entry.address):
+            print(f"{'':{width}s}  {_resolved(entry.address)}")
     return 0
+
+
+def _resolved(name: str) -> str:
+    """Tell what a DNS name means now; the gateway asks by itself, each minute."""
+    from resender.name_watch import NoSuchName, look_up
+
+    try:
+        return f"is {', '.join(dict.fromkeys(asyncio.run(look_up(name)))) or 'nothing that may call'} now"
+    except NoSuchName:
+        return "there is no such name: it lets nobody in"
+    except OSError as error:
+        return f"cannot be looked up ({error.strerror}): it lets nobody in"
 
 
 def _whitelist_add(config: Config, arguments: argparse.Namespace) -> int:
     from resender.store import DuplicateEntry, open_repository
 
     try:
-        normalise_address(arguments.address)
+        normalise_entry(arguments.address)
         with open_repository(config.database) as repository:
             repository.whitelist_seed(config.whitelist)
             try:
@@ -225,7 +242,7 @@ def _whitelist_remove(config: Config, arguments: argparse.Namespace) -> int:
     from resender.store import open_repository
 
     try:
-        address = normalise_address(arguments.address)
+        address = normalise_entry(arguments.address)
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
     with open_repository(config.database) as repository:

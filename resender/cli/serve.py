@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import errno
 import gc
+import ipaddress
 import logging
 import os
 import signal
@@ -22,16 +23,19 @@ from typing import Any
 from tornado.netutil import bind_sockets
 
 from resender import __version__
+from resender.assembly import tell_failed_upgrade
 from resender.config import Config
 from resender.core.cluster.worker import Worker
 from resender.errors import StartError, StartLater
 from resender.gateway import Gateway
 from resender.lock import data_dir_lock
 from resender.places import home
+from resender.server_tls import ServerTls
+from resender.store import UpgradeFailed, undo_upgrade
+from resender.store.connection import parse_url
 from resender.systemd import is_listening, keep_informed, notify, status_line
 from resender.web.application import make_admin_server, make_server
 from resender.web.inner import make_inner_server
-from resender.web.server_tls import ServerTls
 
 logger = logging.getLogger("resender")
 
@@ -168,6 +172,19 @@ def stop_on_signal(*, is_worker: bool = False) -> asyncio.Event:
     return stop
 
 
+async def _start(gateway: Gateway) -> None:
+    """Start a gateway; if it does not start, the database is left as the version before can use it."""
+    try:
+        await gateway.start()
+    except UpgradeFailed as error:
+        await tell_failed_upgrade(gateway.config, error, gateway.ssl_context)
+        raise
+    except BaseException:
+        if (path := parse_url(gateway.config.database).path) is not None:
+            undo_upgrade(path)
+        raise
+
+
 async def serve(
     config: Config,
     *,
@@ -200,15 +217,16 @@ async def serve(
         admin_sockets = bind_admin(config) if worker is None or worker.is_collector else []
         for listening in admin_sockets:
             stack.callback(listening.close)
-        gateway = Gateway(config, ssl_context=ssl_context, worker=worker)
-        await gateway.start()
+        ends_at = (lambda: tls.ends_at) if tls is not None else None
+        gateway = Gateway(config, ssl_context=ssl_context, worker=worker, certificate_ends=ends_at)
+        await _start(gateway)
         tune_collector()
         stack.push_async_callback(gateway.stop)
         server = make_server(gateway.services, tls.context if tls is not None else None)
         server.add_sockets(sockets)
         stack.push_async_callback(server.close_all_connections)
         # On loopback there is nobody to read along, and a tunnel's name fits no certificate.
-        admin_tls = tls.context if tls is not None and not is_loopback(config.admin_host) else None
+        admin_tls = tls.context if tls is not None and not _is_loopback(config.admin_host) else None
         admin_server = make_admin_server(gateway.services, admin_tls) if admin_sockets else None
         if admin_server is not None:
             admin_server.add_sockets(admin_sockets)
@@ -240,7 +258,6 @@ async def serve(
             return f"serving on {config.host} port {port}; {gateway.status.in_words()}"
 
         if tls is not None:
-            gateway.tls = tls
             gateway.tasks.spawn(_refresh_tls(tls), name="refresh-tls")
         if worker is not None:
             gateway.tasks.spawn(_tell_parent(), name="tell-parent")
@@ -258,6 +275,13 @@ async def serve(
         await gateway.drain()
     logger.info("stopped")
     return 0
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def local_url(host: str, port: int, *, is_tls: bool = False) -> str:

@@ -21,6 +21,8 @@ _HEADERS = re.compile(
     re.IGNORECASE,
 )
 _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.\-]*://)[^/@\s]+@", re.IGNORECASE)
+# In the address of a Telegram bot.
+_BOT = re.compile(r"(/bot)[0-9]+:[A-Za-z0-9_-]+")
 # A Binance listenKey, API key or secret is 60 or 64 letters and digits.
 _LONG_KEY = re.compile(r"\b[A-Za-z0-9]{60,}\b")
 
@@ -40,4 +42,4 @@ def redact(text: str) -> str:
     text = _USERINFO.sub(r"\1" + MASK + "@", text)
     text = _HEADERS.sub(r"\1" + MASK, text)
     text = _PARAMETERS.sub(r"\1" + MASK, text)
-    return _LONG_KEY.sub(MASK, text)
+    return _LONG_KEY.sub(MASK, _BOT.sub(r"\1" + MASK, text))

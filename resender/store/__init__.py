@@ -13,9 +13,16 @@ from resender.store.account_rows import (
     DuplicateKey,
     UnknownAccount,
 )
+from resender.store.alert_rows import (
+    AlertChannelRow,
+    AlertEventRow,
+    AlertSetup,
+    DuplicateChannel,
+    UnknownChannel,
+)
 from resender.store.connection import open_database
 from resender.store.copying import copy_database
-from resender.store.repository import Repository, open_repository
+from resender.store.repository import Repository, open_repository, read_channels
 from resender.store.rows import (
     AuditRow,
     BadNote,
@@ -42,15 +49,21 @@ from resender.store.rows import (
     WhitelistEntry,
 )
 from resender.store.service import Store
+from resender.store.upgrading import UpgradeFailed
+from resender.store.upgrading import undo as undo_upgrade
 from resender.store.whitelist import NOTE_MAX
 
 __all__ = [
     "NOTE_MAX",
     "AccountKeyRow",
     "AccountRow",
+    "AlertChannelRow",
+    "AlertEventRow",
+    "AlertSetup",
     "AuditRow",
     "BadNote",
     "DuplicateAccount",
+    "DuplicateChannel",
     "DuplicateEntry",
     "DuplicateKey",
     "DuplicateRule",
@@ -69,14 +82,18 @@ __all__ = [
     "TokenRow",
     "TooManyTokens",
     "UnknownAccount",
+    "UnknownChannel",
     "UnknownEntry",
     "UnknownRule",
     "UnknownSession",
     "UnknownToken",
     "UnknownUser",
+    "UpgradeFailed",
     "UserRow",
     "WhitelistEntry",
     "copy_database",
     "open_database",
     "open_repository",
+    "read_channels",
+    "undo_upgrade",
 ]

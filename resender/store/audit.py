@@ -75,6 +75,12 @@ class AuditTable(Tables):
         query = query.order_by(model.id.desc()).limit(max(1, min(limit, PAGE_MAX)))
         return [AuditRow(*row) for row in query.tuples()]
 
+    def audit_has_login(self, username: str, ip: str) -> bool:
+        """Tell whether somebody has logged in from this address before, as far as the audit goes back."""
+        model = self.models.audit
+        mine = (model.action == "login") & (model.actor == self._cut("actor", username))
+        return bool(model.select().where(mine & (model.ip == self._cut("ip", ip))).exists())
+
     def _cut(self, name: str, value: str) -> str:
         return storable(self.database, str(value)[: _TEXT_MAX[name]])
 

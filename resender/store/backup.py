@@ -28,7 +28,9 @@ def save_database(url: str, target: Path, *, with_log: bool = True) -> None:
     if source.path is None or not os.path.exists(source.path):
         raise StoreError(f"There is no database {source.where}: nothing is saved.")
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{_quoted(source.path)}?mode=ro", uri=True, timeout=_BUSY_S)) as old:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{_quoted(source.path)}?mode=ro", uri=True, timeout=_BUSY_S)
+        ) as old:
             with contextlib.closing(sqlite3.connect(target)) as new:
                 # In one step: what is written meanwhile waits in the log of SQLite and is not part of it.
                 old.backup(new)
@@ -42,13 +44,16 @@ def save_database(url: str, target: Path, *, with_log: bool = True) -> None:
 
 
 def check_file(path: Path) -> str:
-    """Check a saved database as a whole; return its schema. Raises: StoreError, StoreUnfit if it is a newer program's."""
+    """Check a saved database as a whole; return its schema.
+
+    Raises: StoreError, StoreUnfit if it is a newer program's.
+    """
     try:
         with contextlib.closing(sqlite3.connect(f"file:{_quoted(str(path))}?mode=ro", uri=True)) as database:
             found = database.execute("PRAGMA integrity_check").fetchone()[0]
             if found != "ok":
                 raise StoreError(f"The saved database is damaged: {str(found).splitlines()[0]}.")
-            rows = database.execute(f"SELECT name FROM {schema.HISTORY_TABLE} ORDER BY name").fetchall()
+            rows = database.execute("SELECT name FROM schema_migration ORDER BY name").fetchall()
     except sqlite3.Error as error:
         raise StoreError(f"The saved database cannot be read: {error}.") from None
     names = [str(name) for (name,) in rows]

@@ -17,7 +17,7 @@ import peewee
 from playhouse import db_url
 
 from resender.errors import StoreError, StoreUnfit
-from resender.store import schema
+from resender.store import upgrading
 from resender.store.faults import DatabaseFault, Fault, explain, is_database_error
 
 _SCHEMES = ("sqlite", "postgresql", "postgres", "mysql")
@@ -84,7 +84,7 @@ def open_database(url: str, *, busy_timeout_s: float = 5.0, create: bool = True)
         database.connect()
         if target.path is not None:
             _use_wal(database, busy_timeout_s)
-        schema.upgrade(database)
+        upgrading.upgrade(database, target.path)
         _check_writable(database)
     except Exception as error:
         if database is not None:
@@ -95,6 +95,14 @@ def open_database(url: str, *, busy_timeout_s: float = 5.0, create: bool = True)
         ):
             raise explain(error, target.where) from error
         raise
+    opened: peewee.Database = database
+    return opened
+
+
+def open_unchanged(url: str) -> peewee.Database:
+    """Connect to a database as it is, whatever its schema. Raises: errors of peewee and its drivers as they come."""
+    database: Any = _describe(parse_url(url), _CONNECT_S)
+    database.connect()
     opened: peewee.Database = database
     return opened
 

@@ -29,6 +29,8 @@ class Models:
     audit: Any
     account: Any
     account_key: Any
+    alert_channel: Any
+    alert_event: Any
 
 
 def table_settings(database: Any) -> list[str] | None:
@@ -177,6 +179,38 @@ def build_models(database: Any) -> Models:
             database = bound
             table_name = "account_key"
 
+    class AlertChannel(peewee.Model):
+        id = numbers()
+        name = peewee.CharField(max_length=64)
+        name_key = peewee.CharField(max_length=64, unique=True)
+        kind = peewee.CharField(max_length=16)
+        sealed = peewee.TextField()
+        shown = peewee.TextField()
+        language = peewee.CharField(max_length=8)
+        least = peewee.CharField(max_length=16)
+        quiet = peewee.CharField(max_length=40)
+        enabled = peewee.BooleanField()
+        created_ms = peewee.BigIntegerField()
+
+        class Meta:
+            database = bound
+            table_name = "alert_channel"
+
+    class AlertEvent(peewee.Model):
+        id = numbers()
+        time_ms = peewee.BigIntegerField()
+        node = peewee.CharField(max_length=64)
+        kind = peewee.CharField(max_length=32)
+        subject = peewee.CharField(max_length=255)
+        level = peewee.CharField(max_length=16)
+        lasted_s = peewee.IntegerField(null=True)
+        details = peewee.TextField()
+        told = peewee.TextField()
+
+        class Meta:
+            database = bound
+            table_name = "alert_event"
+
     return Models(
         Whitelist,
         State,
@@ -188,4 +222,6 @@ def build_models(database: Any) -> Models:
         AdminAudit,
         Account,
         AccountKey,
+        AlertChannel,
+        AlertEvent,
     )

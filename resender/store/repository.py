@@ -14,8 +14,10 @@ import peewee
 
 from resender.errors import StoreError
 from resender.store.accounts import AccountTable
+from resender.store.alert_rows import AlertChannelRow
+from resender.store.alerts import AlertTable
 from resender.store.audit import AuditTable
-from resender.store.connection import close_quietly, open_database, parse_url
+from resender.store.connection import close_quietly, open_database, open_unchanged, parse_url
 from resender.store.faults import explain, is_database_error
 from resender.store.preload import PreloadTable
 from resender.store.request_log import RequestLogTable
@@ -24,7 +26,9 @@ from resender.store.tables import clock_ms
 from resender.store.whitelist import WhitelistTable
 
 
-class Repository(WhitelistTable, RequestLogTable, PreloadTable, SessionTable, AuditTable, AccountTable):
+class Repository(
+    WhitelistTable, RequestLogTable, PreloadTable, SessionTable, AuditTable, AccountTable, AlertTable
+):
     """The functions of all tables on one database: `Repository(open_database(url))`."""
 
     def empty_wal(self) -> bool:
@@ -46,6 +50,20 @@ class Repository(WhitelistTable, RequestLogTable, PreloadTable, SessionTable, Au
     def close(self) -> None:
         """Close the connection."""
         close_quietly(self.database)
+
+
+def read_channels(url: str) -> list[AlertChannelRow]:
+    """Read the channels of alerts out of a database that this version cannot use; none if they cannot be read."""
+    try:
+        database = open_unchanged(url)
+        try:
+            return Repository(database).alert_channels()
+        finally:
+            close_quietly(database)
+    except Exception as error:
+        if not (is_database_error(error) or isinstance(error, (StoreError, OSError, ValueError, TypeError))):
+            raise
+        return []
 
 
 @contextmanager

@@ -25,6 +25,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 HISTORY_TABLE = "schema_migration"
 _TABLES = {"whitelist", "state", "request_log", "preload"}
 _TABLES |= {"admin_user", "admin_session", "admin_token", "admin_audit", "account", "account_key"}
+_TABLES |= {"alert_channel", "alert_event"}
 _LOCK_WAIT_S = 30
 _LOCK_NUMBER = 0x52455345  # "RESE": any number nobody else takes as PostgreSQL advisory lock
 

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from resender.core.access.whitelist import normalise_address
+from resender.core.access.whitelist import normalise_entry
 from resender.core.market.preload import PreloadRule
 from resender.errors import StoreError
 from resender.store.account_rows import AccountRow
+from resender.store.alert_rows import AlertSetup
 from resender.store.buffers import BATCH_ROWS, LogBuffer, SeenCounts
 from resender.store.calls_admin import AdminCalls
 from resender.store.calls_log import LogCalls
@@ -35,6 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 OnWhitelist = Callable[[tuple[WhitelistEntry, ...]], None]
 OnAccounts = Callable[[tuple[AccountRow, ...]], None]
+OnAlerts = Callable[[tuple[AlertSetup, ...]], None]
 OnPreload = Callable[[tuple[PreloadRow, ...]], None]
 SEEN_EVERY_S = 2.0
 PRUNE_EVERY_S = 600.0
@@ -62,7 +64,7 @@ class Store(AdminCalls, LogCalls):
         stop_timeout_s: float = 10.0,
         log_tries: int = 8,
     ) -> None:
-        self._initial = tuple(normalise_address(address) for address in initial_whitelist)
+        self._initial = tuple(normalise_entry(address) for address in initial_whitelist)
         self._set_retention = (log_retention_days, log_max_rows)
         self._now_ms = now_ms
         self._call_timeout_s = call_timeout_s
@@ -81,7 +83,10 @@ class Store(AdminCalls, LogCalls):
         self._whitelist = Follower("whitelist_revision", Repository.whitelist_snapshot)
         self._preload = Follower("preload_revision", Repository.preload_snapshot)
         self._accounts = Follower("account_revision", Repository.account_snapshot)
-        self._followers: tuple[Follower[Any], ...] = (self._whitelist, self._preload, self._accounts)
+        self._alerts = Follower("alert_revision", Repository.alert_snapshot)
+        self._followers: tuple[Follower[Any], ...] = (
+            self._whitelist, self._preload, self._accounts, self._alerts,
+        )  # fmt: skip
         self._is_started = False
         self._stopped = False
         #: Whether `log` keeps what it is given. Follows changes by other processes.
@@ -94,13 +99,15 @@ class Store(AdminCalls, LogCalls):
         on_whitelist: OnWhitelist,
         on_preload: OnPreload | None = None,
         on_accounts: OnAccounts | None = None,
+        on_alerts: OnAlerts | None = None,
         *,
         first_password: str | None = None,
     ) -> None:
         """Open the database; deliver the whitelist and the preload rules once before returning.
 
         Shape: `on_whitelist` gets all entries, disabled ones too, `on_preload` all rules and `on_accounts`
-            all accounts, on the event loop, and again after each change of them, whichever process made it.
+            all accounts, `on_alerts` the one setup of alerts, on the event loop, and again after each change
+            of them, whichever process made it.
             `first_password` is that of the first account, made with a new database; "" has one
             made up and printed; None makes no account.
         Raises: StoreError, one line for the user.
@@ -108,6 +115,7 @@ class Store(AdminCalls, LogCalls):
         self._whitelist.listen(on_whitelist)
         self._preload.listen(on_preload)
         self._accounts.listen(on_accounts)
+        self._alerts.listen(on_alerts)
 
         def first(repository: Repository) -> None:
             repository.whitelist_seed(self._initial)
@@ -209,6 +217,10 @@ class Store(AdminCalls, LogCalls):
     async def account_change(self, fn: Callable[[Repository], T]) -> T:
         """Run a function that changes the accounts, in one transaction; in force when it returns."""
         return await self._change(self._accounts, fn)
+
+    async def alert_change(self, fn: Callable[[Repository], T]) -> T:
+        """Run a function that changes channels or silences of alerts, in one transaction; in force when it returns."""
+        return await self._change(self._alerts, fn)
 
     async def preload_list(self) -> list[PreloadRow]:
         """List all preload rules, oldest first."""

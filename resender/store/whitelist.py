@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import peewee
 
-from resender.core.access.whitelist import normalise_address
+from resender.core.access.whitelist import normalise_entry
 from resender.store.rows import BadNote, DuplicateEntry, UnknownEntry, WhitelistEntry
 from resender.store.tables import Tables, storable, valid_text
 
@@ -58,7 +58,7 @@ class WhitelistTable(Tables):
         Raises: ValueError if the address or the note cannot be used; DuplicateEntry, carrying the
             existing row, if the address is there already.
         """
-        canonical = normalise_address(address)
+        canonical = normalise_entry(address)
         note = self._note(note)
         with self.transaction():
             self._next_revision()
@@ -79,7 +79,7 @@ class WhitelistTable(Tables):
         """
         changes: dict[str, Any] = {}
         if address is not None:
-            changes["address"] = normalise_address(address)
+            changes["address"] = normalise_entry(address)
         if note is not None:
             changes["note"] = self._note(note)
         if enabled is not None:
@@ -117,7 +117,7 @@ class WhitelistTable(Tables):
         Raises: as `whitelist_add`; nothing is added then.
         """
         model, now_ms = self.models.whitelist, self._now_ms()
-        canonical = [(normalise_address(each), self._note(note), enabled) for each, note, enabled in rows]
+        canonical = [(normalise_entry(each), self._note(note), enabled) for each, note, enabled in rows]
         added: list[WhitelistEntry] = []
         with self.transaction():
             self._next_revision()
@@ -173,7 +173,7 @@ class WhitelistTable(Tables):
             nothing, also when the table has been emptied. Addresses already there are kept.
         Raises: ValueError if an address cannot be used; nothing is added then.
         """
-        canonical = dict.fromkeys(normalise_address(address) for address in addresses)
+        canonical = dict.fromkeys(normalise_entry(address) for address in addresses)
         added: list[WhitelistEntry] = []
         if self.state_get(_SEEDED) == "1":
             return added
@@ -247,5 +247,5 @@ def _key(address_or_id: str | int) -> str | int:
         text = address_or_id.strip()
         if text.isascii() and text.isdigit() and len(text) <= 18:
             return int(text)
-        return normalise_address(text)
+        return normalise_entry(text)
     return address_or_id

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from resender.upstream.egress import Call
 from resender.upstream.hops import Hops
+from resender.upstream.posting import NotPosted, post
 from resender.upstream.rest import REPEATABLE, RestResponse, gunzip
 from resender.upstream.shared_answers import SharedAnswer
 from resender.upstream.streams.api_desk import ApiDesk, is_request, key_of
 from resender.upstream.streams.relays import RelayConnection, Relays
+from resender.upstream.tunnels import open_socket
 
 __all__ = [
     "REPEATABLE",
     "ApiDesk",
     "Call",
     "Hops",
+    "NotPosted",
     "RelayConnection",
     "Relays",
     "RestResponse",
@@ -24,4 +27,6 @@ __all__ = [
     "gunzip",
     "is_request",
     "key_of",
+    "open_socket",
+    "post",
 ]

@@ -130,6 +130,8 @@ class EgressPool:
         # Told of a pool that was closed, and of a market that has told its used weight for the first time.
         self.on_closed: Callable[[], None] = lambda: None
         self.on_metered: Callable[[Market], None] = lambda market: None
+        # Told the API key that Binance has refused, and the egress.
+        self.on_key_refused: Callable[[str, str], None] = lambda key, egress: None
         # Asked where a call has found no room: addresses that several nodes share may be granted more.
         self.on_no_room: Callable[[Market, Charge, str | None], Awaitable[bool]] | None = None
         # Told of an own read that has found none: it is tried again later.
@@ -333,6 +335,8 @@ class EgressPool:
             governor.fill(grant, mono)  # another gateway has no weight left for such a call
         elif status in (418, 429):
             await self._close(grant, call, response, retry_after)
+        elif status == 401 and call.key and not is_ours and b"-2015" in readable(await response.peek()):
+            self.on_key_refused(call.key, grant.egress.name)
         elif status == 403 and is_ours and grant.egress.spec.kind == "resender":
             grant.egress.problems[call.market] = "not_whitelisted"
 

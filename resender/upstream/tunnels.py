@@ -6,6 +6,7 @@ It passes no bytes itself and looks at none: TLS is between the client and the h
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 
 from resender.core.egress.spec import EgressSpec
@@ -51,3 +52,23 @@ class Tunnels:
             return await asyncio.open_connection(sock=sock, limit=_LIMIT_BYTES)
         local = (spec.address, 0) if spec.kind == "address" else None
         return await asyncio.open_connection(host, port, local_addr=local, limit=_LIMIT_BYTES)
+
+
+def open_socket(spec: EgressSpec | None, host: str, port: int, longest_s: float) -> socket.socket:
+    """Connect to a host through an egress, in a thread that may wait; without one by the machine's default route.
+
+    Raises: OSError, whatever keeps it from that.
+    """
+    if spec is None or spec.kind == "default":
+        return socket.create_connection((host, port), longest_s)
+    if spec.kind == "address":
+        return socket.create_connection((host, port), longest_s, source_address=(spec.address, 0))
+    try:
+        # The steps of a proxy are written for an event loop; this thread has one of its own for the moment.
+        found = asyncio.run(asyncio.wait_for(open_tunnel(spec, host, port), longest_s))
+    except EgressFault as error:
+        raise OSError(error.reason) from None
+    except asyncio.TimeoutError:
+        raise OSError("the proxy does not connect in time") from None
+    found.settimeout(longest_s)
+    return found

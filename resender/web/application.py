@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from tornado import httputil
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, SSLIOStream
 from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream, SSLIOStream
 from tornado.routing import Rule, URLSpec
 from tornado.web import Application
 
@@ -29,6 +29,7 @@ from resender.web.pages import (
     FrontHandler,
     HealthHandler,
     MetricsHandler,
+    ReadyHandler,
     front_page,
 )
 
@@ -48,6 +49,7 @@ def make_app(services: Services) -> Application:
             Rule(UpgradeMatcher(), StreamHandler, common),
             URLSpec("/", FrontHandler, common | {"page": front_page(has_admin)}, name="front"),
             URLSpec("/healthz", HealthHandler, common, name="health"),
+            URLSpec("/readyz", ReadyHandler, common, name="ready"),
             URLSpec("/metrics", MetricsHandler, common, name="metrics"),
             *(admin_routes(services) if has_admin else ()),
         ],

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import re
+from typing import Any
+
+import orjson
 
 from resender import __version__
 from resender.metrics import CONTENT_TYPE
@@ -77,8 +81,45 @@ class HealthHandler(PublicHandler):
     head = get
 
 
+class ReadyHandler(PublicHandler):
+    """`GET /readyz`: 200 only while calls are answered as the owner wants it.
+
+    Shape: {"status": "ready" or "not_ready", "checks": {"store", "upstreams", "streams": {"ok", "detail"}}}; who is
+        not in the whitelist gets the status alone.
+    """
+
+    def get(self) -> None:
+        services = self.services
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        cluster = services.cluster
+        is_serving = services.calls.is_open and not (cluster is not None and cluster.is_drained)
+        checks = services.status.readiness()
+        is_ready = is_serving and all(check.is_ok for check in checks)
+        if not is_ready:
+            self.set_status(503)
+        shown: dict[str, Any] = {"status": "ready" if is_ready else "not_ready"}
+        if services.access.whitelist.match(self.client_ip()) is not None:
+            shown["serving"] = is_serving
+            shown["checks"] = {check.name: {"ok": check.is_ok, "detail": check.detail} for check in checks}
+        self.write(orjson.dumps(shown))
+
+    head = get
+
+
 class MetricsHandler(ClientHandler):
-    """`GET /metrics`: Prometheus text, for whitelisted clients."""
+    """`GET /metrics`: Prometheus text, for whitelisted clients and for who has METRICS_TOKEN."""
+
+    def prepare(self) -> None:
+        token = self.services.config.metrics_token
+        scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
+        if (
+            token
+            and scheme.lower() == "bearer"
+            and hmac.compare_digest(given.strip().encode(), token.encode())
+        ):
+            return
+        super().prepare()
 
     async def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -16,6 +17,12 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _KNOWN_MAX = 4096
+_NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
+# As long as the column it is stored in.
+_NAME_MAX = 64
+# Source: RFC 1123 section 2.1; the last label of a name is never a number.
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)+(?![0-9]+\Z)[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])")
 
 
 class Entry(Protocol):
@@ -83,6 +90,23 @@ def normalise_address(text: str) -> str:
     return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
+def normalise_entry(text: str) -> str:
+    """Return the one spelling under which a whitelist entry is stored: an address, a network or a DNS name.
+
+    Shape: a name has a dot and no number as its last part: "203.0.113.500" is no name but a mistake.
+    Raises: ValueError with a text for the user.
+    """
+    name = text.strip().rstrip(".").lower()
+    if is_name(name):
+        return name
+    return normalise_address(text)
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a stored entry is a DNS name."""
+    return len(text) <= _NAME_MAX and _NAME.fullmatch(text) is not None
+
+
 class _Networks:
     """Networks of one IP version, found by one dict look-up for each prefix length in use."""
 
@@ -105,24 +129,37 @@ class _Networks:
 
 
 class Whitelist:
-    """The addresses and networks that may use the gateway. An empty one lets nobody in."""
+    """The addresses and networks that may use the gateway. An empty one lets nobody in.
+
+    Shape: `resolved` gives the addresses of entries that are DNS names; one that is not in it lets nobody in.
+    """
 
     __slots__ = ("_known", "_v4", "_v6", "size", "unreadable")
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, entries: Iterable[Entry] = (), resolved: Mapping[str, Sequence[str]] = _NOTHING
+    ) -> None:
         tables: dict[int, dict[int, dict[int, int]]] = {4: {}, 6: {}}
         self.size = 0
         self.unreadable = 0
         for entry in entries:
             if not entry.enabled:
                 continue
+            named = is_name(entry.address)
             try:
-                network = parse_network(entry.address)
+                networks = [
+                    parse_network(a) for a in (resolved.get(entry.address, ()) if named else (entry.address,))
+                ]
             except ValueError:  # nobody of ours wrote that row; it lets nobody in
                 self.unreadable += 1
                 continue
-            number = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
-            tables[network.version].setdefault(network.prefixlen, {})[number] = entry.id
+            for network in networks:
+                number = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+                of_length = tables[network.version].setdefault(network.prefixlen, {})
+                if named:
+                    of_length.setdefault(number, entry.id)  # an entry of its own goes before
+                else:
+                    of_length[number] = entry.id
             self.size += 1
         self._v4 = _Networks(32)
         self._v4.build(tables[4])

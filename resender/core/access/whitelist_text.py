@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from resender.core.access.whitelist import normalise_address
+from resender.core.access.whitelist import normalise_entry
 
 HEADER = ("address", "note", "enabled")
 LINES_MAX = 5_000
@@ -143,4 +143,4 @@ def _read_line(number: int, line: str, cells: list[str], columns: tuple[str, ...
         if len(note_text) > note_max:
             text = f"The note has {len(note_text)} characters; at most {note_max} are kept."
             raise _Problem("note_long", text)
-    return Wish(number, line, normalise_address(values.get("address", "")), note_text, _FLAGS[flag])
+    return Wish(number, line, normalise_entry(values.get("address", "")), note_text, _FLAGS[flag])

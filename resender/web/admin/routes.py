@@ -18,6 +18,13 @@ from resender.web.admin.api.accounts import (
     AccountKeysHandler,
     AccountsHandler,
 )
+from resender.web.admin.api.alerts import (
+    AlertChannelHandler,
+    AlertEventsHandler,
+    AlertsHandler,
+    AlertSilenceHandler,
+    AlertTestHandler,
+)
 from resender.web.admin.api.audit import AuditHandler
 from resender.web.admin.api.books import BookEventsHandler, BookHandler
 from resender.web.admin.api.clients import ClientHandler, ClientsHandler
@@ -85,6 +92,11 @@ def admin_routes(services: Services) -> list[URLSpec]:
         "whitelist/import": WhitelistImportHandler,
         "whitelist/export": WhitelistExportHandler,
         "refused": RefusedHandler,
+        "alerts": AlertsHandler,
+        f"alerts/channels/{_ID}": AlertChannelHandler,
+        f"alerts/channels/{_ID}/test": AlertTestHandler,
+        "alerts/events": AlertEventsHandler,
+        "alerts/silence": AlertSilenceHandler,
         "nodes": NodesHandler,
         "nodes/drain": NodesDrainHandler,
     }

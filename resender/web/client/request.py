@@ -69,7 +69,7 @@ _DRAIN_BYTES_STRANGER = 64 << 10
 _ADMIN_BODY_BYTES = 8 << 20
 _PAGE_BODY_BYTES = 1 << 10
 _READS = ("GET", "HEAD")
-_PAGES = frozenset({"/", "/healthz", "/metrics"})
+_PAGES = frozenset({"/", "/healthz", "/readyz", "/metrics"})
 
 
 def has_page(path: str) -> bool:

@@ -24,7 +24,7 @@ from resender.web.connection import ClientConnection, last_word
 
 logger = logging.getLogger("resender.workers")
 
-_PAGES = ("/metrics", "/admin")
+_PAGES = ("/metrics", "/readyz", "/admin")
 _LOCAL = "/local/"
 _CHUNK_BYTES = 65_536
 _CONNECT_S = 2.0

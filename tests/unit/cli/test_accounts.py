@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from resender import gateway
 from resender.account import KeyRefused
 from resender.api_keys import Signer, digest_of
+from resender import assembly
 from resender.cli import accounts
 from resender.cli.main import main
 from resender.config import Config
@@ -372,7 +372,7 @@ def tell(config: Config, text: str) -> None:
 
 
 def test_key_of_the_states_is_the_one_the_server_writes() -> None:
-    assert accounts._STATES_KEY == gateway.ACCOUNT_STATES_KEY
+    assert accounts._STATES_KEY == assembly.ACCOUNT_STATES_KEY
 
 
 def test_list_shows_what_the_server_has_told(

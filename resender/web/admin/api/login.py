@@ -111,7 +111,7 @@ class LoginHandler(AdminOpenHandler):
         created_before = now_ms - config.admin_session_hours * 3_600_000
         old = self.get_cookie(SESSION_COOKIE)
 
-        def work(repository: Repository) -> SessionRow | None:
+        def work(repository: Repository) -> tuple[SessionRow, bool]:
             with repository.transaction():
                 repository.session_prune(idle_before, created_before)
                 replaced = repository.session_find(digest(old)) if old else None
@@ -120,15 +120,20 @@ class LoginHandler(AdminOpenHandler):
                 row = repository.session_add(
                     user.id, digest(secret), self.ip, agent, now_ms, password_hash=user.password_hash
                 )
+                is_new = not repository.audit_has_login(user.username, self.ip)
                 repository.user_note_login(user.id, self.ip, now_ms)
                 repository.audit_add(user.username, self.ip, "login", user.username)
-                return row
+                return row, is_new
 
         try:
-            row = await self.services.store.write(work)
+            row, is_new = await self.services.store.write(work)
         except UnknownUser:  # disabled, removed or given another password just now
             return None
         self.site.logins.forget()
+        if is_new and self.services.alerts is not None:
+            self.services.alerts.note(
+                "login", f"{user.username} {self.ip}", user=user.username, address=self.ip
+            )
         self.set_session_cookie(secret)
         set_mark(self, user)
         return row

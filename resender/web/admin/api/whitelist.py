@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from resender.core.access.whitelist import is_name
 from resender.core.access.whitelist_text import Wish, read_whitelist, write_whitelist
 from resender.errors import Conflict, RouteError
 from resender.store import NOTE_MAX, BadNote, DuplicateEntry, Repository, UnknownEntry, WhitelistEntry
@@ -98,7 +99,10 @@ class WhitelistHandler(_EntriesHandler):
 
     async def get(self) -> None:
         entries = await self.services.store.whitelist_list()
-        self.send({"items": [shown_entry(entry) for entry in entries], "your_address": self.ip})
+        resolved = self.services.access.resolved
+        items = [shown_entry(e) | ({"resolved": list(resolved.get(e.address, ()))} if is_name(e.address) else {})
+                 for e in entries]  # fmt: skip
+        self.send({"items": items, "your_address": self.ip})
 
     async def post(self) -> None:
         body = self.read_json(

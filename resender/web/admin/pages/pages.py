@@ -29,6 +29,7 @@ PAGES = (
     "closes",
     "clients",
     "nodes",
+    "alerts",
     "users",
     "account",
     "audit",

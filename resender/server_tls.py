@@ -91,7 +91,9 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
 
 
 def _no_password() -> str:
-    raise ValueError("the private key is sealed with a password: store it without one, readable for its user only")
+    raise ValueError(
+        "the private key is sealed with a password: store it without one, readable for its user only"
+    )
 
 
 def _why(error: Exception, cert: Path, key: Path | None) -> str:

@@ -1,0 +1,246 @@
+"""`Alerts`: looks at the gateway, and has its channels told what begins, what is over and what has happened.
+
+A channel that does not answer delays no other, and nothing of this touches the path of a call. One belongs to one
+gateway; of several workers only the collector has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resender.aio import Clock, Tasks
+from resender.alerts.sending import NotSent, Sender
+from resender.alerts.watching import AlertOptions, Watch
+from resender.core.alerts.board import Board, Event, Open
+from resender.core.alerts.kinds import KINDS, Level
+from resender.core.alerts.outbox import Outbox, parse_quiet
+from resender.core.alerts.words import sentence
+from resender.errors import StoreError
+from resender.store import AlertChannelRow, AlertSetup, Repository, Store
+
+logger = logging.getLogger("resender.alerts")
+
+LOOK_S = 2.0
+_TURN_S = 0.5
+# A message that was not taken is tried again after so long, and then given up.
+_AGAIN_S = (5.0, 30.0, 120.0)
+# What is said at the end of the process has so long to leave.
+_LAST_S = 3.0
+# What one source tells again and again is told once in so long.
+_SAME_S = 600.0
+_MAX_SAME = 1000
+_MAX_TOLD = 500
+
+
+@dataclass(slots=True)
+class _Channel:
+    row: AlertChannelRow
+    outbox: Outbox
+    task: asyncio.Task[Any] | None = None
+    problem: str = ""
+    sent: int = 0
+    failed: int = 0
+    last_ms: int | None = None
+
+
+@dataclass(slots=True)
+class _Told:
+    """What has become of an event, by channel."""
+
+    number: int | None = None
+    by_channel: dict[str, str] = field(default_factory=dict)
+
+
+class Alerts:
+    """The alerts of one gateway."""
+
+    def __init__(
+        self, options: AlertOptions, watch: Watch, sender: Sender, *, store: Store, clock: Clock, tasks: Tasks
+    ) -> None:
+        self._board = Board({"cache": options.cache_s})
+        self._watch = watch
+        self.sender = sender
+        self._store = store
+        self._clock = clock
+        self._tasks = tasks
+        self._channels: dict[int, _Channel] = {}
+        self._silences: dict[str, int] = {}
+        self._same: dict[tuple[str, str], float] = {}
+        self._wake = asyncio.Event()
+        self._look_mono = float("-inf")
+        # What has become of the latest events.
+        self._told: OrderedDict[tuple[str, str, int], _Told] = OrderedDict()
+
+    # --- what the rest of the program sees ------------------------------------------------------
+
+    @property
+    def in_force(self) -> list[Open]:
+        """The alerts in force, the oldest first."""
+        return self._board.in_force
+
+    @property
+    def silences(self) -> dict[str, int]:
+        """Until when kinds are silent, `*` for all. Units: epoch milliseconds."""
+        now_ms = self._clock.now_ms()
+        return {kind: until for kind, until in self._silences.items() if until > now_ms}
+
+    def state_of(self, channel_id: int) -> dict[str, Any]:
+        """Tell how a channel is doing. Shape: {"problem", "sent", "failed", "last", "left_out"}."""
+        found = self._channels.get(channel_id)
+        if found is None:
+            return {"problem": "", "sent": 0, "failed": 0, "last": None, "left_out": 0}
+        return {
+            "problem": found.problem, "sent": found.sent, "failed": found.failed, "last": found.last_ms,
+            "left_out": found.outbox.left_out,
+        }  # fmt: skip
+
+    def set_setup(self, setups: Sequence[AlertSetup]) -> None:
+        """Take the channels and silences as they are now; what waits for one that stays goes on waiting."""
+        setup = setups[0] if setups else AlertSetup()
+        self._silences = dict(setup.silences)
+        rows = {row.id: row for row in setup.channels if row.enabled}
+        for gone in self._channels.keys() - rows.keys():
+            task = self._channels.pop(gone).task
+            if task is not None:
+                task.cancel()
+        for number, row in rows.items():
+            try:
+                quiet = parse_quiet(row.quiet)
+            except ValueError:  # written by hand
+                quiet = None
+            least = Level.CRITICAL if row.least == Level.CRITICAL.word else Level.WARNING
+            known = self._channels.get(number)
+            if known is None:
+                self._channels[number] = _Channel(row, Outbox(least, quiet))
+            else:
+                known.row, known.outbox.least, known.outbox.quiet = row, least, quiet
+
+    def note(self, kind: str, subject: str, **values: str | int) -> None:
+        """Tell of something that has happened; the same of one subject once in ten minutes."""
+        mono = self._clock.mono()
+        key = (kind, subject)
+        if mono - self._same.get(key, float("-inf")) < _SAME_S:
+            return
+        if len(self._same) >= _MAX_SAME:
+            self._same.clear()
+        self._same[key] = mono
+        self._add(Event(KINDS[kind], subject, values, self._clock.now_ms()))
+
+    async def test(self, row: AlertChannelRow) -> None:
+        """Send a test to one channel now. Raises: NotSent."""
+        await self.sender.send(row, [Event(KINDS["test"], "", {}, self._clock.now_ms())])
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._tasks.spawn(self._run(), name="alerts")
+
+    async def stop(self) -> None:
+        """Give what is on its way a moment to leave."""
+        tasks = {channel.task for channel in self._channels.values() if channel.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_S)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                self._turn()
+            except Exception:
+                logger.exception("a look for alerts has failed; the next one follows")
+            try:
+                await asyncio.wait_for(self._wake.wait(), _TURN_S)
+            except asyncio.TimeoutError:
+                continue
+            finally:
+                self._wake.clear()
+
+    def _turn(self) -> None:
+        mono, now_ms = self._clock.mono(), self._clock.now_ms()
+        if mono - self._look_mono >= LOOK_S:
+            self._look_mono = mono
+            for event in self._board.look(self._watch.look(), now_ms, mono):
+                self._add(event)
+        for channel in self._channels.values():
+            if channel.task is None or channel.task.done():
+                events = channel.outbox.take(now_ms, mono)
+                if events:
+                    channel.task = self._tasks.spawn(
+                        self._send(channel, events), name=f"alert:{channel.row.id}"
+                    )
+
+    def _add(self, event: Event) -> None:
+        log = logger.info if event.lasted_s is not None else logger.warning
+        log("alert: %s", sentence(event, "en"))
+        now_ms = self._clock.now_ms()
+        is_silent = any(self._silences.get(kind, 0) > now_ms for kind in ("*", event.kind.name))
+        told = _Told()
+        for channel in self._channels.values():
+            told.by_channel[channel.row.name] = "silent" if is_silent else "waiting"
+            if not is_silent:
+                channel.outbox.add(event)
+        self._told[_name(event)] = told
+        while len(self._told) > _MAX_TOLD:
+            self._told.popitem(last=False)
+        self._tasks.spawn(self._write(event, told), name="alert-history")
+        self._wake.set()
+
+    async def _write(self, event: Event, told: _Told) -> None:
+        lasted_s = int(event.lasted_s) if event.lasted_s is not None else None
+        first = dict(told.by_channel)
+        try:
+            told.number = number = await self._store.run(
+                lambda repository: repository.alert_event_add(
+                    self.sender.node, event.kind.name, event.subject, event.kind.level.word, lasted_s,
+                    event.values, first, event.at_ms,
+                )
+            )  # fmt: skip
+            if (now := dict(told.by_channel)) != first:  # it was sent meanwhile
+                await self._store.run(lambda repository: repository.alert_event_told(number, now))
+        except StoreError as error:
+            logger.warning("the history of alerts lacks one: %s", error)
+
+    async def _send(self, channel: _Channel, events: Sequence[Event]) -> None:
+        """Send one message, with patience; what is not taken is given up and written down."""
+        for pause_s in (*_AGAIN_S, None):
+            try:
+                await self.sender.send(channel.row, events)
+            except NotSent as error:
+                channel.problem = str(error)
+            except Exception as error:
+                channel.problem = type(error).__name__
+                logger.exception("a message could not be sent to channel %s", channel.row.name)
+            else:
+                channel.problem = ""
+                channel.sent += 1
+                channel.last_ms = self._clock.now_ms()
+                await self._note_told(channel, events, "ok")
+                return
+            if pause_s is None:
+                break
+            await asyncio.sleep(pause_s)
+        channel.failed += 1
+        logger.error("alert channel %s: %s", channel.row.name, channel.problem)
+        await self._note_told(channel, events, channel.problem)
+
+    async def _note_told(self, channel: _Channel, events: Sequence[Event], what: str) -> None:
+        for event in events:
+            told = self._told.get(_name(event))
+            if told is None:
+                continue
+            told.by_channel[channel.row.name] = what
+            if told.number is None:
+                continue
+            number, by_channel = told.number, dict(told.by_channel)
+            try:
+                await self._store.run(Repository.alert_event_told, number, by_channel)
+            except StoreError:
+                return
+
+
+def _name(event: Event) -> tuple[str, str, int]:
+    return (*event.key, event.at_ms)

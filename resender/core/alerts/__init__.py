@@ -1,0 +1,1 @@
+"""What the owner is told, when, in which words and by which channel. Pure."""

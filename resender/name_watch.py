@@ -1,0 +1,142 @@
+"""The DNS names of the whitelist: whose addresses change are looked up again and again.
+
+What a name has not been found to be lately lets nobody in. One `NameWatch` belongs to one gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from resender.aio import Clock, Tasks
+
+logger = logging.getLogger("resender.names")
+
+Lookup = Callable[[str], Awaitable[Sequence[str]]]
+# How often a name is looked up, how soon after a look-up that failed, and how long the last answer counts meanwhile.
+LOOK_S = 60.0
+_AGAIN_S = 5.0
+_TRUST_S = 120.0
+_LOOKUP_S = 10.0
+_MAX_ADDRESSES = 16
+
+
+@dataclass(slots=True)
+class _Name:
+    addresses: tuple[str, ...] = ()
+    found_mono: float = float("-inf")
+    due_mono: float = 0.0
+    is_failing: bool = False
+
+
+class NoSuchName(LookupError):
+    """DNS says that there is no such name, or that it has no address."""
+
+
+class NameWatch:
+    """Looks names up; `on_change` is called whenever what one of them means has changed."""
+
+    def __init__(
+        self, clock: Clock, tasks: Tasks, on_change: Callable[[], None], *, lookup: Lookup | None = None
+    ) -> None:
+        self._clock = clock
+        self._tasks = tasks
+        self._on_change = on_change
+        self._lookup = lookup or look_up
+        self._names: dict[str, _Name] = {}
+        self._is_running = False
+        self._wake = asyncio.Event()
+
+    @property
+    def resolved(self) -> Mapping[str, tuple[str, ...]]:
+        """The addresses of each name, none where it is not known."""
+        return {text: name.addresses for text, name in self._names.items()}
+
+    def set_names(self, names: Iterable[str]) -> None:
+        """Take the names to be looked up; a new one is at once."""
+        wanted = set(names)
+        for gone in self._names.keys() - wanted:
+            del self._names[gone]
+        new = wanted - self._names.keys()
+        self._names |= {text: _Name() for text in new}
+        if new and not self._is_running:
+            self._is_running = True
+            self._tasks.spawn(self._watch(), name="whitelist-names")
+        if new:
+            self._wake.set()
+
+    async def ready(self, longest_s: float) -> None:
+        """Wait until every name has been looked up once, or for so long."""
+        end = self._clock.mono() + longest_s
+        while any(not name.due_mono for name in self._names.values()) and self._clock.mono() < end:
+            await asyncio.sleep(0.02)
+
+    async def _watch(self) -> None:
+        while True:
+            self._wake.clear()
+            now = self._clock.mono()
+            due = [text for text, name in self._names.items() if name.due_mono <= now]
+            if due:
+                found = await asyncio.gather(*(self._look(text) for text in due))
+                if any(found):
+                    self._on_change()
+            next_mono = min((name.due_mono for name in self._names.values()), default=now + LOOK_S)
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(0.05, next_mono - self._clock.mono()))
+            except asyncio.TimeoutError:
+                continue
+
+    async def _look(self, text: str) -> bool:
+        """Look one name up; return whether it means something else now."""
+        try:
+            found = await asyncio.wait_for(self._lookup(text), _LOOKUP_S)
+        except NoSuchName:
+            addresses: tuple[str, ...] | None = ()
+        except (OSError, asyncio.TimeoutError):
+            addresses = None
+        else:
+            addresses = tuple(sorted(set(found)))[:_MAX_ADDRESSES]
+        name = self._names.get(text)
+        if name is None:  # it was taken off meanwhile
+            return False
+        now = self._clock.mono()
+        name.due_mono = now + (LOOK_S if addresses else _AGAIN_S)
+        if addresses is not None:
+            name.found_mono = now
+        elif now - name.found_mono < _TRUST_S:
+            return False  # DNS itself does not answer: what it said last counts for a while
+        addresses = addresses or ()
+        if not addresses and not name.is_failing:
+            logger.warning("whitelist entry %s cannot be resolved: it lets nobody in", text)
+        name.is_failing = not addresses
+        if addresses == name.addresses:
+            return False
+        if addresses:
+            logger.info("whitelist entry %s is %s now", text, ", ".join(addresses))
+        name.addresses = addresses
+        return True
+
+
+async def look_up(name: str) -> list[str]:
+    """Ask the system for the addresses of a name.
+
+    Shape: addresses that are everybody's or nobody's (`0.0.0.0`, multicast) are left out.
+    Raises: NoSuchName; OSError if DNS does not answer.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        rows = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+            raise NoSuchName(name) from None
+        raise
+    found = []
+    for row in rows:
+        address = ipaddress.ip_address(str(row[4][0]).partition("%")[0])
+        if not address.is_unspecified and not address.is_multicast:
+            found.append(str(address))
+    return found

@@ -18,6 +18,13 @@ PORT = 8000
 # stands for `fapi.binance.com`, `stream.gw.example` for `stream.binance.com`. Empty = off.
 HOST_SUFFIX = ""
 
+# File of the certificate and its chain (PEM) to serve over TLS; read again when it changes. Empty =
+# no TLS.
+TLS_CERT = ""
+
+# File of the certificate's private key (PEM); empty = it is in the file of `TLS_CERT`.
+TLS_KEY = ""
+
 # Folder of the database and of the saved candles. A relative path starts beside `run.py`.
 DATA_DIR = "data"
 
@@ -27,13 +34,17 @@ DATABASE_URL = ""
 
 # --- Who may call ------------------------------------------------------------------------------
 
-# Addresses and networks put into the whitelist when the database is created, never again. Later:
-# `run.py whitelist`.
+# Addresses, networks and DNS names put into the whitelist when the database is created, never
+# again. Later: `run.py whitelist`.
 # Example: ["203.0.113.5", "198.51.100.0/24", "2001:db8::/32"]
 WHITELIST = []
 
 # Reverse proxies whose `X-Forwarded-For` or `X-Real-IP` is believed; nobody else's is.
 TRUSTED_PROXIES = []
+
+# Who sends it as `Authorization: Bearer` may read `/metrics` from any address, 16 characters at
+# least; empty = only clients of the whitelist may.
+METRICS_TOKEN = ""
 
 # Hosts that whitelisted clients may reach with `CONNECT host:443`, TLS untouched. Empty = off.
 PROXY_HOSTS = []
@@ -301,6 +312,20 @@ NODE_SECRET = ""
 # What this node is for, `all` or a list: `front` (clients), `collector` (Binance, market data,
 # accounts), `admin` (pages). One that is no collector sends everything through others.
 ROLES = "all"
+
+# --- Alerts ------------------------------------------------------------------------------------
+
+# Name of the egress alerts leave by; empty = the machine's default route.
+ALERT_EGRESS = ""
+
+# An alert tells of market data that has not been live for so long.
+ALERT_CACHE_S = 120
+
+# An alert tells when less is free where `DATA_DIR` lies. Units: MB.
+ALERT_FREE_DISK_MB = 500
+
+# An alert tells of so many refused calls of addresses outside the whitelist within ten minutes.
+ALERT_REFUSED = 100
 
 # --- Logs --------------------------------------------------------------------------------------
 

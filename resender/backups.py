@@ -194,29 +194,29 @@ def _take(archive: tarfile.TarFile, name: str, size: int, target: Path) -> None:
         os.fsync(out.fileno())
 
 
-def put_in_place(pairs: Mapping[Path, Path], aside: Path) -> None:
-    """Move new files where old ones are, which are kept in the new folder `aside`; all of them or none.
+def put_in_place(pairs: Mapping[Path, Path], kept: Path) -> None:
+    """Move new files where old ones are, which are kept in the new folder `kept`; all of them or none.
 
-    Shape: target by new file; a target whose new file does not exist only goes aside.
+    Shape: target by new file; a target whose new file does not exist is only kept.
     Raises: BackupError; what was there before is there again then.
     """
     moved: list[tuple[Path, Path]] = []
     try:
-        aside.mkdir(mode=0o700)
+        kept.mkdir(mode=0o700)
         for new, target in pairs.items():
             if new.exists():
                 _adopt(new, target if target.exists() else target.parent)
             if target.exists():
-                _move(target, aside / target.name, moved)
+                _move(target, kept / target.name, moved)
             if new.exists():
                 _move(new, target, moved)
-        _sync_folder(aside.parent)
+        _sync_folder(kept.parent)
     except OSError as error:
         for source, target in moved[::-1]:
             with suppress(OSError):
                 _move(target, source, [])
         with suppress(OSError):
-            aside.rmdir()
+            kept.rmdir()
         raise BackupError(f"{error.filename}: {error.strerror or error}; everything is as it was.") from None
 
 

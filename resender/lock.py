@@ -36,7 +36,6 @@ _OTHER_COMMANDS = frozenset(
         b"preload",
         b"restore",
         b"stream",
-        b"upgrade",
         b"user",
         b"whitelist",
     }

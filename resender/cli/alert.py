@@ -38,7 +38,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
     add("list", "Show the channels.").set_defaults(run=show)
     adding = add("add", "Add a channel.")
-    adding.add_argument("kind", choices=tuple(CHANNELS))
+    adding.add_argument("kind", help=f"one of {', '.join(CHANNELS)}")
     adding.add_argument("name", help="a name for it")
     adding.add_argument(
         "fields",
@@ -85,6 +85,8 @@ def add_channel(config: Config, arguments: argparse.Namespace) -> int:
     from resender.alerts import sealed_for
     from resender.store import open_repository
 
+    if arguments.kind not in CHANNELS:
+        raise ConfigError(f"{arguments.kind[:20]!r} is no kind of channel: {', '.join(CHANNELS)}.")
     given = {}
     for pair in arguments.fields:
         name, mark, value = pair.partition("=")

@@ -55,7 +55,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="leave account.key out, to keep it apart from what it opens",
     )
     saving.set_defaults(run=backup)
-    text = "Bring back what `backup` saved; what is there now is kept aside."
+    text = "Bring back what `backup` saved; what is there now is kept too."
     restoring = commands.add_parser("restore", help=text, description=text, parents=[common])
     restoring.add_argument("file", help="a file made by `backup`")
     restoring.add_argument("--without-settings", action="store_true", help="leave settings.py as it is")
@@ -110,7 +110,7 @@ def restore(config: Config, arguments: argparse.Namespace) -> int:
         check_file(folder / DATABASE)
         # Tried on the copy: what cannot be brought up to date is not put in place.
         upgrade_file(folder / DATABASE)
-        aside = data / f"before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        kept = data / f"before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
         pairs = {folder / KEY: data / KEY} if (folder / KEY).exists() else {}
         target = parse_url(config.database)
         if target.path is not None:
@@ -125,18 +125,18 @@ def restore(config: Config, arguments: argparse.Namespace) -> int:
             pairs[folder / SETTINGS] = settings_to
         if (folder / ENVIRONMENT).exists():
             pairs[folder / ENVIRONMENT] = data / "restored.env"
-        put_in_place(pairs, aside)
-    _tell(manifest, config, aside, settings_to)
+        put_in_place(pairs, kept)
+    _tell(manifest, config, kept, settings_to)
     return 0
 
 
-def _tell(manifest: Manifest, config: Config, aside: Path, settings_to: Path | None) -> None:
+def _tell(manifest: Manifest, config: Config, kept: Path, settings_to: Path | None) -> None:
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(manifest.created_ms / 1000))
     print(f"Restored: the backup of {made}, made by version {manifest.version} from {manifest.source}.")
-    if any(aside.iterdir()):
-        print(f"What was there before is in {aside}.")
+    if any(kept.iterdir()):
+        print(f"What was there before is in {kept}.")
     else:
-        aside.rmdir()
+        kept.rmdir()
     if settings_to is not None and settings_to.parent != home():
         print(f"The settings of the backup are in {settings_to}: this user may not write beside run.py.")
     if ENVIRONMENT in manifest.files:

@@ -44,6 +44,7 @@ PAGES = (
     "closes",
     "clients",
     "nodes",
+    "alerts",
     "users",
     "account",
     "audit",

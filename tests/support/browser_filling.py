@@ -30,6 +30,7 @@ def fill(gateway: GatewayProcess, exchange: SandboxThread, admin: Admin) -> None
     _whitelist(admin)
     _calls(gateway, exchange)
     _accounts(gateway, admin)
+    _alerts(admin)
     admin.do(
         "POST",
         "preload",
@@ -70,6 +71,20 @@ def _whitelist(admin: Admin) -> None:
     lines += ["198.51.100.0/24,office,true", "2001:db8:85a3:8d3:1319:8a2e:370:7348,desk over IPv6,true"]
     lines += [f"192.0.2.{n},machine {n},true" for n in range(1, 9)]
     admin.do("POST", "whitelist/import", {"text": "\n".join(["address,note,enabled", *lines])})
+
+
+def _alerts(admin: Admin) -> None:
+    channels: list[dict[str, object]] = [
+        {"name": "手机", "kind": "telegram", "language": "zh", "quiet": "23:00-07:00 +08:00",
+         "fields": {"token": "123456789:" + "A" * 35, "chat_id": "-100200300", "server": "https://127.0.0.1:9"}},
+        {"name": MARKUP[:64], "kind": "webhook", "least": "critical",
+         "fields": {"url": "http://127.0.0.1:9/" + "x" * 90, "secret": "hush"}},
+        {"name": "office", "kind": "email", "fields": {
+            "host": "127.0.0.1", "port": "9", "sender": "gw@example.com", "to": "desk@example.com,ops@example.com"}},
+    ]  # fmt: skip
+    for channel in channels:
+        admin.do("POST", "alerts", channel)
+    admin.do("POST", "alerts/silence", {"kind": "disk", "hours": 4})
 
 
 def _accounts(gateway: GatewayProcess, admin: Admin) -> None:

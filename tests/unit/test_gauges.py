@@ -117,7 +117,7 @@ def test_every_reason_of_a_refusal_and_kind_of_sharing_is_there() -> None:
 def test_cache_is_told_by_result_and_by_market() -> None:
     links = tuple(SimpleNamespace(is_live=live) for live in (True, False, True))
     market = MarketSnapshot(
-        Market.CM, kept=9, live=8, mutes=7, corrected=6, witness_reads=5, connections=links
+        Market.CM, kept=9, live=8, wanted=4, wanted_live=3, mutes=7, corrected=6, witness_reads=5, connections=links
     )
     found = samples(cache_families(AnswerCounts(hits=2, misses=1), [market]))
     assert found == {

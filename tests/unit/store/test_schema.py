@@ -110,7 +110,7 @@ def test_database_from_before_preload_rules_keeps_its_rows_and_can_take_rules(ve
     with open_repository(url) as repository:
         assert repository.whitelist_list() == [entry]
         later = {"users_revision": "0", "users_seeded": "0", "log_retention_days": "", "log_max_rows": ""}
-        later["account_revision"] = "0"
+        later |= {"account_revision": "0", "alert_revision": "0"}
         assert repository.state_all() == {**state, "preload_revision": "0", **later}
         assert repository.preload_list() == []
         row = repository.preload_add(parse_rule("um", "*USDT", "1m"))

@@ -191,6 +191,7 @@ def make_services(*, store: FakeStore | None = None, cache: Any = None, **settin
         store=store,
         fanout=fanout,
         accounts=NoAccounts(),
+        alerts=None,
         cluster=None,
         worker=None,
         asks=None,

@@ -6,13 +6,15 @@ What is told and when is `resender.alerts`. Secrets of channels come in here and
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from resender.alerts import Alerts, NotSent, sealed_for
+from resender.core.alerts.board import Event
 from resender.core.alerts.channels import CHANNELS, check_fields, shown_fields
 from resender.core.alerts.kinds import KINDS, Level
 from resender.core.alerts.outbox import parse_quiet
-from resender.core.alerts.words import LANGUAGES
+from resender.core.alerts.words import LANGUAGES, sentence
 from resender.errors import Busy, Conflict, RouteError
 from resender.secret_box import SecretError
 from resender.store import AlertChannelRow, AlertEventRow, DuplicateChannel, Repository, UnknownChannel
@@ -121,7 +123,7 @@ class AlertsHandler(_AlertsBase):
                     {
                         "kind": each.finding.kind, "subject": each.finding.subject,
                         "level": KINDS[each.finding.kind].level.word, "since": each.since_ms,
-                        "details": dict(each.finding.values),
+                        "text": _texts(each.finding.kind, each.finding.values, None),
                     }
                     for each in alerts.in_force
                 ],
@@ -246,5 +248,14 @@ class AlertEventsHandler(_AlertsBase):
 def _event(row: AlertEventRow) -> dict[str, Any]:
     return {
         "id": row.id, "time": row.time_ms, "node": row.node, "kind": row.kind, "subject": row.subject,
-        "level": row.level, "lasted_s": row.lasted_s, "details": row.details, "told": row.told,
+        "level": row.level, "lasted_s": row.lasted_s, "told": row.told,
+        "text": _texts(row.kind, row.details, row.lasted_s),
     }  # fmt: skip
+
+
+def _texts(kind: str, values: Mapping[str, Any], lasted_s: float | None) -> dict[str, str]:
+    """Say it in each language; of a kind that a newer version has written, nothing."""
+    if kind not in KINDS:
+        return dict.fromkeys(LANGUAGES, kind)
+    event = Event(KINDS[kind], "", values, 0, lasted_s)
+    return {language: sentence(event, language) for language in LANGUAGES}

@@ -7,6 +7,7 @@ state: templates and texts belong to the `AdminSite`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from tornado.web import HTTPError
 
 from resender import __version__
+from resender.core.access.whitelist import parse_ip
 from resender.core.market.words import ALL_WORDS, WORDS, interval_of
 from resender.services import Services
 from resender.store import UserRow
@@ -52,6 +54,9 @@ def _stream_words() -> dict[str, Any]:
 
 # What a page's template is handed besides the texts.
 _FACTS: dict[str, Callable[[], dict[str, Any]]] = {"streams": _stream_words}
+_TUNNEL_PORT = 8000
+# What may stand in a command that is copied into a shell.
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 _THEMES = ("auto", "light", "dark")
 
 
@@ -156,7 +161,22 @@ class LoginPageHandler(AdminOpenHandler):
         if login is not None and login.session is not None:
             self.redirect(target)
             return
-        _render(self, "login", None, next=target)
+        _render(self, "login", None, next=target, **self._tunnel())
+
+    def _tunnel(self) -> dict[str, Any]:
+        """Tell whether the password would go unencrypted, and how to avoid it.
+
+        Shape: a client on this machine's loopback comes over a tunnel, or is at home.
+        """
+        config = self.services.config
+        is_local = self.ip == "unknown" or parse_ip(self.ip).is_loopback
+        host = self.request.host_name if _HOST.fullmatch(self.request.host_name) else "server"
+        port = config.admin_port or config.port
+        return {
+            "is_plain": not self.is_tls and not is_local,
+            "tunnel": f"ssh -N -L {_TUNNEL_PORT}:127.0.0.1:{port} user@{host}",
+            "tunnel_url": f"http://127.0.0.1:{_TUNNEL_PORT}/admin",
+        }
 
     head = get
 

@@ -103,11 +103,11 @@ def test_connections_of_a_market_are_summed_up() -> None:
         SimpleNamespace(is_live=live, streams=2, age_s=age, last_frame_ms=frame)
         for live, age, frame in ((True, 10.04, 30), (False, 90.06, None), (True, 5.0, 7))
     )
-    shown = _streams(MarketSnapshot(Market.UM, 1, 1, 0, 0, 0, links))
+    shown = _streams(MarketSnapshot(Market.UM, 1, 1, 0, 0, 0, 0, 0, links))
     assert shown == {
         "market": "um", "connections": 3, "live": 2, "streams": 6, "oldest_age_s": 90.1, "last_frame_ms": 7,
     }  # fmt: skip
-    empty = _streams(MarketSnapshot(Market.CM, 0, 0, 0, 0, 0, ()))
+    empty = _streams(MarketSnapshot(Market.CM, 0, 0, 0, 0, 0, 0, 0, ()))
     assert (empty["oldest_age_s"], empty["last_frame_ms"]) == (None, None)
 
 

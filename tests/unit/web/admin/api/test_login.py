@@ -53,6 +53,7 @@ def administered_by(repository: FakeRepository, **answers: Any) -> Any:
 def repository(**answers: Any) -> FakeRepository:
     found = {
         "session_prune": None, "session_find": None, "session_add": SESSION, "user_note_login": None,
+        "audit_has_login": True,
         "user_get": lambda name: USER if name == "root" else None,
     }  # fmt: skip
     return FakeRepository(**(found | answers))

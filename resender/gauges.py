@@ -6,12 +6,15 @@ services of `Gateway`, of which it reads public attributes only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from resender.account_gauges import account_families
+from resender.alerts import Alerts
+from resender.core.alerts.kinds import KINDS
 from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.fanout import FanoutSnapshot
@@ -41,6 +44,7 @@ def add_readers(services: Services) -> None:
         families.append(savings_family(status.saved()))
         families += account_families(services.accounts.all)
         families += cluster_families(services.cluster)
+        families += alert_families(services.alerts)
         families += worker_families(services.crew)
         families += fanout_families(status.fanout(), status.slowest())
         return families + store_families(store.stats, access.whitelist.size)
@@ -301,6 +305,25 @@ def cluster_families(cluster: Cluster | None) -> list[Family]:
             up.add_metric([name], int(any(node.is_up for node in named)))
             drained.add_metric([name], int(any(node.is_drained for node in named)))
     return [link, losses, up, drained]
+
+
+def alert_families(alerts: Alerts | None) -> list[Family]:
+    """Tell what is wrong now, and what the looks for it have measured."""
+    in_force = GaugeMetricFamily("resender_alerts", "Alerts in force, by kind.", labels=["kind"])
+    off = GaugeMetricFamily(
+        "resender_clock_off_seconds",
+        "How far this machine's clock is off for certain, as the exchange tells it.",
+    )
+    free = GaugeMetricFamily("resender_disk_free_bytes", "What is free on the disk of DATA_DIR.")
+    if alerts is not None:
+        counts = Counter(each.finding.kind for each in alerts.in_force)
+        for kind in KINDS.values():
+            if kind.has_end:
+                in_force.add_metric([kind.name], counts[kind.name])
+        off.add_metric([], alerts.watch.clock_off_ms / 1000)
+        if (free_mb := alerts.watch.free_mb) is not None:
+            free.add_metric([], free_mb * 1_000_000)
+    return [in_force, off, free]
 
 
 def store_families(stats: Any, whitelist_size: int) -> list[Family]:

@@ -36,6 +36,7 @@ _OTHER_COMMANDS = frozenset(
         b"preload",
         b"restore",
         b"stream",
+        b"upgrade",
         b"user",
         b"whitelist",
     }

@@ -63,7 +63,7 @@ class Alerts:
         self, options: AlertOptions, watch: Watch, sender: Sender, *, store: Store, clock: Clock, tasks: Tasks
     ) -> None:
         self._board = Board({"cache": options.cache_s})
-        self._watch = watch
+        self.watch = watch
         self.sender = sender
         self._store = store
         self._clock = clock
@@ -163,7 +163,7 @@ class Alerts:
         mono, now_ms = self._clock.mono(), self._clock.now_ms()
         if mono - self._look_mono >= LOOK_S:
             self._look_mono = mono
-            for event in self._board.look(self._watch.look(), now_ms, mono):
+            for event in self._board.look(self.watch.look(), now_ms, mono):
                 self._add(event)
         for channel in self._channels.values():
             if channel.task is None or channel.task.done():

@@ -79,7 +79,7 @@ class Watch:
         if not stats.healthy:
             found.append(Finding("database", "", {"why": str(stats.last_error or "")[:200]}))
         found += self._disk(mono)
-        found += self._time(mono)
+        found += self._time()
         found += self._certificate(mono)
         found += self._strangers(mono)
         return found
@@ -141,12 +141,21 @@ class Watch:
             return []
         return [Finding("disk", "", {"free_mb": self._free_mb})]
 
-    def _time(self, mono: float) -> list[Finding]:
-        clock = self._exchange_clock
+    @property
+    def clock_off_ms(self) -> int:
+        """How far this machine's clock is off for certain, 0 where that is not known."""
+        clock, mono, now_ms = self._exchange_clock, self._clock.mono(), self._clock.now_ms()
         if not clock.is_set:
-            return []
-        now_ms = self._clock.now_ms()
-        off_ms = int(max(clock.low_ms(mono) - now_ms, now_ms - clock.high_ms(mono)))
+            return 0
+        return max(0, int(max(clock.low_ms(mono) - now_ms, now_ms - clock.high_ms(mono))))
+
+    @property
+    def free_mb(self) -> int | None:
+        """What was free on the disk of the data at the last look, None if that cannot be told."""
+        return self._free_mb
+
+    def _time(self) -> list[Finding]:
+        off_ms = self.clock_off_ms
         return [Finding("clock", "", {"off_ms": off_ms})] if off_ms > _CLOCK_OFF_MS else []
 
     def _certificate(self, mono: float) -> list[Finding]:

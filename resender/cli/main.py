@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import NoReturn
 
 from resender import __version__
-from resender.cli import accounts, alert, backup, db, nodes, preload, users
+from resender.cli import accounts, alert, backup, db, doctor, nodes, preload, upgrade, users
 from resender.cli.database import tell_database
 from resender.config import SETTINGS, Config
 from resender.config_loading import load_config
@@ -88,8 +88,8 @@ def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     demo = add("demo", "Serve against the built-in sandbox exchange; loopback may call.", listen)
     demo.set_defaults(run=_demo)
-    doctor = add("doctor", "Check each upstream; exit 0 only if all that are switched on answer.")
-    doctor.set_defaults(run=_doctor)
+    doctor.add_parser(commands, common)
+    upgrade.add_parser(commands, common)
 
     whitelist = add("whitelist", "Who may call the gateway.")
     actions = whitelist.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -149,37 +149,6 @@ def _demo(config: Config, arguments: argparse.Namespace) -> int:
     from resender.cli.serve import run_loop
 
     return run_loop(demo(config))
-
-
-def _doctor(config: Config, arguments: argparse.Namespace) -> int:
-    from resender.doctor import Examination, examine, table
-
-    shows_progress = sys.stderr.isatty()
-
-    def progress(text: str) -> None:
-        if shows_progress:  # one line that the table replaces
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-    async def run() -> list[Examination]:
-        results = []
-        progress("examining ...")
-        async for result in examine(config):
-            word = "ok" if result.is_ok else "failed"
-            progress(f"{result.egress} {result.market.value}: {word}; examining ...")
-            results.append(result)
-        progress("")
-        return results
-
-    results = asyncio.run(run())
-    print("\n".join(table(results)))
-    failed = [result for result in results if not result.is_ok]
-    if not results:
-        print("No upstream is switched on.")
-    elif failed:
-        print(f"\n{len(failed)} of {len(results)} upstreams do not answer as they should.")
-    else:
-        print(f"\nAll {len(results)} upstreams answer.")
-    return EXIT_FAILED if failed or not results else 0
 
 
 # --- whitelist and log -------------------------------------------------------------------------

@@ -45,14 +45,20 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     add("undrain", "Take that back.", undrain)
 
 
+def read_all(config: Config) -> list[NodeInfo]:
+    """Read the nodes. Raises: RedisDown with one clear line."""
+    from resender.cluster import read_nodes
+
+    nodes: list[NodeInfo] = _with_link(config, read_nodes)
+    return nodes
+
+
 def list_nodes(config: Config, arguments: argparse.Namespace) -> int:
     """Show the nodes; return the exit code."""
     if not _redis_url(config):
         print(_ALONE)
         return 0
-    from resender.cluster import read_nodes
-
-    nodes = _with_link(config, read_nodes)
+    nodes = read_all(config)
     if not nodes:
         print("No node has said that it is there.")
         return 0

@@ -49,6 +49,7 @@ from resender.store.rows import (
     WhitelistEntry,
 )
 from resender.store.service import Store
+from resender.store.trial import Trial, try_upgrade
 from resender.store.upgrading import UpgradeFailed
 from resender.store.upgrading import undo as undo_upgrade
 from resender.store.whitelist import NOTE_MAX
@@ -81,6 +82,7 @@ __all__ = [
     "StoreStats",
     "TokenRow",
     "TooManyTokens",
+    "Trial",
     "UnknownAccount",
     "UnknownChannel",
     "UnknownEntry",
@@ -95,5 +97,6 @@ __all__ = [
     "open_database",
     "open_repository",
     "read_channels",
+    "try_upgrade",
     "undo_upgrade",
 ]

@@ -47,6 +47,14 @@ class Repository(
             return False
         return not busy
 
+    def find_damage(self) -> str:
+        """Look for damage in a SQLite file; return it in words, "" where there is none or another database."""
+        if not isinstance(self.database, peewee.SqliteDatabase):
+            return ""
+        database: Any = self.database
+        found = str(database.execute_sql("PRAGMA quick_check(1)").fetchone()[0])
+        return "" if found == "ok" else f"the database is damaged: {found.splitlines()[0][:200]}"
+
     def close(self) -> None:
         """Close the connection."""
         close_quietly(self.database)

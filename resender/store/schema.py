@@ -72,6 +72,11 @@ def create_missing(database: Any, *models: Any) -> None:
                 database.execute(model._schema._create_index(index))
 
 
+def check(database: Any, applied: list[str]) -> None:
+    """Refuse a database that is newer than the program. Raises: StoreError."""
+    _check(database, dict.fromkeys(applied), known_versions())
+
+
 def _runner(database: Any, directory: Path) -> Any:
     return Runner(database, str(directory), HISTORY_TABLE)
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from resender import __version__
 from resender.core.access.whitelist import normalise_entry
 from resender.core.market.preload import PreloadRule
 from resender.errors import StoreError
@@ -28,6 +29,7 @@ from resender.store.follow import Follower
 from resender.store.repository import Repository
 from resender.store.rows import LogRecord, PreloadRow, StoreStats, WhitelistEntry
 from resender.store.tables import clock_ms, read_retention
+from resender.store.trial import VERSION_KEY
 from resender.store.worker import Chore, DatabaseThread
 
 logger = logging.getLogger("resender.store")
@@ -122,6 +124,8 @@ class Store(AdminCalls, LogCalls):
             if first_password is not None:
                 make_first_user(repository, first_password)
             self._own_retention = repository.log_retention()
+            if repository.state_get(VERSION_KEY) != __version__:
+                repository.state_set(VERSION_KEY, __version__)
             for follower in self._followers:
                 follower.begin(self._thread.connections, follower.read(repository))
             self.log_enabled = repository.log_enabled()

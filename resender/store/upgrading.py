@@ -37,13 +37,18 @@ def upgrade(database: Any, path: str | None) -> None:
     """
     applied, known = set(schema.applied_versions(database)), set(schema.known_versions())
     if path is not None and applied and applied < known:
-        _try_on_copy(path, max(applied))
+        _try_oncopy_file(path, max(applied))
     try:
         schema.upgrade(database)
     except Exception as error:
         if isinstance(error, StoreError) or not (applied and applied < known):
             raise
-        raise UpgradeFailed(_words(path or "", error)) from error
+        raise UpgradeFailed(words_of(path or "", error)) from error
+
+
+def remove_file(path: Path) -> None:
+    for name in (path, *(Path(f"{path}{end}") for end in _BESIDE)):
+        name.unlink(missing_ok=True)
 
 
 def undo(path: str) -> bool:
@@ -62,7 +67,7 @@ def undo(path: str) -> bool:
     return True
 
 
-def _try_on_copy(path: str, before: str) -> None:
+def _try_oncopy_file(path: str, before: str) -> None:
     """Upgrade a copy, which shows whether the database itself can be. Raises: UpgradeFailed."""
     kept, tried = Path(f"{path}.before-{before}"), Path(f"{path}.trying")
     need = 2.2 * sum(os.path.getsize(each) for each in (path, f"{path}-wal") if os.path.exists(each))
@@ -72,9 +77,9 @@ def _try_on_copy(path: str, before: str) -> None:
         )
         return
     try:
-        _copy(path, tried)
-        _run(tried)
-        _copy(path, kept)
+        copy_file(path, tried)
+        run_on(tried)
+        copy_file(path, kept)
     except StoreError:
         raise
     except Exception as error:
@@ -82,17 +87,16 @@ def _try_on_copy(path: str, before: str) -> None:
             is_database_error(error) or isinstance(error, (OSError, ValueError, TypeError, RuntimeError))
         ):
             raise
-        raise UpgradeFailed(_words(path, error)) from error
+        raise UpgradeFailed(words_of(path, error)) from error
     finally:
-        for name in (tried, *(Path(f"{tried}{end}") for end in _BESIDE)):
-            name.unlink(missing_ok=True)
+        remove_file(tried)
     _made[path] = kept
     for old in Path(path).parent.glob(f"{Path(path).name}.before-*"):
         if old != kept:
             old.unlink(missing_ok=True)
 
 
-def _copy(path: str, target: Path) -> None:
+def copy_file(path: str, target: Path) -> None:
     target.unlink(missing_ok=True)
     os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     with (
@@ -103,7 +107,7 @@ def _copy(path: str, target: Path) -> None:
         new.execute("PRAGMA journal_mode = DELETE")
 
 
-def _run(path: Path) -> None:
+def run_on(path: Path) -> None:
     from peewee import SqliteDatabase
 
     database: Any = SqliteDatabase(str(path))
@@ -114,6 +118,6 @@ def _run(path: Path) -> None:
         database.close()
 
 
-def _words(path: str, error: BaseException) -> str:
+def words_of(path: str, error: BaseException) -> str:
     text = " ".join(str(error).split())[:200] or type(error).__name__
     return f"The database {path} cannot be brought up to date ({text}); it is as it was: the version before can use it."

@@ -47,6 +47,8 @@ LAYERS = {
     "status": "D",
     "services": "F",
     "doctor": "E",
+    "machine_check": "E",
+    "changes": "B",
     "account_gauges": "E",
     "nodes": "E",
     "gauges": "G",

@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from resender import assembly
 from resender.account import KeyRefused
 from resender.api_keys import Signer, digest_of
-from resender import assembly
 from resender.cli import accounts
 from resender.cli.main import main
 from resender.config import Config

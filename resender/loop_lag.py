@@ -14,6 +14,10 @@ from collections.abc import Callable
 from types import FrameType
 
 _BEAT_S = 0.02
+# A loop on which nothing has been late for so many beats rests: it is looked at less often until something is.
+_CALM_BEATS = 250
+_CALM_LATE_S = 0.004
+_REST_S = 0.1
 # Overdue by so much: somebody holds the loop.
 _LATE_S = 0.005
 _MAX_PLACES = 200
@@ -37,6 +41,7 @@ class LoopLag:
         self._turn = 0.0
         self._due = 0.0
         self._place = ""
+        self._calm = 0
         self._handle: asyncio.TimerHandle | None = None
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
@@ -72,8 +77,10 @@ class LoopLag:
         place, self._place = self._place, ""
         if late > _LATE_S:
             self._note(place or "unknown", late)
-        self._due = now + _BEAT_S
-        self._handle = loop.call_later(_BEAT_S, self._beat, loop)
+        self._calm = self._calm + 1 if late < _CALM_LATE_S else 0
+        next_s = _REST_S if self._calm >= _CALM_BEATS else _BEAT_S
+        self._due = now + next_s
+        self._handle = loop.call_later(next_s, self._beat, loop)
 
     def _note(self, place: str, late: float) -> None:
         if place not in self.worst and len(self.worst) >= _MAX_PLACES:

@@ -26,7 +26,7 @@ from resender.store import AlertChannelRow, AlertSetup, Repository, Store
 logger = logging.getLogger("resender.alerts")
 
 LOOK_S = 2.0
-_TURN_S = 0.5
+_TURN_S = 1.0
 # A message that was not taken is tried again after so long, and then given up.
 _AGAIN_S = (5.0, 30.0, 120.0)
 # What is said at the end of the process has so long to leave.

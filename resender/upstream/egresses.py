@@ -19,7 +19,6 @@ import aiohttp
 from resender.core.binance.markets import BY_MARKET, Market
 from resender.core.egress.spec import EgressSpec
 from resender.upstream.connector import DIRECT, Connector, EgressFault, EgressRoute, Timeouts
-from resender.upstream.proxies import ProxyConnector
 from resender.upstream.rest import RestClient
 
 logger = logging.getLogger("resender.upstream")
@@ -75,6 +74,9 @@ def make_route(spec: EgressSpec, market: Market | None = None) -> EgressRoute:
     if spec.kind == "address":
         return EgressRoute(spec.name, functools.partial(SourceConnector, spec.address))
     if spec.kind == "proxy":
+        # Its packages are a tenth of the program's start, and few have use for them.
+        from resender.upstream.proxies import ProxyConnector
+
         return EgressRoute(spec.name, functools.partial(ProxyConnector, spec))
     if spec.kind == "resender":
         assert market is not None, "the prefix of another gateway depends on the market"

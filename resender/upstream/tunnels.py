@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from resender.core.egress.spec import EgressSpec
 from resender.errors import BadRequest, UpstreamUnreachable
 from resender.upstream.connector import EgressFault
-from resender.upstream.proxies import open_tunnel
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _LIMIT_BYTES = 1 << 17
@@ -48,6 +47,8 @@ class Tunnels:
 
     async def _open(self, spec: EgressSpec, host: str, port: int) -> Streams:
         if spec.kind == "proxy":
+            from resender.upstream.proxies import open_tunnel
+
             sock = await open_tunnel(spec, host, port)
             return await asyncio.open_connection(sock=sock, limit=_LIMIT_BYTES)
         local = (spec.address, 0) if spec.kind == "address" else None
@@ -63,6 +64,8 @@ def open_socket(spec: EgressSpec | None, host: str, port: int, longest_s: float)
         return socket.create_connection((host, port), longest_s)
     if spec.kind == "address":
         return socket.create_connection((host, port), longest_s, source_address=(spec.address, 0))
+    from resender.upstream.proxies import open_tunnel
+
     try:
         # The steps of a proxy are written for an event loop; this thread has one of its own for the moment.
         found = asyncio.run(asyncio.wait_for(open_tunnel(spec, host, port), longest_s))

@@ -380,3 +380,11 @@ def test_source_archive_leaves_nothing_of_the_repository_out() -> None:
     if not files[0]:
         pytest.skip("this is no clone")
     assert {file.split("/")[0].strip('"') for file in files if file} <= named
+
+
+def test_what_few_have_use_for_is_imported_late() -> None:
+    """The start of a small machine: each of these is some hundredth to tenth of it."""
+    late = ("python_socks", "aiohttp_socks", "redis", "difflib", "resender.sandbox")
+    code = f"import sys, resender.cli.serve; print([name for name in {late!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -136,7 +136,12 @@ class Forbidden(AnswerError):
     name = "forbidden"
 
     def __init__(self, ip: str) -> None:
-        super().__init__(f"Forbidden IP: {ip}")
+        hint = f"Let it in on the server: `run.py whitelist add {ip}`, or on the page Whitelist."
+        if ip == "unknown":
+            hint = "The trusted proxy in front names no readable address of the client."
+        elif ip.startswith("127.") or ip == "::1":
+            hint += " Behind a reverse proxy set TRUSTED_PROXIES instead."
+        super().__init__(f"Forbidden IP: {ip}", {"hint": hint})
 
 
 class UpstreamUnreachable(AnswerError):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from resender.errors import Forbidden
 from tests.support.browser import USER, Visit, settle
 from tests.support.processes import PATIENCE_S, ROOT, GatewayProcess, Start, environment, until
 
@@ -78,7 +79,7 @@ def test_new_owner_gets_from_the_console_to_a_moving_chart(
 ) -> None:
     page = owner.page
     log_in_and_change_the_password(owner, printed_password(gateway))
-    assert strategy() == {"code": -1, "msg": "Forbidden IP: 127.0.0.1", "data": {}}
+    assert strategy() == {"code": -1, "msg": "Forbidden IP: 127.0.0.1", "data": Forbidden("127.0.0.1").data}
     add_own_address(page)
     page.get_by_role("link", name="Request log").click()
     expect(page.get_by_text("The request log is switched off")).to_be_visible()

@@ -12,6 +12,7 @@ import pytest
 from tornado.web import URLSpec
 
 from resender import __version__
+from resender.errors import Forbidden
 from resender.web.application import make_app
 from resender.web.base import ClientHandler, NotFoundHandler, PublicHandler
 from tests.support.client import build, call, exchange, parse
@@ -35,7 +36,11 @@ async def test_stranger_is_refused_on_every_path_known_or_not(
         for method in ("GET", "POST", "PATCH", "OPTIONS"):
             reply = await call(run.port, method, target, body=b"x" if method == "POST" else b"")
             assert reply.status == 403
-            assert reply.json() == {"code": -1, "msg": "Forbidden IP: 127.0.0.1", "data": {}}
+            assert reply.json() == {
+                "code": -1,
+                "msg": "Forbidden IP: 127.0.0.1",
+                "data": Forbidden("127.0.0.1").data,
+            }
             assert reply.header("x-resender-error") == "forbidden"
             assert reply.header("content-type") == "application/json"
     assert not upstream.requests

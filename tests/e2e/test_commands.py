@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from resender.core.binance.markets import Market
+from resender.errors import Forbidden
 from resender.sandbox import Fault
 from tests.support.processes import (
     KEY_HEADER,
@@ -37,7 +38,11 @@ def test_empty_whitelist_refuses_even_this_machine(start: Start, exchange: Sandb
     before = len(exchange.calls())
     answer = gateway.call("GET", "/api/v3/ticker/bookTicker?symbol=BTCUSDT")
     assert answer.status == 403
-    assert answer.json() == {"code": -1, "msg": "Forbidden IP: 127.0.0.1", "data": {}}
+    assert answer.json() == {
+        "code": -1,
+        "msg": "Forbidden IP: 127.0.0.1",
+        "data": Forbidden("127.0.0.1").data,
+    }
     assert answer.headers["content-type"] == "application/json"
     assert gateway.call("GET", "/metrics").status == 403
     assert gateway.call("GET", "/healthz").status == 200

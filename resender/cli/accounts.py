@@ -18,6 +18,7 @@ from resender.api_keys import Signer, Verifier, digest_of, hint_of
 from resender.cli.asking import ask, read_file, read_stdin, unseen
 from resender.cli.database import tell_database
 from resender.cli.key_checking import check_read_only
+from resender.cli.words import say
 from resender.config import Config
 from resender.core.account.spec import Mode
 from resender.core.redact import redact
@@ -103,7 +104,7 @@ def list_accounts(config: Config, arguments: argparse.Namespace) -> int:
         rows = repository.account_list()
         at_ms, states = _told_states(repository)
     if not rows:
-        print("No account is watched.")
+        say("No account is watched.")
         return 0
     silent_ms = None if at_ms is None else max(0, clock_ms() - at_ms)
     is_told = silent_ms is not None and silent_ms <= _SILENT_MS
@@ -117,11 +118,11 @@ def list_accounts(config: Config, arguments: argparse.Namespace) -> int:
     widths = [max(len(line[column]) for line in lines) for column in range(5)]
     for line in lines:
         cells = [f"{cell:{width}s}" for cell, width in zip(line, widths, strict=False)]
-        print("  ".join([*cells, line[-1]]).rstrip())
+        say("  ".join([*cells, line[-1]]).rstrip())
     if silent_ms is None:
-        print("No server has told their states yet.")
+        say("No server has told their states yet.")
     elif not is_told:
-        print(f"No server has told their states for {_length(silent_ms)}: is one running?")
+        say(f"No server has told their states for {_length(silent_ms)}: is one running?")
     return 0
 
 
@@ -205,7 +206,7 @@ def add_account(config: Config, arguments: argparse.Namespace) -> int:
         return _fail(error, EXIT_FAILED)
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
-    print(f"{row.name} is watched: {_what_next(row)}")
+    say(f"{row.name} is watched: {_what_next(row)}")
     tell_database(config)
     return 0
 
@@ -292,10 +293,10 @@ def remove_account(config: Config, arguments: argparse.Namespace) -> int:
         except UnknownAccount as error:
             return _fail(error, EXIT_FAILED)
         is_empty = repository.empty_wal()
-    print(f"{row.name} is removed{' with its secrets' if row.sealed is not None else ''}.")
+    say(f"{row.name} is removed{' with its secrets' if row.sealed is not None else ''}.")
     tell_database(config)
     if not is_empty and row.sealed is not None:
-        print(
+        say(
             "warning: other programs read the database: its log (-wal) holds what was sealed until they end.",
             file=sys.stderr,
         )
@@ -328,9 +329,9 @@ def link_key(config: Config, arguments: argparse.Namespace) -> int:
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
     if row == before:
-        print(f"...{hint_of(key)} was a key of {row.name} already.")
+        say(f"...{hint_of(key)} was a key of {row.name} already.")
         return 0
-    print(f"...{hint_of(key)} is a key of {row.name}{'; its signatures are checked' if public_key else ''}.")
+    say(f"...{hint_of(key)} is a key of {row.name}{'; its signatures are checked' if public_key else ''}.")
     tell_database(config)
     return 0
 
@@ -361,7 +362,7 @@ def unlink_key(config: Config, arguments: argparse.Namespace) -> int:
                 return _fail(ValueError(text), EXIT_FAILED)
             repository.account_unlink(row.id, fitting[0].digest)
             _note(repository, "account.unlink", row, hint)
-    print(f"...{hint} is no key of {row.name} any more.")
+    say(f"...{hint} is no key of {row.name} any more.")
     tell_database(config)
     return 0
 
@@ -397,5 +398,5 @@ def _line(text: str) -> str:
 
 
 def _fail(error: Exception, code: int) -> int:
-    print(f"error: {_line(str(error))}", file=sys.stderr)
+    say(f"{translated("error")}: {_line(str(error))}", file=sys.stderr)
     return code

@@ -14,6 +14,7 @@ from typing import Any
 
 from resender.aio import Clock
 from resender.cli.database import tell_database
+from resender.cli.words import say
 from resender.config import Config
 from resender.core.alerts.channels import CHANNELS, check_fields, shown_fields
 from resender.core.alerts.kinds import KINDS, Level
@@ -72,11 +73,11 @@ def show(config: Config, arguments: argparse.Namespace) -> int:
     with open_repository(config.database) as repository:
         rows = repository.alert_channels()
     if not rows:
-        print("There is no channel: nobody is told.")
+        say("There is no channel: nobody is told.")
     for row in rows:
         shown = " ".join(f"{name}={value}" for name, value in row.shown.items())
         switch = "" if row.enabled else "  (off)"
-        print(f"{row.name:20s} {row.kind:9s} {row.least:9s} {row.language}  {shown}{switch}".rstrip())
+        say(f"{row.name:20s} {row.kind:9s} {row.least:9s} {row.language}  {shown}{switch}".rstrip())
     return 0
 
 
@@ -109,7 +110,7 @@ def add_channel(config: Config, arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         except ValueError as error:
             raise ConfigError(str(error)) from None
-    print(f"{row.name} is told from now on. Try it: `alert test {row.name}`.")
+    say(f"{row.name} is told from now on. Try it: `alert test {row.name}`.")
     tell_database(config)
     return 0
 
@@ -122,7 +123,7 @@ def remove(config: Config, arguments: argparse.Namespace) -> int:
         found = [row for row in repository.alert_channels() if row.name.lower() == arguments.name.lower()]
         if not found or not repository.alert_channel_remove(found[0].id):
             raise ConfigError(f"There is no channel {arguments.name}.")
-    print(f"{found[0].name} is not told any more.")
+    say(f"{found[0].name} is not told any more.")
     tell_database(config)
     return 0
 
@@ -142,7 +143,7 @@ def test(config: Config, arguments: argparse.Namespace) -> int:
         if not rows:
             raise ConfigError(f"There is no channel {arguments.name}.")
     elif not rows:
-        print("There is no channel: nobody is told.")
+        say("There is no channel: nobody is told.")
         return 1
     clock, box = Clock(), SecretBox(config.secret_key, config.data_path)
     sender = make_sender(config, node_name(config.node_name, config.port), box, make_context(), clock)
@@ -159,5 +160,5 @@ def test(config: Config, arguments: argparse.Namespace) -> int:
 
     problems = asyncio.run(send_all())
     for row, problem in zip(rows, problems, strict=True):
-        print(f"{row.name}: {problem or 'the message has been taken'}")
+        say(f"{row.name}: {problem or 'the message has been taken'}")
     return 1 if any(problems) else 0

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from resender.cli.words import say
+
 _PEM_BEGIN, _PEM_END = "-----BEGIN", "-----END"
 # A private key of RSA with 4,096 bits has 53 lines.
 _MAX_LINES = 200
@@ -51,11 +53,11 @@ def ask(what: str) -> str:
     if not sys.stdin.isatty():
         raise NotGiven(f"There is no terminal to ask for the {what}: use --stdin or a file.")
     with unseen():
-        print(f"The {what} (it is not shown): ", end="", file=sys.stderr, flush=True)
+        say(f"The {what} (it is not shown): ", end="", file=sys.stderr, flush=True)
         try:
             return _read(what)
         finally:
-            print(file=sys.stderr)
+            say(file=sys.stderr)
 
 
 def read_stdin(what: str) -> str:
@@ -94,5 +96,5 @@ def read_file(name: str, what: str, *, is_secret: bool = False) -> str:
     if not text or len(raw) > _MAX_BYTES:
         raise NotGiven(f"The file {name} holds no {what}.")
     if is_secret and mode & _OTHERS and stat.S_ISREG(mode):
-        print(f"warning: others may read {name}: chmod 600", file=sys.stderr)
+        say(f"warning: others may read {name}: chmod 600", file=sys.stderr)
     return text

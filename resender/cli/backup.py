@@ -28,6 +28,7 @@ from resender.backups import (
     put_in_place,
     unpack,
 )
+from resender.cli.words import say
 from resender.config import Config
 from resender.config_loading import ENVIRONMENT_PREFIX
 from resender.errors import ConfigError
@@ -89,13 +90,11 @@ def backup(config: Config, arguments: argparse.Namespace) -> int:
             folder, target,
             version=__version__, schema=check_file(folder / DATABASE), source=parse_url(config.database).where, now=now,
         )  # fmt: skip
-        print(
-            f"{target} holds {', '.join(path for path in _names(folder))}: {target.stat().st_size:,d} bytes."
-        )
-    print("It holds secrets: keep it where only you can read it.")
+        say(f"{target} holds {', '.join(path for path in _names(folder))}: {target.stat().st_size:,d} bytes.")
+    say("It holds secrets: keep it where only you can read it.")
     if keep is not None:
         for old in prune(target.parent, keep, now):
-            print(f"{old} is removed.")
+            say(f"{old} is removed.")
     return 0
 
 
@@ -119,7 +118,7 @@ def restore(config: Config, arguments: argparse.Namespace) -> int:
             pairs |= {folder / f"none{end}": path.with_name(path.name + end) for end in _BESIDE}
         elif target.scheme != "sqlite":
             rows = load_into_server(folder / DATABASE, config.database)
-            print(f"{rows:,d} rows are in {target.where}.")
+            say(f"{rows:,d} rows are in {target.where}.")
         settings_to = None if arguments.without_settings else _place_of_settings(folder, data)
         if settings_to is not None:
             pairs[folder / SETTINGS] = settings_to
@@ -132,15 +131,15 @@ def restore(config: Config, arguments: argparse.Namespace) -> int:
 
 def _tell(manifest: Manifest, config: Config, kept: Path, settings_to: Path | None) -> None:
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(manifest.created_ms / 1000))
-    print(f"Restored: the backup of {made}, made by version {manifest.version} from {manifest.source}.")
+    say(f"Restored: the backup of {made}, made by version {manifest.version} from {manifest.source}.")
     if any(kept.iterdir()):
-        print(f"What was there before is in {kept}.")
+        say(f"What was there before is in {kept}.")
     else:
         kept.rmdir()
     if settings_to is not None and settings_to.parent != home():
-        print(f"The settings of the backup are in {settings_to}: this user may not write beside run.py.")
+        say(f"The settings of the backup are in {settings_to}: this user may not write beside run.py.")
     if ENVIRONMENT in manifest.files:
-        print(
+        say(
             f"The {ENVIRONMENT_PREFIX}... variables of that time are in {config.data_path / 'restored.env'}: compare "
             "them with /etc/binance-resender.env."
         )

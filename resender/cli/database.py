@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from resender.cli.words import say
 from resender.config import Config
 from resender.config_loading import ENVIRONMENT_PREFIX, load_config
 from resender.errors import ConfigError, ResenderError
@@ -24,7 +25,7 @@ def tell_database(config: Config) -> None:
     from resender.store.connection import parse_url
 
     target = parse_url(config.database)
-    print(f"(database {target.where})")
+    say(f"(database {target.where})")
     others: dict[str, int] = {}
     for pid, environment in running_gateways(*starters()):
         try:
@@ -34,7 +35,7 @@ def tell_database(config: Config) -> None:
             continue
     if others and (os.path.realpath(target.path) if target.path else target.where) not in others:
         where, pid = next(iter(others.items()))
-        print(
+        say(
             f"warning: the gateway that is running (pid {pid}) uses another database, {where}: it does not "
             f"see this change. Set {ENVIRONMENT_PREFIX}DATA_DIR as the service does; `resender` of deploy/ "
             "does so, as in `sudo resender whitelist list`.",

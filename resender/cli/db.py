@@ -9,6 +9,7 @@ import argparse
 import sys
 from typing import Any
 
+from resender.cli.words import say
 from resender.config import Config
 from resender.errors import StartError
 from resender.lock import data_dir_lock
@@ -49,6 +50,6 @@ def copy(config: Config, arguments: argparse.Namespace) -> int:
     except StartError as error:
         raise StartError(f"{error} (what it writes while it is copied would be left behind)") from None
     source, target = parse_url(config.database).where, parse_url(to).where
-    print(f"{sum(copied.values()):,d} rows of {source} are in {target}.")
-    print("Set DATABASE_URL to it and start the gateway; the old database is as it was.")
+    say(f"{sum(copied.values()):,d} rows of {source} are in {target}.")
+    say("Set DATABASE_URL to it and start the gateway; the old database is as it was.")
     return 0

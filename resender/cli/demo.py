@@ -9,6 +9,7 @@ import dataclasses
 import sys
 
 from resender.cli.serve import serve
+from resender.cli.words import say
 from resender.config import Config
 from resender.config_values import OFF
 from resender.passwords import generate_password, hash_password
@@ -71,11 +72,11 @@ def _renew_password(repository: Repository) -> None:
         return
     password = generate_password()
     repository.user_update(user.id, password_hash=hash_password(password), must_change=True, enabled=True)
-    print(f"Admin pages: log in as {user.username} with the password {password}", flush=True)
+    say(f"Admin pages: log in as {user.username} with the password {password}", flush=True)
 
 
 def _announce(url: str, upstreams: dict[str, str]) -> None:
-    print(
+    say(
         f"""
 Binance Resender serves on {url} against a simulated exchange. Prices are not real. Try:
 

@@ -11,6 +11,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
 
+from resender.cli.words import say
 from resender.config import Config
 from resender.errors import ResenderError
 
@@ -41,14 +42,14 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         clients = config.max_stream_clients or 1
         config = dataclasses.replace(config, cache_enabled=True, max_stream_clients=clients)
     results = asyncio.run(_examine(config))
-    print("\n".join(table(results)))
+    say("\n".join(table(results)))
     failed = [result for result in results if not result.is_ok]
     if not results:
-        print("No upstream is switched on.")
+        say("No upstream is switched on.")
     elif failed:
-        print(f"\n{len(failed)} of {len(results)} upstreams do not answer as they should.")
+        say(f"\n{len(failed)} of {len(results)} upstreams do not answer as they should.")
     else:
-        print(f"\nAll {len(results)} upstreams answer.")
+        say(f"\nAll {len(results)} upstreams answer.")
     is_well = bool(results) and not failed
     if arguments.deep:
         is_well = _deep(config) and is_well
@@ -78,7 +79,7 @@ def _deep(config: Config) -> bool:
     """Look at this machine; print each finding as it comes; return whether all is well."""
     from resender.machine_check import check_machine
 
-    print()
+    say()
     is_well = True
     for finding in check_machine(config):
         is_well = is_well and finding.is_ok
@@ -87,16 +88,14 @@ def _deep(config: Config) -> bool:
         finding = _redis(config)
         is_well = is_well and finding.is_ok
         _tell(finding)
-    print(
-        "\nThis machine is well." if is_well else "\nSomething has to be mended; see the lines with `to do`."
-    )
+    say("\nThis machine is well." if is_well else "\nSomething has to be mended; see the lines with `to do`.")
     return is_well
 
 
 def _tell(finding: Finding) -> None:
-    print(f"{finding.what:12s} {'ok' if finding.is_ok else 'FAILED':6s} {finding.text}")
+    say(f"{finding.what:12s} {'ok' if finding.is_ok else 'FAILED':6s} {finding.text}")
     if finding.advice:
-        print(f"{'':12s} to do: {finding.advice}")
+        say(f"{'':12s} to do: {finding.advice}")
 
 
 def _redis(config: Config) -> Finding:

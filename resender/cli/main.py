@@ -17,6 +17,7 @@ from typing import NoReturn
 from resender import __version__
 from resender.cli import accounts, alert, backup, db, doctor, nodes, preload, upgrade, users
 from resender.cli.database import tell_database
+from resender.cli.words import say, translate_parser, translated
 from resender.config import SETTINGS, Config
 from resender.config_loading import load_config
 from resender.core.access.whitelist import is_name, normalise_entry
@@ -35,7 +36,9 @@ EXIT_USAGE = 2
 
 def main(argv: list[str], prog: str = "run.py") -> int:
     """Run one command; return the exit code (0 done, 1 failed, 2 wrong use, or never by itself)."""
-    arguments = _parser(prog).parse_args(argv)
+    parser = _parser(prog)
+    translate_parser(parser)
+    arguments = parser.parse_args(argv)
     try:
         config = _config(arguments)
         set_up_logging(config.log_level, config.log_format)
@@ -53,7 +56,8 @@ def main(argv: list[str], prog: str = "run.py") -> int:
 
 def _fail(error: Exception, code: int) -> int:
     # In the journal it is an error like those of the log.
-    print(f"{'<3>' if is_journal() else ''}error: {redact(str(error))}", file=sys.stderr)
+    mark = "<3>" if is_journal() else ""
+    say(f"{mark}{translated('error')}: {translated(redact(str(error)))}", file=sys.stderr)
     return code
 
 
@@ -61,7 +65,13 @@ class _Parser(argparse.ArgumentParser):
     """Does not repeat a key or a secret that was given where none belongs."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(re.sub(r"[^\s'\"(),]{24,}", MASK, message))
+        super().error(translated(re.sub(r"[^\s'\"(),]{24,}", MASK, message)))
+
+    def format_usage(self) -> str:
+        return super().format_usage().replace("usage:", translated("usage:"), 1)
+
+    def format_help(self) -> str:
+        return super().format_help().replace("usage:", translated("usage:"), 1)
 
 
 def _parser(prog: str = "run.py") -> argparse.ArgumentParser:
@@ -161,15 +171,15 @@ def _whitelist_list(config: Config, arguments: argparse.Namespace) -> int:
         repository.whitelist_seed(config.whitelist)
         entries = repository.whitelist_list()
     if not entries:
-        print("The whitelist is empty: nobody may call.")
+        say("The whitelist is empty: nobody may call.")
         return 0
     width = max(len(entry.address) for entry in entries)
     for entry in entries:
         made = datetime.fromtimestamp(entry.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         switch = "on " if entry.enabled else "off"
-        print(f"{entry.address:{width}s}  {switch}  {made}  {entry.note}".rstrip())
+        say(f"{entry.address:{width}s}  {switch}  {made}  {entry.note}".rstrip())
         if is_name(entry.address):
-            print(f"{'':{width}s}  {_resolved(entry.address)}")
+            say(f"{'':{width}s}  {_resolved(entry.address)}")
     return 0
 
 
@@ -197,12 +207,12 @@ def _whitelist_add(config: Config, arguments: argparse.Namespace) -> int:
             except DuplicateEntry as duplicate:
                 note = arguments.note or duplicate.entry.note
                 entry = repository.whitelist_update(duplicate.entry.id, note=note, enabled=True)
-                print(f"{entry.address} was in the whitelist already; it may call.")
+                say(f"{entry.address} was in the whitelist already; it may call.")
                 tell_database(config)
                 return 0
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
-    print(f"{entry.address} may call.")
+    say(f"{entry.address} may call.")
     tell_database(config)
     return 0
 
@@ -218,7 +228,7 @@ def _whitelist_remove(config: Config, arguments: argparse.Namespace) -> int:
         repository.whitelist_seed(config.whitelist)
         if not repository.whitelist_remove(address):
             return _fail(ValueError(f"{address} is not in the whitelist."), EXIT_FAILED)
-    print(f"{address} may not call any more.")
+    say(f"{address} may not call any more.")
     tell_database(config)
     return 0
 
@@ -232,7 +242,7 @@ def _log(config: Config, arguments: argparse.Namespace) -> int:
             repository.set_log_enabled(arguments.switch == "on")
         state = "on" if repository.log_enabled() else "off"
         rows = repository.log_count()
-    print(f"The request log is {state}; it holds {rows} rows.")
+    say(f"The request log is {state}; it holds {rows} rows.")
     if arguments.switch != "status":
         tell_database(config)
     return 0

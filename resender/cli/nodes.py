@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from resender.cli.words import say
 from resender.config import Config
 from resender.core.cluster.node_info import ROLES
 from resender.core.cluster.worker import redis_socket
@@ -56,13 +57,13 @@ def read_all(config: Config) -> list[NodeInfo]:
 def list_nodes(config: Config, arguments: argparse.Namespace) -> int:
     """Show the nodes; return the exit code."""
     if not _redis_url(config):
-        print(_ALONE)
+        say(_ALONE)
         return 0
     nodes = read_all(config)
     if not nodes:
-        print("No node has said that it is there.")
+        say("No node has said that it is there.")
         return 0
-    print("\n".join(table(nodes)))
+    say("\n".join(table(nodes)))
     return 0
 
 
@@ -91,16 +92,16 @@ def _drain(config: Config, name: str, on: bool) -> int:
     names = {node.name for node in nodes}
     if name not in names and not changed:
         known = ", ".join(sorted(names)) or "none"
-        print(f"error: there is no node named {name}; there are: {known}", file=sys.stderr)
+        say(f"error: there is no node named {name}; there are: {known}", file=sys.stderr)
         return EXIT_FAILED
     if not on:
-        print(f"{name} is drained no more." if changed else f"{name} was not drained.")
+        say(f"{name} is drained no more." if changed else f"{name} was not drained.")
     elif changed:
-        print(f"{name} is drained: /healthz answers 503 there, calls still are answered.")
+        say(f"{name} is drained: /healthz answers 503 there, calls still are answered.")
         if not any(node.is_up and not node.is_drained and node.name != name for node in nodes):
-            print("warning: no other node is left for a balancer.", file=sys.stderr)
+            say("warning: no other node is left for a balancer.", file=sys.stderr)
     else:
-        print(f"{name} was drained already.")
+        say(f"{name} was drained already.")
     return 0
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from resender.cli.database import tell_database
+from resender.cli.words import say
 from resender.config import Config
 from resender.core.redact import redact
 
@@ -66,12 +67,12 @@ def list_rules(config: Config, arguments: argparse.Namespace) -> int:
         repository.whitelist_seed(config.whitelist)
         rows = repository.preload_list()
     if not rows:
-        print("There are no rules in the database.")
+        say("There are no rules in the database.")
         return 0
     widths = [max(len(str(row.id)) for row in rows), max(len(str(row)) for row in rows)]
     for row in rows:
         made = datetime.fromtimestamp(row.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        print(f"{row.id:{widths[0]}d}  {row!s:{widths[1]}s}  {made}")
+        say(f"{row.id:{widths[0]}d}  {row!s:{widths[1]}s}  {made}")
     return 0
 
 
@@ -89,9 +90,9 @@ def add_rule(config: Config, arguments: argparse.Namespace) -> int:
         try:
             row = repository.preload_add(rule)
         except DuplicateRule as duplicate:
-            print(f"{duplicate.row} was a rule already (rule {duplicate.row.id}).")
+            say(f"{duplicate.row} was a rule already (rule {duplicate.row.id}).")
             return 0
-    print(f"{row} is rule {row.id}.")
+    say(f"{row} is rule {row.id}.")
     tell_database(config)
     return 0
 
@@ -105,11 +106,11 @@ def remove_rule(config: Config, arguments: argparse.Namespace) -> int:
         row = repository.preload_get(arguments.id)
         if row is None or not repository.preload_remove(row.id):
             return _fail(UnknownRule(arguments.id), EXIT_FAILED)
-    print(f"Rule {row.id} is removed: {row}.")
+    say(f"Rule {row.id} is removed: {row}.")
     tell_database(config)
     return 0
 
 
 def _fail(error: Exception, code: int) -> int:
-    print(f"error: {redact(str(error))}", file=sys.stderr)
+    say(f"error: {redact(str(error))}", file=sys.stderr)
     return code

@@ -10,6 +10,7 @@ from typing import Any
 
 from resender import __version__
 from resender.changes import Change, needs_attention
+from resender.cli.words import say
 from resender.config import Config
 from resender.errors import ConfigError
 
@@ -32,20 +33,20 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
     found = try_upgrade(config.database)
     if found is None:
-        print("There is no database yet: nothing to upgrade.")
+        say("There is no database yet: nothing to upgrade.")
         return 0
-    print(f"This is version {__version__}; the database was used last by {_last(found.last_version)}.")
+    say(f"This is version {__version__}; the database was used last by {_last(found.last_version)}.")
     changes = needs_attention(found.last_version)
     if changes is None:
-        print("CHANGELOG.md is not here: read it where you got this version from.")
+        say("CHANGELOG.md is not here: read it where you got this version from.")
     else:
         _tell(changes)
     if not found.pending:
-        print("The database needs no upgrade.")
+        say("The database needs no upgrade.")
     elif found.was_tried:
-        print(f"The database needs {', '.join(found.pending)}: tried on a copy, it works.")
+        say(f"The database needs {', '.join(found.pending)}: tried on a copy, it works.")
     else:
-        print(
+        say(
             f"The database needs {', '.join(found.pending)}: done in one transaction when this version starts."
         )
     return 0
@@ -57,9 +58,9 @@ def _last(version: str | None) -> str:
 
 def _tell(changes: list[Change]) -> None:
     if not changes:
-        print("Nothing in CHANGELOG.md needs your attention.")
+        say("Nothing in CHANGELOG.md needs your attention.")
         return
-    print("What needs your attention (CHANGELOG.md):")
+    say("What needs your attention (CHANGELOG.md):")
     for change in changes:
-        print(f"\n[{change.version}] {change.text}")
-    print()
+        say(f"\n[{change.version}] {change.text}")
+    say()

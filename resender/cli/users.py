@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from resender.cli.database import tell_database
+from resender.cli.words import say
 from resender.config import Config
 from resender.core.redact import redact
 
@@ -71,7 +72,7 @@ def list_users(config: Config, arguments: argparse.Namespace) -> int:
         repository.whitelist_seed(config.whitelist)
         users = repository.user_list()
     if not users:
-        print("There are no users; the first start of the server makes one.")
+        say("There are no users; the first start of the server makes one.")
         return 0
     width = max(len(user.username) for user in users)
     for user in users:
@@ -80,7 +81,7 @@ def list_users(config: Config, arguments: argparse.Namespace) -> int:
         if user.last_login_ms is not None:
             seen = f"logged in {_time(user.last_login_ms)} from {user.last_login_ip}"
         notes = "  must change the password" if user.must_change else ""
-        print(f"{user.username:{width}s}  {switch}  made {_time(user.created_ms)}  {seen}{notes}")
+        say(f"{user.username:{width}s}  {switch}  made {_time(user.created_ms)}  {seen}{notes}")
     return 0
 
 
@@ -105,7 +106,7 @@ def add_user(config: Config, arguments: argparse.Namespace) -> int:
         return _fail(error, EXIT_FAILED)
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
-    print(f"{user.username} may log in.")
+    say(f"{user.username} may log in.")
     tell_database(config)
     _tell(password, is_made_up)
     return 0
@@ -125,7 +126,7 @@ def remove_user(config: Config, arguments: argparse.Namespace) -> int:
                 _note(repository, "user.remove", user)
         except (LastUser, UnknownUser) as error:
             return _fail(error, EXIT_FAILED)
-    print(f"{user.username} is removed.")
+    say(f"{user.username} is removed.")
     tell_database(config)
     return 0
 
@@ -148,11 +149,11 @@ def set_password(config: Config, arguments: argparse.Namespace) -> int:
         return _fail(error, EXIT_FAILED)
     except ValueError as error:
         return _fail(error, EXIT_USAGE)
-    print(f"{user.username} has a new password and is logged out everywhere.")
+    say(f"{user.username} has a new password and is logged out everywhere.")
     tell_database(config)
     _tell(password, is_made_up)
     if not user.enabled:
-        print(f"{user.username} is switched off and still cannot log in.")
+        say(f"{user.username} is switched off and still cannot log in.")
     return 0
 
 
@@ -191,8 +192,8 @@ def _given_password(arguments: argparse.Namespace) -> str:
 
 def _tell(password: str, is_made_up: bool) -> None:
     if is_made_up:
-        print(f"Password: {password}")
-        print("It is shown only now and must be changed at the first log-in.")
+        say(f"Password: {password}")
+        say("It is shown only now and must be changed at the first log-in.")
 
 
 def _note(repository: Repository, action: str, user: UserRow) -> None:
@@ -207,5 +208,5 @@ def _time(time_ms: int) -> str:
 
 
 def _fail(error: Exception, code: int) -> int:
-    print(f"error: {redact(str(error))}", file=sys.stderr)
+    say(f"error: {redact(str(error))}", file=sys.stderr)
     return code

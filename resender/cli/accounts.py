@@ -398,5 +398,5 @@ def _line(text: str) -> str:
 
 
 def _fail(error: Exception, code: int) -> int:
-    say(f"{translated("error")}: {_line(str(error))}", file=sys.stderr)
+    say(f"error: {_line(str(error))}", file=sys.stderr)
     return code

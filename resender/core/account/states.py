@@ -13,6 +13,19 @@ import orjson
 _GONE_MS = 90_000
 
 
+def told_states(text: str | None, now_ms: int) -> dict[int, dict[str, Any]]:
+    """Read what was told of each account lately, by its number; what was not is not in it."""
+    try:
+        rows = orjson.loads(text or "{}")["accounts"]
+        return {
+            int(number): row
+            for number, row in rows.items()
+            if isinstance(row.get("state"), str) and row["at_ms"] > now_ms - _GONE_MS
+        }
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return {}
+
+
 def merge_states(before: str | None, told: str) -> str:
     """Return what stands there after a node has told of its accounts; those of other nodes stay a while."""
     found: dict[str, Any] = orjson.loads(told)

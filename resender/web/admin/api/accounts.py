@@ -5,14 +5,17 @@ Rows are the store's, states `resender.account`'s. Secrets come in here and go o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from resender.account import KeyRefused, WatchedAccount, check_key
 from resender.api_keys import Signer, Verifier, digest_of, hint_of
+from resender.assembly import ACCOUNT_STATES_KEY
 from resender.core.account.dialects import OPEN, Row
 from resender.core.account.spec import MODES, AccountMarket, Mode
+from resender.core.account.states import told_states
 from resender.errors import Conflict, RouteError
 from resender.secret_box import SecretError
 from resender.store import AccountRow, DuplicateAccount, DuplicateKey, Repository, UnknownAccount
@@ -51,8 +54,8 @@ class _AccountBase(LiveHandler):
         before, after = (told, None) if action in ("remove", "unlink") else (None, told)
         repository.audit_add(self.login.actor, self.ip, f"account.{action}", row.name, before, after)
 
-    def shown(self, row: AccountRow) -> dict[str, Any]:
-        """Return an account as lists show it."""
+    def shown(self, row: AccountRow, elsewhere: Mapping[int, dict[str, Any]] | None = None) -> dict[str, Any]:
+        """Return an account as lists show it. Shape: `elsewhere` is what other nodes have told, by its number."""
         account = self.services.accounts.find(row.id)
         mono = self.services.clock.mono()
         callers = self.services.accounts.callers
@@ -73,7 +76,15 @@ class _AccountBase(LiveHandler):
                 for key in row.keys
             ],
         }
-        return item | (_state(account) if account is not None else _NOT_HERE)
+        if account is not None:
+            return item | _state(account)
+        told = (elsewhere or {}).get(row.id)
+        if told is None:
+            return item | _NOT_HERE
+        return item | _NOT_HERE | {
+            "state": told["state"], "why": told.get("why") or "", "since": told.get("since_ms"),
+            "open_orders": told.get("orders") or 0,
+        }  # fmt: skip
 
     async def row(self, account_id: str) -> AccountRow:
         row = await self.services.store.run(Repository.account_get, int(account_id))
@@ -146,7 +157,11 @@ class AccountsHandler(_AccountBase):
 
     async def get(self) -> None:
         rows = await self.services.store.run(Repository.account_list)
-        self.send({"items": [self.shown(row) for row in rows], "seen": self.seen()})
+        told: dict[int, dict[str, Any]] = {}
+        if self.services.cluster is not None:
+            text = await self.services.store.run(lambda repository: repository.state_get(ACCOUNT_STATES_KEY))
+            told = told_states(text, self.services.clock.now_ms())
+        self.send({"items": [self.shown(row, told) for row in rows], "seen": self.seen()})
 
     async def post(self) -> None:
         body = self.read_json(_ACCOUNT)

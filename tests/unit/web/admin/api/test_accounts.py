@@ -17,7 +17,7 @@ from resender.store.account_rows import AccountKeyRow, AccountRow
 from resender.web.admin.api import accounts as module
 from resender.web.admin.api.accounts import _Changes, whole
 from tests.support.admin import assert_error
-from tests.unit.web.serving import FakeRepository, FakeStore, administered, make_services
+from tests.unit.web.serving import NOW_MS, FakeRepository, FakeStore, administered, make_services
 
 DIGEST = "ab" * 32
 KEY = AccountKeyRow(3, DIGEST, "wxyz", None, "linked", 77)
@@ -101,6 +101,18 @@ async def test_account_this_process_does_not_watch_says_so() -> None:
         assert_error(await one.send("GET", "accounts/3/events"), 404, -3, reason="account_gone")
     assert (item["state"], item["why"], item["open_orders"]) == ("waiting", "not watched here", 0)
     assert (single["orders"], single["balances"], single["last_differences"]) == ([], [], [])
+
+
+async def test_account_another_node_watches_has_the_state_that_node_has_told() -> None:
+    told = {
+        "at_ms": NOW_MS,
+        "accounts": {"3": {"state": "live", "why": "", "orders": 7, "since_ms": 5, "at_ms": NOW_MS}},
+    }
+    made = services(None, account_list=[ROW], state_get=orjson.dumps(told).decode())
+    made.cluster = SimpleNamespace()
+    async with administered(made) as one:
+        (item,) = (await one.get("accounts"))["items"]
+    assert (item["state"], item["why"], item["open_orders"], item["since"]) == ("live", "", 7, 5)
 
 
 def test_everything_of_an_account_has_order_numbers_as_texts_and_some_ended_orders() -> None:

@@ -46,6 +46,8 @@ from resender.core.binance.markets import Market
 logger = logging.getLogger("resender.account")
 
 _TICK_S = 0.25
+# Where no account is watched.
+_IDLE_TICK_S = 1.0
 _SAVE_EVERY_S = 2.0
 _MAX_SEEN = 200
 _MARGIN_PATHS = "/sapi/v1/margin/"
@@ -204,7 +206,7 @@ class Accounts:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(_TICK_S if self._kept else _IDLE_TICK_S)
             for kept in list(self._kept.values()):
                 kept.account.tick()
                 if kept.reads.is_due() and not kept.reads.is_running:

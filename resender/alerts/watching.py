@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _STRANGERS_S = 600.0
 _CLOCK_OFF_MS = 1000
 _CERTIFICATE_DAYS = 14
+# There may be thousands of series to look at.
+_CACHE_EVERY_S = 5.0
 _DISK_EVERY_S = 30.0
 _CERTIFICATE_EVERY_S = 3600.0
 
@@ -68,13 +70,14 @@ class Watch:
         # Moment and number of the refused calls so far, over the last ten minutes.
         self._refused: deque[tuple[float, int]] = deque()
         self._free_mb: int | None = None
-        self._disk_mono = self._certificate_mono = float("-inf")
+        self._disk_mono = self._certificate_mono = self._cache_mono = float("-inf")
+        self._dark: list[Finding] = []
         self._days: int | None = None
 
     def look(self) -> list[Finding]:
         """Return everything that is wrong at this moment."""
         mono = self._clock.mono()
-        found = [*self._egresses(), *self._upstreams(), *self._cache(), *self._nodes()]
+        found = [*self._egresses(), *self._upstreams(), *self._cache(mono), *self._nodes()]
         stats = self._store.stats
         if not stats.healthy:
             found.append(Finding("database", "", {"why": str(stats.last_error or "")[:200]}))
@@ -111,8 +114,11 @@ class Watch:
                 found.append(Finding("unreachable", market, {"market": market, "why": each.text}))
         return found
 
-    def _cache(self) -> list[Finding]:
-        return [
+    def _cache(self, mono: float) -> list[Finding]:
+        if mono - self._cache_mono < _CACHE_EVERY_S:
+            return self._dark
+        self._cache_mono = mono
+        self._dark = [
             Finding(
                 "cache", each.market.value,
                 {"market": each.market.value, "live": each.wanted_live, "wanted": each.wanted},
@@ -120,6 +126,7 @@ class Watch:
             for each in self._status.markets()
             if each.wanted and not each.is_live
         ]  # fmt: skip
+        return self._dark
 
     def _nodes(self) -> list[Finding]:
         if self._cluster is None or not self._cluster.link.is_up:

@@ -42,6 +42,7 @@ OnAlerts = Callable[[tuple[AlertSetup, ...]], None]
 OnPreload = Callable[[tuple[PreloadRow, ...]], None]
 SEEN_EVERY_S = 2.0
 PRUNE_EVERY_S = 600.0
+_OFF_FLUSH_S = 1.0
 
 
 class Store(AdminCalls, LogCalls):
@@ -302,7 +303,10 @@ class Store(AdminCalls, LogCalls):
             self._prune.due_mono = 0.0
             self._rows_since_prune = 0
         # When another batch is full already it follows at once, after the jobs that wait.
-        return 0.0 if count and len(self._buffer) >= BATCH_ROWS else None
+        if count and len(self._buffer) >= BATCH_ROWS:
+            return 0.0
+        # Nothing comes while the log is off.
+        return None if self.log_enabled or len(self._buffer) else _OFF_FLUSH_S
 
     def _do_poll(self) -> None:
         state = self._thread.call(Repository.state_all, is_write=False)

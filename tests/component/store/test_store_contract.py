@@ -66,7 +66,7 @@ def test_added_entry_is_listed_with_canonical_address(repository: Repository) ->
 
 def test_bad_address_is_refused_and_changes_nothing(repository: Repository) -> None:
     with pytest.raises(ValueError, match="not an IPv4"):
-        repository.whitelist_add("example.com")
+        repository.whitelist_add("example")
     assert repository.whitelist_list() == []
     assert repository.whitelist_revision() == 0
 

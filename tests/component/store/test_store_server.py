@@ -76,7 +76,7 @@ async def test_start_delivers_the_initial_whitelist_before_it_returns(database_u
 
 def test_bad_initial_whitelist_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="example"):
-        Store("sqlite:///:memory:", initial_whitelist=("example.com",))
+        Store("sqlite:///:memory:", initial_whitelist=("example",))
 
 
 async def test_changes_are_in_force_before_the_call_returns(database_url: str) -> None:

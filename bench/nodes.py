@@ -1,8 +1,9 @@
-"""Measure what several processes on one port bring: forwarding and cached reads with 1 and with 2 workers.
+"""Measure several processes on one port, and several nodes: what they bring, and what handing over costs.
 
-`python bench/nodes.py` needs no argument and takes about a minute; bench/README-nodes.md tells how to read the table.
-Both gateways run at the same time and are called in turn. It measures and reports. Exit code 0 only if every call was
-answered with 200 and every cached read was a hit, but for those in the moment of a candle's end.
+`python bench/nodes.py` needs no argument and takes some six minutes; bench/README-nodes.md tells how to read the
+tables. What is compared runs at the same time and is called in turn. It measures and reports. Exit code 0 only if
+every call was answered with 200, every cached read was a hit, but for those in the moment of a candle's end, and
+every frame came to every client.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ import contextlib
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cache_load
 import cache_servers
 import load
+import nodes_hop
+import nodes_lag
+import nodes_leases
 import servers
 from cache_servers import Client
-from servers import Server, ServerError
+from servers import NotInstalled, Server, ServerError
 from upstream import SMALL_PATH
 
 WORKERS = (1, 2)
@@ -48,42 +53,76 @@ class Sample:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2)
-    options = parser.parse_args()
+    options = _options()
+    python = servers.find_python()
+    failures: list[str] = []
+    tables: list[str] = []
+    print(cache_servers.machine()["text"], file=sys.stderr)
+    for part in options.only:
+        with tempfile.TemporaryDirectory(prefix="resender-bench-") as name:
+            try:
+                table, problems = _PARTS[part](python, Path(name), options)
+            except (ServerError, NotInstalled, load.LoadError, OSError) as error:
+                table, problems = "", [str(error)]
+        tables += [table] if table else []
+        failures += [f"{part}: {problem}" for problem in problems]
+    print("\n\n".join(tables))
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _workers(python: str, folder: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
     samples: list[Sample] = []
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resender-bench-")))
-        python = servers.find_python()
-        try:
-            machine = cache_servers.machine()
-            print(machine["text"], file=sys.stderr)
-            upstream = stack.enter_context(servers.upstream(python, folder))
-            venue = stack.enter_context(cache_servers.exchange(python, folder, spot_symbols=2, um_symbols=2))
-            forwarding = {
-                count: stack.enter_context(
-                    servers.gateway(
-                        python, folder, upstream.url, with_log=False, name=f"forward-{count}",
-                        WORKERS=str(count), CACHE_ENABLED="false",
-                    )
+        upstream = stack.enter_context(servers.upstream(python, folder))
+        venue = stack.enter_context(cache_servers.exchange(python, folder, spot_symbols=2, um_symbols=2))
+        forwarding = {
+            count: stack.enter_context(
+                servers.gateway(
+                    python, folder, upstream.url, with_log=False, name=f"forward-{count}",
+                    WORKERS=str(count), CACHE_ENABLED="false",
                 )
-                for count in WORKERS
-            }  # fmt: skip
-            reading = {
-                count: stack.enter_context(_reading(python, folder, venue.urls, count)) for count in WORKERS
-            }
-            for number in range(options.rounds + 1):  # the first warms up
-                for title, path, is_cached in CASES:
-                    running = reading if is_cached else forwarding
-                    for count in WORKERS if number % 2 else WORKERS[::-1]:
-                        sample = _measure(title, count, running[count], path, options.seconds, python)
-                        samples += [sample] if number else []
-        except (ServerError, load.LoadError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-    print(_report(samples))
-    return 0
+            )
+            for count in WORKERS
+        }  # fmt: skip
+        reading = {
+            count: stack.enter_context(_reading(python, folder, venue.urls, count)) for count in WORKERS
+        }
+        for number in range(options.rounds + 1):  # the first warms up
+            for title, path, is_cached in CASES:
+                running = reading if is_cached else forwarding
+                for count in WORKERS if number % 2 else WORKERS[::-1]:
+                    sample = _measure(title, count, running[count], path, options.seconds, python)
+                    samples += [sample] if number else []
+    return _report(samples), []
+
+
+def _lag(python: str, folder: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
+    lag = nodes_lag.Lag(
+        python, folder, seconds=options.seconds, tries=options.tries, is_preferred=options.prefer
+    )
+    lag.run(list(nodes_lag.TARGETS), options.rounds, options.profile)
+    if options.prefer and not lag.is_preferred:
+        print("lag: other work could not be made to wait", file=sys.stderr)
+    return lag.report(), lag.failures
+
+
+def _hop(python: str, folder: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
+    samples = nodes_hop.run(
+        python, folder,
+        rounds=options.rounds, seconds=options.seconds, tries=options.tries, profile=options.profile,
+    )  # fmt: skip
+    return nodes_hop.report(samples), []
+
+
+def _leases(python: str, folder: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
+    return nodes_leases.report(nodes_leases.run(python, folder, calls=options.calls)), []
+
+
+_PARTS: dict[str, Callable[[str, Path, argparse.Namespace], tuple[str, list[str]]]] = {
+    "workers": _workers, "lag": _lag, "hop": _hop, "leases": _leases,
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -138,5 +177,30 @@ def _report(samples: list[Sample]) -> str:
     return "\n".join(lines)
 
 
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default 5)")
+    parser.add_argument(
+        "--seconds", type=int, default=2, metavar="N", help="length of one measurement (default 2)"
+    )
+    parser.add_argument("--calls", type=int, default=1000, metavar="N",
+                        help="calls to each pair of nodes while leases are counted (default 1000)")  # fmt: skip
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(_PARTS), metavar="NAME,...",
+                        help=f"measure only these: {', '.join(_PARTS)}")  # fmt: skip
+    parser.add_argument("--tries", type=int, default=3, metavar="N",
+                        help="measure lag and hop again while others disturb (default 3)")  # fmt: skip
+    parser.add_argument("--no-prefer", dest="prefer", action="store_false",
+                        help="let other work of this machine disturb the lag")  # fmt: skip
+    parser.add_argument("--profile", default="", metavar="FILE",
+                        help="profile the nodes of lag and hop with cProfile into FILE.<name>")  # fmt: skip
+    options = parser.parse_args()
+    unknown = [name for name in options.only if name not in _PARTS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(_PARTS)}")
+    if not 1 <= options.calls <= nodes_leases.MOST_CALLS:
+        parser.error(f"--calls must lie between 1 and {nodes_leases.MOST_CALLS}")
+    return options
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cache_servers.run(main))

@@ -81,6 +81,12 @@ def set_up_logging(level: str, form: str = "text") -> None:
     # Our own lines say what matters; theirs may hold URLs.
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("tornado.general").addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leave out a line for each stranger who speaks no TLS to a port that does: anybody could fill the log."""
+    return not str(record.msg).startswith("SSL Error on")
 
 
 class Seldom:

@@ -1,6 +1,6 @@
 """TLS for clients: the certificate of `TLS_CERT`, read again when its file changes.
 
-One context serves all connections; those under way keep the certificate they began with. It binds nothing.
+Connections under way keep the certificate they began with. It binds nothing; whoever serves takes the new context.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from resender.errors import StartError
 
 logger = logging.getLogger("resender.tls")
 
+# As OpenSSL says that a key is another certificate's; the last one where it is even of another kind.
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 Stamp = tuple[tuple[int, int, int], ...]
 
 
 class ServerTls:
-    """The context of a server, and the files it was made from.
+    """The context of servers, another one after each change, and the files it is made from.
 
     Shape: `key` is empty where the private key is in the file of the certificate.
     """
@@ -27,14 +29,11 @@ class ServerTls:
     def __init__(self, cert: Path, key: Path | None) -> None:
         """Read the files. Raises: StartError in one line."""
         self._cert, self._key = cert, key
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
-        # Sessions are resumed by tickets; what a client asks to negotiate anew costs a handshake each time.
-        self.context.options |= ssl.OP_NO_RENEGOTIATION
         self._seen = self._stamp()
+        self._failed: Stamp = ()
+        self._looks = 0
         try:
-            _load(self.context, cert, key)
+            self.context = _make_context(cert, key)
         except (OSError, ValueError) as error:
             raise StartError(f"TLS cannot be served: {_why(error, cert, key)}") from None
 
@@ -49,7 +48,7 @@ class ServerTls:
             return None
 
     def refresh(self) -> bool:
-        """Read the files again if they have changed; return whether a new certificate is in force.
+        """Read the files again if they have changed; return whether there is a new `context`.
 
         What does not fit leaves the old one in force: certificate and key are often written one after the other.
         """
@@ -57,22 +56,19 @@ class ServerTls:
         if stamp == self._seen:
             return False
         try:
-            # Loaded into the context itself half a pair would stay there.
-            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._cert, self._key)
-            _load(self.context, self._cert, self._key)
+            # A new one each time: the old one would keep a certificate of another kind of key, or half a pair.
+            context = _make_context(self._cert, self._key)
         except (OSError, ValueError) as error:
-            if stamp == self._failed:
-                return False
+            # Said at the second look: by the first one only half of it may have been written.
+            self._looks = self._looks + 1 if stamp == self._failed else 1
             self._failed = stamp
-            logger.error(
-                "the new certificate is not used, the old one stays: %s", _why(error, self._cert, self._key)
-            )
+            if self._looks == 2:
+                why = _why(error, self._cert, self._key)
+                logger.error("the new certificate is not used, the old one stays: %s", why)
             return False
-        self._seen = stamp
+        self._seen, self.context = stamp, context
         logger.info("the new certificate of %s is in force", self._cert)
         return True
-
-    _failed: Stamp = ()
 
     def _stamp(self) -> Stamp:
         found = []
@@ -85,9 +81,15 @@ class ServerTls:
         return tuple(found)
 
 
-def _load(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+def _make_context(cert: Path, key: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    # What a client asks to negotiate anew costs a handshake each time.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     # Without a function OpenSSL asks for the password of a sealed key on the terminal, and waits.
     context.load_cert_chain(cert, key, password=_no_password)
+    return context
 
 
 def _no_password() -> str:
@@ -98,7 +100,7 @@ def _no_password() -> str:
 
 def _why(error: Exception, cert: Path, key: Path | None) -> str:
     if isinstance(error, ssl.SSLError):
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in _MISMATCHES:
             return f"the private key does not belong to the certificate of {cert}"
         both = f"{cert} and {key}" if key is not None else f"{cert} (with the key in it, as TLS_KEY is empty)"
         return f"{both} hold no certificate and private key in PEM ({error.reason or error})"

@@ -34,7 +34,7 @@ from resender.server_tls import ServerTls
 from resender.store import UpgradeFailed, undo_upgrade
 from resender.store.connection import parse_url
 from resender.systemd import is_listening, keep_informed, notify, status_line
-from resender.web.application import make_admin_server, make_server
+from resender.web.application import GatewayServer, make_admin_server, make_server
 from resender.web.inner import make_inner_server
 
 logger = logging.getLogger("resender")
@@ -145,10 +145,13 @@ def open_tls(config: Config) -> ServerTls | None:
     return ServerTls(home() / config.tls_cert, home() / config.tls_key if config.tls_key else None)
 
 
-async def _refresh_tls(tls: ServerTls) -> None:
+async def _refresh_tls(tls: ServerTls, servers: list[GatewayServer]) -> None:
+    """Have new connections shown a new certificate."""
     while True:
         await asyncio.sleep(_TLS_LOOK_S)
-        tls.refresh()
+        if tls.refresh():
+            for server in servers:
+                server.ssl_options = tls.context
 
 
 def stop_on_signal(*, is_worker: bool = False) -> asyncio.Event:
@@ -258,7 +261,10 @@ async def serve(
             return f"serving on {config.host} port {port}; {gateway.status.in_words()}"
 
         if tls is not None:
-            gateway.tasks.spawn(_refresh_tls(tls), name="refresh-tls")
+            shown = [
+                each for each in (server, admin_server) if each is not None and each.ssl_options is not None
+            ]
+            gateway.tasks.spawn(_refresh_tls(tls, shown), name="refresh-tls")
         if worker is not None:
             gateway.tasks.spawn(_tell_parent(), name="tell-parent")
         if is_listening():

@@ -98,6 +98,12 @@ class GatewayServer(HTTPServer):
             self._sockets[listening.fileno()] = listening
             self._handlers[listening.fileno()] = accept_gently(listening, self._handle_connection)
 
+    def _handle_connection(self, connection: socket.socket, address: Any) -> None:
+        try:
+            super()._handle_connection(connection, address)
+        except OSError:  # it left before TLS began: port scans, probes of balancers
+            connection.close()
+
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         answer_unreadable(stream)
         if isinstance(stream, SSLIOStream):

@@ -27,6 +27,7 @@ NO_UNIT_TEST = {
     "store/migrations/0003_preload": "as 0001_initial",
     "store/migrations/0004_admin": "as 0001_initial",
     "store/migrations/0005_accounts": "as 0001_initial",
+    "store/migrations/0006_alerts": "as 0001_initial",
     "store/account_rows": "rows without a rule of their own; tests/unit/store/test_accounts.py gets them all",
     "account/ports": "protocols and options: nothing that runs",
 }

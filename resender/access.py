@@ -55,6 +55,8 @@ class Access:
 
     def set_resolved(self, resolved: Mapping[str, Sequence[str]]) -> None:
         """Put in force what DNS names mean."""
+        if resolved == self._resolved:
+            return
         self._resolved = resolved
         self.whitelist = Whitelist(self._entries, resolved)
 

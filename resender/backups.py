@@ -14,6 +14,7 @@ import shutil
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ def unpack(path: Path, folder: Path) -> Manifest:
                     raise BackupError(f"{path}: {name} is damaged, its checksum differs.")
     except FileNotFoundError:
         raise BackupError(f"There is no file {path}.") from None
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         raise BackupError(f"{path} is no backup of this program or is damaged: {error}.") from None
     return manifest
 

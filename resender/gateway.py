@@ -429,7 +429,8 @@ class Gateway:
     def _set_whitelist(self, entries: Iterable[Entry]) -> None:
         self.access.set_whitelist(entries)
         self.names.set_names(self.access.names)
-        self._expel()
+        # What a name meant before it was taken off or switched off counts no more.
+        self._names_changed()
 
     def _names_changed(self) -> None:
         self.access.set_resolved(self.names.resolved)

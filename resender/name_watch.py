@@ -96,8 +96,8 @@ class NameWatch:
             found = await asyncio.wait_for(self._lookup(text), _LOOKUP_S)
         except NoSuchName:
             addresses: tuple[str, ...] | None = ()
-        except (OSError, asyncio.TimeoutError):
-            addresses = None
+        except (OSError, ValueError, RuntimeError, asyncio.TimeoutError):
+            addresses = None  # DNS, a name no resolver takes, a system without a thread to spare
         else:
             addresses = tuple(sorted(set(found)))[:_MAX_ADDRESSES]
         name = self._names.get(text)

@@ -34,18 +34,10 @@ class ServerTls:
         self._looks = 0
         try:
             self.context = _make_context(cert, key)
+            # When the certificate in force ends, None if that cannot be told.
+            self.ends_at = _end_of(cert)
         except (OSError, ValueError) as error:
             raise StartError(f"TLS cannot be served: {_why(error, cert, key)}") from None
-
-    @property
-    def ends_at(self) -> datetime | None:
-        """When the certificate ends, None if it cannot be read now."""
-        from cryptography import x509
-
-        try:
-            return x509.load_pem_x509_certificate(self._cert.read_bytes()).not_valid_after_utc
-        except (OSError, ValueError):
-            return None
 
     def refresh(self) -> bool:
         """Read the files again if they have changed; return whether there is a new `context`.
@@ -66,7 +58,7 @@ class ServerTls:
                 why = _why(error, self._cert, self._key)
                 logger.error("the new certificate is not used, the old one stays: %s", why)
             return False
-        self._seen, self.context = stamp, context
+        self._seen, self.context, self.ends_at = stamp, context, _end_of(self._cert)
         logger.info("the new certificate of %s is in force", self._cert)
         return True
 
@@ -90,6 +82,15 @@ def _make_context(cert: Path, key: Path | None) -> ssl.SSLContext:
     # Without a function OpenSSL asks for the password of a sealed key on the terminal, and waits.
     context.load_cert_chain(cert, key, password=_no_password)
     return context
+
+
+def _end_of(cert: Path) -> datetime | None:
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(cert.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return None
 
 
 def _no_password() -> str:

@@ -33,6 +33,8 @@ _MANIFEST_MAX = 65_536
 _NAME = "binance-resender-{stamp}.tar.gz"
 _OURS = re.compile(r"binance-resender-(\d{8}T\d{6}Z)\.tar\.gz")
 _CHUNK = 1 << 20
+# Of the key and of settings.
+_SMALL_MAX = 1 << 20
 _DAY_S = 86_400.0
 
 
@@ -186,8 +188,10 @@ def _read_manifest(archive: tarfile.TarFile) -> Manifest:
 def _take(archive: tarfile.TarFile, name: str, size: int, target: Path) -> None:
     member = archive.getmember(name) if name in archive.getnames() else None
     file = archive.extractfile(member) if member is not None and member.isfile() else None
-    if file is None or member is None or member.size != size:
+    if file is None or member is None or member.size != size or member.issparse():
         raise BackupError(f"{name} is not in the backup as its manifest says.")
+    if size > (shutil.disk_usage(target.parent).free if name == DATABASE else _SMALL_MAX):
+        raise BackupError(f"{name} of the backup is too large: {size:,d} bytes.")
     with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
         while data := file.read(_CHUNK):
             out.write(data)
@@ -236,11 +240,33 @@ def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        beside = target.with_name(f".{target.name}.new")
-        shutil.copy2(source, beside)
-        os.replace(beside, target)
-        source.unlink()
+        _copy_over(source, target)
+        moved.append((source, target))
+        with suppress(OSError):  # it lies in a folder that is removed
+            source.unlink()
+        return
     moved.append((source, target))
+
+
+def _copy_over(source: Path, target: Path) -> None:
+    """Copy a file to another disk, with owner and mode; at no time can others read it, and a fault leaves nothing."""
+    beside, status = target.with_name(f".{target.name}.new"), source.stat()
+    beside.unlink(missing_ok=True)
+    try:
+        with (
+            open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out,
+            source.open("rb") as file,
+        ):
+            shutil.copyfileobj(file, out, _CHUNK)
+            out.flush()
+            os.fsync(out.fileno())
+        if os.geteuid() == 0:
+            os.chown(beside, status.st_uid, status.st_gid)
+        os.chmod(beside, status.st_mode & 0o777)
+        os.replace(beside, target)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -6,11 +6,14 @@ What a name has not been found to be lately lets nobody in. One `NameWatch` belo
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from resender.aio import Clock, Tasks
 
@@ -23,6 +26,7 @@ _AGAIN_S = 5.0
 _TRUST_S = 120.0
 _LOOKUP_S = 10.0
 _MAX_ADDRESSES = 16
+_THREADS = 2
 
 
 @dataclass(slots=True)
@@ -31,6 +35,18 @@ class _Name:
     found_mono: float = float("-inf")
     due_mono: float = 0.0
     is_failing: bool = False
+    is_known: bool = False
+    looking: asyncio.Task[None] | None = None
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether a look-up is under way."""
+        return self.looking is not None and not self.looking.done()
+
+    @property
+    def next_mono(self) -> float:
+        """When there is something to do: a look-up, or the end of the trust in the last answer."""
+        return min(self.due_mono, self.found_mono + _TRUST_S) if self.addresses else self.due_mono
 
 
 class NoSuchName(LookupError):
@@ -72,26 +88,37 @@ class NameWatch:
     async def ready(self, longest_s: float) -> None:
         """Wait until every name has been looked up once, or for so long."""
         end = self._clock.mono() + longest_s
-        while any(not name.due_mono for name in self._names.values()) and self._clock.mono() < end:
+        while any(not name.is_known for name in self._names.values()) and self._clock.mono() < end:
             await asyncio.sleep(0.02)
 
     async def _watch(self) -> None:
         while True:
             self._wake.clear()
             now = self._clock.mono()
-            due = [text for text, name in self._names.items() if name.due_mono <= now]
-            if due:
-                found = await asyncio.gather(*(self._look(text) for text in due))
-                if any(found):
-                    self._on_change()
-            next_mono = min((name.due_mono for name in self._names.values()), default=now + LOOK_S)
+            if self._forget_old(now):
+                self._on_change()
+            due = [
+                text for text, name in self._names.items() if name.due_mono <= now and not name.is_looked_up
+            ]
+            for text in due:
+                name = self._names[text]
+                name.due_mono = now + LOOK_S
+                name.looking = self._tasks.spawn(self._look(text), name=f"whitelist-name:{text}")
+            next_mono = min((name.next_mono for name in self._names.values()), default=now + LOOK_S)
             try:
                 await asyncio.wait_for(self._wake.wait(), max(0.05, next_mono - self._clock.mono()))
             except asyncio.TimeoutError:
                 continue
 
-    async def _look(self, text: str) -> bool:
-        """Look one name up; return whether it means something else now."""
+    def _forget_old(self, now: float) -> bool:
+        """Take the addresses of names whose last answer is too old; return whether there were any."""
+        old = [name for name in self._names.values() if name.addresses and now - name.found_mono >= _TRUST_S]
+        for name in old:
+            name.addresses = ()
+        return bool(old)
+
+    async def _look(self, text: str) -> None:
+        """Look one name up, and tell if it means something else now."""
         try:
             found = await asyncio.wait_for(self._lookup(text), _LOOKUP_S)
         except NoSuchName:
@@ -101,24 +128,35 @@ class NameWatch:
         else:
             addresses = tuple(sorted(set(found)))[:_MAX_ADDRESSES]
         name = self._names.get(text)
-        if name is None:  # it was taken off meanwhile
-            return False
+        if name is None or name.looking is not asyncio.current_task():  # taken off meanwhile, or anew
+            return
         now = self._clock.mono()
+        name.is_known = True
         name.due_mono = now + (LOOK_S if addresses else _AGAIN_S)
+        self._wake.set()
         if addresses is not None:
             name.found_mono = now
         elif now - name.found_mono < _TRUST_S:
-            return False  # DNS itself does not answer: what it said last counts for a while
+            return  # DNS itself does not answer: what it said last counts for a while
         addresses = addresses or ()
         if not addresses and not name.is_failing:
             logger.warning("whitelist entry %s cannot be resolved: it lets nobody in", text)
         name.is_failing = not addresses
         if addresses == name.addresses:
-            return False
+            return
         if addresses:
             logger.info("whitelist entry %s is %s now", text, ", ".join(addresses))
         name.addresses = addresses
-        return True
+        self._on_change()
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="whitelist-names")
+
+
+def _ask_system(name: str) -> list[Any]:
+    return socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
 
 
 async def look_up(name: str) -> list[str]:
@@ -129,7 +167,8 @@ async def look_up(name: str) -> list[str]:
     """
     loop = asyncio.get_running_loop()
     try:
-        rows = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        # In a pool of its own: names that hang must not hold up the loop's, where Binance's own are looked up.
+        rows = await loop.run_in_executor(_pool(), _ask_system, name)
     except socket.gaierror as error:
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
             raise NoSuchName(name) from None

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 _SHOWN_AT_ONCE = 32
 _LIVE = ("live", "filling")
-# What a client could not be served through at all.
-_OUT_OF_REACH = frozenset({UNREACHABLE, "region", "banned", "timeout"})
+# What a client could not be served through at all; a ban is read from the pool, which knows its end.
+_OUT_OF_REACH = frozenset({UNREACHABLE, "region", "timeout"})
+# An answer that is older tells nothing of now: nobody may have asked since.
+_TELLING_MS = 300_000
 _SLOWEST_SHOWN = 10
 _CHECKED_S = 1.0
 
@@ -360,6 +362,11 @@ class Status:
 
     # --- for people and programs -----------------------------------------------------------
 
+    def is_out_of_reach(self, each: UpstreamSnapshot) -> bool:
+        """Tell whether a market could not be reached lately, or does not serve this country."""
+        is_telling = each.at_ms is not None and self._clock.now_ms() - each.at_ms < _TELLING_MS
+        return is_telling and each.kind in _OUT_OF_REACH
+
     def readiness(self) -> list[Check]:
         """Tell whether calls would be answered: the database, the upstreams, the streams that rules want.
 
@@ -372,11 +379,13 @@ class Status:
         self._checked_until = now + _CHECKED_S
         stats = self._store.stats
         store = Check("store", stats.healthy, "" if stats.healthy else str(stats.last_error or ""))
-        upstreams = self.upstreams()
-        bad = [each for each in upstreams if each.kind in _OUT_OF_REACH]
-        reach = Check(
-            "upstreams", not bad, "; ".join(f"{each.market.value}: {each.text}" for each in bad)
-        )  # fmt: skip
+        bad = [f"{each.market.value}: {each.text}" for each in self.upstreams() if self.is_out_of_reach(each)]
+        bad += [
+            f"{row['egress']}, {row['pool']}: {text_of('banned', 418)}"
+            for row in self.weights()
+            if row["state"] == "banned"
+        ]
+        reach = Check("upstreams", not bad, "; ".join(bad))
         dark = [each.market.value for each in self.markets() if each.wanted and not each.is_live]
         self._checks = [
             store,

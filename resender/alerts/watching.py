@@ -108,9 +108,11 @@ class Watch:
         found = []
         for each in self._status.upstreams():
             market = each.market.value
+            if not self._status.is_out_of_reach(each) and each.kind != "firewall":
+                continue
             if each.kind == "region":
                 found.append(Finding("region", market, {"market": market}))
-            elif each.kind in (UNREACHABLE, "timeout", "firewall"):
+            else:
                 found.append(Finding("unreachable", market, {"market": market, "why": each.text}))
         return found
 

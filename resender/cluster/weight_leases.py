@@ -33,6 +33,8 @@ _LOOK_EVERY_S = 1.0
 _AHEAD_PART, _AHEAD_LEAST, _AHEAD_MOST = 0.01, 60, 0.3
 # The next window's block is leased so long before it begins.
 _NEXT_MS = 1500.0
+# What others set aside is asked for again after so long.
+_ASIDE_AGAIN_S = 0.5
 _BAN = "ban"
 # Under which name the store keeps that the installation has had a Redis.
 # The first calls wait so long for the first connection.
@@ -71,8 +73,9 @@ class _Shared:
     # Bans that have been told to the others: until when, by pool.
     told: dict[str, float] = field(default_factory=dict)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
-    # What was asked for in vain: the least that was not to be had, by pool, window and whether for orders.
-    in_vain: dict[tuple[str, int, bool], int] = field(default_factory=dict)
+    # What was asked for in vain: the least that was not to be had and until when that counts, by pool, window and
+    # whether for orders.
+    in_vain: dict[tuple[str, int, bool], tuple[int, float]] = field(default_factory=dict)
 
     def lock(self, pool: str) -> asyncio.Lock:
         return self.locks.setdefault(pool, asyncio.Lock())
@@ -265,15 +268,15 @@ class WeightLeases:
         """Lease a block: at least and at most so much weight; 0 if there is none. Raises: RedisDown."""
         budget = self._budget(shared, pool)
         place = (pool, window, is_order)
-        if least >= shared.in_vain.get(place, least + 1):
-            return 0  # what is granted in a minute comes back in none
-        part = SHARED_PART if is_order else self._general_part
+        vain, until_mono = shared.in_vain.get(place, (least + 1, 0.0))
+        if least >= vain and self._clock.mono() < until_mono:
+            return 0
         low_ms, _ = self._times()
         held = budget.grants.get(window, 0) + budget.order_grants.get(window, 0)
         seen = budget.seen if window == budget.window else 0
         args = [
-            *self._who(shared), window, budget.limit, int(budget.limit * part), least, most, seen,
-            WINDOW_TTL_MS, held,
+            *self._who(shared), window, budget.limit, int(budget.limit * SHARED_PART), least, most, seen,
+            WINDOW_TTL_MS, held, int(budget.limit * self._general_part), int(is_order),
         ]  # fmt: skip
         keys = [
             *self._slots(shared),
@@ -283,7 +286,7 @@ class WeightLeases:
         shared.fallback.asking(int(low_ms // budget.window_ms))
         self.asked += 1
         try:
-            give, permille, nodes, _, epoch, memory = await self._link.run(TAKE, keys, args)
+            give, permille, nodes, _, epoch, memory, aside = await self._link.run(TAKE, keys, args)
         except RedisDown:
             self.failed += 1
             raise
@@ -293,8 +296,10 @@ class WeightLeases:
         if not give:
             for old in [old for old in shared.in_vain if old[1] < budget.window]:
                 del shared.in_vain[old]
-            shared.in_vain[place] = least
-            if window == budget.window and not is_order:
+            # What is granted in a minute comes back in none; what is set aside may be free in a moment.
+            again_s = _ASIDE_AGAIN_S if int(aside) else float("inf")
+            shared.in_vain[place] = least, self._clock.mono() + again_s
+            if window == budget.window and not is_order and not int(aside):
                 budget.is_dry = True
         else:
             self.granted += int(give)

@@ -85,7 +85,9 @@ return {mine, others + 1}
 # KEYS  3 what has been granted in the window (hash: all, and by node)  4 epoch of the pool
 # ARGV  10 window it is for  11 limit  12 what may be granted of it in all (weight)  13 at least  14 at most
 #       15 used weight Binance has told  16 ttl in ms  17 what the node has been granted of that window
-# Returns  what is granted, the permille, the number of nodes, granted in all, the epoch, id of this memory
+#       18 what of 12 may be granted for any call; the rest is for orders  19 "1" if only orders may use this block
+# Returns  what is granted, the permille, the number of nodes, granted in all, the epoch, id of this memory, what is set
+#          aside for nodes that cannot ask
 TAKE = (
     _SLOTS
     + """
@@ -102,8 +104,17 @@ for i = 1, #slots, 2 do
 end
 local granted = tonumber(redis.call('HGET', KEYS[3], 'all') or '0')
 granted = math.max(granted, seen - aside)
+local for_orders = tonumber(redis.call('HGET', KEYS[3], 'orders') or '0')
 local room = cap - aside - granted
-local give = math.min(up_to, math.max(least, math.floor(room / (2 * (others + 1)))), room)
+local block = math.floor(room / (2 * (others + 1)))
+if ARGV[19] == '1' then
+  -- More than orders need now only out of their own part: the rest is anybody's.
+  block = math.min(block, math.max(0, cap - tonumber(ARGV[18]) - for_orders))
+else
+  room = math.min(room, tonumber(ARGV[18]) - aside - (granted - for_orders))
+  block = math.floor(room / (2 * (others + 1)))
+end
+local give = math.min(up_to, math.max(least, block), room)
 local own = tonumber(redis.call('HGET', KEYS[3], node) or '0')
 local missing = math.max(0, tonumber(ARGV[17]) - own)
 granted, own = granted + missing, own + missing
@@ -116,8 +127,11 @@ if give < least or used >= wanted or (has_lost and wanted <= born) then
 end
 redis.call('HSET', KEYS[3], 'all', granted + give)
 redis.call('HSET', KEYS[3], node, own + give)
+if ARGV[19] == '1' then
+  redis.call('HSET', KEYS[3], 'orders', for_orders + give)
+end
 redis.call('PEXPIRE', KEYS[3], ARGV[16])
-return {give, mine, others + 1, granted + give, redis.call('GET', KEYS[4]) or '0', id}
+return {give, mine, others + 1, granted + give, redis.call('GET', KEYS[4]) or '0', id, aside}
 """
 )
 

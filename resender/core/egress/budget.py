@@ -21,6 +21,10 @@ MINUTE_MS = 60_000
 TRAVEL_MS = 400.0
 
 
+# A bound that goes back by less than this only trembles.
+_AHEAD_MS = 1000.0
+
+
 class Reservation:
     """The weight of one call, from before it is sent until its answer or its failure."""
 
@@ -60,8 +64,8 @@ class Budget:
             self.used = self._tail if window == self.window + 1 else 0
             self._tail = 0
             self.window = window
-        elif window < self.window - 1:
-            # The clock was far ahead before: counting goes on, in the window that it is.
+        elif low_ms < self.window * self.window_ms - _AHEAD_MS:
+            # The clock was ahead before: counting goes on, in the window that it is.
             self.window = window
             self._tail = 0
 

@@ -60,12 +60,14 @@ class Node:
         seen: int = 0,
         known: str = "",
         part: int = 0,
+        general: int = CAP,
+        for_orders: bool = False,
     ) -> int:
-        """Ask for a block; `is_lost` loses the answer."""
+        """Ask for a block; `is_lost` loses the answer; of CAP `general` is for any call."""
         self.fallback.asking(now)
         args = [
             *self.who(now, known=known, part=part),
-            wanted, LIMIT, CAP, least, most, seen, WINDOW_TTL_MS, self.held.get(wanted, 0),
+            wanted, LIMIT, CAP, least, most, seen, WINDOW_TTL_MS, self.held.get(wanted, 0), general, int(for_orders),
         ]  # fmt: skip
         answer = self.memory.eval(TAKE, 4, *SLOTS, f"window:{wanted}", "epoch", *args)
         assert isinstance(answer, list)
@@ -111,7 +113,11 @@ def test_no_minute_gets_more_than_its_limit_whatever_goes_wrong(memory: redis.Re
                 most = rnd.choice([least, 100, 1000])
                 is_lost = rnd.random() < 0.15
                 wanted = now + (rnd.random() < 0.1)
-                node.take(now, wanted, least, most, is_lost=is_lost, known=known)
+                for_orders = rnd.random() < 0.2
+                node.take(
+                    now, wanted, least, most,
+                    is_lost=is_lost, known=known, general=CAP * 9 // 10, for_orders=for_orders,
+                )  # fmt: skip
                 known = known if is_lost else node.known
         else:
             node.fall_back(now)
@@ -125,6 +131,28 @@ def test_nodes_that_ask_get_nearly_all_of_the_limit(memory: redis.Redis) -> None
         nodes[number % 4].take(100, 100, 1, 100)
     assert spent[100] == CAP
     assert all(node.held[100] > CAP / 10 for node in nodes), "no node takes it all"
+
+
+def test_blocks_for_orders_leave_other_calls_their_part_and_the_other_way_round(memory: redis.Redis) -> None:
+    spent: dict[int, int] = {}
+    nodes = [Node(f"n{number}", memory, spent) for number in range(6)]
+    general = CAP * 9 // 10
+    # The parts of the first moment are free once all know of each other.
+    for now in (99, 100):
+        for node in nodes:
+            node.take(now, now, 1, 10, general=general)
+    for node in nodes:
+        assert node.take(101, 101, 1, 600, general=general, for_orders=True) > 0
+    by_orders = spent[101]
+    for _ in range(60):
+        for node in nodes:
+            node.take(101, 101, 1, 250, general=general)
+    assert spent[101] - by_orders == min(general, CAP - by_orders) >= 0.9 * general
+    left = CAP - spent[101]
+    for _ in range(60):
+        for node in nodes:
+            node.take(101, 101, 1, 250, general=general, for_orders=True)
+    assert spent[101] == CAP, f"orders get the {left} that are left"
 
 
 def test_what_binance_tells_corrects_upwards_only(memory: redis.Redis) -> None:

@@ -136,7 +136,7 @@ class Forbidden(AnswerError):
     name = "forbidden"
 
     def __init__(self, ip: str) -> None:
-        hint = f"Let it in on the server: `run.py whitelist add {ip}`, or on the page Whitelist."
+        hint = f"Let it in on the server with the command `whitelist add {ip}`, or on the page Whitelist."
         if ip == "unknown":
             hint = "The trusted proxy in front names no readable address of the client."
         elif ip.startswith("127.") or ip == "::1":

@@ -73,11 +73,23 @@ def _open(folder: Path, is_needed: bool) -> int | None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        text = f"{path} cannot be used: {error.strerror or error}"
+        text = f"{path} cannot be used: {error.strerror or error}{_cure(folder, error)}"
         if is_needed:
             raise StartError(text) from None
         logger.warning("%s; the gateway goes on without a lock", text)
         return None
+
+
+def _cure(folder: Path, error: OSError) -> str:
+    """Say what helps: most often root has made what the service's user has to write."""
+    if isinstance(error, PermissionError):
+        user = f"uid {os.geteuid()}" if hasattr(os, "geteuid") else "this user"
+        return f"; {user} has to own {folder} and all that is in it (chown -R), or choose another DATA_DIR"
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"; {folder} is no folder: choose another DATA_DIR"
+    if error.errno == errno.EROFS:
+        return "; the disk is mounted read-only: choose another DATA_DIR"
+    return ""
 
 
 def _take(number: int, folder: Path) -> None:

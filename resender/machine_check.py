@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import shutil
 import time
@@ -62,6 +63,8 @@ def _disk(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         text = f"{folder} cannot be written to: {error.strerror or error}"
         advice = "give it to the user who runs the gateway, or choose another DATA_DIR"
+        if error.errno == errno.ENOSPC:
+            advice = "the disk is full: remove what is not needed"
         yield Finding("disk", False, text, advice)
         return
     is_roomy = free_mb >= _FREE_DISK_MB

@@ -5,6 +5,7 @@ What its names mean is `config.py`. No state.
 
 from __future__ import annotations
 
+import os
 import runpy
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ def read_settings_file(path: Path | None = None) -> dict[str, Any]:
         return {}
     if IS_INSTALLED and is_foreign(path):
         raise ConfigError(f"{path} belongs to another user and is not run: take it over, or start elsewhere.")
+    if not os.access(path, os.R_OK):
+        raise ConfigError(
+            f"{path} may not be read by this user: give it the right to (chmod o+r), or own it."
+        )
     try:
         names = runpy.run_path(str(path))
     except (Exception, SystemExit) as error:

@@ -80,7 +80,7 @@ class Watch:
         found = [*self._egresses(), *self._upstreams(), *self._cache(mono), *self._nodes()]
         stats = self._store.stats
         if not stats.healthy:
-            found.append(Finding("database", "", {"why": str(stats.last_error or "")[:200]}))
+            found.append(Finding("database", "", {"why": str(stats.last_error or "")[:200].rstrip(".")}))
         found += self._disk(mono)
         found += self._time()
         found += self._certificate(mono)

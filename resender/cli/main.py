@@ -24,7 +24,7 @@ from resender.core.access.whitelist import is_name, normalise_entry
 from resender.core.cluster.worker import ENVIRONMENT as WORKER_ENVIRONMENT
 from resender.core.cluster.worker import parse_worker
 from resender.core.redact import MASK, redact
-from resender.errors import ConfigError, ResenderError, StartError, StoreUnfit
+from resender.errors import ConfigError, ResenderError, StartError, StoreError, StoreUnfit
 from resender.log import is_journal, set_up_logging
 from resender.places import home
 from resender.settings_file import read_settings_file
@@ -46,12 +46,20 @@ def main(argv: list[str], prog: str = "run.py") -> int:
     except (ConfigError, StartError, StoreUnfit) as error:
         return _fail(error, EXIT_USAGE)
     except ResenderError as error:
-        return _fail(error, EXIT_FAILED)
+        return _fail(error, EXIT_USAGE if _is_for_good(error) else EXIT_FAILED)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `run.py whitelist list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+
+
+def _is_for_good(error: ResenderError) -> bool:
+    if not isinstance(error, StoreError):
+        return False
+    from resender.store import is_for_good
+
+    return is_for_good(error)
 
 
 def _fail(error: Exception, code: int) -> int:

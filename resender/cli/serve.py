@@ -26,12 +26,12 @@ from resender import __version__
 from resender.assembly import tell_failed_upgrade
 from resender.config import Config
 from resender.core.cluster.worker import Worker
-from resender.errors import StartError, StartLater
+from resender.errors import StartError, StartLater, StoreError
 from resender.gateway import Gateway
 from resender.lock import data_dir_lock
 from resender.places import home
 from resender.server_tls import ServerTls
-from resender.store import UpgradeFailed, undo_upgrade
+from resender.store import UpgradeFailed, is_for_good, undo_upgrade
 from resender.store.connection import parse_url
 from resender.systemd import is_listening, keep_informed, notify, status_line
 from resender.web.application import GatewayServer, make_admin_server, make_server
@@ -115,8 +115,18 @@ async def _tell_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def bind(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
+# What helps where an address cannot be listened on.
+_CURES = {
+    errno.EADDRINUSE: "; stop the program that listens there, or choose another {}",
+    errno.EACCES: "; below 1024 only root and who has CAP_NET_BIND_SERVICE may: choose another {}",
+    errno.EADDRNOTAVAIL: "; it is not an address of this machine",
+}
+
+
+def bind(host: str, port: int, *, is_shared: bool = False, setting: str = "PORT") -> list[socket.socket]:
     """Bind the listening sockets; "::" means IPv6 and IPv4. With `is_shared` other workers have the port too.
+
+    Shape: `setting` is the one that chose the port.
 
     Raises: StartError in one line if the address cannot be used, StartLater if it may be some day.
     """
@@ -124,8 +134,10 @@ def bind(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket
         return bind_sockets(port, None if host == "::" else host, backlog=_BACKLOG, reuse_port=is_shared)
     except (OSError, UnicodeError) as error:
         text = getattr(error, "strerror", None) or str(error)
-        kind = StartError if getattr(error, "errno", None) in _NEVER_BINDS else StartLater
-        raise kind(f"cannot listen on {host} port {port}: {text}") from None
+        number = getattr(error, "errno", None)
+        kind = StartError if number in _NEVER_BINDS else StartLater
+        cure = _CURES.get(number, "").format(setting) if number is not None else ""
+        raise kind(f"cannot listen on {host} port {port}: {text}{cure}") from None
 
 
 def bind_admin(config: Config) -> list[socket.socket]:
@@ -135,7 +147,7 @@ def bind_admin(config: Config) -> list[socket.socket]:
     """
     if not config.admin_enabled or not config.admin_port:
         return []
-    return bind(config.admin_host, config.admin_port)
+    return bind(config.admin_host, config.admin_port, setting="ADMIN_PORT")
 
 
 def open_tls(config: Config) -> ServerTls | None:
@@ -182,9 +194,11 @@ async def _start(gateway: Gateway) -> None:
     except UpgradeFailed as error:
         await tell_failed_upgrade(gateway.config, error, gateway.ssl_context)
         raise
-    except BaseException:
+    except BaseException as error:
         if (path := parse_url(gateway.config.database).path) is not None:
             undo_upgrade(path)
+        if isinstance(error, StoreError) and is_for_good(error):
+            raise StartError(str(error).rstrip(".")) from None
         raise
 
 

@@ -98,7 +98,8 @@ async def serve_workers(config: Config) -> int:
             team.tasks.spawn(keep_informed(team.in_words, stop.is_set), name="systemd-inform")
         await stop.wait()
         notify("STOPPING=1", status_line("finishing the calls in flight"))
-    logger.info("stopped")
+    if not team.exit_code:
+        logger.info("stopped")
     return team.exit_code
 
 

@@ -22,6 +22,7 @@ from resender.store.alert_rows import (
 )
 from resender.store.connection import open_database
 from resender.store.copying import copy_database
+from resender.store.faults import is_for_good
 from resender.store.repository import Repository, open_repository, read_channels
 from resender.store.rows import (
     AuditRow,
@@ -94,6 +95,7 @@ __all__ = [
     "UserRow",
     "WhitelistEntry",
     "copy_database",
+    "is_for_good",
     "open_database",
     "open_repository",
     "read_channels",

@@ -132,7 +132,7 @@ def _prepare_file(path: str, create: bool) -> None:
         if not os.path.exists(path):
             raise DatabaseFault(f"The database {path} is gone: put it back, or start again for a new one.")
         return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
     # Readable for its owner only; SQLite gives its -wal and -shm files the same mode. Only a new
     # file is opened here: closing a descriptor would drop SQLite's locks on an old one.
     with contextlib.suppress(FileExistsError):

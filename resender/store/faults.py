@@ -23,6 +23,7 @@ class Fault(enum.Enum):
     LOCKED = "locked"
     FULL = "full"
     DATA = "data"  # this statement or these values; the database itself is well
+    RIGHTS = "rights"  # the user may not read or write it: starting again helps nothing
     OTHER = "other"
 
 
@@ -44,19 +45,24 @@ _SQLITE: tuple[tuple[str, Fault, str], ...] = (
     ),
     (
         "readonly database",
-        Fault.OTHER,
+        Fault.RIGHTS,
         "is read-only for this user ({user}); make the file and its directory writable",
     ),
     (
         "unable to open database file",
-        Fault.OTHER,
+        Fault.RIGHTS,
         "cannot be opened; the file and its directory must be readable and writable for this user ({user})",
     ),
     ("disk is full", Fault.FULL, "cannot grow: the disk is full"),
-    ("disk i/o error", Fault.OTHER, "cannot be read or written: disk I/O error"),
+    ("disk i/o error", Fault.OTHER, "cannot be read or written: disk I/O error; is the disk full or broken?"),
     ("not a database", Fault.OTHER, "is not a SQLite database; move the file away or restore a backup"),
     ("malformed", Fault.OTHER, "is damaged; restore a backup or move the file away"),
 )
+
+
+def is_for_good(error: StoreError) -> bool:
+    """Tell whether trying again helps nothing as long as nobody changes something."""
+    return isinstance(error, StoreUnfit) or getattr(error, "kind", None) is Fault.RIGHTS
 
 
 def is_database_error(error: BaseException) -> bool:

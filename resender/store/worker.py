@@ -301,7 +301,7 @@ class DatabaseThread:
             )
         if self._down is None or is_write:
             self._down = "write" if is_write else "read"
-        if kind is Fault.OTHER:
+        if kind in (Fault.OTHER, Fault.RIGHTS):
             self._close()
 
     def _worked(self, is_write: bool) -> None:

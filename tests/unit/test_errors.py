@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from resender.errors import (
     RETRIED_BY_CLIENTS,
     AnswerError,
     EgressExhausted,
+    Forbidden,
     TooManyLogins,
     error_body,
 )
@@ -77,7 +79,10 @@ def test_body_is_the_one_shape(kind: type[AnswerError]) -> None:
     body = json.loads(error.body())
     assert list(body) == ["code", "msg", "data"]
     assert body["code"] == error.answer.code
-    assert body["data"] == ({"reason": "throttled", "seconds": 7} if kind is TooManyLogins else {})
+    data: dict[str, Any] = {"reason": "throttled", "seconds": 7} if kind is TooManyLogins else {}
+    if kind is Forbidden:
+        assert "whitelist add 1.2.3.4" in body["data"].pop("hint")
+    assert body["data"] == data
     assert ("7 s" if kind is TooManyLogins else "1.2.3.4") in body["msg"]
 
 

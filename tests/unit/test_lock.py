@@ -122,7 +122,8 @@ def test_child_of_a_gateway_does_not_keep_the_lock(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     text = refusal(tmp_path / "file" / "data")
-    assert text == f"{tmp_path / 'file' / 'data' / LOCK_NAME} cannot be used: Not a directory"
+    assert text.startswith(f"{tmp_path / 'file' / 'data' / LOCK_NAME} cannot be used: Not a directory; ")
+    assert "choose another DATA_DIR" in text
     (tmp_path / "odd" / LOCK_NAME).mkdir(parents=True)
     assert "cannot be used: Is a directory" in refusal(tmp_path / "odd")
 
@@ -136,7 +137,8 @@ def test_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
         text = refusal(tmp_path)
     finally:
         os.seteuid(mine)
-    assert text == f"{tmp_path / LOCK_NAME} cannot be used: Permission denied"
+    assert text.startswith(f"{tmp_path / LOCK_NAME} cannot be used: Permission denied; uid ")
+    assert "chown -R" in text
 
 
 # --- who is running ----------------------------------------------------------------------------

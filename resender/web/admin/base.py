@@ -104,7 +104,8 @@ class AdminBase(BaseHandler):
         if not self.site.may_reach(self.ip):
             self.services.access.note_stranger(self.ip, f"refused {self.ip}: not in ADMIN_WHITELIST")
             refusal = Forbidden(self.ip)
-            refusal.data = {"reason": "admin_whitelist", "ip": self.ip}
+            hint = "Add the address to ADMIN_WHITELIST, or come through a tunnel."
+            refusal.data = {"reason": "admin_whitelist", "ip": self.ip, "hint": hint}
             raise refusal
         if self.request.method not in SAFE_METHODS:
             self._refuse_foreign_origin()

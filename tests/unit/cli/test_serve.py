@@ -55,7 +55,8 @@ def test_port_that_is_taken_will_not_be_free_by_starting_again() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         text = f"cannot listen on 127.0.0.1 port {port}: Address already in use"
-        assert refusal("127.0.0.1", port) == (StartError, text)
+        cure = "; stop the program that listens there, or choose another PORT"
+        assert refusal("127.0.0.1", port) == (StartError, text + cure)
 
 
 @leaves_a_socket

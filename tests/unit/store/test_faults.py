@@ -18,8 +18,8 @@ WHERE = "/var/lib/resender/store.db"
     [
         ("database is locked", Fault.LOCKED, "is locked by another process"),
         ("database table is locked: state", Fault.LOCKED, "is locked by another process"),
-        ("attempt to write a readonly database", Fault.OTHER, "is read-only for this user (uid"),
-        ("unable to open database file", Fault.OTHER, "cannot be opened"),
+        ("attempt to write a readonly database", Fault.RIGHTS, "is read-only for this user (uid"),
+        ("unable to open database file", Fault.RIGHTS, "cannot be opened"),
         ("database or disk is full", Fault.FULL, "the disk is full"),
         ("disk I/O error", Fault.OTHER, "disk I/O error"),
         ("database disk image is malformed", Fault.OTHER, "is damaged"),

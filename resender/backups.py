@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -199,10 +199,11 @@ def _take(archive: tarfile.TarFile, name: str, size: int, target: Path) -> None:
         os.fsync(out.fileno())
 
 
-def put_in_place(pairs: Mapping[Path, Path], kept: Path) -> None:
+def put_in_place(pairs: Mapping[Path, Path], kept: Path, *, last: Callable[[], None] | None = None) -> None:
     """Move new files where old ones are, which are kept in the new folder `kept`; all of them or none.
 
-    Shape: target by new file; a target whose new file does not exist is only kept.
+    Shape: target by new file; a target whose new file does not exist is only kept. `last` is done when all are in
+        place, and belongs to it.
     Raises: BackupError; what was there before is there again then.
     """
     moved: list[tuple[Path, Path]] = []
@@ -216,13 +217,20 @@ def put_in_place(pairs: Mapping[Path, Path], kept: Path) -> None:
             if new.exists():
                 _move(new, target, moved)
         _sync_folder(kept.parent)
-    except OSError as error:
+        if last is not None:
+            last()
+    except (OSError, ResenderError) as error:
         for source, target in moved[::-1]:
             with suppress(OSError):
                 _move(target, source, [])
         with suppress(OSError):
             kept.rmdir()
-        raise BackupError(f"{error.filename}: {error.strerror or error}; everything is as it was.") from None
+        text = (
+            f"{error.filename}: {error.strerror or error}"
+            if isinstance(error, OSError)
+            else str(error).rstrip(".")
+        )
+        raise BackupError(f"{text}; everything is as it was.") from None
 
 
 def _adopt(new: Path, old: Path) -> None:
@@ -242,8 +250,7 @@ def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
             raise
         _copy_over(source, target)
         moved.append((source, target))
-        with suppress(OSError):  # it lies in a folder that is removed
-            source.unlink()
+        source.unlink()
         return
     moved.append((source, target))
 

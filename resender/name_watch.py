@@ -6,12 +6,12 @@ What a name has not been found to be lately lets nobody in. One `NameWatch` belo
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import ipaddress
 import logging
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,8 @@ _AGAIN_S = 5.0
 _TRUST_S = 120.0
 _LOOKUP_S = 10.0
 _MAX_ADDRESSES = 16
-_THREADS = 2
+# Look-ups that may hang at once.
+_THREADS = threading.BoundedSemaphore(16)
 
 
 @dataclass(slots=True)
@@ -150,13 +151,26 @@ class NameWatch:
         self._on_change()
 
 
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="whitelist-names")
+def _ask_system(name: str, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[Any]]) -> None:
+    """Look a name up in a thread, and tell the loop."""
+    found: list[Any] | Exception
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except Exception as error:
+        found = error
+    finally:
+        _THREADS.release()
 
+    def tell() -> None:
+        if answer.done():  # nobody waits any more
+            return
+        if isinstance(found, Exception):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
 
-def _ask_system(name: str) -> list[Any]:
-    return socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(tell)
 
 
 async def look_up(name: str) -> list[str]:
@@ -167,8 +181,19 @@ async def look_up(name: str) -> list[str]:
     """
     loop = asyncio.get_running_loop()
     try:
-        # In a pool of its own: names that hang must not hold up the loop's, where Binance's own are looked up.
-        rows = await loop.run_in_executor(_pool(), _ask_system, name)
+        # In threads of its own: names that hang hold up neither the loop's, where Binance's own are looked up, nor the
+        # end of the process.
+        if not _THREADS.acquire(blocking=False):
+            raise OSError("too many look-ups hang")
+        answer: asyncio.Future[list[Any]] = loop.create_future()
+        try:
+            threading.Thread(
+                target=_ask_system, args=(name, loop, answer), name="whitelist-name", daemon=True
+            ).start()
+        except RuntimeError:
+            _THREADS.release()
+            raise
+        rows = await answer
     except socket.gaierror as error:
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
             raise NoSuchName(name) from None

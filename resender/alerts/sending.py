@@ -15,18 +15,21 @@ from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Any
+from urllib.parse import urlsplit
 
 from resender.aio import Clock
 from resender.core.alerts.board import Event
-from resender.core.alerts.channels import make_post, problem_of
+from resender.core.alerts.channels import CHANNELS, make_post, problem_of
 from resender.core.alerts.words import message, sentence
 from resender.core.egress.spec import EgressSpec
-from resender.core.redact import redact
+from resender.core.redact import MASK, redact
 from resender.secret_box import SecretBox, SecretError
 from resender.store import AlertChannelRow
 from resender.upstream import NotPosted, open_socket, post
 
 _LONGEST_S = 20.0
+# Shorter parts of a secret address are words of everybody.
+_SECRET_LEAST = 6
 
 
 class NotSent(Exception):
@@ -77,9 +80,9 @@ class Sender:
                 egress=self._egress, ssl_context=self._ssl_context, longest_s=_LONGEST_S,
             )  # fmt: skip
         except NotPosted as error:
-            raise NotSent(str(error)) from None
+            raise NotSent(_without_secrets(str(error), kind, fields)) from None
         if problem := problem_of(kind, status, body):
-            raise NotSent(redact(problem))
+            raise NotSent(_without_secrets(problem, kind, fields))
 
     def _mail(self, fields: Mapping[str, str], title: str, text: str) -> None:
         mail = EmailMessage()
@@ -100,6 +103,10 @@ class Sender:
                     if fields.get("password"):
                         server.login(fields.get("user") or fields["sender"], fields["password"])
                     server.send_message(mail)
+        except smtplib.SMTPNotSupportedError:
+            raise NotSent(
+                "the mail server knows no STARTTLS or no log-in: choose another security or port"
+            ) from None
         except smtplib.SMTPAuthenticationError:
             raise NotSent("the mail server refuses user or password") from None
         except smtplib.SMTPRecipientsRefused:
@@ -110,6 +117,8 @@ class Sender:
             raise NotSent(f"the mail server breaks off ({type(error).__name__})") from None
         except ssl.SSLError as error:
             raise NotSent(f"TLS with the mail server fails ({error.reason or 'broken off'})") from None
+        except (UnicodeError, AttributeError, ValueError):
+            raise NotSent("the mail server's name, or an address, cannot be used") from None
         except OSError as error:
             raise NotSent(f"the mail server cannot be reached: {error.strerror or error}") from None
 
@@ -123,6 +132,27 @@ class _Connected(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return self._line
+
+
+def _without_secrets(text: str, kind: str, fields: Mapping[str, str]) -> str:
+    """Mask whatever secret a service or the network has repeated."""
+    for spec in CHANNELS[kind]:
+        value = fields.get(spec.name, "")
+        if not spec.is_secret or not value:
+            continue
+        parts = [value]
+        if spec.kind == "url":
+            found = urlsplit(value)
+            parts += [
+                found.path,
+                found.query,
+                *found.path.split("/"),
+                *found.query.replace("&", "=").split("="),
+            ]
+        for part in sorted(set(parts), key=len, reverse=True):
+            if len(part) >= _SECRET_LEAST:
+                text = text.replace(part, MASK)
+    return redact(text)
 
 
 def _row(event: Event, node: str, language: str) -> dict[str, Any]:

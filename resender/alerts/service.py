@@ -104,6 +104,9 @@ class Alerts:
         setup = setups[0] if setups else AlertSetup()
         self._silences = dict(setup.silences)
         rows = {row.id: row for row in setup.channels if row.enabled}
+        for kind in self.silences:
+            for channel in self._channels.values():
+                channel.outbox.silence(kind)
         for gone in self._channels.keys() - rows.keys():
             task = self._channels.pop(gone).task
             if task is not None:
@@ -180,9 +183,11 @@ class Alerts:
         is_silent = any(self._silences.get(kind, 0) > now_ms for kind in ("*", event.kind.name))
         told = _Told()
         for channel in self._channels.values():
-            told.by_channel[channel.row.name] = "silent" if is_silent else "waiting"
-            if not is_silent:
-                channel.outbox.add(event)
+            if is_silent:
+                channel.outbox.forget(event)
+                told.by_channel[channel.row.name] = "silent"
+            elif channel.outbox.add(event):
+                told.by_channel[channel.row.name] = "waiting"
         self._told[_name(event)] = told
         while len(self._told) > _MAX_TOLD:
             self._told.popitem(last=False)

@@ -24,6 +24,8 @@ from resender.errors import ConfigError
 from resender.places import node_name
 from resender.secret_box import SecretBox
 
+_ACTOR = "command line"
+
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the word `alert` to the command line, see `cli/db.py`."""
@@ -110,6 +112,8 @@ def add_channel(config: Config, arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        told = {"name": row.name, "kind": row.kind, "fields": row.shown}
+        repository.audit_add(_ACTOR, "", "alert.add", row.name, None, told)
     say(f"{row.name} is told from now on. Try it: `alert test {row.name}`.")
     tell_database(config)
     return 0
@@ -123,6 +127,8 @@ def remove(config: Config, arguments: argparse.Namespace) -> int:
         found = [row for row in repository.alert_channels() if row.name.lower() == arguments.name.lower()]
         if not found or not repository.alert_channel_remove(found[0].id):
             raise ConfigError(f"There is no channel {arguments.name}.")
+        told = {"name": found[0].name, "kind": found[0].kind, "fields": found[0].shown}
+        repository.audit_add(_ACTOR, "", "alert.remove", found[0].name, told, None)
     say(f"{found[0].name} is not told any more.")
     tell_database(config)
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,17 @@ def backup(config: Config, arguments: argparse.Namespace) -> int:
         if not arguments.without_key:
             _copy_if_there(config.data_path / KEY, folder / KEY)
         _copy_if_there(home() / SETTINGS, folder / SETTINGS)
-        _save_environment(folder / ENVIRONMENT)
+        _save_environment(folder / ENVIRONMENT, with_key=not arguments.without_key)
         pack(
             folder, target,
             version=__version__, schema=check_file(folder / DATABASE), source=parse_url(config.database).where, now=now,
         )  # fmt: skip
         say(f"{target} holds {', '.join(path for path in _names(folder))}: {target.stat().st_size:,d} bytes.")
+    if arguments.without_key and config.sources.get("SECRET_KEY") == SETTINGS:
+        say(
+            "warning: settings.py sets SECRET_KEY, and is in it: move that into the environment.",
+            file=sys.stderr,
+        )
     say("It holds secrets: keep it where only you can read it.")
     if keep is not None:
         for old in prune(target.parent, keep, now):
@@ -116,15 +122,18 @@ def restore(config: Config, arguments: argparse.Namespace) -> int:
             path = Path(target.path)
             pairs[folder / DATABASE] = path
             pairs |= {folder / f"none{end}": path.with_name(path.name + end) for end in _BESIDE}
-        elif target.scheme != "sqlite":
-            rows = load_into_server(folder / DATABASE, config.database)
-            say(f"{rows:,d} rows are in {target.where}.")
+
+        def load() -> None:
+            if target.scheme != "sqlite":
+                rows = load_into_server(folder / DATABASE, config.database)
+                say(f"{rows:,d} rows are in {target.where}.")
+
         settings_to = None if arguments.without_settings else _place_of_settings(folder, data)
         if settings_to is not None:
             pairs[folder / SETTINGS] = settings_to
         if (folder / ENVIRONMENT).exists():
             pairs[folder / ENVIRONMENT] = data / "restored.env"
-        put_in_place(pairs, kept)
+        put_in_place(pairs, kept, last=None if target.path is not None else load)
     _tell(manifest, config, kept, settings_to)
     return 0
 
@@ -153,11 +162,11 @@ def _place_of_settings(folder: Path, data: Path) -> Path | None:
     return old if os.access(home(), os.W_OK) else data / f"restored-{SETTINGS}"
 
 
-def _save_environment(path: Path) -> None:
+def _save_environment(path: Path, *, with_key: bool) -> None:
     lines = [
         f"{name}={_quoted(value)}\n"
         for name, value in sorted(os.environ.items())
-        if name.startswith(ENVIRONMENT_PREFIX)
+        if name.startswith(ENVIRONMENT_PREFIX) and (with_key or name != f"{ENVIRONMENT_PREFIX}SECRET_KEY")
     ]
     if lines:
         path.write_text("".join(lines), "utf-8")

@@ -7,9 +7,6 @@ transaction, which is how running servers notice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import peewee
 
@@ -177,20 +174,6 @@ class AccountTable(Tables):
                 self._write_anew()
             self._raise_revision()
             return True
-
-    @contextmanager
-    def _overwriting(self) -> Iterator[None]:
-        """Have SQLite put zeros over what is deleted, for as long as the block takes."""
-        if not isinstance(self.database, peewee.SqliteDatabase):
-            yield
-            return
-        database: Any = self.database
-        before = database.pragma("secure_delete")
-        database.pragma("secure_delete", 1)
-        try:
-            yield
-        finally:
-            database.pragma("secure_delete", before)
 
     def _write_anew(self) -> None:
         """Empty the table's pages and fill them again.

@@ -86,7 +86,7 @@ class AlertTable(Tables):
         model, values = self.models.alert_channel, dict(changes)
         if "shown" in values:
             values["shown"] = json.dumps(dict(values["shown"]))
-        with self.transaction():
+        with self.transaction(), self._overwriting():
             self.state_get(_REVISION, lock=True)
             self.alert_channel(channel_id)
             if "name" in values:
@@ -100,9 +100,9 @@ class AlertTable(Tables):
             return self._alerts_changed(channel_id)
 
     def alert_channel_remove(self, channel_id: int) -> bool:
-        """Remove a channel; tell whether there was one."""
+        """Remove a channel; tell whether there was one. SQLite's file keeps nothing of what was sealed."""
         model = self.models.alert_channel
-        with self.transaction():
+        with self.transaction(), self._overwriting():
             self.state_get(_REVISION, lock=True)
             if not is_id(channel_id) or not model.delete().where(model.id == channel_id).execute():
                 return False

@@ -6,7 +6,8 @@ It does not open or close the connection. It holds the database it was given.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import peewee
@@ -33,6 +34,20 @@ class Tables:
     def transaction(self) -> Any:
         """Begin a transaction as a context manager; inside another one it is a savepoint."""
         return self.database.atomic()
+
+    @contextmanager
+    def _overwriting(self) -> Iterator[None]:
+        """Have SQLite put zeros over what is deleted, for as long as the block takes."""
+        if not isinstance(self.database, peewee.SqliteDatabase):
+            yield
+            return
+        database: Any = self.database
+        before = database.pragma("secure_delete")
+        database.pragma("secure_delete", 1)
+        try:
+            yield
+        finally:
+            database.pragma("secure_delete", before)
 
     def state_get(self, key: str, *, lock: bool = False) -> str | None:
         """Read one value; `lock` keeps other writers of it out until the transaction ends."""

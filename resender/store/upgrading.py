@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from resender.errors import StoreError
+from resender.errors import StoreError, StoreUnfit
 from resender.store import schema
 from resender.store.faults import is_database_error
 
@@ -26,7 +26,7 @@ _BESIDE = ("-wal", "-shm")
 _made: dict[str, Path] = {}
 
 
-class UpgradeFailed(StoreError):
+class UpgradeFailed(StoreUnfit):
     """The database could not be brought up to date; it is as it was."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from resender.core.egress.spec import EgressSpec
-from resender.errors import AnswerError
+from resender.errors import OUTCOME_UNKNOWN, AnswerError
 from resender.upstream.connector import DIRECT, Timeouts
 from resender.upstream.egresses import make_route
 from resender.upstream.rest import RestClient, readable
@@ -52,7 +52,7 @@ async def post(
     except asyncio.TimeoutError:
         raise NotPosted("no answer in time") from None
     except AnswerError as error:
-        raise NotPosted(error.msg) from None
+        raise NotPosted(error.msg.removesuffix(f" {OUTCOME_UNKNOWN}")) from None
     finally:
         await client.stop()
 

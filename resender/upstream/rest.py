@@ -19,7 +19,6 @@ import aiohttp
 from yarl import URL
 
 from resender.core.binance.headers import Pairs
-from resender.core.redact import redact
 from resender.errors import (
     OUTCOME_UNKNOWN,
     AnswerError,
@@ -251,7 +250,8 @@ class RestClient:
         has thought of, too, is one of the line, and what may have been sent has no known outcome.
         """
         note_unexpected(self.host, error)
-        logger.debug("%s %s: %s", method, self.host, redact(f"{type(error).__name__}: {error}"))
+        # Its text may hold the whole address, and with it a secret.
+        logger.debug("%s %s: %s", method, self.host, type(error).__name__)
         if not attempt.connected:
             text = (
                 f"The upstream {self.host} cannot be reached{self._through()}: "

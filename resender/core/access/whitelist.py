@@ -99,7 +99,15 @@ def normalise_entry(text: str) -> str:
     name = text.strip().rstrip(".").lower()
     if is_name(name):
         return name
-    return normalise_address(text)
+    try:
+        return normalise_address(text)
+    except ValueError as error:
+        if any(c.isalpha() and c not in "abcdefABCDEF" for c in name) and ":" not in name and "/" not in name:
+            raise ValueError(
+                f"{text.strip()[:60]!r} is not an IPv4 or IPv6 address or network, and no DNS name with a dot, of "
+                f"{_NAME_MAX} characters at most."
+            ) from None
+        raise error from None
 
 
 def is_name(text: str) -> bool:

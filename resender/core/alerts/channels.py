@@ -118,12 +118,14 @@ def _check(spec: FieldSpec, text: str) -> None:
 
 
 def _check_email(found: Mapping[str, str]) -> None:
-    if not _HOST.fullmatch(found["host"]):
+    labels = found["host"].split(".")
+    is_host = ":" in found["host"] or all(0 < len(label) <= 63 for label in labels)
+    if not _HOST.fullmatch(found["host"]) or not is_host:
         raise ValueError("host", "It has to be the name of a mail server.")
     for name in ("sender", "to"):
         for address in found[name].split(","):
             before, at, after = address.strip().rpartition("@")
-            if not (before and at and after) or any(c in address for c in "<>\r\n"):
+            if not (before and at and after) or any(c in address for c in "<>[]\r\n") or ".." in after:
                 raise ValueError(name, "It has to be an e-mail address.")
     if found.get("security") == "none" and found.get("password"):
         raise ValueError("security", "A password is not sent without TLS.")
@@ -147,11 +149,7 @@ def make_post(
     """Make the request of a message. Shape: `events` are for programs, of the webhook."""
     longest = _LONGEST_TEXT.get(kind, 8000)
     both = f"{title}\n{text}"
-    both = (
-        both
-        if len(both.encode()) <= longest
-        else both.encode()[: longest - 4].decode("utf-8", "ignore") + " ..."
-    )
+    both = _cut(both, longest)
     url = fields.get("url", "")
     headers: dict[str, str] = {}
     body: dict[str, object]
@@ -172,7 +170,13 @@ def make_post(
         body = {"msgtype": "text", "text": {"content": both}}
     elif kind == "bark":
         url = f"{fields['server'].rstrip('/')}/push"
-        body = {"device_key": fields["key"], "title": title, "body": text, "group": "Binance Resender"}
+        # Apple takes 4096 bytes for the whole.
+        body = {
+            "device_key": fields["key"],
+            "title": title,
+            "body": _cut(text, 3000),
+            "group": "Binance Resender",
+        }
     elif kind == "slack":
         body = {"text": both}
     elif kind == "discord":
@@ -186,6 +190,12 @@ def make_post(
         digest = hmac.new(secret.encode(), f"{stamp}.".encode() + data, hashlib.sha256).hexdigest()
         headers |= {"Resender-Timestamp": stamp, "Resender-Signature": f"sha256={digest}"}
     return Post(url, headers, data)
+
+
+def _cut(text: str, longest: int) -> str:
+    """Units: bytes."""
+    data = text.encode()
+    return text if len(data) <= longest else data[: longest - 4].decode("utf-8", "ignore") + " ..."
 
 
 def _sign(key: str, text: bytes) -> str:
@@ -209,9 +219,11 @@ def problem_of(kind: str, status: int, body: bytes) -> str:
         found = json.loads(body)
     except ValueError:
         found = None
-    said = (
-        next((str(found[name]) for name in _WORDS if found.get(name)), "") if isinstance(found, dict) else ""
-    )
+    said = ""
+    if isinstance(found, dict):
+        said = next((str(found[name]) for name in _WORDS if found.get(name)), "")
+    elif kind == "slack":  # it says why in plain words
+        said = body[:100].decode("utf-8", "ignore")
     said = "".join(c for c in said if c.isprintable())[:200]
     if not 200 <= status < 300:
         return f"HTTP {status}{f': {said}' if said else ''}"

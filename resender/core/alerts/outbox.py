@@ -66,18 +66,31 @@ class Outbox:
         self._told: set[tuple[str, str]] = set()
         self.left_out = 0
 
-    def add(self, event: Event) -> None:
-        """Put an event behind the others; one that is over before it was told is not told at all."""
+    def add(self, event: Event) -> bool:
+        """Put an event behind the others; tell whether it waits now.
+
+        Shape: one that is over before it was told is not told at all.
+        """
         if event.kind.level < self.least:
-            return
+            return False
         if event.lasted_s is not None and event.key not in self._told:
-            waiting = [each for each in self._waiting if each.key != event.key]
-            self._waiting = deque(waiting)
-            return
+            self.forget(event)
+            return False
         if len(self._waiting) >= _MAX_WAITING:
             self._waiting.popleft()
             self.left_out += 1
         self._waiting.append(event)
+        return True
+
+    def forget(self, event: Event) -> None:
+        """Tell nothing of what has begun and waits; it is over, or silent."""
+        self._waiting = deque(each for each in self._waiting if each.key != event.key)
+
+    def silence(self, kind: str) -> list[Event]:
+        """Take out what waits of a kind, `*` for all; it is not told."""
+        gone = [each for each in self._waiting if kind in ("*", each.kind.name)]
+        self._waiting = deque(each for each in self._waiting if each not in gone)
+        return gone
 
     def take(self, now_ms: int, mono: float) -> list[Event]:
         """Take out what is due now; it is one message."""

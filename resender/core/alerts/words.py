@@ -100,7 +100,7 @@ def message(events: Sequence[Event], node: str, language: str) -> tuple[str, str
     mark = (
         _DONE
         if all(event.lasted_s is not None for event in events)
-        else _MARKS[max(e.kind.level for e in events)]
+        else _MARKS[max(e.kind.level for e in events if e.lasted_s is None)]
     )
     title = f"{mark} Binance Resender · {node}"
     lines = []

@@ -73,6 +73,12 @@ class _AlertsBase(AdminHandler):
         except SecretError as error:
             raise Conflict(f"The fields cannot be sealed: {error}.", {"reason": "seal"}) from None
 
+    async def row(self, row_id: str) -> AlertChannelRow:
+        try:
+            return await self.services.store.run(Repository.alert_channel, int(row_id))
+        except UnknownChannel as error:
+            raise RouteError(str(error), {"reason": "gone"}) from None
+
     async def change(self, work: Any) -> Any:
         """Change the channels. Raises: Conflict, RouteError, BadRequest."""
         try:
@@ -189,12 +195,6 @@ class AlertChannelHandler(_AlertsBase):
             return given
         return {**old, **{name: value for name, value in given.items() if value or name not in secrets}}
 
-    async def row(self, row_id: str) -> AlertChannelRow:
-        try:
-            return await self.services.store.run(Repository.alert_channel, int(row_id))
-        except UnknownChannel as error:
-            raise RouteError(str(error), {"reason": "gone"}) from None
-
     async def delete(self, row_id: str) -> None:
         row = await self.row(row_id)
 
@@ -206,7 +206,7 @@ class AlertChannelHandler(_AlertsBase):
         self.send({})
 
 
-class AlertTestHandler(AlertChannelHandler):
+class AlertTestHandler(_AlertsBase):
     """`POST /admin/api/alerts/channels/<id>/test`: send a message now and tell what became of it."""
 
     async def post(self, row_id: str) -> None:

@@ -19,7 +19,7 @@ from resender.core.binance.markets import Market
 from resender.core.egress.governor import Governor
 from resender.fanout import FanoutSnapshot
 from resender.services import Services
-from resender.status import AnswerCounts, CloseSnapshot, MarketSnapshot
+from resender.snapshots import AnswerCounts, CloseSnapshot, MarketSnapshot
 from resender.upstream.shared_answers import SharedAnswers
 from resender.workers import Crew
 

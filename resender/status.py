@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from resender.access import Access
@@ -18,7 +17,6 @@ from resender.aio import Clock
 from resender.core.binance.markets import INTERVALS, Market
 from resender.core.egress.own_reads import CALM_PART
 from resender.core.egress.report import weight_rows
-from resender.core.market.close_log import CloseStats
 from resender.core.market.costs import POOLS, cheapest_piece, kline_weight
 from resender.core.reachability import UNKNOWN, UNREACHABLE, text_of
 from resender.fanout import Fanout, FanoutSnapshot, fanout_snapshot
@@ -28,6 +26,17 @@ from resender.market.kinds import Klines
 from resender.market.market_state import MarketState
 from resender.market.series import Kept, KeptKlines
 from resender.savings import Savings
+from resender.snapshots import (
+    AnswerCounts,
+    BackfillSnapshot,
+    Check,
+    CloseSnapshot,
+    MarketSnapshot,
+    SeriesSnapshot,
+    UpstreamSnapshot,
+    close_rows,
+    series_row,
+)
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
 
@@ -42,113 +51,6 @@ _OUT_OF_REACH = frozenset({UNREACHABLE, "region", "timeout"})
 _TELLING_MS = 300_000
 _SLOWEST_SHOWN = 10
 _CHECKED_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesSnapshot:
-    """One kept series or ticker.
-
-    Shape: `age_ms` is None while nothing proves it; `proof` is event, rest, witness or "".
-    Units: `age_ms` milliseconds, `last_open` epoch milliseconds, `idle_s` seconds since it was asked for.
-    """
-
-    market: Market
-    symbol: str
-    what: str
-    state: str
-    age_ms: int | None
-    proof: str
-    mutes: int
-    rows: int
-    depth: int
-    last_open: int | None
-    hits: int
-    misses: dict[str, int]
-    is_preload: bool
-    idle_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class MarketSnapshot:
-    """One market of the cache: what is kept, counted, and its stream connections."""
-
-    market: Market
-    kept: int
-    live: int
-    # Of those that a rule keeps.
-    wanted: int
-    wanted_live: int
-    mutes: int
-    corrected: int
-    witness_reads: int
-    connections: tuple[Any, ...]
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the market has a live connection and half of what rules keep can answer."""
-        return self.live_connections > 0 and 2 * self.wanted_live >= self.wanted
-
-    @property
-    def live_connections(self) -> int:
-        return sum(link.is_live for link in self.connections)
-
-
-@dataclass(frozen=True, slots=True)
-class CloseSnapshot:
-    """The last closes of one market and interval, newest first."""
-
-    market: Market
-    interval: str
-    closes: tuple[CloseStats, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BackfillSnapshot:
-    """How far the series of one weight pool are filled.
-
-    Units: `minutes` until all is read at the pace the own reads have, `paused_s` seconds.
-    """
-
-    pool: str
-    limit: int
-    total: int
-    queued: int
-    rows_read: int
-    rows_missing: int
-    minutes: float
-    paused_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamSnapshot:
-    """How a market answered last. Units: `at_ms` epoch milliseconds of the machine."""
-
-    market: Market
-    kind: str
-    status: int | None
-    at_ms: int | None
-
-    @property
-    def text(self) -> str:
-        return text_of(self.kind, self.status)
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerCounts:
-    """What the cache was asked for, since the start."""
-
-    hits: int = 0
-    misses: int = 0
-    reasons: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that has to be well before calls should come. Shape: `name` is store, upstreams or streams."""
-
-    name: str
-    is_ok: bool
-    detail: str
 
 
 class Status:
@@ -418,7 +320,7 @@ class Status:
         """
         series = []
         for number, (state, kept) in enumerate(list(self.kept()), 1):
-            series.append(_series_row(self.series(state, kept)))
+            series.append(series_row(self.series(state, kept)))
             if not number % _SHOWN_AT_ONCE:
                 await asyncio.sleep(0)
         return {
@@ -452,58 +354,3 @@ class Status:
             "nodes": self.nodes(),
             "workers": self.workers(),
         }
-
-
-def _series_row(each: SeriesSnapshot) -> dict[str, Any]:
-    return {
-        "market": each.market.value,
-        "symbol": each.symbol,
-        "interval": each.what,
-        "state": each.state,
-        "last_open": each.last_open,
-        "age_ms": each.age_ms,
-        "proof": each.proof,
-        "mutes": each.mutes,
-        "rows": each.rows,
-        "hits": each.hits,
-        "misses": each.misses,
-        "preload": each.is_preload,
-    }
-
-
-def close_rows(snapshots: Iterable[CloseSnapshot]) -> list[dict[str, Any]]:
-    """Describe closes, see `CloseStats`.
-
-    Shape: [{"market","interval","closes":[{"close_ms","expected","arrived","missing","by_event","by_read",
-        "by_witness","corrected","first_ms","p50_ms","p99_ms","last_ms","slowest","event_p50_ms",
-        "event_last_ms","trip_p50_ms"}]}], newest close first.
-    """
-    return [
-        {
-            "market": each.market.value,
-            "interval": each.interval,
-            "closes": [_close_row(close) for close in each.closes],
-        }
-        for each in snapshots
-    ]
-
-
-def _close_row(close: CloseStats) -> dict[str, Any]:
-    return {
-        "close_ms": close.close_ms,
-        "expected": close.expected,
-        "arrived": close.arrived,
-        "missing": close.missing,
-        "by_event": close.by_event,
-        "by_read": close.by_read,
-        "by_witness": close.by_witness,
-        "corrected": close.corrected,
-        "first_ms": close.first_ms,
-        "p50_ms": close.p50_ms,
-        "p99_ms": close.p99_ms,
-        "last_ms": close.last_ms,
-        "slowest": close.slowest,
-        "event_p50_ms": close.event_p50_ms,
-        "event_last_ms": close.event_last_ms,
-        "trip_p50_ms": close.trip_p50_ms,
-    }

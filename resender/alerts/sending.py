@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import smtplib
 import socket
 import ssl
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from resender.aio import Clock
 from resender.core.alerts.board import Event
@@ -28,8 +29,9 @@ from resender.store import AlertChannelRow
 from resender.upstream import NotPosted, open_socket, post
 
 _LONGEST_S = 20.0
-# Shorter parts of a secret address are words of everybody.
-_SECRET_LEAST = 6
+# Shorter parts of a secret address are words of everybody; longer ones without a digit are none.
+_SECRET_LEAST, _SECRET_LONG = 4, 16
+_SHOWN = 250
 
 
 class NotSent(Exception):
@@ -135,7 +137,7 @@ class _Connected(smtplib.SMTP):
 
 
 def _without_secrets(text: str, kind: str, fields: Mapping[str, str]) -> str:
-    """Mask whatever secret a service or the network has repeated."""
+    """Mask whatever secret a service or the network has repeated, and cut the rest."""
     for spec in CHANNELS[kind]:
         value = fields.get(spec.name, "")
         if not spec.is_secret or not value:
@@ -143,16 +145,19 @@ def _without_secrets(text: str, kind: str, fields: Mapping[str, str]) -> str:
         parts = [value]
         if spec.kind == "url":
             found = urlsplit(value)
+            parts += [found.path, found.query]
             parts += [
-                found.path,
-                found.query,
-                *found.path.split("/"),
-                *found.query.replace("&", "=").split("="),
+                part for part in re.split("[/&=?;,.]", f"{found.path}/{found.query}") if _is_secret(part)
             ]
-        for part in sorted(set(parts), key=len, reverse=True):
+        for part in sorted({*parts, *map(unquote, parts)}, key=len, reverse=True):
             if len(part) >= _SECRET_LEAST:
                 text = text.replace(part, MASK)
-    return redact(text)
+    return redact(text)[:_SHOWN]
+
+
+def _is_secret(part: str) -> bool:
+    """Tell whether a part of an address is no word of everybody's, such as `webhook`."""
+    return len(part) >= _SECRET_LONG or any(c.isdigit() for c in part)
 
 
 def _row(event: Event, node: str, language: str) -> dict[str, Any]:

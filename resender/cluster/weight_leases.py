@@ -34,7 +34,7 @@ _AHEAD_PART, _AHEAD_LEAST, _AHEAD_MOST = 0.01, 60, 0.3
 # The next window's block is leased so long before it begins.
 _NEXT_MS = 1500.0
 # What others set aside is asked for again after so long.
-_ASIDE_AGAIN_S = 0.5
+_KEPT_AGAIN_S = 0.5
 _BAN = "ban"
 # Under which name the store keeps that the installation has had a Redis.
 # The first calls wait so long for the first connection.
@@ -286,7 +286,7 @@ class WeightLeases:
         shared.fallback.asking(int(low_ms // budget.window_ms))
         self.asked += 1
         try:
-            give, permille, nodes, _, epoch, memory, aside = await self._link.run(TAKE, keys, args)
+            give, permille, nodes, _, epoch, memory, kept_back = await self._link.run(TAKE, keys, args)
         except RedisDown:
             self.failed += 1
             raise
@@ -297,9 +297,9 @@ class WeightLeases:
             for old in [old for old in shared.in_vain if old[1] < budget.window]:
                 del shared.in_vain[old]
             # What is granted in a minute comes back in none; what is set aside may be free in a moment.
-            again_s = _ASIDE_AGAIN_S if int(aside) else float("inf")
+            again_s = _KEPT_AGAIN_S if int(kept_back) else float("inf")
             shared.in_vain[place] = least, self._clock.mono() + again_s
-            if window == budget.window and not is_order and not int(aside):
+            if window == budget.window and not is_order and not int(kept_back):
                 budget.is_dry = True
         else:
             self.granted += int(give)

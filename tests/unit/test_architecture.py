@@ -44,6 +44,7 @@ LAYERS = {
     "market": "C",
     "store": "C",
     "workers": "D",
+    "snapshots": "CD",
     "status": "D",
     "services": "F",
     "doctor": "E",

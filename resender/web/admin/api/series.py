@@ -18,7 +18,7 @@ from resender.core.market.klines import KlineSeries
 from resender.core.market.words import ALL_WORDS, WORDS, interval_of
 from resender.errors import RouteError
 from resender.market import Kept, KeptKlines
-from resender.status import BackfillSnapshot, SeriesSnapshot
+from resender.snapshots import BackfillSnapshot, SeriesSnapshot
 from resender.web.admin.fields import wrong
 from resender.web.admin.long_answers import EventHandler, LiveHandler
 

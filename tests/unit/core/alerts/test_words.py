@@ -113,7 +113,6 @@ def test_mark_of_a_message_is_that_of_the_gravest(events: list[Event], mark: str
     assert message(events, "gw1", "en")[0].startswith(mark)
 
 
-@pytest.mark.xfail(strict=True, reason="the mark looks at what is over too")
 def test_warning_is_not_made_critical_by_what_is_over() -> None:
     assert message([over(event("banned")), event("disk")], "gw1", "en")[0].startswith("🟠")
 

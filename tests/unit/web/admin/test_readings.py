@@ -10,7 +10,7 @@ import pytest
 
 from resender.core.binance.markets import Market
 from resender.errors import Busy
-from resender.status import MarketSnapshot
+from resender.snapshots import MarketSnapshot
 from resender.upstream.dispatch import LastAnswer
 from resender.web.admin import readings
 from resender.web.admin.readings import MAX_EXPORTS, MAX_STREAMS, Live, _is_drawn, _streams, resident_bytes

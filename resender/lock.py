@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from resender.errors import StartError
+from resender.errors import StartError, StartLater
 
 logger = logging.getLogger("resender")
 
@@ -75,7 +75,9 @@ def _open(folder: Path, is_needed: bool) -> int | None:
     except OSError as error:
         text = f"{path} cannot be used: {error.strerror or error}{_cure(folder, error)}"
         if is_needed:
-            raise StartError(text) from None
+            # A full disk may have room some day.
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise (StartLater(f"{text}; the disk is full") if is_full else StartError(text)) from None
         logger.warning("%s; the gateway goes on without a lock", text)
         return None
 

@@ -26,7 +26,8 @@ _AGAIN_S = 5.0
 _TRUST_S = 120.0
 _LOOKUP_S = 10.0
 _MAX_ADDRESSES = 16
-# Look-ups that may hang at once.
+_SLOT_S = 0.05
+# Look-ups that may be under way at once.
 _THREADS = threading.BoundedSemaphore(16)
 
 
@@ -183,8 +184,8 @@ async def look_up(name: str) -> list[str]:
     try:
         # In threads of its own: names that hang hold up neither the loop's, where Binance's own are looked up, nor the
         # end of the process.
-        if not _THREADS.acquire(blocking=False):
-            raise OSError("too many look-ups hang")
+        while not _THREADS.acquire(blocking=False):
+            await asyncio.sleep(_SLOT_S)  # the caller limits the time
         answer: asyncio.Future[list[Any]] = loop.create_future()
         try:
             threading.Thread(

@@ -264,10 +264,10 @@ class Status:
 
     # --- for people and programs -----------------------------------------------------------
 
-    def is_out_of_reach(self, each: UpstreamSnapshot) -> bool:
+    def is_out_of_reach(self, each: UpstreamSnapshot, kinds: frozenset[str] = _OUT_OF_REACH) -> bool:
         """Tell whether a market could not be reached lately, or does not serve this country."""
         is_telling = each.at_ms is not None and self._clock.now_ms() - each.at_ms < _TELLING_MS
-        return is_telling and each.kind in _OUT_OF_REACH
+        return is_telling and each.kind in kinds
 
     def readiness(self) -> list[Check]:
         """Tell whether calls would be answered: the database, the upstreams, the streams that rules want.

@@ -176,7 +176,7 @@ function offset() {
 
 /* ---- what was told ---- */
 
-const toldPill = ([name, what]) => el('span', { title: ['ok', 'waiting', 'silent'].includes(what) ? t(`alerts.what.${what}`) : what }, pill(name, what === 'ok' ? 'ok' : what === 'waiting' ? 'info' : what === 'silent' ? '' : 'bad'));
+const toldPill = ([name, what]) => el('span', { title: ['ok', 'waiting', 'silent', 'over'].includes(what) ? t(`alerts.what.${what}`) : what }, pill(name, what === 'ok' ? 'ok' : what === 'waiting' ? 'info' : what === 'silent' || what === 'over' ? '' : 'bad'));
 
 function makeEvent(event) {
   return el('tr', {},

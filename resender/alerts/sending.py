@@ -31,7 +31,6 @@ from resender.upstream import NotPosted, open_socket, post
 _LONGEST_S = 20.0
 # Shorter parts of a secret address are words of everybody; longer ones without a digit are none.
 _SECRET_LEAST, _SECRET_LONG = 4, 16
-_SHOWN = 250
 
 
 class NotSent(Exception):
@@ -83,8 +82,8 @@ class Sender:
             )  # fmt: skip
         except NotPosted as error:
             raise NotSent(_without_secrets(str(error), kind, fields)) from None
-        if problem := problem_of(kind, status, body):
-            raise NotSent(_without_secrets(problem, kind, fields))
+        if problem := problem_of(kind, status, body, lambda said: _without_secrets(said, kind, fields)):
+            raise NotSent(problem)
 
     def _mail(self, fields: Mapping[str, str], title: str, text: str) -> None:
         mail = EmailMessage()
@@ -137,7 +136,7 @@ class _Connected(smtplib.SMTP):
 
 
 def _without_secrets(text: str, kind: str, fields: Mapping[str, str]) -> str:
-    """Mask whatever secret a service or the network has repeated, and cut the rest."""
+    """Mask whatever secret a service or the network has repeated."""
     for spec in CHANNELS[kind]:
         value = fields.get(spec.name, "")
         if not spec.is_secret or not value:
@@ -152,7 +151,7 @@ def _without_secrets(text: str, kind: str, fields: Mapping[str, str]) -> str:
         for part in sorted({*parts, *map(unquote, parts)}, key=len, reverse=True):
             if len(part) >= _SECRET_LEAST:
                 text = text.replace(part, MASK)
-    return redact(text)[:_SHOWN]
+    return redact(text)
 
 
 def _is_secret(part: str) -> bool:

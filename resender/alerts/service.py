@@ -106,7 +106,7 @@ class Alerts:
         rows = {row.id: row for row in setup.channels if row.enabled}
         for kind in self.silences:
             for channel in self._channels.values():
-                channel.outbox.silence(kind)
+                self._not_told(channel, channel.outbox.silence(kind), "silent")
         for gone in self._channels.keys() - rows.keys():
             task = self._channels.pop(gone).task
             if task is not None:
@@ -183,6 +183,8 @@ class Alerts:
         is_silent = any(self._silences.get(kind, 0) > now_ms for kind in ("*", event.kind.name))
         told = _Told()
         for channel in self._channels.values():
+            if event.lasted_s is not None and not channel.outbox.has_told(event):
+                self._not_told(channel, channel.outbox.forget(event), "over")
             if is_silent:
                 channel.outbox.forget(event)
                 told.by_channel[channel.row.name] = "silent"
@@ -231,6 +233,11 @@ class Alerts:
         channel.failed += 1
         logger.error("alert channel %s: %s", channel.row.name, channel.problem)
         await self._note_told(channel, events, channel.problem)
+
+    def _not_told(self, channel: _Channel, events: Sequence[Event], what: str) -> None:
+        """Write down what will not be told: it was over, or silent, before its time came."""
+        if events:
+            self._tasks.spawn(self._note_told(channel, events, what), name="alert-history")
 
     async def _note_told(self, channel: _Channel, events: Sequence[Event], what: str) -> None:
         for event in events:

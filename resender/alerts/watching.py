@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resender.cluster import Cluster
 
 _STRANGERS_S = 600.0
+_TOLD = frozenset({UNREACHABLE, "region", "timeout", "firewall"})
 _CLOCK_OFF_MS = 1000
 _CERTIFICATE_DAYS = 14
 # There may be thousands of series to look at.
@@ -108,7 +109,7 @@ class Watch:
         found = []
         for each in self._status.upstreams():
             market = each.market.value
-            if not self._status.is_out_of_reach(each) and each.kind != "firewall":
+            if not self._status.is_out_of_reach(each, _TOLD):
                 continue
             if each.kind == "region":
                 found.append(Finding("region", market, {"market": market}))
@@ -154,7 +155,7 @@ class Watch:
     def clock_off_ms(self) -> int:
         """How far this machine's clock is off for certain, 0 where that is not known."""
         clock, mono, now_ms = self._exchange_clock, self._clock.mono(), self._clock.now_ms()
-        if not clock.is_set:
+        if not (clock.is_set or clock.has_date):
             return 0
         return max(0, int(max(clock.low_ms(mono) - now_ms, now_ms - clock.high_ms(mono))))
 

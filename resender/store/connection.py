@@ -84,7 +84,7 @@ def open_database(url: str, *, busy_timeout_s: float = 5.0, create: bool = True)
         database.connect()
         if target.path is not None:
             _use_wal(database, busy_timeout_s)
-        upgrading.upgrade(database, target.path)
+        upgrading.upgrade(database, target.path, target.where)
         _check_writable(database)
     except Exception as error:
         if database is not None:

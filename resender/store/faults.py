@@ -91,6 +91,8 @@ def explain(error: BaseException, where: str) -> StoreError:
         for words, kind, meaning in _SQLITE:
             if words == "not a database" and words in texts:
                 return StoreUnfit(f"The database {where} {meaning}.")
+            if words in texts and kind is Fault.RIGHTS and _is_full(where):
+                return DatabaseFault(f"The database {where} cannot grow: the disk is full.", Fault.FULL)
             if words in texts:
                 return DatabaseFault(f"The database {where} {meaning.format(user=_user())}.", kind)
     if isinstance(error, OSError) and error.strerror:
@@ -100,6 +102,15 @@ def explain(error: BaseException, where: str) -> StoreError:
     if isinstance(error, (peewee.IntegrityError, peewee.DataError)):
         kind = Fault.DATA
     return DatabaseFault(f"The database {where} cannot be used: {_one_line(error)}", kind)
+
+
+def _is_full(path: str) -> bool:
+    """Tell whether a file's disk has no room for another one, whatever SQLite calls that."""
+    try:
+        found = os.statvfs(os.path.dirname(path) or ".")
+    except OSError:
+        return False
+    return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

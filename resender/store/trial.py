@@ -62,9 +62,7 @@ def try_upgrade(url: str) -> Trial | None:
         upgrading.copy_file(target.path, tried)
         upgrading.run_on(tried)
     except Exception as error:
-        if isinstance(error, StoreError) or not is_database_error(error):
-            raise
-        raise upgrading.UpgradeFailed(upgrading.words_of(target.path, error)) from error
+        raise upgrading.failure(error, target.path) from error
     finally:
         upgrading.remove_file(tried)
     return Trial(last, pending, True)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from resender.errors import StoreError, StoreUnfit
 from resender.store import schema
-from resender.store.faults import is_database_error
+from resender.store.faults import Fault, explain, is_database_error
 
 logger = logging.getLogger("resender.store")
 
@@ -30,20 +30,45 @@ class UpgradeFailed(StoreUnfit):
     """The database could not be brought up to date; it is as it was."""
 
 
-def upgrade(database: Any, path: str | None) -> None:
-    """Bring a database up to date. Shape: `path` is a SQLite file's, None for any other database.
+def upgrade(database: Any, path: str | None, where: str = "") -> None:
+    """Bring a database up to date. Shape: `path` is a SQLite file's, None for any other; `where` names it.
 
-    Raises: UpgradeFailed; errors of `schema.upgrade` that say that it cannot be this program's.
+    Raises: UpgradeFailed; errors of `schema.upgrade` that say that it cannot be this program's, or not now.
     """
+    where = where or path or "of DATABASE_URL"
     applied, known = set(schema.applied_versions(database)), set(schema.known_versions())
-    if path is not None and applied and applied < known:
-        _try_oncopy_file(path, max(applied))
+    is_old = bool(applied) and applied < known
+    before = _try_on_copy(path) if path is not None and is_old else None
     try:
-        schema.upgrade(database)
+        done = schema.upgrade(database)
     except Exception as error:
-        if isinstance(error, StoreError) or not (applied and applied < known):
+        if before is not None:  # it is as it was; a copy does no harm
+            os.replace(before, f"{path}.before-{max(applied)}")
+        if not is_old:
             raise
-        raise UpgradeFailed(words_of(path or "", error)) from error
+        raise failure(error, where) from error
+    if before is None or path is None:
+        return
+    if not done:  # another process was first, and keeps what was before
+        remove_file(before)
+        return
+    kept = Path(f"{path}.before-{max(applied)}")
+    os.replace(before, kept)
+    _made[path] = kept
+    for old in known:
+        if (other := Path(f"{path}.before-{old}")) != kept:
+            other.unlink(missing_ok=True)
+
+
+def failure(error: Exception, where: str) -> Exception:
+    """Return what is raised where an upgrade has gone wrong: what may go well later is no failed upgrade."""
+    if isinstance(error, StoreError):
+        return error
+    if is_database_error(error):
+        fault = explain(error, where)
+        if getattr(fault, "kind", None) in (Fault.LOCKED, Fault.FULL):
+            return fault
+    return UpgradeFailed(words_of(where, error))
 
 
 def remove_file(path: Path) -> None:
@@ -67,33 +92,39 @@ def undo(path: str) -> bool:
     return True
 
 
-def _try_oncopy_file(path: str, before: str) -> None:
-    """Upgrade a copy, which shows whether the database itself can be. Raises: UpgradeFailed."""
-    kept, tried = Path(f"{path}.before-{before}"), Path(f"{path}.trying")
+def _try_on_copy(path: str) -> Path | None:
+    """Upgrade a copy, which shows whether the database itself can be; return another copy, as it is before.
+
+    Shape: None where the disk has no room for both.
+    Raises: UpgradeFailed, or what may go well later.
+    """
+    tried, before = Path(f"{path}.trying-{os.getpid()}"), Path(f"{path}.saving-{os.getpid()}")
+    _remove_left_behind(path)
     need = 2.2 * sum(os.path.getsize(each) for each in (path, f"{path}-wal") if os.path.exists(each))
     if shutil.disk_usage(os.path.dirname(path) or ".").free < need:
         logger.warning(
             "the disk has no room for a copy: the database is upgraded without a try and a way back"
         )
-        return
+        return None
     try:
         copy_file(path, tried)
         run_on(tried)
-        copy_file(path, kept)
-    except StoreError:
-        raise
+        copy_file(path, before)
     except Exception as error:
-        if not (
-            is_database_error(error) or isinstance(error, (OSError, ValueError, TypeError, RuntimeError))
-        ):
-            raise
-        raise UpgradeFailed(words_of(path, error)) from error
+        remove_file(before)
+        raise failure(error, path) from error
     finally:
         remove_file(tried)
-    _made[path] = kept
-    for old in Path(path).parent.glob(f"{Path(path).name}.before-*"):
-        if old != kept:
-            old.unlink(missing_ok=True)
+    return before
+
+
+def _remove_left_behind(path: str) -> None:
+    """Remove copies of processes that were killed."""
+    for word in ("trying", "saving", "checking"):
+        for file in Path(path).parent.glob(f"{Path(path).name}.{word}-*"):
+            pid = file.name.rpartition("-")[2]
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+                remove_file(file)
 
 
 def copy_file(path: str, target: Path) -> None:

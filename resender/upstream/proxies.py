@@ -167,9 +167,9 @@ async def _ask_http(sock: socket.socket, spec: EgressSpec, authority: str) -> No
         lines.append(f"Proxy-Authorization: Basic {login}")
     await loop.sock_sendall(sock, ("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
     answer = b""
-    # No byte is due behind the head: in HTTP and TLS the client speaks first.
-    while b"\r\n\r\n" not in answer and len(answer) <= _MAX_ANSWER_BYTES:
-        data = await loop.sock_recv(sock, 8192)
+    # Not a byte behind the head is taken: a mail server speaks first.
+    while not answer.endswith(b"\r\n\r\n") and len(answer) <= _MAX_ANSWER_BYTES:
+        data = await loop.sock_recv(sock, 1)
         if not data:
             raise EOFError
         answer += data

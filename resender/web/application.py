@@ -99,9 +99,15 @@ class GatewayServer(HTTPServer):
             self._handlers[listening.fileno()] = accept_gently(listening, self._handle_connection)
 
     def _handle_connection(self, connection: socket.socket, address: Any) -> None:
+        if self.ssl_options is not None:
+            try:
+                connection.getpeername()
+            except OSError:  # it left before TLS began: port scans, probes of balancers
+                connection.close()
+                return
         try:
             super()._handle_connection(connection, address)
-        except OSError:  # it left before TLS began: port scans, probes of balancers
+        except OSError:
             connection.close()
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:

@@ -378,6 +378,26 @@ async def test_slow_reader_of_states_gets_the_newest_and_delays_nobody(
     assert fanout.stats.closed_slow == 0
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="resender/web/client/stream_sink.py: over TLS the kernel takes megabytes that grow stale",
+)
+async def test_slow_reader_is_not_behind_by_more_than_without_tls(streams: Served, exchange: Sandbox) -> None:
+    fanout = streams.gateway.fanout
+    _, writer = await slow(streams.port, f"/public/ws/{BOOK}")
+    await wait_until(lambda: fanout.clients)
+    (slow_one,) = fanout.clients.values()
+    sent = 0
+    while not slow_one.dropped:
+        await exchange.burst(Market.UM, "BTCUSDT", 500)
+        await asyncio.sleep(0.01)  # they are a turn of the loop on their way
+        sent += 500
+        assert sent < 50_000
+    writer.transport.abort()
+    # Some 150 bytes each; 128 KiB in the kernel, 64 KiB in the queue, and what is on its way.
+    assert sent <= 7_000
+
+
 async def test_slow_reader_of_a_sequence_is_closed_with_words(streams: Served) -> None:
     fanout = streams.gateway.fanout
     async with listener(streams) as ears, ears.open("/public/ws/btcusdt@depth") as quick:
@@ -399,8 +419,11 @@ async def test_slow_reader_of_a_sequence_is_closed_with_words(streams: Served) -
                 break
         assert fanout.stats.closed_slow == 1
         assert len(fanout.clients) == 1
-        raw = await asyncio.wait_for(reader.read(), 10)
-        assert b"too slow" in raw[-200:]
+        raw = b""
+        while b"too slow" not in raw:
+            more = await asyncio.wait_for(reader.read(65536), 10)
+            assert more, "the end came without a word"
+            raw = raw[-200:] + more
         writer.transport.abort()
 
 

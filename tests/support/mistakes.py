@@ -53,7 +53,7 @@ def launch(enter, disk, options, holds, is_full, over, hidden, kept, stage, user
         for place, path in over:
             bind(path, place)
         for number, path in enumerate(kept):
-            os.mkdir(f"{stage}/{number}")
+            os.makedirs(f"{stage}/{number}", exist_ok=True)
             bind(path, f"{stage}/{number}")
         for place in hidden:
             tmpfs(place, "size=64k,mode=755")
@@ -108,7 +108,8 @@ def variables(
     stage = Path(tempfile.mkdtemp(prefix="stage-", dir=folder))
     covered = [(str(place), str(path)) for place, path in (over or {}).items()]
     words = (
-        enter, str(disk or ""), f"mode=755,{options}", str(holds or ""), is_full, covered, hidden, kept, str(stage), user,
+        enter, str(disk or ""), f"mode=755,{options}", str(holds or ""), is_full, covered, hidden, kept,
+        str(stage), user,
     )  # fmt: skip
     return customised(folder, f"LAUNCH = {words!r}\n" + _LAUNCH)
 

@@ -411,9 +411,6 @@ async def test_system_that_does_not_know_says_nothing_about_the_name(
         await look_up(HOME)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="resender/name_watch.py look_up(): what finds no free thread fails at once"
-)
 async def test_many_names_are_all_found_at_the_start(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus, urlsplit
 
@@ -127,6 +127,9 @@ def _check_email(found: Mapping[str, str]) -> None:
             before, at, after = address.strip().rpartition("@")
             if not (before and at and after) or any(c in address for c in "<>[]\r\n") or ".." in after:
                 raise ValueError(name, "It has to be an e-mail address.")
+    for name in ("user", "password"):
+        if not found.get(name, "").isascii():
+            raise ValueError(name, "Mail servers take ASCII letters only.")
     if found.get("security") == "none" and found.get("password"):
         raise ValueError("security", "A password is not sent without TLS.")
 
@@ -213,8 +216,8 @@ _VERDICTS: Mapping[str, tuple[tuple[str, object], ...]] = {
 _WORDS = ("description", "msg", "errmsg", "message", "StatusMessage")
 
 
-def problem_of(kind: str, status: int, body: bytes) -> str:
-    """Say in words why a message was not taken; empty if it was."""
+def problem_of(kind: str, status: int, body: bytes, mask: Callable[[str], str] = str) -> str:
+    """Say in words why a message was not taken; empty if it was. Shape: `mask` takes secrets out of what it says."""
     try:
         found = json.loads(body)
     except ValueError:
@@ -224,7 +227,7 @@ def problem_of(kind: str, status: int, body: bytes) -> str:
         said = next((str(found[name]) for name in _WORDS if found.get(name)), "")
     elif kind == "slack":  # it says why in plain words
         said = body.decode("utf-8", "ignore")
-    said = "".join(c for c in said if c.isprintable())
+    said = mask("".join(c for c in said if c.isprintable()))[:200]
     if not 200 <= status < 300:
         return f"HTTP {status}{f': {said}' if said else ''}"
     wanted = _VERDICTS.get(kind)

@@ -82,9 +82,15 @@ class Outbox:
         self._waiting.append(event)
         return True
 
-    def forget(self, event: Event) -> None:
-        """Tell nothing of what has begun and waits; it is over, or silent."""
+    def has_told(self, event: Event) -> bool:
+        """Whether the begin of this alert was told."""
+        return event.key in self._told
+
+    def forget(self, event: Event) -> list[Event]:
+        """Tell nothing of what has begun and waits; it is over, or silent. Return what waited."""
+        gone = [each for each in self._waiting if each.key == event.key]
         self._waiting = deque(each for each in self._waiting if each.key != event.key)
+        return gone
 
     def silence(self, kind: str) -> list[Event]:
         """Take out what waits of a kind, `*` for all; it is not told."""

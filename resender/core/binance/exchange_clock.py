@@ -22,7 +22,7 @@ class ExchangeClock:
     Units: epoch milliseconds for the exchange, monotonic seconds for us.
     """
 
-    __slots__ = ("_high", "_high_mono", "_low", "_low_mono", "_next_mono", "is_set")
+    __slots__ = ("_high", "_high_mono", "_low", "_low_mono", "_next_mono", "has_date", "is_set")
 
     def __init__(self) -> None:
         # What is to be added to the monotonic time in milliseconds, and when that was learned.
@@ -31,6 +31,8 @@ class ExchangeClock:
         self._next_mono = 0.0
         # The exchange itself has told its time.
         self.is_set = False
+        # At least the `Date` of an answer has been heard.
+        self.has_date = False
 
     @classmethod
     def guess(cls, now_ms: float, mono: float) -> ExchangeClock:
@@ -85,6 +87,7 @@ class ExchangeClock:
     def observe_date(self, date_ms: int, sent_mono: float, mono: float) -> None:
         """Take the `Date` of an answer (whole seconds), asked for and received at these times."""
         self._next_mono = mono + 1.0
+        self.has_date = True
         low = self.low_ms(mono) - mono * 1000
         high = self.high_ms(mono) - mono * 1000
         # The answer was made between the two times and within the second that `Date` names.

@@ -99,19 +99,8 @@ async def test_message_leaves_by_a_proxy_that_hears_a_name_and_no_secret(
         assert len(robot.texts) == 1
 
 
-EAGER = pytest.mark.xfail(
-    strict=True, reason="what comes right behind the proxy's answer is taken for a fault"
-)
-
-
-@pytest.mark.parametrize(
-    ("way", "security"),
-    [
-        pytest.param(way, security, marks=EAGER if way.startswith("http") and security == "starttls" else ())
-        for way in PROXIES
-        for security in ("starttls", "tls")
-    ],
-)
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+@pytest.mark.parametrize("way", PROXIES)
 async def test_mail_leaves_by_a_proxy(tmp_path: Path, security: str, way: str) -> None:
     context = AUTHORITY.server_context(NAME)
     async with MailServer(security, context=context) as server, eager(way) as proxy:
@@ -229,14 +218,7 @@ async def in_thread(*arguments: object) -> socket.socket:
     return await asyncio.to_thread(open_socket, *arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        "default",
-        "address",
-        *(pytest.param(way, marks=EAGER if way.startswith("http") else ()) for way in PROXIES),
-    ],
-)
+@pytest.mark.parametrize("way", ["default", "address", *PROXIES])
 async def test_connection_waits_for_its_answers_as_long_as_was_said(way: str) -> None:
     async with MailServer("none") as server:
         if way in PROXIES:

@@ -382,7 +382,6 @@ async def test_warning_of_quiet_hours_follows_them_and_what_ended_in_them_does_n
         assert world.post.of("one")[2:] == [("login", "root 203.0.113.9", False)]
 
 
-@pytest.mark.xfail(strict=True, reason="what ended before it was told stays 'waiting' in the history")
 @fast
 async def test_history_does_not_wait_for_what_is_not_told_any_more(tmp_path: Path) -> None:
     async with AlertWorld(tmp_path) as world:

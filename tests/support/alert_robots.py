@@ -8,10 +8,12 @@ docs/API_V2.md; docs.slack.dev "Sending messages using incoming webhooks"; docs.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,8 +26,6 @@ from tests.support.upstream import Answer, Peer, RawUpstream, Request, response
 ROBOTS = ("telegram", "feishu", "dingtalk", "wecom", "bark", "slack", "discord", "webhook")
 SIGNING = ("feishu", "dingtalk", "webhook")
 _HOUR_S = 3600
-# A message that was not taken: status, body.
-Refusal = tuple[str, Any]
 
 
 class Refused(Exception):
@@ -255,3 +255,26 @@ class Robot:
             raise Refused("401 Unauthorized", {"message": "the time stamp is too old"})
         self._accept(f"{document['title']}\n{document['text']}")
         return "202 Accepted", "queued"
+
+
+class RobotThread:
+    """A robot on a loop and a thread of its own, for tests that block while a process runs."""
+
+    def __init__(self, kind: str) -> None:
+        self.robot = Robot(kind)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="robot", daemon=True)
+
+    def __enter__(self) -> Robot:
+        self._thread.start()
+        self._run(self.robot.__aenter__())
+        return self.robot
+
+    def __exit__(self, *exc: object) -> None:
+        self._run(self.robot.__aexit__())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def _run(self, coro: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coro, self._loop).result(10)

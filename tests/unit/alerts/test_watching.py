@@ -52,8 +52,8 @@ class World:
             weights=lambda: self.weights,
             upstreams=lambda: self.answers,
             markets=self.count,
-            is_out_of_reach=lambda each: Status.is_out_of_reach(
-                cast(Any, SimpleNamespace(_clock=clock)), each
+            is_out_of_reach=lambda each, *kinds: Status.is_out_of_reach(
+                cast(Any, SimpleNamespace(_clock=clock)), each, *kinds
             ),
         )
         self.watch = Watch(

@@ -179,9 +179,7 @@ def test_market_out_of_reach_is_told_with_why(
         ("unreachable", None),
         ("timeout", None),
         ("region", 451),
-        pytest.param(
-            "firewall", 403, marks=pytest.mark.xfail(strict=True, reason="a 403 is told however old it is")
-        ),
+        pytest.param("firewall", 403),
     ],
 )
 def test_answer_that_is_old_tells_nothing_of_now(world: World, kind: str, status: int | None) -> None:

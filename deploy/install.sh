@@ -230,7 +230,8 @@ check_machine() {
     # One at a time; the lock is the folder itself, so that nothing stays.
     mkdir -p /opt
     exec 9</opt
-    flock -n 9 || wrong 'It is running already, in another terminal.' '它已经在另一个终端里运行。'
+    # What a run that was killed had started may hold it for a moment.
+    flock -w 5 9 || wrong 'It is running already, in another terminal.' '它已经在另一个终端里运行。'
 }
 
 check_distribution() {

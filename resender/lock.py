@@ -71,7 +71,11 @@ def _open(folder: Path, is_needed: bool) -> int | None:
     path = folder / LOCK_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if hasattr(os, "geteuid") and os.geteuid() == 0:  # or the service could not take it later
+            owner = folder.stat()
+            os.fchown(number, owner.st_uid, owner.st_gid)
+        return number
     except OSError as error:
         text = f"{path} cannot be used: {error.strerror or error}{_cure(folder, error)}"
         if is_needed:

@@ -1,6 +1,6 @@
 /* Alerts: what is wrong now, who is told, a test of each channel, silence, and what was told before. */
 
-import { $, ApiError, api, busy, button, cell, confirmDialog, drawRows, el, failedRow, fieldError, fill, icon, iconButton, lang, loadingRow, makeDialog, onSubmit, openDialog, pill, poll, stateRow, t, time, toast, toastError } from './core.js';
+import { $, ApiError, api, busy, button, cell, confirmDialog, drawRows, el, failedRow, fieldError, fill, has, icon, iconButton, lang, loadingRow, makeDialog, onSubmit, openDialog, pill, poll, stateRow, t, time, toast, toastError } from './core.js';
 
 const EVERY_MS = 4000;
 const HOURS = [1, 4, 12, 24, 72];
@@ -11,6 +11,8 @@ let kinds = [];
 let older = [];
 let isLoaded = false;
 let shownEvents = [];
+// There is nothing older.
+let isWhole = false;
 
 const levelPill = (level) => pill(t(`alerts.level.${level}`), level === 'critical' ? 'bad' : 'warn');
 const kindName = (kind) => (kind === '*' ? t('alerts.kind.all') : t(`alerts.kind.${kind}`));
@@ -124,6 +126,12 @@ function fieldOf(spec, channel) {
   return el('div', {}, label, input);
 }
 
+/** What is wrong with a field, in the page's language. */
+function wrongText(specs, field) {
+  const spec = specs.find((one) => `fields.${one.name}` === field);
+  return has(`alerts.wrong.${spec?.name}`) ? t(`alerts.wrong.${spec.name}`) : t(`alerts.wrong.${spec?.kind ?? 'text'}`);
+}
+
 async function askChannel(channel) {
   const name = el('input', { class: 'form-control', id: 'channel-name', name: 'name', maxlength: 64, required: true, autocomplete: 'off', value: channel?.name ?? '' });
   const kind = el('select', { class: 'form-select', id: 'channel-kind', name: 'kind', disabled: Boolean(channel) }, Object.keys(forms).map((one) => el('option', { value: one, selected: one === channel?.kind }, typeName(one))));
@@ -154,7 +162,7 @@ async function askChannel(channel) {
       else await api('POST', 'alerts', { ...body, kind: kind.value });
     } catch (error) {
       const input = error instanceof ApiError && form.elements[error.data.field];
-      if (input && error.data.reason === 'channel_field') return void fieldError(input, error.data.words);
+      if (input && error.data.reason === 'channel_field') return void fieldError(input, wrongText(forms[kind.value], error.data.field));
       throw error;
     }
     toast(t(channel ? 'alerts.saved' : 'alerts.added', { name: body.name }));
@@ -187,10 +195,12 @@ function makeEvent(event) {
 
 function showEvents(events) {
   const known = new Set(events.map((event) => event.id));
-  shownEvents = [...events, ...older.filter((event) => !known.has(event.id))];
+  // What new ones push off the first page stays where it was read.
+  older = [...shownEvents, ...older].filter((event, at, all) => !known.has(event.id) && all.findIndex((one) => one.id === event.id) === at && event.id < (events.at(-1)?.id ?? Infinity)).sort((a, b) => b.id - a.id);
+  shownEvents = [...events, ...older];
   if (shownEvents.length) drawRows(historyBody, shownEvents, (event) => event.id, makeEvent);
   else stateRow(historyBody, 'clock', t('alerts.no_history'), t('alerts.no_history_text'));
-  $('#history-foot').hidden = events.length < 50 || (older.length > 0 && older.length % 50 !== 0);
+  $('#history-foot').hidden = isWhole || events.length < 50;
 }
 
 async function loadOlder(target) {
@@ -198,8 +208,8 @@ async function loadOlder(target) {
     try {
       const { events } = await api('GET', `alerts/events?before=${shownEvents.at(-1).id}`);
       older = [...older, ...events];
+      isWhole = events.length < 50;
       showEvents(shownEvents.slice(0, 50));
-      if (events.length < 50) $('#history-foot').hidden = true;
     } catch (error) {
       toastError(error);
     }

@@ -294,7 +294,7 @@ class _Team:
                     with suppress(ProcessLookupError):
                         process.kill()
                     await end
-                elif process.returncode:
+                elif process.returncode and process.returncode != -signal.SIGTERM:
                     self.exit_code = self.exit_code or 1
         if self._redis is not None and self._redis.returncode is None:
             with suppress(ProcessLookupError):

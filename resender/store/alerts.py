@@ -162,7 +162,7 @@ class AlertTable(Tables):
 
     def _name(self, name: str) -> str:
         cleaned = name.strip()
-        if not 0 < len(cleaned) <= NAME_MAX or not cleaned.isprintable():
+        if not 0 < len(cleaned.lower()) <= NAME_MAX or not cleaned.isprintable():
             raise ValueError(f"A channel's name is 1 to {NAME_MAX} characters.")
         return storable(self.database, cleaned)
 

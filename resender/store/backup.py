@@ -9,11 +9,13 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from resender.errors import StoreError, StoreUnfit
 from resender.store import schema
-from resender.store.connection import close_quietly, open_database, parse_url
+from resender.store.connection import close_quietly, open_database, open_unchanged, parse_url
 from resender.store.copying import copy_database
+from resender.store.faults import explain, is_database_error
 
 _BUSY_S = 30.0
 
@@ -23,6 +25,7 @@ def save_database(url: str, target: Path, *, with_log: bool = True) -> None:
     source = parse_url(url)
     _make_private(target)
     if source.path is None and source.scheme != "sqlite":
+        _refuse_old(url, source.where)
         copy_database(url, f"sqlite:///{target}", with_log=with_log)
         return
     if source.path is None or not os.path.exists(source.path):
@@ -76,6 +79,25 @@ def upgrade_file(path: Path) -> None:
 def load_into_server(path: Path, url: str) -> int:
     """Copy a saved database into an empty one on a server; return how many rows. Raises: StoreError."""
     return sum(copy_database(f"sqlite:///{path}", url).values())
+
+
+def _refuse_old(url: str, where: str) -> None:
+    """Leave a server's database alone that reading would bring up to date. Raises: StoreError."""
+    try:
+        database: Any = open_unchanged(url)
+        try:
+            applied = schema.applied_versions(database)
+        finally:
+            close_quietly(database)
+    except Exception as error:
+        if is_database_error(error) or isinstance(error, OSError):
+            raise explain(error, where) from error
+        raise
+    if applied and set(applied) < set(schema.known_versions()):
+        raise StoreError(
+            f"The database {where} is of an older version, and saving it would bring it up to date: use pg_dump or "
+            "mysqldump, or start this version first."
+        )
 
 
 def _without_log(database: sqlite3.Connection) -> None:

@@ -378,10 +378,6 @@ async def test_slow_reader_of_states_gets_the_newest_and_delays_nobody(
     assert fanout.stats.closed_slow == 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="resender/web/client/stream_sink.py: over TLS the kernel takes megabytes that grow stale",
-)
 async def test_slow_reader_is_not_behind_by_more_than_without_tls(streams: Served, exchange: Sandbox) -> None:
     fanout = streams.gateway.fanout
     _, writer = await slow(streams.port, f"/public/ws/{BOOK}")

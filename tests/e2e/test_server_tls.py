@@ -79,11 +79,15 @@ async def listen(url: str) -> list[str]:
             async with session.ws_connect(f"{url}/ws-api/v3") as socket:
                 await socket.send_json({"id": 1, "method": "ping"})
                 assert (await socket.receive_json(timeout=PATIENCE_S))["status"] == 200
+            # The collector's alone: another worker hands the connection over.
+            async with session.ws_connect(f"{url}/local/spot/closes?interval=1m") as socket:
+                await socket.ping()
             return text
 
         return await asyncio.gather(*(once() for _ in range(12)))
 
 
+@pytest.mark.slow
 def test_all_workers_speak_tls_and_the_pages_know_it(exchange: SandboxThread, tmp_path: Path) -> None:
     old = renew(tmp_path)
     gateway = TlsGateway(

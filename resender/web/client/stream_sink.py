@@ -31,8 +31,8 @@ class TornadoSink:
         self._send: Callable[[bytes], int] | None = None
         if type(stream) is IOStream:  # not over TLS
             self._send = stream.socket.send
-            with contextlib.suppress(OSError):
-                stream.socket.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT_BYTES)
+        with contextlib.suppress(OSError, AttributeError):
+            stream.socket.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT_BYTES)
 
     def write(self, data: bytes) -> bool:
         stream = self._stream

@@ -287,7 +287,7 @@ async def test_call_that_is_refused_for_another_reason_tells_nothing(
 
 
 async def test_log_in_from_a_new_address_is_told_once_for_each(tmp_path: Path) -> None:
-    settings = {"admin_password": PASSWORD, "trusted_proxies": "127.0.0.1"}
+    settings: dict[str, Any] = {"admin_password": PASSWORD, "trusted_proxies": "127.0.0.1"}
     async with world(tmp_path, **settings) as one:
 
         async def log_in(address: str, password: str = PASSWORD) -> int:
@@ -357,7 +357,7 @@ async def test_disk_certificate_and_strangers_are_told_as_the_settings_say(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=76_900_000))
     ends = datetime.now(timezone.utc) + timedelta(days=9.5)
-    settings = {"alert_free_disk_mb": 77, "alert_refused": 5, "whitelist": "10.0.0.1"}
+    settings: dict[str, Any] = {"alert_free_disk_mb": 77, "alert_refused": 5, "whitelist": "10.0.0.1"}
     async with world(tmp_path, certificate_ends=lambda: ends, **settings) as one:
         await one.look()
         for _ in range(5):

@@ -154,9 +154,6 @@ def test_server_that_cannot_be_reached_leaves_the_files_as_they_were(
         assert not (tmp_path / "other.tar.gz").exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="resender/store/backup.py: saving an older server's database upgrades it first"
-)
 def test_saving_the_database_of_an_older_version_does_not_change_it(server_url: str, tmp_path: Path) -> None:
     """A backup before an upgrade is what the upgrade of MySQL can be undone with."""
     with closing(_describe(parse_url(server_url), 5.0)) as database:

@@ -360,6 +360,18 @@ def test_backup_of_an_older_version_is_brought_up_to_date(other: Node, node: Nod
         assert repository.state_get("mine") == "kept"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_has_restored_the_service_can_use(node: Node, other: Node, file: Path) -> None:
+    """On a new machine, before the service has been started."""
+    node.run("backup", file)
+    other.data.mkdir()
+    os.chown(other.data, 65534, 65534)
+    other.run("restore", file)
+    for path in other.data.rglob("*"):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid) == (65534, 65534), path
+
+
 # --- all or nothing -------------------------------------------------------------------------------
 
 

@@ -148,7 +148,6 @@ async def test_status_and_body_come_back(data: bytes, status: int, body: bytes) 
         assert await send(server) == (status, body)
 
 
-@pytest.mark.xfail(strict=True, reason="what comes packed all the same is not unpacked")
 async def test_answer_that_comes_packed_all_the_same_is_unpacked() -> None:
     packed = response(gzip.compress(b"unpacked", mtime=0), headers=(("content-encoding", "gzip"),))
     async with RawUpstream(saying(packed)) as server:

@@ -55,11 +55,12 @@ _NEVER_BINDS = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 def run_loop(coro: Coroutine[Any, Any, int]) -> int:
     """Run a coroutine on uvloop where there is one."""
-    with suppress(ImportError):
+    run: Callable[..., int] = asyncio.run
+    with suppress(ImportError):  # of this import alone: a package may be missing in what is run too
         import uvloop
 
-        return int(uvloop.run(coro))
-    return asyncio.run(coro)
+        run = uvloop.run
+    return int(run(coro))
 
 
 def raise_file_limit() -> None:

@@ -135,7 +135,6 @@ def without(folder: Path, package: str, *command: str, **settings: object) -> Se
         ("peewee", ""),
         ("argon2", ""),
         ("prometheus_client", ""),
-        ("aiohttp_socks", ""),
         ("orjson", "whitelist list"),
         ("peewee", "whitelist list"),
         ("playhouse", "log status"),

@@ -609,7 +609,7 @@ setting() {
 
 questions() {
     [ -n "$asks" ] || return 0
-    if [ -z "$was_there" ]; then
+    if [ -z "$has_service" ]; then
         [ "$language" = zh ] || say '(中文：--language zh)' '(中文：--language zh)'
         if [ -z "$whitelist" ]; then
             [ -z "$owner" ] || say 'You are connected from %s.' '你是从 %s 连接进来的。' "$owner"
@@ -688,14 +688,15 @@ version_of() { sed -n 's/^__version__ = "\(.*\)"/\1/p' "$1/resender/__init__.py"
 # An update that was cut short, by a loss of power perhaps: either it has worked all the same, or all of it is put back.
 mend() {
     rm -rf -- "$PROGRAM.new" "$PROGRAM.failed"
-    [ -d "$PROGRAM.old" ] || return 0
     unfinished=$(find "$BEFORE" -mindepth 2 -maxdepth 2 -name exact 2>/dev/null | sort | tail -n 1)
-    if [ -e "$PROGRAM" ] && { [ -z "$unfinished" ] || { systemctl is-active --quiet "$SERVICE" && is_healthy; }; }; then
-        [ -z "$unfinished" ] || rm -rf -- "$unfinished"
-        return 0
+    if [ ! -d "$PROGRAM.old" ] || { [ -e "$PROGRAM" ] && [ -z "$unfinished" ]; } ||
+        { [ -e "$PROGRAM" ] && systemctl is-active --quiet "$SERVICE" && is_healthy; }; then
+        forget_exact
+        return
     fi
     note 'An update was cut short: everything is put back as it was before.' '上次升级中断了：全部恢复到升级之前。'
     quietly systemctl stop "$SERVICE" || :
+    [ ! -d "$PROGRAM/data" ] || [ -d "$PROGRAM.old/data" ] || mv "$PROGRAM/data" "$PROGRAM.old/data"
     rm -rf -- "$PROGRAM"
     mv "$PROGRAM.old" "$PROGRAM"
     [ -n "$unfinished" ] || return 0
@@ -703,8 +704,8 @@ mend() {
     restore_state
     find_database
     restore_database
-    rm -rf -- "$unfinished"
     saved=
+    forget_exact
     systemctl daemon-reload
 }
 
@@ -734,6 +735,10 @@ make_venv() {
 
 cannot_make_venv() {
     show_log
+    if [ -d "$PROGRAM/.venv-before" ]; then
+        rm -rf -- "$PROGRAM/.venv"
+        mv "$PROGRAM/.venv-before" "$PROGRAM/.venv"
+    fi
     fail 'The Python packages cannot be installed. Is there a network? pip heeds PIP_INDEX_URL and /etc/pip.conf.' \
         'Python 软件包装不上。网络通吗？pip 会用 PIP_INDEX_URL 和 /etc/pip.conf 里的镜像。'
 }
@@ -905,11 +910,16 @@ restore_state() {
 # The database of a service that is stopped: the file itself and what SQLite keeps beside it.
 keep_database() {
     { [ -n "$saved" ] && [ -n "$database" ] && [ -f "$database" ]; } || return 0
-    mkdir -m 700 "$saved/exact"
+    mkdir -m 700 "$saved/exact.part"
     for end in '' -wal -shm -journal; do
-        [ ! -f "$database$end" ] || cp -a --reflink=auto "$database$end" "$saved/exact/database$end"
+        [ ! -f "$database$end" ] || cp -a --reflink=auto "$database$end" "$saved/exact.part/database$end"
     done
+    # Half a copy must never be put back.
+    mv "$saved/exact.part" "$saved/exact"
 }
+
+# As long as there is one, an update is under way.
+forget_exact() { find "$BEFORE" -mindepth 2 -maxdepth 2 -name 'exact*' -exec rm -rf -- {} + 2>/dev/null || :; }
 
 restore_database() {
     { [ -n "$saved" ] && [ -f "$saved/exact/database" ]; } || return 0
@@ -1066,7 +1076,8 @@ switch() {
     fi
     keep_state
     was_active=
-    if systemctl is-active --quiet "$SERVICE"; then was_active=yes; fi
+    # One that falls over again and again is on its way up, too.
+    case $(shown ActiveState) in active | activating | reloading) was_active=yes ;; esac
     put_back=
     if [ -n "$is_update" ]; then put_back=yes; fi
     if [ -n "$program_changes" ]; then
@@ -1092,12 +1103,13 @@ switch() {
         [ -z "$changes" ] || [ -z "$was_active" ] || quietly systemctl stop "$SERVICE"
         put_back='' swapped=''
         # Nothing is unfinished: the backup is there, and the old program until the new one has served.
-        [ -z "$saved" ] || rm -rf -- "$saved/exact"
+        forget_exact
         enable_units
         return
     fi
     if [ -z "$changes" ] && [ -n "$was_active" ] && is_healthy; then
         put_back=
+        rm -rf -- "$PROGRAM.old"
         enable_units
         return
     fi
@@ -1116,10 +1128,10 @@ switch() {
         exit 1
     fi
     put_back=
-    # The certificate is the service's for good only now; and so is the rest.
+    # There is no way back from here, and none is needed.
     rm -rf -- "$PROGRAM.old" "$PROGRAM/.venv-before"
     swapped=
-    [ -z "$saved" ] || rm -rf -- "$saved/exact"
+    forget_exact
     enable_units
     if [ -n "$is_update" ] && [ -n "$program_changes" ]; then
         prune_backups
@@ -1662,9 +1674,9 @@ main() {
         write_helper
         mend
     fi
-    has_program='' has_service='' was_there='' is_update=''
+    has_program='' has_service='' is_update=''
     [ ! -e "$PROGRAM/run.py" ] || has_program=yes
-    [ ! -e "$UNITS/$SERVICE.service" ] || has_service=yes was_there=yes
+    [ ! -e "$UNITS/$SERVICE.service" ] || has_service=yes
     [ -n "$has_program" ] || [ ! -e "$PROGRAM" ] || [ -z "$(ls -A "$PROGRAM")" ] ||
         wrong '%s is there already and is something else.' '%s 已经存在，但不是这个程序。' "$PROGRAM"
     [ -z "$has_program" ] || [ -z "$has_service" ] || is_update=yes

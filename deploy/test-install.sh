@@ -851,7 +851,7 @@ try_update_in_place() {
     in_machine apt-get -qq -y install git >"$work/log" 2>&1 </dev/null || fail "git"
     set_up_by_hand 0.2.0 git
     before=$(rows) state=$(elsewhere)
-    in_machine git -C "$place" merge -q --no-progress --ff-only broken
+    in_machine git -C "$place" merge -q --ff-only broken >"$work/log" 2>&1
     install 1 "$place" --yes
     says "Taken back: version 0.2.0 serves again"
     diff <(echo "$state") <(elsewhere) >"$work/log" || fail "files outside of the program change"
@@ -860,7 +860,7 @@ try_update_in_place() {
     is "$(rows)" "$before" "database after going back"
     is "$(ask http://127.0.0.1:8000/healthz)" '200 {"status":"ok"}' "health after going back"
     before=$(tail -1 <<<"$before")
-    in_machine git -C "$place" merge -q --no-progress --ff-only new
+    in_machine git -C "$place" merge -q --ff-only new >"$work/log" 2>&1
     install 0 "$place" --yes
     is "$(ask http://127.0.0.1:8000/healthz)" '200 {"status":"ok"}' "health after the update"
     is "$(rows | tail -1)" "$before" "whitelist after the update"

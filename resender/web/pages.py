@@ -116,7 +116,7 @@ class MetricsHandler(ClientHandler):
         if (
             token
             and scheme.lower() == "bearer"
-            and hmac.compare_digest(given.strip().encode(), token.encode())
+            and hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode())
         ):
             return
         super().prepare()

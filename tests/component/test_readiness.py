@@ -348,9 +348,6 @@ async def test_without_a_token_there_is_none_to_be_guessed(
         assert (await metrics(run, value)).status == 403
 
 
-@pytest.mark.xfail(
-    strict=True, reason="resender/web/pages.py MetricsHandler: the header's bytes are read as Latin-1"
-)
 async def test_token_may_be_in_any_language(upstream: RawUpstream, tmp_path: Path) -> None:
     token = "仅供普罗米修斯抓取指标使用的令牌一二"
     async with running(

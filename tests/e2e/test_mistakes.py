@@ -403,10 +403,12 @@ def test_disk_that_fills_while_serving_is_said_once_and_costs_no_call(
             enter = mistakes.variables(open_folder, enter=gateway.process.pid)
             return ServiceProgram(open_folder, *words, more=enter, DATA_DIR=disk)
 
-        def rows(result: str) -> float:
+        def metric(name: str) -> float:
             text = gateway.call("GET", "/metrics").body.decode()
-            name = rf'^resender_log_rows_total{{result="{result}"}} (\S+)$'
-            return sum(map(float, re.findall(name, text, re.MULTILINE)))
+            return sum(map(float, re.findall(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)))
+
+        def rows(result: str) -> float:
+            return metric(f'resender_log_rows_total{{result="{result}"}}')
 
         made = 0
 
@@ -416,7 +418,13 @@ def test_disk_that_fills_while_serving_is_said_once_and_costs_no_call(
             made += 1
 
         assert beside("log", "on").wait() == 0
-        until(lambda: call() or rows("written"), "calls are logged", pause_s=0.1)
+
+        def is_logged() -> bool:
+            call()
+            return rows("written") > 0
+
+        until(is_logged, "calls are logged", pause_s=0.1)
+        until(lambda: metric("resender_log_queued") == 0, "they are written")
         before, made = rows("written"), 0
         filler = mistakes.seen_by(gateway.process.pid, disk) / "filler"
         mistakes.fill(filler)

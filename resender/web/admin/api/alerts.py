@@ -193,6 +193,13 @@ class AlertChannelHandler(_AlertsBase):
             old = json.loads(self.services.secret_box.unseal(row.sealed, sealed_for(row.kind)))
         except SecretError:
             return given
+        # A secret that was given for one host does not go to another one.
+        if any(name in given and str(given[name]).strip() != old.get(name, "") for name in ("server", "host")):
+            for name in secrets & old.keys():
+                if not given.get(name):
+                    raise wrong(
+                        f"fields.{name}", "Enter it again: it goes to another host.", reason="channel_field"
+                    )
         return {**old, **{name: value for name, value in given.items() if value or name not in secrets}}
 
     async def delete(self, row_id: str) -> None:

@@ -277,6 +277,22 @@ async def test_new_secret_replaces_the_old_one(world: World, kind: str) -> None:
     assert "NewOne" not in "".join(world.said) + repr(world.repository.audit_list())
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "secret"), [("telegram", "server", "token"), ("email", "host", "password")]
+)
+async def test_secret_does_not_go_to_another_host_unless_it_is_given_again(
+    world: World, kind: str, field: str, secret: str
+) -> None:
+    place = "https://other.example" if field == "server" else "other.example"
+    async with world.serving() as one:
+        await added(one, kind)
+        reply = await one.send("PATCH", "alerts/channels/1", {"fields": {field: place, secret: ""}})
+        assert_error(reply, 400, -4, field=f"fields.{secret}")
+        given = {field: place, secret: FIELDS[kind][secret]}
+        assert (await one.send("PATCH", "alerts/channels/1", {"fields": given})).status == 200
+    assert world.fields()[field] == place
+
+
 async def test_what_is_not_given_stays(world: World) -> None:
     async with world.serving() as one:
         row = await added(one, language="zh", least="critical", quiet="23:00-07:00")

@@ -22,7 +22,7 @@ from resender.core.alerts.outbox import parse_quiet
 from resender.core.alerts.words import LANGUAGES
 from resender.errors import ConfigError
 from resender.places import node_name
-from resender.secret_box import SecretBox
+from resender.secret_box import SecretBox, SecretError
 
 _ACTOR = "command line"
 
@@ -79,7 +79,7 @@ def show(config: Config, arguments: argparse.Namespace) -> int:
     for row in rows:
         shown = " ".join(f"{name}={value}" for name, value in row.shown.items())
         switch = "" if row.enabled else "  (off)"
-        say(f"{row.name:20s} {row.kind:9s} {row.least:9s} {row.language}  {shown}{switch}".rstrip())
+        print(f"{row.name:20s} {row.kind:9s} {row.least:9s} {row.language}  {shown}{switch}".rstrip())
     return 0
 
 
@@ -103,7 +103,10 @@ def add_channel(config: Config, arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(": ".join(str(part) for part in error.args)) from None
     box = SecretBox(config.secret_key, config.data_path)
-    sealed = box.seal(json.dumps(fields), sealed_for(arguments.kind))
+    try:
+        sealed = box.seal(json.dumps(fields), sealed_for(arguments.kind))
+    except SecretError as error:
+        raise ConfigError(f"the fields cannot be sealed: {error}.") from None
     with open_repository(config.database) as repository:
         try:
             row = repository.alert_channel_add(

@@ -185,7 +185,7 @@ def _whitelist_list(config: Config, arguments: argparse.Namespace) -> int:
     for entry in entries:
         made = datetime.fromtimestamp(entry.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         switch = "on " if entry.enabled else "off"
-        say(f"{entry.address:{width}s}  {switch}  {made}  {entry.note}".rstrip())
+        print(f"{entry.address:{width}s}  {switch}  {made}  {entry.note}".rstrip())
         if is_name(entry.address):
             say(f"{'':{width}s}  {_resolved(entry.address)}")
     return 0

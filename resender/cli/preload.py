@@ -72,7 +72,7 @@ def list_rules(config: Config, arguments: argparse.Namespace) -> int:
     widths = [max(len(str(row.id)) for row in rows), max(len(str(row)) for row in rows)]
     for row in rows:
         made = datetime.fromtimestamp(row.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        say(f"{row.id:{widths[0]}d}  {row!s:{widths[1]}s}  {made}")
+        print(f"{row.id:{widths[0]}d}  {row!s:{widths[1]}s}  {made}")
     return 0
 
 

@@ -81,7 +81,7 @@ def list_users(config: Config, arguments: argparse.Namespace) -> int:
         if user.last_login_ms is not None:
             seen = f"logged in {_time(user.last_login_ms)} from {user.last_login_ip}"
         notes = "  must change the password" if user.must_change else ""
-        say(f"{user.username:{width}s}  {switch}  made {_time(user.created_ms)}  {seen}{notes}")
+        print(f"{user.username:{width}s}  {switch}  made {_time(user.created_ms)}  {seen}{notes}")
     return 0
 
 

@@ -194,7 +194,9 @@ class AlertChannelHandler(_AlertsBase):
         except SecretError:
             return given
         # A secret that was given for one host does not go to another one.
-        if any(name in given and str(given[name]).strip() != old.get(name, "") for name in ("server", "host")):
+        if any(
+            name in given and str(given[name]).strip() != old.get(name, "") for name in ("server", "host")
+        ):
             for name in secrets & old.keys():
                 if not given.get(name):
                     raise wrong(

@@ -1645,7 +1645,9 @@ main() {
         exit 0
     fi
     check_machine
-    work=$(mktemp -d) && : >"$work/log"
+    # What a run that was killed left behind holds settings; by the lock nobody else is at work.
+    find "${TMPDIR:-/tmp}" -maxdepth 1 -type d -user root -name 'resender-setup.??????' -exec rm -rf -- {} + 2>/dev/null || :
+    work=$(mktemp -d -t resender-setup.XXXXXX) && : >"$work/log"
     source='' saved='' swapped='' changes='' staged='' program_changes='' put_back='' new_units='' commit_old=''
     firewall='' said='' asks='' was_started='' admitted=''
     lists_are_new='' allowed='' was_active='' started_s=$(date +%s)

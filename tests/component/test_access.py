@@ -216,7 +216,7 @@ async def test_metrics_show_calls_answers_and_the_database(gateway: Running) -> 
 
 
 def test_every_page_is_public_by_name_or_for_clients(gateway_app_routes: list[URLSpec]) -> None:
-    public = {"/", "/healthz"}
+    public = {"/", "/healthz", "/readyz"}
     for spec in gateway_app_routes:
         kind = spec.handler_class
         path = spec.regex.pattern.removesuffix("$")

@@ -77,7 +77,7 @@ def test_whitelist_commands_say_what_is_wrong(start: Start) -> None:
     gateway = start()
     for action, address in (
         ("add", "300.1.2.3"),
-        ("add", "example.com"),
+        ("add", "example"),
         ("add", "10.0.0.0/33"),
         ("add", "10.0.0.1/8"),
         ("add", ""),

@@ -810,15 +810,14 @@ stage_in_place() {
         \( ! -user root -o ! -group root \) -exec chown -h root:root {} +
     find "$PROGRAM" \( -path "$PROGRAM/data" -o -path "$PROGRAM/.git" -o -path "$PROGRAM/settings.py" \) -prune -o \
         ! -type l \( ! -perm -044 -o -perm /022 -o -type d ! -perm -055 \) -exec chmod go=rX {} +
-    began=$(systemctl show -p ExecMainStartTimestamp --value "$SERVICE" 2>/dev/null) || began=
-    if [ -n "$has_service" ] && [ -n "$began" ] && systemctl is-active --quiet "$SERVICE"; then
-        [ -z "$(cd "$PROGRAM" && find run.py settings.py requirements.txt resender admin_static \
-            -name __pycache__ -prune -o -type f -newerct "$began" -print -quit)" ] || program_changes=yes
-    fi
-    if [ -n "$program_changes" ]; then
-        commit_old=$(cat "$PROGRAM/.venv/installed" 2>/dev/null || in_git rev-parse -q --verify ORIG_HEAD 2>/dev/null) || :
-        [ -n "$commit_old" ] || note 'The program was replaced in place: there is no way back to the one before, but to its database.' \
-            '程序是就地替换的：不能退回原来的程序，只能退回原来的数据库。'
+    # Whether it is another one than the one that runs; of a service that is stopped nobody knows.
+    if [ -n "$has_service" ]; then
+        began=$(shown ExecMainStartTimestamp)
+        if ! systemctl is-active --quiet "$SERVICE" || [ -z "$began" ] ||
+            [ -n "$(cd "$PROGRAM" && find run.py settings.py requirements.txt resender admin_static \
+                -name __pycache__ -prune -o -type f -newerct "$began" -print -quit)" ]; then
+            program_changes=yes
+        fi
     fi
     if ! { is_same_python "$PROGRAM" && good_venv "$PROGRAM" &&
         [ -n "$(find "$PROGRAM/.venv/runtime" -newer "$PROGRAM/requirements.txt")" ]; }; then
@@ -828,6 +827,10 @@ stage_in_place() {
         make_venv "$PROGRAM" || cannot_make_venv
         program_changes=yes
     fi
+    { [ -n "$has_service" ] && [ -n "$program_changes" ]; } || return 0
+    commit_old=$(cat "$PROGRAM/.venv/installed" 2>/dev/null || in_git rev-parse -q --verify ORIG_HEAD 2>/dev/null) || :
+    [ -n "$commit_old" ] || note 'The program was replaced in place: there is no way back to the one before, but to its database.' \
+        '程序是就地替换的：不能退回原来的程序，只能退回原来的数据库。'
 }
 
 in_git() { git -c "safe.directory=$PROGRAM" -C "$PROGRAM" "$@"; }

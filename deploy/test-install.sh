@@ -431,6 +431,7 @@ def supervise(name):
     put(name, pid=os.getpid(), NRestarts=0)
     while True:
         process = run(name, unit, notify)
+        put(name, ExecMainStartTimestamp=time.strftime("%a %Y-%m-%d %H:%M:%S UTC", time.gmtime()))
         put(name, MainPID=process.pid, ActiveState="activating" if notify else "active")
         told = False
         while process.poll() is None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tarfile
 import tempfile
 import time
@@ -33,6 +34,7 @@ _MANIFEST_MAX = 65_536
 _NAME = "binance-resender-{stamp}.tar.gz"
 _OURS = re.compile(r"binance-resender-(\d{8}T\d{6}Z)\.tar\.gz")
 _CHUNK = 1 << 20
+_FOLDER = ".backup-"
 # Of the key and of settings.
 _SMALL_MAX = 1 << 20
 _DAY_S = 86_400.0
@@ -96,10 +98,13 @@ def prune(folder: Path, keep: Keep, now: float) -> list[Path]:
 def new_folder(beside: Path) -> Iterator[Path]:
     """Make a folder for nobody else on the same disk; it is gone afterwards. Raises: BackupError."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".backup-", dir=beside, ignore_cleanup_errors=True) as name:
+        with tempfile.TemporaryDirectory(prefix=_FOLDER, dir=beside, ignore_cleanup_errors=True) as name:
             yield Path(name)
     except OSError as error:
-        raise BackupError(f"{error.filename or beside}: {error.strerror or error}.") from None
+        where = str(error.filename or beside)
+        if os.path.basename(where).startswith(_FOLDER):  # nobody knows that one
+            where = str(beside)
+        raise BackupError(f"{where}: {error.strerror or error}.") from None
 
 
 def pack(folder: Path, target: Path, *, version: str, schema: str, source: str, now: float) -> None:
@@ -234,12 +239,24 @@ def put_in_place(pairs: Mapping[Path, Path], kept: Path, *, last: Callable[[], N
 
 
 def _adopt(new: Path, old: Path) -> None:
-    """Give a file the owner of what it follows, or of its folder, and the mode of an old file."""
-    status = old.stat()
-    if old.is_file():
-        os.chmod(new, status.st_mode & 0o777)
-    if os.geteuid() == 0:  # else the service could not write what root has restored
-        os.chown(new, status.st_uid, status.st_gid)
+    """Give a file the owner of what it follows, or of its folder, and the mode of an old file.
+
+    As root only a file of its own is given away: who owns the folder may have put something else in its place.
+    """
+    status = old.lstat()
+    number = os.open(
+        new, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    )
+    try:
+        found = os.fstat(number)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+            raise OSError(errno.EINVAL, "it is not the file that was made", str(new))
+        if stat.S_ISREG(status.st_mode):
+            os.fchmod(number, status.st_mode & 0o777)
+        if os.geteuid() == 0:  # else the service could not write what root has restored
+            os.fchown(number, status.st_uid, status.st_gid)
+    finally:
+        os.close(number)
 
 
 def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
@@ -257,19 +274,21 @@ def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
 
 def _copy_over(source: Path, target: Path) -> None:
     """Copy a file to another disk, with owner and mode; at no time can others read it, and a fault leaves nothing."""
-    beside, status = target.with_name(f".{target.name}.new"), source.stat()
+    beside = target.with_name(f".{target.name}.new")
     beside.unlink(missing_ok=True)
+    no_link = getattr(os, "O_NOFOLLOW", 0)
     try:
         with (
+            open(os.open(source, os.O_RDONLY | os.O_CLOEXEC | no_link), "rb") as file,
             open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out,
-            source.open("rb") as file,
         ):
+            status = os.fstat(file.fileno())
             shutil.copyfileobj(file, out, _CHUNK)
             out.flush()
             os.fsync(out.fileno())
-        if os.geteuid() == 0:
-            os.chown(beside, status.st_uid, status.st_gid)
-        os.chmod(beside, status.st_mode & 0o777)
+            if os.geteuid() == 0:
+                os.fchown(out.fileno(), status.st_uid, status.st_gid)
+            os.fchmod(out.fileno(), status.st_mode & 0o777)
         os.replace(beside, target)
     except OSError:
         beside.unlink(missing_ok=True)

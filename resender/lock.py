@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ logger = logging.getLogger("resender")
 
 LOCK_NAME = "gateway.lock"
 ENVIRONMENT_PREFIX = "RESENDER_"
+# A link in a folder of somebody else's may lead anywhere.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 # Words of the command line that do not serve the data folder.
 _OTHER_COMMANDS = frozenset(
     {
@@ -71,10 +74,12 @@ def _open(folder: Path, is_needed: bool) -> int | None:
     path = folder / LOCK_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if hasattr(os, "geteuid") and os.geteuid() == 0:  # or the service could not take it later
-            owner = folder.stat()
-            os.fchown(number, owner.st_uid, owner.st_gid)
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | _NO_LINK, 0o600)
+        try:
+            _make_owners(number, folder)
+        except BaseException:
+            os.close(number)
+            raise
         return number
     except OSError as error:
         text = f"{path} cannot be used: {error.strerror or error}{_cure(folder, error)}"
@@ -84,6 +89,20 @@ def _open(folder: Path, is_needed: bool) -> int | None:
             raise (StartLater(f"{text}; the disk is full") if is_full else StartError(text)) from None
         logger.warning("%s; the gateway goes on without a lock", text)
         return None
+
+
+def _make_owners(number: int, folder: Path) -> None:
+    """Give a lock that root has made to the owner of its folder, or the service could not take it later.
+
+    Who owns the folder may have put anything there: what is no file of its own is neither written to nor given away.
+    Raises: OSError.
+    """
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise OSError(errno.EINVAL, "it is no file of its own")
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and found.st_uid == 0:
+        owner = folder.stat()
+        os.fchown(number, owner.st_uid, owner.st_gid)
 
 
 def _cure(folder: Path, error: OSError) -> str:

@@ -21,12 +21,15 @@ from resender.core.binance.endpoints import EXCHANGE_INFO
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import BY_MARKET, Market
 from resender.core.market.requests import SYMBOL
+from resender.log import Seldom
 from resender.market.close_pause import PauseS, no_pause
 from resender.market.reader import Reader, ReadFailed
 
 logger = logging.getLogger("resender.market")
 
 _RESYNC_S = 600.0
+# What keeps a market from being read is said so often.
+_SAID_EVERY_S = 60.0
 _RESYNC_PAUSE_S = 5.0
 # A slower answer says too little about what time it is.
 _MAX_TIME_TRIP_S = 1.0
@@ -143,6 +146,7 @@ class ExchangeFacts:
         self.symbols = SymbolTable(self.market)
         self.server = ExchangeClock()
         self._reader = reader
+        self._failures = Seldom(logger, _SAID_EVERY_S)
         self._clock = clock
         self._tasks = tasks
         self._refresh_s = refresh_s
@@ -201,7 +205,8 @@ class ExchangeFacts:
                 backoff.reset()
             except ReadFailed as error:
                 wait_s = backoff.next_s()
-                logger.warning("%s: symbols or time cannot be read: %s", self.market, error)
+                text = f"{self.market}: symbols or time cannot be read: {error}"
+                self._failures.say(logging.WARNING, str(error), self._clock.mono(), text)
                 await asyncio.sleep(wait_s)
                 continue
             await self._idle(wait_s)

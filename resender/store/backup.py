@@ -42,7 +42,7 @@ def save_database(url: str, target: Path, *, with_log: bool = True) -> None:
                 # The copy is one file, whoever opens it.
                 new.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as error:
-        raise StoreError(f"The database {source.where} cannot be saved: {error}.") from None
+        raise explain(error, source.where) from None
     check_file(target)
 
 

@@ -6,6 +6,7 @@ It decides nothing about retrying beyond naming the kind of fault. It holds no s
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import sqlite3
 
@@ -95,6 +96,12 @@ def explain(error: BaseException, where: str) -> StoreError:
                 return DatabaseFault(f"The database {where} cannot grow: the disk is full.", Fault.FULL)
             if words in texts:
                 return DatabaseFault(f"The database {where} {meaning.format(user=_user())}.", kind)
+    if isinstance(error, OSError) and (isinstance(error, PermissionError) or error.errno == errno.EROFS):
+        return DatabaseFault(
+            f"The database {where} cannot be used: {error.strerror}; {_user()} has to own its folder and all "
+            "that is in it (chown -R), or choose another DATA_DIR.",
+            Fault.RIGHTS,
+        )
     if isinstance(error, OSError) and error.strerror:
         name = f" {error.filename}" if error.filename and str(error.filename) != where else ""
         return DatabaseFault(f"The database {where} cannot be used:{name} {error.strerror}.")

@@ -680,7 +680,7 @@ def attempt(scene: Scene) -> str:
     return ""
 
 
-@pytest.mark.parametrize("step", ["replace", "mkdir", "chmod"])
+@pytest.mark.parametrize("step", ["replace", "mkdir", "fchmod"])
 @pytest.mark.parametrize("number", range(1, 8))
 def test_fault_in_the_middle_leaves_everything_as_it_was(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, step: str, number: int
@@ -689,7 +689,7 @@ def test_fault_in_the_middle_leaves_everything_as_it_was(
     with monkeypatch.context() as patched:
         broken = break_once(patched, step, number)
         said = attempt(scene)
-    assert bool(broken) is (number <= {"replace": 7, "mkdir": 1, "chmod": 3}[step])
+    assert bool(broken) is (number <= {"replace": 7, "mkdir": 1, "fchmod": 3}[step])
     if broken:
         assert said.endswith("No space left on device; everything is as it was.")
         assert scene.picture() == before
@@ -701,7 +701,7 @@ def test_fault_in_the_middle_leaves_everything_as_it_was(
 
 
 def test_fault_in_the_middle_across_disks_leaves_everything_as_it_was(tmp_path: Path) -> None:
-    for step in ("replace", "unlink", "fsync", "chmod"):
+    for step in ("replace", "unlink", "fsync", "fchmod"):
         for number in range(1, 15):
             (folder := tmp_path / f"{step}-{number}").mkdir()
             scene = Scene(folder)

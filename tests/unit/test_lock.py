@@ -198,3 +198,34 @@ def test_process_that_ends_meanwhile_is_no_trouble(script: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert list(finding) == []
+
+
+# --- as root, in a folder of somebody else's -----------------------------------------------------
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_lock_that_leads_elsewhere_is_neither_written_to_nor_given_away(tmp_path: Path, link: str) -> None:
+    """Whoever owns the folder could get any file of root's by it."""
+    folder, other = tmp_path / "data", tmp_path / "of-root"
+    folder.mkdir()
+    other.write_text("what nobody else may have")
+    other.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+    lock = folder / LOCK_NAME
+    if link == "symbolic":
+        lock.symlink_to(other)
+    else:
+        os.link(other, lock)
+    assert "cannot be used" in refusal(folder)
+    assert other.read_text() == "what nobody else may have"
+    assert other.stat().st_uid == os.geteuid()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_lock_that_root_has_made_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    with data_dir_lock(folder):
+        assert (folder / LOCK_NAME).stat().st_uid == 65534

@@ -182,7 +182,7 @@ def test_nothing_old_goes_where_the_new_one_could_not_be_made(node: Node, tmp_pa
     old = folder / "binance-resender-20260101T031700Z.tar.gz"
     old.write_bytes(b"x")
     node.database.write_bytes(b"damaged")
-    node.run("backup", folder, "--keep", "1", code=1)
+    node.run("backup", folder, "--keep", "1", code=2)
     assert list(folder.iterdir()) == [old]
 
 

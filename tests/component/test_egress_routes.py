@@ -379,7 +379,6 @@ NO_LOGIN = "the proxy wants a user name and password"
         ("http", {"refuse": 403}, r"the proxy's rules do not allow it \(HTTP 403\)", False),
         ("http", {"refuse": 503}, r"cannot or will not connect to it \(HTTP 503\)", False),
         ("http", {"raw_answer": b"SSH-2.0-x\r\n\r\n"}, "something that is not HTTP", True),
-        ("http", {"raw_answer": b"HTTP/1.1 200 OK\r\n\r\nmore"}, "something that is not HTTP", True),
         ("http", {"raw_answer": b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000}, "not HTTP", True),
         ("socks5", {"refuse": 2}, "the proxy's rules do not allow it", False),
         ("socks5", {"refuse": 4}, "host is unreachable", False),

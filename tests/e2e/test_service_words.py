@@ -93,7 +93,8 @@ def test_stranger_is_named_at_most_once_a_second(run: Callable[..., Service]) ->
         "<4>resender.access: refused 127.0.0.1: not in the whitelist",
     ]
     taken_s = hammer(lambda: gateway.call("GET", "/api/v3/time"), 2.2)
-    lines = gateway.lines_with("refused")
+    # So many at once are an alert too, and that is one line more.
+    lines = [line for line in gateway.lines_with("refused") if "resender.alerts" not in line]
     assert 2 <= len(lines) <= taken_s + 3
     for line in lines:
         assert re.fullmatch(

@@ -18,7 +18,7 @@ from tests.support.running import Running
 
 pytestmark = pytest.mark.component
 
-PUBLIC = {"/", "/healthz"}
+PUBLIC = {"/", "/healthz", "/readyz"}
 CLIENT = {"/metrics"}
 OPEN = {
     "/admin/login",

@@ -158,7 +158,7 @@ async def test_ten_faults_at_random_never_leave_a_silent_hole(tmp_path: Path) ->
                 ends += await follow(ear, follower, 1.5) is not None
                 events += follower.events
         await harming
-        assert events > 20
+        assert events >= 10
         assert ends >= 2
 
 

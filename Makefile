@@ -115,17 +115,19 @@ fi
 endef
 # Byte code is made when it is needed: of most modules here it never is.
 install = -m pip install -q --disable-pip-version-check --no-compile -r
+# The last word of pip about a network that is not there is of a version it cannot find.
+FAILED = { echo "The packages were not installed: pip's lines above tell why. Where they speak of no version or of retries, there is no network, or a proxy is wanted (HTTPS_PROXY)." >&2; exit 2; }
 
 # Looked at each time, so that a broken .venv is noticed; what is there already is not done again.
 .PHONY: ALWAYS
 .venv/runtime: ALWAYS
 	$(call venv,.venv)
-	@[ $@ -nt requirements.txt ] || { $(BIN)/python $(install) requirements.txt && touch $@; }
+	@[ $@ -nt requirements.txt ] || { { $(BIN)/python $(install) requirements.txt || $(FAILED); } && touch $@; }
 
 .venv/dev: ALWAYS
 	$(call venv,.venv)
 	@{ [ $@ -nt requirements.txt ] && [ $@ -nt requirements-dev.txt ]; } || { \
-		$(BIN)/python $(install) requirements-dev.txt && touch $@ .venv/runtime; }
+		{ $(BIN)/python $(install) requirements-dev.txt || $(FAILED); } && touch $@ .venv/runtime; }
 
 .venv/docs: .venv/dev requirements-docs.txt
 	@[ $@ -nt requirements-docs.txt ] || { $(BIN)/python $(install) requirements-docs.txt && touch $@; }

@@ -132,7 +132,8 @@ def test_wheel_holds_the_program_its_pages_and_its_migrations_and_nothing_else(b
         scripts = wheel.read(f"{NAME}.dist-info/entry_points.txt").decode().split()
     own = {path.relative_to(ROOT).as_posix() for path in (ROOT / "resender").rglob("*.py")}
     pages = (path for path in (ROOT / "admin_static").rglob("*") if path.is_file())
-    texts = {"resender/CHANGELOG.md", "resender/cli/words.zh.json"}  # of `upgrade --check`, of the command line
+    # Of `upgrade --check`, of the command line.
+    texts = {"resender/CHANGELOG.md", "resender/cli/words.zh.json"}
     assert names == own | texts | {f"resender/{path.relative_to(ROOT).as_posix()}" for path in pages}
     assert any("/migrations/0001_" in name for name in names)
     assert scripts == ["[console_scripts]", "binance-resender", "=", "resender.__main__:run"]

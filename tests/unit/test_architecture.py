@@ -56,6 +56,7 @@ LAYERS = {
     "web": "H",
     "gateway": "H",
     "cli": "I",
+    "launch": "I",
     "__main__": "I",
     "sandbox": "sandbox",
 }

@@ -88,12 +88,13 @@ class BackfillSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSnapshot:
-    """How a market answered last. Units: `at_ms` epoch milliseconds of the machine."""
+    """How a market answered last, see `LastAnswer`. Units: `at_ms` epoch milliseconds of the machine."""
 
     market: Market
     kind: str
     status: int | None
     at_ms: int | None
+    in_row: int = 0
 
     @property
     def text(self) -> str:

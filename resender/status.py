@@ -239,7 +239,7 @@ class Status:
             if last is None:
                 found.append(UpstreamSnapshot(market, UNKNOWN, None, None))
             else:
-                found.append(UpstreamSnapshot(market, last.kind, last.status, last.at_ms))
+                found.append(UpstreamSnapshot(market, last.kind, last.status, last.at_ms, last.in_row))
         return found
 
     def weights(self) -> list[dict[str, Any]]:
@@ -265,9 +265,12 @@ class Status:
     # --- for people and programs -----------------------------------------------------------
 
     def is_out_of_reach(self, each: UpstreamSnapshot, kinds: frozenset[str] = _OUT_OF_REACH) -> bool:
-        """Tell whether a market could not be reached lately, or does not serve this country."""
+        """Tell whether a market could not be reached lately, or does not serve this country.
+
+        Shape: one call that came to nothing says nothing yet; on a quiet market no other may follow for long.
+        """
         is_telling = each.at_ms is not None and self._clock.now_ms() - each.at_ms < _TELLING_MS
-        return is_telling and each.kind in kinds
+        return is_telling and each.kind in kinds and (each.status is not None or each.in_row > 1)
 
     def readiness(self) -> list[Check]:
         """Tell whether calls would be answered: the database, the upstreams, the streams that rules want.

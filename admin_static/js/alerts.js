@@ -123,7 +123,13 @@ function fieldOf(spec, channel) {
     class: 'form-control', id, name: `fields.${spec.name}`, type: spec.secret && spec.kind !== 'url' ? 'password' : 'text', maxlength: 1000, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none', 'data-1p-ignore': true, 'data-lpignore': 'true',
     value: spec.secret ? '' : old || spec.default, required: spec.needed && !isKept, inputmode: spec.kind === 'number' ? 'numeric' : null, placeholder: isKept ? t('alerts.kept') : spec.kind === 'url' && spec.secret ? 'https://' : null,
   });
-  return el('div', {}, label, input);
+  if (!isKept || spec.needed) return el('div', {}, label, input);
+  const drop = el('input', { class: 'form-check-input', type: 'checkbox', id: `${id}-drop`, name: `drop.${spec.name}` });
+  drop.addEventListener('change', () => {
+    input.disabled = drop.checked;
+    if (drop.checked) input.value = '';
+  });
+  return el('div', {}, label, input, el('div', { class: 'form-check mt-1' }, drop, el('label', { class: 'form-check-label', for: drop.id }, t('alerts.drop'))));
 }
 
 /** What is wrong with a field, in the page's language. */
@@ -155,7 +161,7 @@ async function askChannel(channel) {
   const save = button(t(channel ? 'app.save' : 'alerts.add'), null, { kind: 'primary', small: false, type: 'submit', form: form.id });
   const dialog = makeDialog(t(channel ? 'alerts.edit' : 'alerts.add'), [form], [button(t('app.cancel'), null, { small: false, 'data-close': true }), save], { wide: true });
   onSubmit(form, async () => {
-    const given = Object.fromEntries(forms[kind.value].map((spec) => [spec.name, form.elements[`fields.${spec.name}`].value.trim()]));
+    const given = Object.fromEntries(forms[kind.value].map((spec) => [spec.name, form.elements[`drop.${spec.name}`]?.checked ? null : form.elements[`fields.${spec.name}`].value.trim()]));
     const body = { name: name.value.trim(), fields: given, language: language.value, least: least.value, quiet: quiet.value.trim() };
     try {
       if (channel) await api('PATCH', `alerts/channels/${channel.id}`, body);

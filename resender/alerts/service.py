@@ -16,7 +16,7 @@ from typing import Any
 from resender.aio import Clock, Tasks
 from resender.alerts.sending import NotSent, Sender
 from resender.alerts.watching import AlertOptions, Watch
-from resender.core.alerts.board import Board, Event, Open
+from resender.core.alerts.board import Board, Event, Finding, Open
 from resender.core.alerts.kinds import KINDS, Level
 from resender.core.alerts.outbox import Outbox, parse_quiet
 from resender.core.alerts.words import sentence
@@ -27,8 +27,12 @@ logger = logging.getLogger("resender.alerts")
 
 LOOK_S = 2.0
 _TURN_S = 1.0
-# A message that was not taken is tried again after so long, and then given up.
+# A message that was not taken is tried again after so long; then the channel rests, longer and longer.
 _AGAIN_S = (5.0, 30.0, 120.0)
+_REST_S, _LONGEST_REST_S = 60.0, 1800.0
+# Alerts of before the start that are older are not looked for; nor does anything wait longer for them.
+_BEFORE_S = 2.0
+_RESUMED_MS = 7 * 24 * 3_600_000
 # What is said at the end of the process has so long to leave.
 _LAST_S = 3.0
 # What one source tells again and again is told once in so long.
@@ -46,6 +50,9 @@ class _Channel:
     sent: int = 0
     failed: int = 0
     last_ms: int | None = None
+    # Units: monotonic seconds, and seconds.
+    rests_until: float = 0.0
+    rest_s: float = _REST_S
 
 
 @dataclass(slots=True)
@@ -73,6 +80,8 @@ class Alerts:
         self._same: dict[tuple[str, str], float] = {}
         self._wake = asyncio.Event()
         self._look_mono = float("-inf")
+        # What was in force when the process ended, and whether it had been told, by the channel's name.
+        self._before: dict[str, list[tuple[Event, bool]]] = {}
         # What has become of the latest events.
         self._told: OrderedDict[tuple[str, str, int], _Told] = OrderedDict()
 
@@ -120,7 +129,10 @@ class Alerts:
             known = self._channels.get(number)
             if known is None:
                 self._channels[number] = _Channel(row, Outbox(least, quiet))
+                self._catch_up(self._channels[number])
             else:
+                if known.row != row:
+                    known.rests_until = 0.0
                 known.row, known.outbox.least, known.outbox.quiet = row, least, quiet
 
     def note(self, kind: str, subject: str, **values: str | int) -> None:
@@ -150,6 +162,7 @@ class Alerts:
             await asyncio.wait(tasks, timeout=_LAST_S)
 
     async def _run(self) -> None:
+        await self._resume()
         while True:
             try:
                 self._turn()
@@ -162,6 +175,37 @@ class Alerts:
             finally:
                 self._wake.clear()
 
+    async def _resume(self) -> None:
+        """Go on with what was in force when the process ended: nobody is told a second time, and all of its end."""
+        now_ms, mono = self._clock.now_ms(), self._clock.mono()
+        try:
+            rows = await asyncio.wait_for(
+                self._store.run(Repository.alert_events_open, self.sender.node, now_ms - _RESUMED_MS),
+                _BEFORE_S,
+            )
+        except (StoreError, asyncio.TimeoutError) as error:
+            logger.warning("alerts of before the start are not known: %s", error)
+            return
+        for row in rows:
+            if row.kind not in KINDS or not KINDS[row.kind].has_end:
+                continue
+            self._board.resume(Finding(row.kind, row.subject, row.details), row.time_ms, now_ms, mono)
+            event = Event(KINDS[row.kind], row.subject, row.details, row.time_ms)
+            self._told[_name(event)] = _Told(row.id, dict(row.told))
+            for name, what in row.told.items():
+                if what not in ("silent", "over"):
+                    self._before.setdefault(name, []).append((event, what == "ok"))
+        for channel in self._channels.values():
+            self._catch_up(channel)
+
+    def _catch_up(self, channel: _Channel) -> None:
+        """Let a channel know what it was told before the start, and have it told what it was not."""
+        for event, is_told in self._before.pop(channel.row.name, ()):
+            if is_told:
+                channel.outbox.remember([event.key])
+            else:
+                channel.outbox.add(event)
+
     def _turn(self) -> None:
         mono, now_ms = self._clock.mono(), self._clock.now_ms()
         if mono - self._look_mono >= LOOK_S:
@@ -169,7 +213,7 @@ class Alerts:
             for event in self._board.look(self.watch.look(), now_ms, mono):
                 self._add(event)
         for channel in self._channels.values():
-            if channel.task is None or channel.task.done():
+            if mono >= channel.rests_until and (channel.task is None or channel.task.done()):
                 events = channel.outbox.take(now_ms, mono)
                 if events:
                     channel.task = self._tasks.spawn(
@@ -179,8 +223,7 @@ class Alerts:
     def _add(self, event: Event) -> None:
         log = logger.info if event.lasted_s is not None else logger.warning
         log("alert: %s", sentence(event, "en"))
-        now_ms = self._clock.now_ms()
-        is_silent = any(self._silences.get(kind, 0) > now_ms for kind in ("*", event.kind.name))
+        is_silent = self._is_silent(event)
         told = _Told()
         for channel in self._channels.values():
             if event.lasted_s is not None and not channel.outbox.has_told(event):
@@ -190,11 +233,16 @@ class Alerts:
                 told.by_channel[channel.row.name] = "silent"
             elif channel.outbox.add(event):
                 told.by_channel[channel.row.name] = "waiting"
+                channel.rests_until = 0.0
         self._told[_name(event)] = told
         while len(self._told) > _MAX_TOLD:
             self._told.popitem(last=False)
         self._tasks.spawn(self._write(event, told), name="alert-history")
         self._wake.set()
+
+    def _is_silent(self, event: Event) -> bool:
+        now_ms = self._clock.now_ms()
+        return any(self._silences.get(kind, 0) > now_ms for kind in ("*", event.kind.name))
 
     async def _write(self, event: Event, told: _Told) -> None:
         lasted_s = int(event.lasted_s) if event.lasted_s is not None else None
@@ -212,7 +260,7 @@ class Alerts:
             logger.warning("the history of alerts lacks one: %s", error)
 
     async def _send(self, channel: _Channel, events: Sequence[Event]) -> None:
-        """Send one message, with patience; what is not taken is given up and written down."""
+        """Send one message, with patience; what is not taken is written down and waits for the channel's next turn."""
         for pause_s in (*_AGAIN_S, None):
             try:
                 await self.sender.send(channel.row, events)
@@ -223,6 +271,7 @@ class Alerts:
                 logger.exception("a message could not be sent to channel %s", channel.row.name)
             else:
                 channel.problem = ""
+                channel.rest_s = _REST_S
                 channel.sent += 1
                 channel.last_ms = self._clock.now_ms()
                 await self._note_told(channel, events, "ok")
@@ -232,7 +281,12 @@ class Alerts:
             await asyncio.sleep(pause_s)
         channel.failed += 1
         logger.error("alert channel %s: %s", channel.row.name, channel.problem)
-        await self._note_told(channel, events, channel.problem)
+        channel.rests_until = self._clock.mono() + channel.rest_s
+        channel.rest_s = min(2 * channel.rest_s, _LONGEST_REST_S)
+        over = channel.outbox.give_back(events, self._clock.now_ms())
+        silent = [event for kind in self.silences for event in channel.outbox.silence(kind)]
+        for these, what in ((events, channel.problem), (over, "over"), (silent, "silent")):
+            await self._note_told(channel, these, what)
 
     def _not_told(self, channel: _Channel, events: Sequence[Event], what: str) -> None:
         """Write down what will not be told: it was over, or silent, before its time came."""

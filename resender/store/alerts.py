@@ -160,6 +160,17 @@ class AlertTable(Tables):
         query = query.order_by(model.id.desc()).limit(max(1, min(limit, _PAGE_MAX)))
         return [AlertEventRow(*row) for row in query.tuples()]
 
+    def alert_events_open(self, node: str, since_ms: int) -> list[AlertEventRow]:
+        """Read what a node has told to begin since then, and has not told to be over."""
+        model = self.models.alert_event
+        name = storable(self.database, node[:64])
+        query = model.select().where((model.node == name) & (model.time_ms >= since_ms))
+        latest: dict[tuple[str, str], AlertEventRow] = {}
+        for row in query.order_by(model.id).tuples():
+            event = AlertEventRow(*row)
+            latest[event.kind, event.subject] = event
+        return [event for event in latest.values() if event.lasted_s is None]
+
     def _name(self, name: str) -> str:
         cleaned = name.strip()
         if not 0 < len(cleaned.lower()) <= NAME_MAX or not cleaned.isprintable():

@@ -37,13 +37,15 @@ _FAILURE_LOG_EVERY_S = 60.0
 class LastAnswer:
     """How a market answered last.
 
-    Shape: `kind` as in `resender.core.reachability`; `status` is None if there was no answer.
+    Shape: `kind` as in `resender.core.reachability`; `status` is None if there was no answer, `in_row` counts how
+        often that was so since the last answer.
     Units: `at_ms` epoch milliseconds of the machine.
     """
 
     kind: str
     status: int | None
     at_ms: int
+    in_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ class Dispatch:
             self._failures.say(logging.WARNING, f"{market} {error.name}", self._clock.mono(), error.msg)
         if isinstance(error, (UpstreamUnreachable, UpstreamTimeout)):
             kind = "timeout" if isinstance(error, UpstreamTimeout) else UNREACHABLE
-            self.last_answers[market] = LastAnswer(kind, None, self._clock.now_ms())
+            before = self.last_answers.get(market)
+            in_row = 1 + (before.in_row if before is not None else 0)
+            self.last_answers[market] = LastAnswer(kind, None, self._clock.now_ms(), in_row)
 
     def _memory_s(self, call: Call) -> float:
         path = call.target.partition("?")[0]

@@ -24,6 +24,7 @@ DIALOGS = {
     "streams": ("#add-rule",),
     "accounts": ("#add", "#seen .btn-primary >> nth=0"),
     "users": ("#add",),
+    "alerts": ("#add",),
     "account": ("#token-add",),
     "audit": ("#rows button >> nth=0",),
 }

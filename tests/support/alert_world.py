@@ -85,12 +85,15 @@ class Tables:
 class AlertWorld:
     """Alerts with a look that finds what a test says."""
 
-    def __init__(self, folder: Path, cache_s: float = 120.0) -> None:
+    def __init__(
+        self, folder: Path, cache_s: float = 120.0, *, after_s: float = 0.0, problem: str = ""
+    ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.begun = self.loop.time()
+        self.begun = self.loop.time() - after_s
         clock = Clock(now_ms=lambda: self.now_ms, mono=self.loop.time)
         self._opened = open_repository(f"sqlite:///{folder}/alerts.db", now_ms=lambda: self.now_ms)
         self.tables = Tables(self._opened.__enter__())
+        self.tables.problem = problem
         self.post, self.tasks = Post(), Tasks()
         self.wrong: list[Finding] = []
         self.is_blind = False

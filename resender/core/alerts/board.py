@@ -69,6 +69,13 @@ class Board:
         """The alerts that were told and are not over, the oldest first."""
         return sorted((each for each in self._open.values() if each.is_told), key=lambda each: each.since_ms)
 
+    def resume(self, finding: Finding, since_ms: int, now_ms: int, mono: float) -> None:
+        """Take an alert that was told before the process was started: it goes on, or is over soon."""
+        since_mono = mono - max(0, now_ms - since_ms) / 1000
+        self._open.setdefault(
+            (finding.kind, finding.subject), Open(finding, since_ms, since_mono, mono, is_told=True)
+        )
+
     def look(self, findings: Iterable[Finding], now_ms: int, mono: float) -> list[Event]:
         """Take what is wrong now; return what begins and what is over."""
         events = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from resender.core.alerts.board import Event
@@ -15,6 +16,8 @@ from resender.core.alerts.kinds import Level
 #: No more than one message of a kind in so long.
 EVERY_S = 60.0
 _MAX_WAITING = 200
+# What could not be told for so long is no news any more.
+_OLD_MS = 24 * 3_600_000
 _DAY_MIN = 24 * 60
 _QUIET = re.compile(
     r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-3]):([0-5]\d)\s*(?:(?:UTC)?([+-])(\d{1,2})(?::?([0-5]\d))?)?"
@@ -85,6 +88,39 @@ class Outbox:
     def has_told(self, event: Event) -> bool:
         """Whether the begin of this alert was told."""
         return event.key in self._told
+
+    def remember(self, keys: Iterable[tuple[str, str]]) -> None:
+        """The begin of these was told before the process was started."""
+        self._told.update(keys)
+
+    def give_back(self, events: Sequence[Event], now_ms: int) -> list[Event]:
+        """Take back a message that did not arrive: it waits again, before all others.
+
+        Shape: returns what will not be told after all, as it is over meanwhile or too old.
+        """
+        gone: list[Event] = []
+        kept: list[Event] = []
+        known: set[tuple[str, str]] = set()
+        for event in events:
+            is_first, is_begin = event.key not in known, event.lasted_s is None
+            known.add(event.key)
+            if is_first and event.kind.has_end:
+                (self._told.discard if is_begin else self._told.add)(event.key)
+            if now_ms - event.at_ms > _OLD_MS:
+                gone.append(event)
+            elif is_first and is_begin and any(each.key == event.key for each in self._ends()):
+                # Nobody has heard that it began.
+                gone += [event, *self.forget(event)]
+            else:
+                kept.append(event)
+        self._waiting.extendleft(reversed(kept))
+        while len(self._waiting) > _MAX_WAITING:
+            self._waiting.popleft()
+            self.left_out += 1
+        return gone
+
+    def _ends(self) -> list[Event]:
+        return [event for event in self._waiting if event.lasted_s is not None]
 
     def forget(self, event: Event) -> list[Event]:
         """Tell nothing of what has begun and waits; it is over, or silent. Return what waited."""

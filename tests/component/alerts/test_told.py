@@ -161,13 +161,13 @@ def quiet_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 async def test_ban_is_told_at_once_and_its_end_when_it_is_over(tmp_path: Path, sandbox: Sandbox) -> None:
     async with world(tmp_path, sandbox) as one:
         assert await one.get() == 200
-        sandbox.ban(ONE, "spot", 2)
+        sandbox.ban(ONE, "spot", 5)  # longer than from one look to the next
         assert await one.get() == 418
         row = await one.until_told("banned")
         assert (row["node"], row["level"], row["subject"]) == ("gw1", "critical", f"{ONE} spot")
         assert f"Binance has banned the address of egress {ONE} (spot)" in one.robot.texts[0]
         assert one.robot.texts[0].startswith("🔴 Binance Resender · gw1\n")
-        await wait_until(lambda: not any(row["closed_s"] for row in one.gateway.status.weights()), 8)
+        await wait_until(lambda: not any(row["closed_s"] for row in one.gateway.status.weights()), 15)
         await one.pass_time(LONG_S)
         await one.until_told("banned", "over")
         assert one.robot.texts[-1].startswith("🟢")
@@ -196,8 +196,11 @@ async def test_exchange_out_of_reach_is_told_and_that_it_is_back(tmp_path: Path,
     async with world(tmp_path, sandbox) as one:
         await sandbox.stop_listening("api")
         assert await one.get() == 502
+        await one.pass_time(31)
+        assert one.told("unreachable", "begins") == [], "one call says nothing"
+        assert await one.get() == 502
         await one.look()
-        assert one.rows == []
+        assert one.told("unreachable", "begins") == []
         await one.pass_time(31)
         row = await one.until_told("unreachable", subject="spot")
         assert "Binance cannot be reached (spot)" in row["text"]

@@ -45,7 +45,8 @@ def fill(gateway: Running) -> None:
     cache = gateway.gateway.cache
     assert cache is not None
     klines, clock = cache.kind(Klines, Market.UM), gateway.gateway.clock
-    mono, now_ms = clock.mono(), int(time.time() * 1000)
+    # Its minute has just begun, so that none closes meanwhile.
+    mono, now_ms = clock.mono(), int(time.time() * 1000) // MINUTE * MINUTE + 1000
     klines.facts.server.set(now_ms, mono, mono)
     newest = now_ms // MINUTE * MINUTE
     rows = [row(newest - n * MINUTE, 60) for n in range(ROWS, 0, -1)]

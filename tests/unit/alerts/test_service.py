@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from resender.alerts import NotSent
@@ -218,7 +218,7 @@ async def test_nothing_is_lost_while_a_channel_is_down_for_a_while(tmp_path: Pat
 
 
 @fast
-async def test_channel_that_stays_down_is_given_up_told_and_tried_with_the_next(
+async def test_channel_that_stays_down_rests_and_has_what_is_still_in_force_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with AlertWorld(tmp_path) as world:
@@ -232,15 +232,114 @@ async def test_channel_that_stays_down_is_given_up_told_and_tried_with_the_next(
         state = world.alerts.state_of(world.channel("one").id)
         assert (state["problem"], state["sent"], state["failed"]) == ("HTTP 503: try later", 0, 1)
         assert "alert channel one: HTTP 503: try later" in caplog.text
+        await world.wait(6 * 3600)
+        tries = [mono for mono, row, _ in world.post.tried if row.name == "one"]
+        assert 4 * 12 <= len(tries) <= 4 * 24, "it is asked again, and ever more seldom"
         del world.post.ways["one"]
+        await world.wait(2100)
+        assert world.post.of("one") == [BEGUN]
+        assert world.told() == [{"one": "ok", "two": "ok"}]
         world.wrong = []
         await world.wait(LONG_S)
-        assert world.post.of("one") == [OVER]
+        assert world.post.of("one") == world.post.of("two") == [BEGUN, OVER]
         assert world.alerts.state_of(world.channel("one").id)["problem"] == ""
 
 
 @fast
-async def test_failure_nobody_has_thought_of_costs_one_channel_its_message(
+async def test_what_began_and_ended_while_a_channel_was_down_is_not_told(tmp_path: Path) -> None:
+    async with AlertWorld(tmp_path) as world:
+        way = world.post.ways["one"] = Down()
+        world.setup("one")
+        world.wrong = [BAN]
+        await world.wait(20)
+        world.wrong = []
+        await world.wait(200)
+        way.is_up = True
+        world.alerts.note("key", "digest", **VALUES["key"])
+        await world.wait(4000)
+        assert world.post.of("one") == [("key", "digest", False)]
+        assert world.told() == [{"one": "over"}, {"one": "over"}, {"one": "ok"}]
+
+
+@fast
+async def test_silence_is_kept_to_by_a_message_that_did_not_arrive(tmp_path: Path) -> None:
+    async with AlertWorld(tmp_path) as world:
+        way = world.post.ways["one"] = Down()
+        world.setup("one")
+        world.wrong = [BAN, DISK]
+        await world.wait(20)
+        world.setup("one", banned=world.now_ms + HOUR_MS)
+        await world.wait(200)
+        way.is_up = True
+        await world.wait(300)
+        assert world.post.of("one") == [("disk", "", False)]
+        assert world.told() == [{"one": "silent"}, {"one": "ok"}]
+
+
+@fast
+async def test_corrected_channel_is_tried_at_once(tmp_path: Path) -> None:
+    async with AlertWorld(tmp_path) as world:
+        way = world.post.ways["one"] = Down()
+        world.setup("one")
+        world.wrong = [BAN]
+        await world.wait(3600)
+        way.is_up = True
+        world.setup(world.channel("one", sealed="y"))
+        await world.wait(150)
+        assert world.post.of("one") == [BEGUN]
+
+
+# --- over a restart -------------------------------------------------------------------------------
+
+
+@fast
+async def test_what_is_in_force_over_a_restart_is_told_once_and_its_end_is(tmp_path: Path) -> None:
+    async with AlertWorld(tmp_path) as world:
+        world.setup("one")
+        world.wrong = [BAN, DISK]
+        await world.wait(LONG_S)
+        assert sorted(world.post.of("one")) == [BEGUN, ("disk", "", False)]
+    async with AlertWorld(tmp_path, after_s=LONG_S + 50) as world:
+        world.setup("one", "new")
+        world.wrong = [BAN]  # the disk was emptied meanwhile
+        await world.wait(LONG_S)
+        assert world.post.of("one") == [("disk", "", True)]
+        assert [each.finding.kind for each in world.alerts.in_force] == ["banned"]
+        world.wrong = []
+        await world.wait(LONG_S)
+        assert world.post.of("one") == [("disk", "", True), OVER]
+        assert world.post.of("new") == []
+        assert world.history()[-1].lasted_s == pytest.approx(LONG_S + 50 + LONG_S, abs=10)
+
+
+@fast
+async def test_what_no_channel_was_told_before_a_restart_is_told_after_it(tmp_path: Path) -> None:
+    async with AlertWorld(tmp_path) as world:
+        world.post.ways["one"] = refuse
+        world.setup("one")
+        world.wrong = [BAN]
+        await world.wait(LONG_S)
+    async with AlertWorld(tmp_path, after_s=LONG_S + 50) as world:
+        world.setup("one")
+        world.wrong = [BAN]
+        await world.wait(LONG_S)
+        assert world.post.of("one") == [BEGUN]
+
+
+@fast
+async def test_database_that_cannot_tell_what_was_before_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AlertWorld(tmp_path, problem="gone") as world:
+        world.setup("one")
+        world.wrong = [BAN]
+        await world.wait(5)
+        assert world.post.of("one") == [BEGUN]
+    assert "alerts of before the start are not known" in caplog.text
+
+
+@fast
+async def test_failure_nobody_has_thought_of_is_one_of_a_channel(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def break_off(row: AlertChannelRow, events: Sequence[Event]) -> None:
@@ -254,8 +353,8 @@ async def test_failure_nobody_has_thought_of_costs_one_channel_its_message(
         assert world.told() == [{"one": "KeyError", "two": "ok"}]
         del world.post.ways["one"]
         world.alerts.note("key", "digest", **VALUES["key"])
-        await world.wait(1)
-        assert world.post.of("one") == [("key", "digest", False)]
+        await world.wait(LONG_S)
+        assert sorted(world.post.of("one")) == [BEGUN, ("key", "digest", False)]
     assert "could not be sent to channel one" in caplog.text
 
 
@@ -593,6 +692,7 @@ FINDINGS = (BAN, ALSO, DISK, Finding("node", "gw2", VALUES["node"]))
 
 
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@example([(1.0, {0}, False, ""), (400.0, {0}, False, "all_"), (1.0, set(), False, "")])  # silent before it was told
 @given(STEPS)
 def test_however_it_storms_a_kind_is_told_once_a_minute_and_in_turn(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[float, set[int], bool, str]]
@@ -621,7 +721,8 @@ def test_however_it_storms_a_kind_is_told_once_a_minute_and_in_turn(
                     for kind in {event.kind.name for event in events}:
                         assert mono - last[kind] >= 60
                         last[kind] = mono
-                    for event in events:
+                for _, row, events in world.post.sent:
+                    for event in events if row.name == name else ():
                         begins = event.lasted_s is None
                         # Of an end in a silence nothing is told: it may begin twice, never end twice.
                         assert begins or on.get(event.key)

@@ -163,7 +163,7 @@ def test_market_out_of_reach_is_told_with_why(
     world: World, kind: str, status: int | None, found: list[str]
 ) -> None:
     world.answers = [
-        UpstreamSnapshot(Market.UM, kind, status, AT_MS),
+        UpstreamSnapshot(Market.UM, kind, status, AT_MS, in_row=2),
         UpstreamSnapshot(Market.SPOT, "ok", 200, AT_MS),
     ]
     looked = world.look()
@@ -183,9 +183,15 @@ def test_market_out_of_reach_is_told_with_why(
     ],
 )
 def test_answer_that_is_old_tells_nothing_of_now(world: World, kind: str, status: int | None) -> None:
-    world.answers = [UpstreamSnapshot(Market.UM, kind, status, AT_MS)]
+    world.answers = [UpstreamSnapshot(Market.UM, kind, status, AT_MS, in_row=2)]
     assert len(world.look()) == 1
     assert world.look(600) == []
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "timeout"])
+def test_one_call_that_came_to_nothing_says_nothing_yet(world: World, kind: str) -> None:
+    world.answers = [UpstreamSnapshot(Market.UM, kind, None, AT_MS, in_row=1)]
+    assert world.look() == []
 
 
 def test_market_whose_wanted_series_are_dark_is_told(world: World) -> None:

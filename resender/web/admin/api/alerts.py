@@ -187,7 +187,9 @@ class AlertChannelHandler(_AlertsBase):
         self.send(self.shown(await self.change(work)))
 
     def _joined(self, row: AlertChannelRow, given: dict[str, Any]) -> dict[str, Any]:
-        """Put what is given over what is sealed: a secret left empty stays as it is."""
+        """Put what is given over what is sealed: a secret left empty stays as it is, null takes it away."""
+        gone = {name for name, value in given.items() if value is None}
+        given = {name: value for name, value in given.items() if value is not None}
         secrets = {spec.name for spec in CHANNELS[row.kind] if spec.is_secret}
         try:
             old = json.loads(self.services.secret_box.unseal(row.sealed, sealed_for(row.kind)))
@@ -197,12 +199,13 @@ class AlertChannelHandler(_AlertsBase):
         if any(
             name in given and str(given[name]).strip() != old.get(name, "") for name in ("server", "host")
         ):
-            for name in secrets & old.keys():
+            for name in (secrets & old.keys()) - gone:
                 if not given.get(name):
                     raise wrong(
                         f"fields.{name}", "Enter it again: it goes to another host.", reason="channel_field"
                     )
-        return {**old, **{name: value for name, value in given.items() if value or name not in secrets}}
+        kept = {name: value for name, value in old.items() if name not in gone}
+        return {**kept, **{name: value for name, value in given.items() if value or name not in secrets}}
 
     async def delete(self, row_id: str) -> None:
         row = await self.row(row_id)

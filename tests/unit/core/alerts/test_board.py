@@ -183,3 +183,15 @@ def test_however_things_come_and_go_each_is_told_in_turn(steps: list[tuple[float
     ends = world.look(after_s=CALM_S + 20)
     assert {event.key for event in ends} == begun.keys()
     assert world.board.in_force == []
+
+
+def test_alert_of_before_the_start_goes_on_or_is_over_soon() -> None:
+    board = Board()
+    finding, gone = Finding("banned", "own spot"), Finding("disk", "")
+    board.resume(finding, 1_000_000, 1_600_000, 50.0)
+    board.resume(gone, 1_000_000, 1_600_000, 50.0)
+    assert [each.since_ms for each in board.in_force] == [1_000_000] * 2
+    assert board.look([finding], 1_601_000, 51.0) == []
+    (end,) = board.look([finding], 1_641_000, 91.0)
+    assert (end.kind.name, end.lasted_s) == ("disk", 600.0)
+    assert [each.finding for each in board.in_force] == [finding]

@@ -324,3 +324,65 @@ def test_what_was_told_last_is_always_how_it_is_in_the_end(
     for _ in range(30):
         hear(world.take(3600.0))
     assert {key for key, is_on in told.items() if is_on} == {PLACES[number] for number in there}
+
+
+# --- messages that did not arrive -----------------------------------------------------------------
+
+
+def test_message_that_did_not_arrive_waits_before_all_others() -> None:
+    world = World()
+    world.add(BAN, DISK)
+    taken = world.take()
+    world.add(PAUSE)
+    assert world.outbox.give_back(taken, world.now_ms) == []
+    assert not world.outbox.has_told(BAN)
+    assert world.take(EVERY_S) == [BAN, DISK, PAUSE]
+    assert world.outbox.has_told(BAN)
+
+
+def test_what_is_over_meanwhile_is_told_to_nobody() -> None:
+    world = World()
+    world.add(BAN, DISK)
+    taken = world.take()
+    world.add(over(BAN))
+    assert world.outbox.give_back(taken, world.now_ms) == [BAN, over(BAN)]
+    assert world.take(EVERY_S) == [DISK]
+
+
+def test_end_that_did_not_arrive_is_told_later_and_a_new_begin_too() -> None:
+    world = World()
+    world.add(BAN)
+    world.take()
+    world.add(over(BAN), BAN)
+    taken = world.take(EVERY_S)
+    assert taken == [over(BAN), BAN]
+    world.add(over(BAN, 20))
+    assert world.outbox.give_back(taken, world.now_ms) == []
+    assert world.take(EVERY_S) == [over(BAN), BAN, over(BAN, 20)]
+    assert not world.outbox.has_told(BAN)
+
+
+def test_what_could_not_be_told_for_a_day_is_no_news() -> None:
+    world = World()
+    late, new = event("key", "old", MIDNIGHT_MS), event("key", "new", MIDNIGHT_MS + DAY_MS)
+    world.add(late, new)
+    taken = world.take()
+    assert world.outbox.give_back(taken, MIDNIGHT_MS + DAY_MS + 1) == [late]
+    assert world.take(EVERY_S) == [new]
+
+
+def test_no_more_waits_than_there_is_room_for() -> None:
+    world = World()
+    world.add(*(event("key", f"digest {number}", world.now_ms) for number in range(200)))
+    taken = world.take()
+    world.add(*(event("disk", f"{number}", world.now_ms) for number in range(10)))
+    world.outbox.give_back(taken, world.now_ms)
+    assert world.outbox.left_out == 10
+    assert len(world.take(EVERY_S)) == 200
+
+
+def test_end_is_told_of_what_was_told_before_the_start() -> None:
+    world = World()
+    world.outbox.remember([BAN.key])
+    world.add(over(BAN), over(ALSO))
+    assert world.take() == [over(BAN)]

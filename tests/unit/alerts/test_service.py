@@ -692,7 +692,9 @@ FINDINGS = (BAN, ALSO, DISK, Finding("node", "gw2", VALUES["node"]))
 
 
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
-@example([(1.0, {0}, False, ""), (400.0, {0}, False, "all_"), (1.0, set(), False, "")])  # silent before it was told
+@example(
+    [(1.0, {0}, False, ""), (400.0, {0}, False, "all_"), (1.0, set(), False, "")]
+)  # silent before it was told
 @given(STEPS)
 def test_however_it_storms_a_kind_is_told_once_a_minute_and_in_turn(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[float, set[int], bool, str]]

@@ -278,6 +278,26 @@ async def test_new_secret_replaces_the_old_one(world: World, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "secret"),
+    [(kind, spec.name) for kind, specs in CHANNELS.items() for spec in specs if spec.is_secret],
+)
+async def test_null_takes_a_secret_away_that_is_not_needed(world: World, kind: str, secret: str) -> None:
+    spec = next(spec for spec in CHANNELS[kind] if spec.name == secret)
+    given = {secret: None, **({"user": None} if secret == "password" else {})}  # no user without a password
+    async with world.serving() as one:
+        await added(one, kind)
+        reply = await one.send("PATCH", "alerts/channels/1", {"fields": given})
+        if spec.is_needed:
+            assert_error(reply, 400, -4, field=f"fields.{secret}")
+        else:
+            assert reply.status == 200, reply.text
+    left = FIELDS[kind] if spec.is_needed else {k: v for k, v in FIELDS[kind].items() if k not in given}
+    assert {name: value for name, value in world.fields().items() if value} == {
+        k: v for k, v in left.items() if v
+    }
+
+
+@pytest.mark.parametrize(
     ("kind", "field", "secret"), [("telegram", "server", "token"), ("email", "host", "password")]
 )
 async def test_secret_does_not_go_to_another_host_unless_it_is_given_again(

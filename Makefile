@@ -120,9 +120,11 @@ FAILED = { echo "The packages were not installed: pip's lines above tell why. Wh
 
 # Looked at each time, so that a broken .venv is noticed; what is there already is not done again.
 .PHONY: ALWAYS
+# Its byte code is made here: the user of the service may not write there, and would compile all of it at each start.
 .venv/runtime: ALWAYS
 	$(call venv,.venv)
 	@[ $@ -nt requirements.txt ] || { { $(BIN)/python $(install) requirements.txt || $(FAILED); } && touch $@; }
+	@env -u PYTHONPYCACHEPREFIX $(BIN)/python -c 'import resender.cli.main, resender.cli.serve'
 
 .venv/dev: ALWAYS
 	$(call venv,.venv)

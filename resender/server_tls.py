@@ -95,7 +95,7 @@ def _end_of(cert: Path) -> datetime | None:
 
 def _no_password() -> str:
     raise ValueError(
-        "the private key is sealed with a password: store it without one, readable for its user only"
+        "the private key is sealed with a password; store it without one, readable for its user only"
     )
 
 

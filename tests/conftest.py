@@ -32,6 +32,11 @@ settings.register_profile("resender", deadline=None)
 settings.load_profile("resender")
 
 
+# What the program says is read in English, whatever the locale of this machine.
+for _name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+    if os.environ.get(_name, "").lower().startswith("zh"):
+        os.environ[_name] = "C.UTF-8"
+
 # The soak comes first where tests run one after another.
 _BEGINS = ("tests/e2e/", "tests/browser/", "tests/component/", "tests/unit/")
 

@@ -101,7 +101,8 @@ def add_channel(config: Config, arguments: argparse.Namespace) -> int:
         fields = check_fields(arguments.kind, given)
         parse_quiet(arguments.quiet)
     except ValueError as error:
-        raise ConfigError(": ".join(str(part) for part in error.args)) from None
+        field = "fields." if len(error.args) > 1 else ""
+        raise ConfigError(field + ": ".join(str(part) for part in error.args)) from None
     box = SecretBox(config.secret_key, config.data_path)
     try:
         sealed = box.seal(json.dumps(fields), sealed_for(arguments.kind))

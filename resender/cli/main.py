@@ -65,7 +65,7 @@ def _is_for_good(error: ResenderError) -> bool:
 def _fail(error: Exception, code: int) -> int:
     # In the journal it is an error like those of the log.
     mark = "<3>" if is_journal() else ""
-    say(f"{mark}{translated('error')}: {translated(redact(str(error)))}", file=sys.stderr)
+    print(f"{mark}{translated('error')}: {translated(redact(str(error)))}", file=sys.stderr)
     return code
 
 

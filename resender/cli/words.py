@@ -19,12 +19,22 @@ from typing import Any, TextIO
 
 CATALOGUE = Path(__file__).with_name("words.zh.json")
 _HOLE = "{}"
+_SAMPLE = "错误：，。"
 
 
 def language(environ: Mapping[str, str] = os.environ) -> str:
     """Return `zh` or `en`, by the first of the locale's variables that is set. Source: locale(7)."""
     found = next((environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environ.get(name)), "")
-    return "zh" if found.lower().startswith("zh") else "en"
+    return "zh" if found.lower().startswith("zh") and _has_letters() else "en"
+
+
+def _has_letters() -> bool:
+    """Tell whether Chinese can be written where answers go."""
+    try:
+        _SAMPLE.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def translated(text: str) -> str:
@@ -82,19 +92,17 @@ def _whole() -> dict[str, str]:
 
 
 @functools.cache
-def _shapes() -> list[tuple[re.Pattern[str], str]]:
-    """Read the texts with holes, the longest first: it says most."""
-    found = []
-    for text, words in sorted(_read().items(), key=lambda item: -len(item[0])):
-        if _HOLE in text:
-            pattern = "(.*?)".join(re.escape(part) for part in text.split(_HOLE))
-            found.append((re.compile(pattern, re.DOTALL), words))
-    return found
+def _shapes() -> list[tuple[list[str], str]]:
+    """Read the texts with holes, the longest first: it says most. Shape: what stands around the holes."""
+    longest = sorted(_read().items(), key=lambda item: -len(item[0]))
+    return [(text.split(_HOLE), words) for text, words in longest if _HOLE in text]
 
 
 def _fitted(text: str) -> str | None:
-    for pattern, words in _shapes():
-        if found := pattern.fullmatch(text):
+    for parts, words in _shapes():
+        if not (text.startswith(parts[0]) and text.endswith(parts[-1])):
+            continue
+        if found := re.fullmatch("(.*?)".join(map(re.escape, parts)), text, re.DOTALL):
             # What was put in may be a text of the catalogue itself: an error inside of another one.
             return words.format(*(_whole().get(part) or _fitted(part) or part for part in found.groups()))
     return None

@@ -46,7 +46,7 @@ def _words_of_one(error: BaseException, limit_s: float) -> str | None:
         if "called without any password" in text:
             return "asks for no password, but REDIS_URL has one"
         if "required" in text or text.startswith("NOAUTH"):
-            return "asks for a password: REDIS_URL needs one (redis://:password@host)"
+            return "asks for a password; REDIS_URL needs one (redis://:password@host)"
         return "refuses the user or password of REDIS_URL"
     if isinstance(error, NoPermissionError):
         return f"does not let this user do what is needed: {_one_line(error)}"

@@ -20,7 +20,8 @@ _HEADERS = re.compile(
     r"((?:x-mbx-apikey|authorization|cookie|set-cookie|proxy-authorization)['\"]?\s*[:=,]\s*b?['\"]?)[^'\"\r\n]+",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.\-]*://)[^/@\s]+@", re.IGNORECASE)
+# The words that stand for them in our own hints are left.
+_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.\-]*://)(?!(?:user)?:?(?:password)?@)[^/@\s]+@", re.IGNORECASE)
 # In the address of a Telegram bot.
 _BOT = re.compile(r"(/bot)[0-9]+:[A-Za-z0-9_-]+")
 # A Binance listenKey, API key or secret is 60 or 64 letters and digits.

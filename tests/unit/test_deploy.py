@@ -499,9 +499,15 @@ def test_make_keeps_a_good_environment_although_the_systems_python_is_old(kitche
 
 @pytest.mark.slow
 def test_make_recovers_with_a_real_python(kitchen: Kitchen) -> None:
+    program = kitchen.folder / "resender/cli"
+    program.mkdir(parents=True)
+    for name in ("__init__.py", "main.py", "serve.py"):
+        (program / name).touch()
     # Half-made, as `python3 -m venv` leaves it where python3-venv is missing.
     python = find_program("python3", "python3")
     assert run(python, "-m", "venv", "--without-pip", kitchen.folder / ".venv").returncode == 0
     result = kitchen.make(PYTHON=python)
     assert result.returncode == 0, result.stderr
     assert run(kitchen.folder / ".venv/bin/python", "-m", "pip", "--version").returncode == 0
+    # The user of the service may not write it.
+    assert list(program.glob("__pycache__/serve.*.pyc"))

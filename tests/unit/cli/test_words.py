@@ -828,3 +828,18 @@ def test_database_keeps_nothing_of_the_language(
     with open_repository(f"sqlite:///{tmp_path / 'data' / 'resender.db'}") as repository:
         assert [entry.note for entry in repository.whitelist_list()] == ["error"]
         assert {row.actor for row in repository.audit_list()} == {"command line"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "is_chinese"), [("utf-8", True), ("gbk", True), ("ascii", False), ("latin-1", False)]
+)
+def test_terminal_without_chinese_letters_gets_english(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, is_chinese: bool
+) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN")
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding))
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    sys.stdout.flush()
+    assert bool(CHINESE.search(raw.getvalue().decode(encoding))) is is_chinese

@@ -44,6 +44,18 @@ def test_harmless_text_stays() -> None:
     assert redact(text) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "write redis://user:password@host/0, redis://:password@host or postgresql://user@host",
+        "the private key is sealed with a password; store it without one",
+        "fields.token: It is needed.",
+    ],
+)
+def test_our_own_hints_stay(text: str) -> None:
+    assert redact(text) == text
+
+
 def test_path_only_has_no_query_and_no_key() -> None:
     assert path_only("/api/v3/order?signature=abc") == "/api/v3/order"
     assert path_only(f"/ws/{KEY}") == f"/ws/{MASK}"

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -361,15 +361,15 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def table(results: Iterable[Examination]) -> list[str]:
-    """Lay the results out as lines of text."""
+def table(results: Iterable[Examination], translated: Callable[[str], str] = str) -> list[str]:
+    """Lay the results out as lines of text, the verdict as it is translated."""
     rows = [_COLUMNS]
     for r in results:
         rows.append(
             (
                 r.market.value, r.url, r.egress, _number(r.dns_ms), _number(r.tcp_ms), _number(r.tls_ms),
                 _number(r.ping_ms), _number(r.skew_ms, sign=True), _number(r.stream_ms),
-                r.used_weight or "-", r.verdict,
+                r.used_weight or "-", translated(r.verdict),
             )
         )  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]

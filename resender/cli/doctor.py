@@ -11,7 +11,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
 
-from resender.cli.words import say
+from resender.cli.words import say, translated
 from resender.config import Config
 from resender.errors import ResenderError
 
@@ -42,7 +42,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         clients = config.max_stream_clients or 1
         config = dataclasses.replace(config, cache_enabled=True, max_stream_clients=clients)
     results = asyncio.run(_examine(config))
-    say("\n".join(table(results)))
+    print("\n".join(table(results, translated)))
     failed = [result for result in results if not result.is_ok]
     if not results:
         say("No upstream is switched on.")
@@ -93,9 +93,9 @@ def _deep(config: Config) -> bool:
 
 
 def _tell(finding: Finding) -> None:
-    say(f"{finding.what:12s} {'ok' if finding.is_ok else 'FAILED':6s} {finding.text}")
+    print(f"{finding.what:12s} {'ok' if finding.is_ok else 'FAILED':6s} {translated(finding.text)}")
     if finding.advice:
-        say(f"{'':12s} to do: {finding.advice}")
+        print(f"{'':12s} {translated(f'to do: {finding.advice}')}")
 
 
 def _redis(config: Config) -> Finding:

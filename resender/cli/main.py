@@ -73,7 +73,9 @@ class _Parser(argparse.ArgumentParser):
     """Does not repeat a key or a secret that was given where none belongs."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(translated(re.sub(r"[^\s'\"(),]{24,}", MASK, message)))
+        self.print_usage(sys.stderr)
+        told = translated(re.sub(r"[^\s'\"(),]{24,}", MASK, message))
+        self.exit(EXIT_USAGE, f"{self.prog}: {translated('error')}: {told}\n")
 
     def format_usage(self) -> str:
         return super().format_usage().replace("usage:", translated("usage:"), 1)

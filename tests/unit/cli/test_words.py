@@ -25,10 +25,14 @@ from typing import Any
 
 import pytest
 
-from resender.cli import database, users, words
+from resender.cli import database, doctor, users, words
 from resender.cli import main as module
 from resender.cli.main import _parser, main
+from resender.config import Config
+from resender.core.binance.markets import Market
 from resender.core.redact import MASK, redact
+from resender.doctor import Examination
+from resender.machine_check import Finding
 from resender.store import open_repository
 from tools import docs_tables
 
@@ -37,6 +41,9 @@ PACKAGE = ROOT / "resender"
 HOLE = "{}"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 LETTERS = re.compile("[A-Za-z]")
+FINDING = Finding(
+    "time", False, "nothing keeps this machine's clock right", "apt-get install -y systemd-timesyncd"
+)
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 # --- the catalogue ------------------------------------------------------------------------------
@@ -520,7 +527,7 @@ def test_every_say_is_translated(chinese: None) -> None:
         if name == "say" and call.args
         for text in variants(call.args[0])
     ]
-    assert len(said) > 80, "they are still found"
+    assert len(said) > 70, "they are still found"
     assert untranslated(set(said)) == []
 
 
@@ -602,7 +609,7 @@ def english(text: str) -> list[str]:
     """Return what is left of English: three words in a row that are no cells of tables, no command and no usage."""
     lines = [line for line in text.splitlines() if not line.startswith("用法")]
     bare = re.sub(
-        r"(?m)never logged in|must change the password|`[^`]*`|^run\.py[\w ]*: error:", "", "\n".join(lines)
+        r"(?m)never logged in|must change the password|`[^`]*`|^run\.py[\w ]*: 错误:", "", "\n".join(lines)
     )
     return re.findall(r"[A-Za-z]{2,}(?: [A-Za-z']{2,}){2,}", bare)
 
@@ -843,3 +850,23 @@ def test_terminal_without_chinese_letters_gets_english(
         main(["--help"])
     sys.stdout.flush()
     assert bool(CHINESE.search(raw.getvalue().decode(encoding))) is is_chinese
+
+
+def test_doctor_tells_its_verdicts_and_findings_in_chinese(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def examined(config: Config) -> list[Examination]:
+        found = Examination(Market.SPOT, "https://api.binance.com", "default")
+        found.verdict = "banned (418): this address sent too much; it ends in 118 s"
+        return [found]
+
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    monkeypatch.setattr(doctor, "_examine", examined)
+    monkeypatch.setattr("resender.machine_check.check_machine", lambda config: [FINDING])
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw := io.BytesIO(), encoding="utf-8"))
+    main(["doctor", "--deep"])
+    sys.stdout.flush()
+    said = raw.getvalue().decode()
+    assert "118 秒" in said
+    assert "time         FAILED 没有程序在校准本机时钟" in said
+    assert "怎么办：" in said

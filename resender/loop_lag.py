@@ -7,6 +7,7 @@ one gateway; it changes nothing.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 import time
@@ -94,9 +95,24 @@ class LoopLag:
                 self._end.wait(wait_s + 0.001)
                 continue
             if not self._place:
-                frame = sys._current_frames().get(watched)
-                self._place = _place_of(frame)
+                self._place = _place_in(watched)
             self._end.wait(_LATE_S)
+
+
+def _place_in(thread: int) -> str:
+    """Name what a thread is doing.
+
+    Python before 3.11.9 holds the lock of all thread states while it makes these frames. If garbage is collected
+    within, a finalizer may let another thread go on, and if that one starts a third it waits for that lock with the
+    GIL in its hand: nothing in the process moves again. Source: https://github.com/python/cpython/issues/106883.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return _place_of(sys._current_frames().get(thread))
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _place_of(frame: FrameType | None) -> str:

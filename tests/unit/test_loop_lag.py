@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import time
 
@@ -77,3 +78,38 @@ def test_innermost_function_of_ours_stands_for_what_it_calls() -> None:
     exec("def work():\n    return inner()", namespace)
     assert namespace["work"]() == "resender.somewhere.work"
     assert _place_of(None) == ""
+
+
+# Garbage whose finalizer starts a thread, and a collector that comes with the next object.
+_STARTER = """
+import gc, threading
+from resender.loop_lag import _place_in
+
+class Starter:
+    def __del__(self):
+        threading.Thread(target=int).start()
+
+def leave():
+    one = Starter()
+    one.itself = one
+
+ident = threading.get_ident()
+for _ in range(20):
+    leave()
+    gc.set_threshold(1, 1, 1)
+    place = _place_in(ident)
+    gc.set_threshold(700, 10, 10)
+    assert place == "resender.loop_lag._place_in", place
+gc.collect()
+gc.disable()
+_place_in(ident)
+assert not gc.isenabled()
+print("alive")
+"""
+
+
+def test_a_look_does_not_stop_the_process_whatever_garbage_there_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STARTER], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout == "alive\n", done.stderr

@@ -25,9 +25,11 @@ demo: .venv/runtime  ## Serve against the built-in sandbox exchange
 # second time with the machine to itself: tests that judge moments share it with three others before. A fault
 # fails again, at the first test.
 SKIPPED := .venv/skipped
-# What mostly waits goes on beside what needs the machine nearly for itself, and is told when both are done.
+# What makes machines of its own goes on beside the many, what mostly waits beside what judges moments; both are told
+# when they are done. More run at once than there are cores: most of them wait for something at any moment.
+MACHINE := .venv/machine.log
 WAITS := .venv/waits.log
-OWN_CACHE := -o cache_dir=.pytest_cache/waits
+own_cache = -o cache_dir=.pytest_cache/$(1)
 test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 	@rm -f $(SKIPPED); failed=0; late=; \
 	again() { \
@@ -40,10 +42,13 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		code=$$?; [ $$code -eq 1 ] || exit $$code; return 1; \
 	}; \
 	part() { once "$$@" || again "$$@"; }; \
-	part -n 4 --dist loadfile -m "not (alone or waits)"; \
-	(failed=0; part tests/component/truth tests/component/accounts tests/component/nodes -n 10 --dist load -m "waits" $(OWN_CACHE); exit $$failed) >$(WAITS) 2>&1 & \
+	(failed=0; part tests/e2e/test_container.py tests/e2e/test_install.py -m machine $(call own_cache,machine); exit $$failed) >$(MACHINE) 2>&1 & \
+	machine=$$!; trap "pkill -P $$machine || :" EXIT; \
+	part -n 6 --dist loadfile -m "not (alone or waits or machine)"; \
+	wait $$machine || failed=$$?; trap - EXIT; cat $(MACHINE); \
+	(failed=0; part tests/component/truth tests/component/accounts tests/component/nodes -n 10 --dist load -m "waits" $(call own_cache,waits); exit $$failed) >$(WAITS) 2>&1 & \
 	waits=$$!; \
-	last="tests/component tests/e2e -n 2 --dist loadfile -m alone"; once $$last || late=1; \
+	last="tests/component tests/e2e -n 3 --dist loadfile --no-loadscope-reorder -m alone"; once $$last || late=1; \
 	wait $$waits || failed=$$?; cat $(WAITS); \
 	[ -z "$$late" ] || again $$last; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed

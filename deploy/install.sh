@@ -1073,8 +1073,25 @@ show_journal() {
 }
 
 # Put the new version in the old one's place and start it; take it back where that does not work.
+# What the new version wants of its owner, and whether it can take the database over: told before anything is changed.
+look_ahead() {
+    [ -n "$staged" ] || return 0
+    sed "s|^FOLDER = .*|FOLDER = \"$PROGRAM.new\"|" "$PROGRAM.new/deploy/resender" >"$work/ahead"
+    spoken=C.UTF-8
+    [ "$language" = en ] || spoken=zh_CN.UTF-8
+    if LC_ALL=$spoken PYTHONIOENCODING=utf-8 "$PYTHON" -I "$work/ahead" upgrade --check \
+        >"$work/looked" 2>&1 </dev/null 9<&-; then
+        sed 's/^/    /' "$work/looked"
+    else
+        sed 's/^/    | /' "$work/looked" >&2
+        fail 'Version %s cannot take the database over; nothing was changed.' '版本 %s 用不了现在的数据库；没有改动任何东西。' \
+            "$version_new"
+    fi
+}
+
 switch() {
     if [ -n "$is_update" ] && [ -n "$program_changes" ]; then
+        look_ahead
         back_up
     fi
     keep_state

@@ -827,6 +827,8 @@ try_update() {
     set_up_by_hand "$version"
     old_env=$(in_machine cat /etc/binance-resender.env) old_rows=$(rows | tail -1)
     install 0 new --yes
+    says "What needs your attention (CHANGELOG.md):"
+    says "tried on a copy, it works"
     is "$(ask http://127.0.0.1:8000/healthz)" '200 {"status":"ok"}' "health after the update"
     is "$(rows | tail -1)" "$old_rows" "whitelist after the update"
     in_machine resender log status 2>&1 | grep -q 'log is on' || fail "the request log is off"

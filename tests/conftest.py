@@ -49,6 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("waits") is not None:
             folders = ("truth", "accounts", "nodes")
             assert any(f"/component/{name}/" in path for name in folders), item.nodeid
+        if item.get_closest_marker("machine") is not None:
+            assert item.path.name in ("test_container.py", "test_install.py"), item.nodeid
         if item.get_closest_marker("alone") is not None:
             assert "tests/component/" in path or "tests/e2e/" in path, item.nodeid
 

@@ -28,6 +28,8 @@ from .stream_payloads import book_ticker
 from .user_streams import UserStreams
 
 _TICK_S = 0.02
+# A frame that waits to be overtaken goes by itself after so long.
+_HELD_S = 0.15
 _MAX_MESSAGE_BYTES = 4096
 _BURST_CHUNK = 250
 _BURST_BACKLOG_BYTES = 4 * 1024 * 1024
@@ -264,16 +266,21 @@ class StreamHub:
     def _pass(self, name: str, text: str) -> None:
         if self.faults.reorder:
             if self._held is None:
-                self._held = (name, text)
+                self._held = held = (name, text)
+                asyncio.get_running_loop().call_later(_HELD_S, self._release, held)
                 return
             earlier, self._held = self._held, None
             self._send(name, text)
             self._send(*earlier)
             return
-        if self._held is not None:
-            earlier, self._held = self._held, None
-            self._send(*earlier)
+        self._release(self._held)
         self._send(name, text)
+
+    def _release(self, held: tuple[str, str] | None) -> None:
+        """Let go what waits to be overtaken, if it still does: a line that swaps frames does not hold them up."""
+        if held is not None and self._held is held:
+            self._held = None
+            self._send(*held)
 
     def _send(self, name: str, text: str) -> None:
         holders = self._subscribers.get(name)

@@ -101,7 +101,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.machine
 @pytest.mark.timeout(400)
 def test_image_is_built_serves_with_a_read_only_root_and_stops_at_sigterm(tmp_path: Path) -> None:
     result = run(SCRIPT, timeout_s=360, TMPDIR=str(tmp_path), LIMIT_S="330")
@@ -113,7 +113,7 @@ def test_image_is_built_serves_with_a_read_only_root_and_stops_at_sigterm(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.machine
 def test_script_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [str(SCRIPT)],

@@ -55,7 +55,7 @@ def nobody() -> int | None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.machine
 @pytest.mark.timeout(TRIAL_S + 60)
 def test_install_update_way_back_and_removal_on_a_debian_of_its_own() -> None:
     trial = subprocess.Popen(

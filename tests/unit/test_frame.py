@@ -218,7 +218,7 @@ def test_in_ci_no_program_may_be_missing(tmp_path: Path) -> None:
 
 
 # The marks of the parts, as `make test` chooses them.
-PARTS = ("not (alone or waits)", "waits", "alone")
+PARTS = ("not (alone or waits or machine)", "machine", "waits", "alone")
 
 
 class Kitchen:
@@ -273,18 +273,24 @@ def kitchen(tmp_path: Path) -> Kitchen:
 
 def test_make_test_runs_every_test_and_ends_with_what_was_skipped(kitchen: Kitchen) -> None:
     for _ in range(2):  # what an earlier run wrote is not told again
-        code, runs, last = kitchen.test((0,), (0,), (0,))
+        code, runs, last = kitchen.test((0,), (0,), (0,), (0,))
         assert code == 0
-        assert last == "Skipped for want of: caddy (3 tests); `make deps` installs what is missing."
+        assert last == "Skipped for want of: caddy (4 tests); `make deps` installs what is missing."
     # Together the parts leave nothing out.
-    assert [len(each) for each in runs] == [1, 1, 1]
+    assert [len(each) for each in runs] == [1, 1, 1, 1]
     caches = {re.sub(r".*cache_dir=(\S+).*", r"\1", each[0]) for each in runs[1:]}
-    assert len(caches) == 2, "two that run beside each other do not mix up what failed"
+    assert len(caches) == 3, "two that run beside each other do not mix up what failed"
 
 
 @pytest.mark.parametrize(
     "codes",
-    [((1, 1), (0,), (0,)), ((0,), (1, 1), (0,)), ((0,), (0,), (1, 1)), ((1, 1), (1, 1), (0,))],
+    [
+        ((1, 1), (0,), (0,), (0,)),
+        ((0,), (1, 1), (0,), (0,)),
+        ((0,), (0,), (1, 1), (0,)),
+        ((0,), (0,), (0,), (1, 1)),
+        ((1, 1), (1, 1), (1, 1), (0,)),
+    ],
 )
 def test_make_test_fails_if_what_failed_fails_again_and_runs_the_other_parts(
     kitchen: Kitchen, codes: tuple[tuple[int, ...], ...]
@@ -296,9 +302,9 @@ def test_make_test_fails_if_what_failed_fails_again_and_runs_the_other_parts(
     assert last.startswith("Skipped for want of")
 
 
-@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("part", range(len(PARTS)))
 def test_make_test_passes_if_what_failed_beside_others_passes_alone(kitchen: Kitchen, part: int) -> None:
-    codes = [(0,), (0,), (0,)]
+    codes: list[tuple[int, ...]] = [(0,) for _ in PARTS]
     codes[part] = (1, 0)
     code, runs, _ = kitchen.test(*codes)
     assert code == 0
@@ -308,13 +314,14 @@ def test_make_test_passes_if_what_failed_beside_others_passes_alone(kitchen: Kit
 
 @pytest.mark.parametrize("code", [3, 4, 5])
 def test_make_test_stops_when_pytest_itself_fails(kitchen: Kitchen, code: int) -> None:
-    assert kitchen.test((code,), (0,), (0,))[0] != 0
+    assert kitchen.test((code,), (0,), (0,), (0,))[0] != 0
 
 
 def test_make_test_stops_when_it_is_interrupted(kitchen: Kitchen) -> None:
-    code, runs, _ = kitchen.test((2,), (0,), (0,))
+    code, runs, _ = kitchen.test((2,), (0,), (0,), (0,))
     assert code != 0
-    assert [len(each) for each in runs] == [1, 0, 0]
+    many, _, *later = runs
+    assert (len(many), later) == (1, [[], []])
 
 
 # --- versions, pins, the public frame --------------------------------------------------------------

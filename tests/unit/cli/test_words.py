@@ -51,6 +51,13 @@ VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 CATALOGUE: dict[str, str] = json.loads(words.CATALOGUE.read_text("utf-8"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_trees_left() -> Iterator[None]:
+    """Millions of nodes would make every later collection of garbage slow."""
+    yield
+    parsed.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings, no locale and no running gateway of this machine."""

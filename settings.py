@@ -313,6 +313,9 @@ NODE_SECRET = ""
 # accounts), `admin` (pages). One that is no collector sends everything through others.
 ROLES = "all"
 
+# Clients get streams from one of the nodes, which opens each once for all nodes.
+SHARE_STREAMS = True
+
 # --- Alerts ------------------------------------------------------------------------------------
 
 # Name of the egress alerts leave by; empty = the machine's default route.

@@ -401,6 +401,9 @@ class Config(OperationSettings):
         "What this node is for, `all` or a list: `front` (clients), `collector` (Binance, market data, accounts), "
         "`admin` (pages). One that is no collector sends everything through others.",
     )
+    share_streams: bool = setting(
+        True, read_flag, "Clients get streams from one of the nodes, which opens each once for all nodes."
+    )
     close_first_ms: int = setting(
         0,
         integer_between(0, 8000),

@@ -42,6 +42,7 @@ from resender.nodes import (
     make_hops,
     make_shared_weight,
     node_egresses,
+    share_streams,
     specs_of,
     streams_elsewhere,
 )
@@ -144,6 +145,7 @@ class Gateway:
         self.hops = make_hops(config, node, self.egress, self.clock, self.ssl_context)
         self.dispatch.hops = self.hops
         elsewhere = streams_elsewhere(worker, self.hops, self.clock)
+        self.shared_streams = share_streams(config, worker, self.hops, self.clock)
         self.feeds = Feeds(
             self.egresses,
             elsewhere.urls or streams,
@@ -155,6 +157,7 @@ class Gateway:
             health=self.egress.governor,
             connects=None if elsewhere.urls else self.connects,
             open_with=elsewhere.open_with,
+            share_with=self.shared_streams.session if self.shared_streams is not None else None,
         )
         self.cache: MarketCache | None = None
         if config.cache_enabled and not is_reader and not is_front:
@@ -248,6 +251,7 @@ class Gateway:
             closes=self.closes,
             fanout=self.fanout,
             relays=self.relays,
+            shared_streams=self.shared_streams,
             downloads=self.downloads,
             proofs=ProofReader(config.node_secret, node) if self.hops is not None else None,
             tunnels=Tunnels(self.egresses, config.connect_timeout_s),
@@ -278,6 +282,8 @@ class Gateway:
         homes.is_drained = self.cluster.is_drained
         if homes.learn(self.cluster.nodes()) or homes.is_drained != was_drained:
             self._set_accounts(self._account_rows)
+        if self.shared_streams is not None and self.shared_streams.must_move():
+            self.feeds.renew_shared()
 
     def _make_team(self, worker: Worker) -> Team:
         return Team(

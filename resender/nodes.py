@@ -17,7 +17,7 @@ from resender.core.account.spec import AccountMarket, AccountSpec, Mode
 from resender.core.binance.markets import Market
 from resender.core.cluster.homes import Homes
 from resender.core.cluster.node_info import COLLECTOR_ROLE, NodeEgress
-from resender.core.cluster.worker import NODE_STREAM_URLS, Worker, inner_stream_urls
+from resender.core.cluster.worker import FOR_OWN_CLIENTS, NODE_STREAM_URLS, Worker, inner_stream_urls
 from resender.core.egress.governor import Governor
 from resender.core.egress.spec import place_of
 from resender.errors import StoreError
@@ -25,6 +25,7 @@ from resender.store import AccountRow, Repository, Store
 from resender.upstream.connector import Timeouts
 from resender.upstream.egress import EgressPool
 from resender.upstream.hops import Hops, collector_sessions
+from resender.upstream.shared_streams import ReaderStreams, SharedStreams
 from resender.upstream.streams.session import Opens
 from resender.workers import open_inner
 
@@ -82,6 +83,18 @@ def streams_elsewhere(worker: Worker | None, hops: Hops | None, clock: Clock) ->
     if hops is not None and hops.homes.is_front:
         return StreamsElsewhere(NODE_STREAM_URLS, collector_sessions(hops, clock))
     return StreamsElsewhere({}, None)
+
+
+def share_streams(
+    config: Config, worker: Worker | None, hops: Hops | None, clock: Clock
+) -> SharedStreams | ReaderStreams | None:
+    """Make what finds the node that has the streams for the clients of all; None where each has its own."""
+    if not config.share_streams or hops is None or hops.homes.is_front:
+        return None
+    if worker is None or worker.is_collector:
+        return SharedStreams(hops, clock)
+    urls, open_marked = inner_stream_urls(worker), open_inner(worker, FOR_OWN_CLIENTS)
+    return ReaderStreams(lambda market: open_marked(urls[market], config.connect_timeout_s))
 
 
 def node_egresses(config: Config, egress: EgressPool, clock: Clock) -> tuple[NodeEgress, ...]:

@@ -25,6 +25,7 @@ from resender.status import Status
 from resender.store import Store
 from resender.upstream.dispatch import Dispatch
 from resender.upstream.downloads import Downloads
+from resender.upstream.shared_streams import ReaderStreams, SharedStreams
 from resender.upstream.streams.relays import Relays
 from resender.upstream.tunnels import Tunnels
 from resender.workers import Asks, Crew, Elsewhere
@@ -53,6 +54,8 @@ class Services:
     closes: CloseFeeds | None
     fanout: Fanout
     relays: Relays
+    # None where no other node can have streams for the clients of this one.
+    shared_streams: SharedStreams | ReaderStreams | None
     downloads: Downloads
     tunnels: Tunnels
     store: Store

@@ -12,7 +12,7 @@ from typing import Any
 from resender.aio import Clock, Tasks
 from resender.core.access.refused import RecentRefused
 from resender.core.cluster.asks import Question
-from resender.core.cluster.worker import INNER_HEADER, Worker, ask_socket, crew_socket, inner_value
+from resender.core.cluster.worker import INNER_HEADER, INSIDER, Worker, ask_socket, crew_socket, inner_value
 from resender.market import MarketCache, Outcome
 from resender.metrics import Metrics
 from resender.savings import Savings
@@ -88,9 +88,9 @@ class Team:
             await self.crew.stop()
 
 
-def open_inner(worker: Worker) -> Callable[[str, float], StreamSession]:
-    """Return what opens streams of the collector for a worker's own clients."""
-    headers = {INNER_HEADER: inner_value(worker)}
+def open_inner(worker: Worker, mark: str = "") -> Callable[[str, float], StreamSession]:
+    """Return what opens streams of the collector for a worker. Shape: `mark` as `FOR_OWN_CLIENTS`."""
+    headers = {INNER_HEADER: inner_value(worker, f"{INSIDER}{worker.number}{mark}")}
     return lambda url, timeout_s: StreamSession(url, timeout_s, headers=headers)
 
 

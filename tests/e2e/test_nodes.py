@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.support.processes import GatewayProcess, Program, until
+from resender.core.binance.markets import Market
+from resender.sandbox import Sandbox
+from tests.support.ports import free_port
+from tests.support.processes import GatewayProcess, Program, SandboxThread, until
 from tests.support.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.e2e
@@ -102,3 +107,47 @@ def test_wrong_settings_are_one_clear_line(tmp_path: Path) -> None:
     refused("NODE_NAME", NODE_NAME="a b")
     alone = Program(tmp_path, "nodes", DATA_DIR=tmp_path / "data")
     assert (alone.wait(), alone.stdout.startswith("REDIS_URL is empty")) == (0, True)
+
+
+def test_stream_is_opened_once_for_all_workers_of_all_nodes(
+    server: RedisServer, exchange: SandboxThread, tmp_path: Path
+) -> None:
+    started: list[GatewayProcess] = []
+    try:
+        for name in "ab":
+            port = free_port()
+            settings = {
+                "REDIS_URL": server.url, "NODE_NAME": name, "NODE_URL": f"http://127.0.0.1:{port}", "PORT": port,
+                "NODE_SECRET": SECRET, "WORKERS": 2, "ADMIN_ENABLED": "false", **exchange.settings(),
+            }  # fmt: skip
+            started.append(GatewayProcess(tmp_path / name, **settings))
+        for node in started:
+            until(lambda node=node: "2 workers serve" in node.stderr, "both workers serve")
+        until(
+            lambda: states(started[0]).get("b") == states(started[1]).get("a") == "up", "they know each other"
+        )
+
+        async def listen(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
+            socket = await session.ws_connect(f"{url}/ws/ethusdt@bookTicker")
+            assert '"s":"ETHUSDT"' in str((await socket.receive(timeout=20)).data)
+            return socket
+
+        def subscriptions(sandbox: Sandbox) -> int:
+            return [name for one in sandbox.subscriptions(Market.SPOT) for name in one].count(
+                "ethusdt@bookTicker"
+            )
+
+        async def listen_many() -> None:
+            async with aiohttp.ClientSession() as session:
+                # Those of the node that hands on come first, so many that each worker has some.
+                for node in started[::-1]:
+                    await asyncio.gather(*(listen(session, node.url) for _ in range(16)))
+                assert await asyncio.to_thread(exchange.ask, subscriptions) == 1
+
+        asyncio.run(listen_many())
+        for node in started:
+            node.stop(secrets=["HiddenRedisWord", SECRET])
+    finally:
+        for node in started:
+            if node.process.poll() is None:
+                node.kill()

@@ -12,13 +12,23 @@ from resender.core.account.spec import AccountMarket, Mode
 from resender.core.binance.markets import Market
 from resender.core.cluster.homes import Homes
 from resender.core.cluster.node_info import NodeEgress, NodeInfo
-from resender.core.cluster.worker import NODE_STREAM_URLS, Worker
+from resender.core.cluster.worker import INNER_HEADER, NODE_STREAM_URLS, Worker
 from resender.core.egress.spec import Pins
 from resender.core.egress.state import Egress, Quarantine
-from resender.nodes import keep_memory_of, make_hops, memory_of, node_egresses, specs_of, streams_elsewhere
+from resender.nodes import (
+    keep_memory_of,
+    make_hops,
+    memory_of,
+    node_egresses,
+    share_streams,
+    specs_of,
+    streams_elsewhere,
+)
 from resender.store import AccountKeyRow, AccountRow
 from resender.upstream.egress_making import make_egress
 from resender.upstream.hops import CollectorSession, Hops
+from resender.upstream.shared_streams import ReaderStreams, SharedStreams
+from resender.upstream.streams.feeds import SHARED
 from tests.support.running import make_config
 
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -142,3 +152,39 @@ def test_memory_of_an_address_is_of_all_nodes_and_each_has_its_part() -> None:
     assert memory_of(kept, "nat", "a") == ("two", 450)
     assert memory_of(kept, "nat", "b") == ("two", 300)
     assert memory_of(kept, "other", "a") == ("", 0)
+
+
+COLLECTOR, READER = (Worker(number, 2, 8000, 9000, -1, "0" * 64) for number in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("worker", "settings", "expected"),
+    [
+        (None, {}, SharedStreams),
+        (COLLECTOR, {}, SharedStreams),
+        (READER, {}, ReaderStreams),
+        (None, {"share_streams": False}, None),
+        (READER, {"share_streams": False}, None),
+        (None, {"roles": "front"}, None),
+        (READER, {"roles": "front"}, None),
+    ],
+)
+def test_streams_for_clients_are_shared_by_nodes_that_could_open_them(
+    tmp_path: Path, worker: Worker | None, settings: dict[str, object], expected: type | None
+) -> None:
+    config = make_config(tmp_path, **CLUSTER, **settings)
+    hops = make_hops(config, "a", make_egress(config, CLOCK, CONTEXT), CLOCK, CONTEXT)
+    found = share_streams(config, worker, hops, CLOCK)
+    assert (found if found is None else type(found)) is expected
+    assert share_streams(config, worker, None, CLOCK) is None
+
+
+def test_reader_tells_the_collector_which_streams_are_for_clients_of_this_node(tmp_path: Path) -> None:
+    config = make_config(tmp_path, **CLUSTER)
+    hops = make_hops(config, "a", make_egress(config, CLOCK, CONTEXT), CLOCK, CONTEXT)
+    shared = share_streams(config, READER, hops, CLOCK)
+    assert isinstance(shared, ReaderStreams)
+    assert shared.role("") == SHARED
+    assert not shared.must_move()
+    session = cast(Any, shared.session(Market.UM, cast(Any, None)))
+    assert session._headers[INNER_HEADER] == "0" * 64 + " worker 1 shared"

@@ -58,6 +58,7 @@ class Homes:
         self._own = own
         self._egresses: tuple[_Egress, ...] = ()
         self._collectors: tuple[Peer, ...] = ()
+        self._drained: frozenset[str] = frozenset()
         self._avoided: dict[str, float] = {}
         self._found: dict[tuple[Market, bytes, tuple[str, ...]], Peer | None] = {}
 
@@ -107,9 +108,10 @@ class Homes:
         ordered = tuple(
             peer for _, peer in sorted(collectors.values(), key=lambda each: (each[0], each[1].name))
         )
-        if (found, ordered) == (self._egresses, self._collectors):
+        drained = frozenset(name for name, (is_drained, _) in collectors.items() if is_drained)
+        if (found, ordered, drained) == (self._egresses, self._collectors, self._drained):
             return False
-        self._egresses, self._collectors = found, ordered
+        self._egresses, self._collectors, self._drained = found, ordered, drained
         self._found.clear()
         return True
 
@@ -131,6 +133,17 @@ class Homes:
     def collector(self, mono: float) -> Peer | None:
         """Return the node that serves market data for those that have none themselves."""
         return next((peer for peer in self._collectors if not self._is_avoided(peer, mono)), None)
+
+    def streams_of(self, mono: float) -> Peer | None:
+        """Return the node that has the streams for the clients of all; None is this one.
+
+        Shape: the same one wherever it is asked, the first by name that is not about to be stopped.
+        """
+        peer = self.collector(mono)
+        if peer is None or self.is_front:
+            return peer
+        mine = (self.is_drained, self.node)
+        return peer if (peer.name in self._drained, peer.name) < mine else None
 
     def peer(self, name: str, mono: float) -> Peer:
         """Return a node by its name. Raises: EgressAway if it is not there."""

@@ -21,6 +21,8 @@ COLLECTOR = 0
 # wants streams for its own clients, its name.
 INNER_HEADER = "Resender-Inner"
 INSIDER = "worker "
+# Behind the name of a worker: its clients are this node's own, not those of another node.
+FOR_OWN_CLIENTS = " shared"
 _STREAM_NAME = {
     Market.SPOT: "stream.binance.com", Market.UM: "fstream.binance.com", Market.CM: "dstream.binance.com",
 }  # fmt: skip

@@ -28,6 +28,8 @@ from resender.upstream.streams.spread import Health, SpreadSessions
 WITNESS = "witness"
 # Times in microseconds are asked for in the URL and hold for the whole connection.
 MICROSECOND = "microsecond"
+# Streams for clients that another node may have for the whole installation.
+SHARED, SHARED_MICROSECOND = "shared", "shared-microsecond"
 
 
 class Listener(Protocol):
@@ -175,7 +177,8 @@ class Feeds:
 
     Shape: `urls` are the stream hosts by market; `silence_s` and `streams_per_connection` as in
         `StreamLimits`; `health` is what is known of the egresses, `connects` what was opened lately;
-        `open_with` makes what opens connections to a URL within so many seconds, in place of the egresses.
+        `open_with` makes what opens connections to a URL within so many seconds, in place of the egresses;
+        `share_with` makes that of shared streams of a market out of what opens them at Binance.
     """
 
     def __init__(
@@ -191,9 +194,11 @@ class Feeds:
         health: Health | None = None,
         connects: Connects | None = None,
         open_with: Callable[[str, float], Opens] | None = None,
+        share_with: Callable[[Market, Opens], Opens] | None = None,
     ) -> None:
         self._connects = connects
         self._open_with = open_with
+        self._share_with = share_with
         self._egresses = egresses
         self._urls = urls
         self._silence_s = silence_s
@@ -222,6 +227,12 @@ class Feeds:
             feed = self._feeds[key] = Feed(lambda feed: self._make_pool(*key, feed))
         return feed
 
+    def renew_shared(self) -> None:
+        """Open the connections of shared streams anew: another node has them now."""
+        for (_, _, role), feed in self._feeds.items():
+            if role in (SHARED, SHARED_MICROSECOND):
+                feed.pool.renew()
+
     async def stop(self) -> None:
         for feed in self._feeds.values():
             await feed.stop()
@@ -246,22 +257,27 @@ class Feeds:
             connects = self._connects.budget(name, limits.connects_per_5_min)
 
         def make_session() -> Opens:
+            own: Opens
             if self._open_with is not None:
-                return self._open_with(url, limits.connect_timeout_s)
-            return SpreadSessions(
-                self._egresses,
-                url,
-                limits.connect_timeout_s,
-                market=market,
-                ssl_context=self._ssl_context,
-                clock=self._clock,
-                health=self._health,
-            )
+                own = self._open_with(url, limits.connect_timeout_s)
+            else:
+                own = SpreadSessions(
+                    self._egresses,
+                    url,
+                    limits.connect_timeout_s,
+                    market=market,
+                    ssl_context=self._ssl_context,
+                    clock=self._clock,
+                    health=self._health,
+                )
+            if self._share_with is not None and role in (SHARED, SHARED_MICROSECOND):
+                return self._share_with(market, own)
+            return own
 
         return StreamPool(
             market, url, path, limits,
             on_frame=feed.on_frame, on_live=feed.on_live, on_lost=feed.on_lost,
             tasks=self._tasks, clock=self._clock, role=role, session_factory=make_session, connects=connects,
-            query="?timeUnit=MICROSECOND" if role == MICROSECOND else "",
+            query="?timeUnit=MICROSECOND" if role in (MICROSECOND, SHARED_MICROSECOND) else "",
             raw_names=feed.raw_names, relayed_names=feed.relayed_names,
         )  # fmt: skip

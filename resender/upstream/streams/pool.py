@@ -63,8 +63,7 @@ class _Slot:
         self.rotation_backoff = Backoff(random=random)
         self.rotate_at = float("inf")
         self.rotated_at = float("-inf")
-        self.reconnects = 0
-        self.is_closed = False
+        self.reconnects, self.is_closed = 0, False
         self.task: asyncio.Task[None] | None = None
 
     def link_acked(self, link: StreamLink, names: list[str]) -> None:
@@ -98,13 +97,12 @@ class _Slot:
 class StreamPool:
     """All connections of one market and one URL path (combined mode, `<path>/stream`).
 
-    Shape: path is "" on spot and cm, "/market" or "/public" on um; `role` tells pools of one path
-        apart in names. `on_frame` gets
-        ("btcusdt@kline_1m", {"e": "kline", ...}, b'{"stream":...') for every data frame in order of
-        arrival and returns False or raises ValueError, KeyError or TypeError if the data is unusable;
-        `on_live` gets streams that have become subscribed: re-read them by REST before trusting
-        them; `on_lost` gets streams no live connection carries any more, at once. `raw_names` are handed
-        over unread; of `relayed_names` frames come in order even while one connection replaces another.
+    Shape: path is "" on spot and cm, "/market" or "/public" on um; `role` tells pools of one path apart in names.
+        `on_frame` gets ("btcusdt@kline_1m", {"e": "kline", ...}, b'{"stream":...') for every data frame in order of
+        arrival and returns False or raises ValueError, KeyError or TypeError if the data is unusable; `on_live` gets
+        streams that have become subscribed: re-read them by REST before trusting them; `on_lost` gets streams no live
+        connection carries any more, at once. `raw_names` are handed over unread; of `relayed_names` frames come in
+        order even while one connection replaces another.
     The callbacks run on the loop and must not block; they may call `want` and `drop`.
     """
 
@@ -132,7 +130,7 @@ class StreamPool:
             raise ValueError(f"{path!r} is no stream path")
         self.market = market
         self.path = path
-        self._role = role
+        self._name = f"stream:{market}{path}{role and ':' + role}"
         self._query = query
         self._raw_names = raw_names
         self._relayed_names = relayed_names
@@ -162,10 +160,7 @@ class StreamPool:
     async def start(self) -> None:
         await self._session.start()
         self._is_running = True
-        self._spawn(
-            self._rotate_when_due(),
-            f"stream:{self.market}{self.path}{self._role and ':' + self._role}:rotate",
-        )
+        self._spawn(self._rotate_when_due(), f"{self._name}:rotate")
         for slot in self._slots:
             self._begin(slot)
 
@@ -302,7 +297,7 @@ class StreamPool:
         slot.task = self._spawn(self._keep_slot(slot), f"{self._label(slot)}:keep")
 
     def _label(self, slot: _Slot) -> str:
-        return f"stream:{self.market}{self.path}{self._role and ':' + self._role}#{slot.number}"
+        return f"{self._name}#{slot.number}"
 
     def _spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._tasks.spawn(coro, name=name)
@@ -402,6 +397,11 @@ class StreamPool:
             self._rotate_soon(slot)
 
     # -- rotation ------------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Open every connection anew, one after the other and without a gap."""
+        for slot in self._slots:
+            self._rotate_soon(slot)
 
     def _rotate_soon(self, slot: _Slot) -> None:
         """Rotate at once; with growing pauses if that keeps happening."""

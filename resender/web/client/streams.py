@@ -27,7 +27,7 @@ from resender.core.binance.stream_kinds import stream_kind
 from resender.core.binance.stream_urls import StreamRoute, is_listen_key, resolve_stream
 from resender.core.cluster.homes import Peer
 from resender.core.cluster.node_proof import ANYBODY
-from resender.core.cluster.worker import INSIDER
+from resender.core.cluster.worker import FOR_OWN_CLIENTS, INSIDER
 from resender.core.fanout.frames import DEFLATE_BITS
 from resender.core.fanout.protocol import CLOSE_TOO_MANY, TOO_MANY_SUBSCRIPTIONS, Refused, read_command
 from resender.core.redact import path_only
@@ -276,7 +276,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             path=self._shown_path()[:200],
             is_combined=route.is_combined,
             is_deflated=self.is_deflated,
-            role=MICROSECOND if route.is_microsecond else "",
+            role=self._role(),
             max_streams=route.max_streams,
             queue_bytes=services.config.client_queue_bytes,
         )
@@ -287,6 +287,13 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self.leave = listen_to_closes(services, route.market, self.wanted, self.client)
         elif route.what == "account":
             self.leave = listen_to_account(services, self.account, self.client)
+
+    def _role(self) -> str:
+        """Name the feeds its streams come from; what another node asks for never goes to a third one."""
+        role = MICROSECOND if self.route.is_microsecond else ""
+        shared = self.services.shared_streams
+        is_of_others = self.is_hop or (self.is_insider and not self.ip.endswith(FOR_OWN_CLIENTS))
+        return role if shared is None or is_of_others else shared.role(role)
 
     def _drained(self) -> None:
         if self.client is not None:

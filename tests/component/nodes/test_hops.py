@@ -15,9 +15,11 @@ import orjson
 import pytest
 
 from resender.api_keys import digest_of
+from resender.core.binance.markets import Market
 from resender.core.cluster.homes import Peer
 from resender.core.cluster.node_proof import NODE_HEADER, make_proof
 from resender.sandbox import Sandbox, sign
+from resender.upstream import shared_streams
 from tests.support.egress_lab import ACCOUNTS, KEYS, LIMIT_ORDER, Lab, code_of, egress_of, exchange_config
 from tests.support.node_lab import SECRET, know_each_other, node
 from tests.support.redis_server import RedisServer, redis_server
@@ -258,6 +260,94 @@ async def test_front_goes_over_to_another_collector_and_its_streams_go_on(
                     await wait_until(lambda: b.gateway.fanout.clients, 15)
                     assert orjson.loads((await ws.receive(timeout=10)).data)["s"] == "BTCUSDT"
             assert (await front.client().get("/api/v3/time")).status in (200, 503)
+
+
+async def first_event(session: aiohttp.ClientSession, lab: Lab, path: str) -> aiohttp.ClientWebSocketResponse:
+    """Open a stream of a node and wait for its first event."""
+    ws = await session.ws_connect(f"ws://127.0.0.1:{lab.run.port}{path}")
+    assert orjson.loads((await ws.receive(timeout=10)).data)["s"] == "BTCUSDT"
+    return ws
+
+
+def asked_for(sandbox: Sandbox, name: str) -> int:
+    return sum(names.count(name) for names in sandbox.subscriptions(Market.SPOT))
+
+
+async def test_stream_is_opened_once_for_the_clients_of_all_nodes(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox
+) -> None:
+    async with AsyncExitStack() as stack:
+        labs = [
+            await stack.enter_async_context(node(tmp_path, server, sandbox, name, f"127.0.0.{number}"))
+            for number, name in enumerate("abc", 2)
+        ]
+        labs.append(await stack.enter_async_context(node(tmp_path, server, sandbox, "f")))
+        await know_each_other(*labs)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        for lab in labs[::-1]:  # those first that have none of their own
+            await first_event(session, lab, "/stream.binance.com/ws/btcusdt@bookTicker")
+            await first_event(session, lab, "/stream.binance.com/ws/btcusdt@trade?timeUnit=MICROSECOND")
+        for name in ("btcusdt@bookTicker", "btcusdt@trade"):
+            assert asked_for(sandbox, name) == 1
+        assert not sandbox.violations
+
+
+async def test_streams_move_with_whoever_has_them_and_no_event_is_lost_by_a_drain(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_streams, "_MOVE_EVERY_S", 0.5)
+    async with AsyncExitStack() as stack:
+        b = await stack.enter_async_context(node(tmp_path, server, sandbox, "b", B))
+        c = await stack.enter_async_context(node(tmp_path, server, sandbox, "c", "127.0.0.4"))
+        a_stack = await stack.enter_async_context(AsyncExitStack())
+        a = await a_stack.enter_async_context(node(tmp_path, server, sandbox, "a", A))
+        await know_each_other(a, b, c)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        ws = await first_event(session, c, "/stream.binance.com/ws/btcusdt@trade")
+        seen: list[int] = []
+
+        async def listen() -> None:
+            async for message in ws:
+                seen.append(orjson.loads(message.data)["t"])
+
+        listening = asyncio.create_task(listen())
+        assert (len(a.gateway.fanout.clients), len(b.gateway.fanout.clients)) == (1, 0)
+        assert c.gateway.cluster is not None
+        assert await c.gateway.cluster.drain("a", True)
+        await wait_until(lambda: (len(a.gateway.fanout.clients), len(b.gateway.fanout.clients)) == (0, 1), 20)
+        # And back.
+        assert await c.gateway.cluster.drain("a", False)
+        await wait_until(lambda: (len(a.gateway.fanout.clients), len(b.gateway.fanout.clients)) == (1, 0), 20)
+        await asyncio.sleep(0.5)
+        assert not listening.done()
+        assert seen == list(range(seen[0], seen[0] + len(seen))), "none is lost, none comes twice"
+        # One that stops hands over, too.
+        state = await first_event(session, c, "/stream.binance.com/ws/btcusdt@bookTicker")
+        await a_stack.aclose()
+        await wait_until(lambda: b.gateway.fanout.clients, 20)
+        while not state.closed:
+            event = orjson.loads((await state.receive(timeout=10)).data)
+            if event["u"] and b.gateway.fanout.clients:
+                break
+        listening.cancel()
+        assert asked_for(sandbox, "btcusdt@bookTicker") == 1
+
+
+async def test_node_that_gets_no_streams_of_another_one_opens_them_itself(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox
+) -> None:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(node(tmp_path, server, sandbox, "a", A, max_stream_clients=0))
+        b = await stack.enter_async_context(node(tmp_path, server, sandbox, "b", B))
+        alone = await stack.enter_async_context(
+            node(tmp_path, server, sandbox, "c", "127.0.0.4", share_streams=False)
+        )
+        await know_each_other(a, b, alone)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        await first_event(session, b, "/stream.binance.com/ws/btcusdt@bookTicker")
+        assert asked_for(sandbox, "btcusdt@bookTicker") == 1
+        await first_event(session, alone, "/stream.binance.com/ws/btcusdt@bookTicker")
+        assert asked_for(sandbox, "btcusdt@bookTicker") == 2
 
 
 async def test_user_data_and_requests_over_websockets_leave_from_the_home_of_their_key(

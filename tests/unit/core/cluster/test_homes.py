@@ -131,6 +131,37 @@ def test_keys_leave_a_node_that_is_drained_as_all_see_it_unless_they_are_pinned(
     assert {where(alone, key) for key in KEYS} == {"b"}
 
 
+def streams_of(made: Homes, mono: float = 0.0) -> str:
+    peer = made.streams_of(mono)
+    return made.node if peer is None else peer.name
+
+
+def test_streams_for_the_clients_of_all_are_one_nodes_as_all_see_it() -> None:
+    names = ("a", "b", "c")
+    for drained, expected in ((set(), "a"), ({"a"}, "b"), ({"a", "b"}, "c"), (set(names), "a")):
+        for name in names:
+            others = [node(other, is_drained=other in drained) for other in names if other != name]
+            one = homes(name, *others, own=() if name == "b" else ("ip",))
+            one.is_drained = name in drained
+            assert streams_of(one) == expected
+        everybody = [node(name, is_drained=name in drained) for name in names]
+        assert streams_of(homes("f", *everybody, is_front=True)) == expected
+
+
+def test_node_that_cannot_reach_whoever_has_the_streams_goes_on_by_itself_or_by_the_next() -> None:
+    for name, expected in (("b", "b"), ("c", "b")):
+        one = homes(name, *(node(other) for other in ("a", "b", "c") if other != name))
+        one.avoid(one.peers[0], 0.0)
+        assert streams_of(one, 4.9) == expected
+        assert streams_of(one, 5.1) == "a"
+
+
+def test_nobody_but_who_can_open_streams_has_them() -> None:
+    others = (node("a", roles=("front",)), node("aa", seen_ms=10**9))
+    assert streams_of(homes("b", *others)) == "b"
+    assert homes("f", *others, is_front=True).streams_of(0.0) is None
+
+
 def test_node_that_could_not_be_reached_is_passed_over_for_some_seconds() -> None:
     one = homes("a", node("b"), node("c"))
     key = next(key for key in KEYS if where(one, key) == "b")

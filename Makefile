@@ -25,13 +25,12 @@ demo: .venv/runtime  ## Serve against the built-in sandbox exchange
 # second time with the machine to itself: tests that judge moments share it with three others before. A fault
 # fails again, at the first test.
 SKIPPED := .venv/skipped
-# What makes machines of its own goes on beside the many, what mostly waits beside what judges moments; both are told
-# when they are done. More run at once than there are cores: most of them wait for something at any moment.
+# More run at once than there are cores: most of them wait for something at any moment. What makes machines of its own
+# goes on beside the many, and is told when they are done.
 MACHINE := .venv/machine.log
-WAITS := .venv/waits.log
-own_cache = -o cache_dir=.pytest_cache/$(1)
+OWN_CACHE := -o cache_dir=.pytest_cache/machine
 test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
-	@rm -f $(SKIPPED); failed=0; late=; \
+	@rm -f $(SKIPPED); failed=0; \
 	again() { \
 		echo "what failed, alone:"; \
 		$(BIN)/python -m pytest "$$@" -n 0 -x --last-failed --last-failed-no-failures none || failed=$$?; \
@@ -42,15 +41,12 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 		code=$$?; [ $$code -eq 1 ] || exit $$code; return 1; \
 	}; \
 	part() { once "$$@" || again "$$@"; }; \
-	(failed=0; part tests/e2e/test_container.py tests/e2e/test_install.py -m machine $(call own_cache,machine); exit $$failed) >$(MACHINE) 2>&1 & \
+	(failed=0; part tests/e2e/test_container.py tests/e2e/test_install.py -m machine $(OWN_CACHE); exit $$failed) >$(MACHINE) 2>&1 & \
 	machine=$$!; trap "pkill -P $$machine || :" EXIT; \
-	part -n 6 --dist loadfile -m "not (alone or waits or machine)"; \
+	part -n 5 --dist loadfile -m "not (alone or waits or machine)"; \
 	wait $$machine || failed=$$?; trap - EXIT; cat $(MACHINE); \
-	(failed=0; part tests/component/truth tests/component/accounts tests/component/nodes -n 10 --dist load -m "waits" $(call own_cache,waits); exit $$failed) >$(WAITS) 2>&1 & \
-	waits=$$!; \
-	last="tests/component tests/e2e -n 3 --dist loadfile --no-loadscope-reorder -m alone"; once $$last || late=1; \
-	wait $$waits || failed=$$?; cat $(WAITS); \
-	[ -z "$$late" ] || again $$last; \
+	part tests/component/truth tests/component/accounts tests/component/nodes -n 14 --dist load -m "waits"; \
+	part tests/component tests/e2e -n 3 --dist loadfile --no-loadscope-reorder -m alone; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 clients: $(CLIENTS:%=.venv-clients/%/ready)  ## Make the environments of the client libraries

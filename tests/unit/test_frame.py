@@ -289,8 +289,8 @@ def test_make_test_runs_every_test_and_ends_with_what_was_skipped(kitchen: Kitch
         assert last == "Skipped for want of: caddy (4 tests); `make deps` installs what is missing."
     # Together the parts leave nothing out.
     assert [len(each) for each in runs] == [1, 1, 1, 1]
-    caches = {re.sub(r".*cache_dir=(\S+).*", r"\1", each[0]) for each in runs[1:]}
-    assert len(caches) == 3, "two that run beside each other do not mix up what failed"
+    caches = {re.sub(r".*cache_dir=(\S+).*", r"\1", each[0]) for each in runs[:2]}
+    assert len(caches) == 2, "two that run beside each other do not mix up what failed"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@
 # mmdebstrap makes the root, systemd-nspawn boots it without a network. Where that cannot be done it is entered without
 # being booted, and a stand-in for systemctl runs the command lines of the units; firewall and Caddy are left out then.
 # Everything happens in namespaces and one temporary folder (1.5 GB, below TMPDIR), which end with it.
-# SOURCE=COMMIT tries that commit with this install.sh; MODE=chroot does not boot.
+# SOURCE=COMMIT tries that commit with this install.sh; MODE=chroot does not boot. Another release than this machine's:
+# RELEASE="noble deb [trusted=yes] http://archive.ubuntu.com/ubuntu noble main universe".
 # Exit code: 0 good, 77 this machine does not allow it and one line says why, 1 a fault.
 set -euo pipefail
 
@@ -189,10 +190,14 @@ make_root() {
     local sources=() file codename
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
-        # Those of others are of no use here, and need keys.
-        [ ! -s "$file" ] || ! grep -q "$codename" "$file" || sources+=("$file")
-    done
+    if [ -n "${RELEASE:-}" ]; then
+        codename=${RELEASE%% *} sources=("${RELEASE#* }")
+    else
+        for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+            # Those of others are of no use here, and need keys.
+            [ ! -s "$file" ] || ! grep -q "$codename" "$file" || sources+=("$file")
+        done
+    fi
     apt-config dump Acquire | grep -E '^Acquire::(https?|Check-|Retries|ForceIPv)' >"$work/apt.conf" || true
     TMPDIR=$work mmdebstrap --mode=root --variant=minbase --include=systemd-sysv,dbus,iproute2,util-linux,nftables,openssl \
         --aptopt="$work/apt.conf" --dpkgopt=force-unsafe-io "$codename" "$root" "${sources[@]}"
@@ -682,8 +687,10 @@ try_other_settings() {
     say "other port, TLS of its own"
 }
 
+falls() { in_machine journalctl -q -u binance-resender -o cat | grep -c "it is broken" || :; }
+
 try_broken() {
-    local before env
+    local before env fallen
     before=$(rows) env=$(elsewhere)
     install 1 broken --yes
     says "Taken back: version"
@@ -694,9 +701,13 @@ try_broken() {
     ! in_machine grep -q "it is broken" /opt/binance-resender/run.py || fail "the program is the broken one"
     is "$(in_machine find /opt -maxdepth 1 -name 'binance-resender?*')" "" "folders left behind"
     # One that is cut short in its middle, as by a loss of power: the next run puts back what it left.
+    [ -n "$shim" ] || fallen=$(falls)
     in_machine sh -c 'sh /root/src/broken/deploy/install.sh --yes & echo $! >/root/pid; wait' >"$work/said" 2>&1 </dev/null &
     until grep -q Starting "$work/said" || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
-    sleep 1
+    # It has been started and has changed the database, and is waited for a second time.
+    if [ -n "$shim" ]; then sleep 1; else
+        until [ "$(falls)" -gt "$fallen" ] || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
+    fi
     in_machine sh -c 'kill -KILL "$(cat /root/pid)"'
     wait $! || true
     in_machine test -d /opt/binance-resender.old || fail "it was not in its middle"

@@ -282,8 +282,8 @@ class Gateway:
         homes.is_drained = self.cluster.is_drained
         if homes.learn(self.cluster.nodes()) or homes.is_drained != was_drained:
             self._set_accounts(self._account_rows)
-        if self.shared_streams is not None and self.shared_streams.must_move():
-            self.feeds.renew_shared()
+        if self.shared_streams is not None:
+            self.feeds.renew_shared(self.shared_streams.misplaced())
 
     def _make_team(self, worker: Worker) -> Team:
         return Team(

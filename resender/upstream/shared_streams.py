@@ -25,9 +25,9 @@ logger = logging.getLogger("resender.upstream")
 
 # Connections are not moved more often: whoever has the streams may come and go.
 _MOVE_EVERY_S = 30.0
+# A node that gave no stream is not asked for so long, and longer if that goes on.
+_AVOID_S, _AVOID_MAX_S = 30.0, 600.0
 _SHARED = {"": SHARED, MICROSECOND: SHARED_MICROSECOND}
-# A node that gave no stream is not asked for so long.
-_AVOID_S = 30.0
 
 
 class SharedStreams:
@@ -36,34 +36,36 @@ class SharedStreams:
     def __init__(self, hops: Hops, clock: Clock) -> None:
         self._hops = hops
         self._clock = clock
-        # The node the newest connection leads to, "" for Binance; None before the first.
-        self._origin: str | None = None
-        self._moved_mono = float("-inf")
-        # When a node did not give a stream. It may send calls all the same.
-        self._failed: dict[str, float] = {}
+        # The node the newest connection of a market leads to, "" for Binance, and when connections were moved.
+        self._origin: dict[Market, str] = {}
+        self._moved: dict[Market, float] = {}
+        # Until when a node is not asked for streams of a market, and for how long. It may send calls all the same.
+        self._avoided: dict[tuple[str, Market], tuple[float, float]] = {}
         self._seldom = Seldom(logger, _MOVE_EVERY_S)
 
-    def role(self, own: str) -> str:
+    def role(self, market: Market, own: str) -> str:
         """Return the role of the feeds a client gets its streams from; `own` is that of this node's own ones.
 
         Shape: of the node that has the streams it is `own`, so that they are those the cache has, too.
         """
-        return own if self._home() is None else _SHARED[own]
+        return own if self._home(market) is None else _SHARED[own]
 
-    def must_move(self) -> bool:
-        """Tell whether connections lead to another node than they should, seldom enough to act upon it."""
+    def misplaced(self) -> list[Market]:
+        """List the markets whose connections lead to another node than they should, seldom enough to act upon it."""
         mono = self._clock.mono()
-        home = self._home()
-        wanted = home.name if home is not None else ""
-        if self._origin in (None, wanted) or mono - self._moved_mono < _MOVE_EVERY_S:
-            return False
-        self._moved_mono = mono
-        return True
+        found = []
+        for market, origin in self._origin.items():
+            home = self._home(market)
+            is_right = origin == (home.name if home is not None else "")
+            if not is_right and mono - self._moved.get(market, float("-inf")) >= _MOVE_EVERY_S:
+                self._moved[market] = mono
+                found.append(market)
+        return found
 
-    def _home(self) -> Peer | None:
+    def _home(self, market: Market) -> Peer | None:
         mono = self._clock.mono()
         peer = self._hops.homes.streams_of(mono)
-        if peer is None or mono - self._failed.get(peer.name, float("-inf")) < _AVOID_S:
+        if peer is None or mono < self._avoided.get((peer.name, market), (0.0, 0.0))[0]:
             return None
         return peer
 
@@ -73,23 +75,28 @@ class SharedStreams:
 
     async def open(self, market: Market, own: Opens, target: str, max_message_bytes: int) -> Socket:
         """Open one WebSocket of whoever has the streams now. Raises: StreamBroken."""
-        peer = self._home()
+        peer = self._home(market)
         if peer is not None:
             path = f"/{urlsplit(NODE_STREAM_URLS[market]).netloc}{target}"
             try:
                 socket = await self._hops.open(peer, path, ANYBODY, max_message_bytes)
             except StreamBroken as error:
-                mono = self._clock.mono()
-                self._failed[peer.name] = mono
-                self._seldom.say(
-                    logging.WARNING, peer.name, mono, f"node {peer.name} gives no streams: {error}"
-                )
+                self._avoid(peer, market, str(error))
             else:
-                self._origin = peer.name
+                self._avoided.pop((peer.name, market), None)
+                self._origin[market] = peer.name
                 return socket
         socket = await own.open(target, max_message_bytes)
-        self._origin = ""
+        self._origin[market] = ""
         return socket
+
+    def _avoid(self, peer: Peer, market: Market, why: str) -> None:
+        mono = self._clock.mono()
+        _, before_s = self._avoided.get((peer.name, market), (0.0, 0.0))
+        pause_s = min(2 * before_s, _AVOID_MAX_S) or _AVOID_S
+        self._avoided[peer.name, market] = (mono + pause_s, pause_s)
+        kind = f"{peer.name} {market}"
+        self._seldom.say(logging.WARNING, kind, mono, f"node {peer.name} gives no streams of {market}: {why}")
 
 
 class ReaderStreams:
@@ -102,13 +109,13 @@ class ReaderStreams:
     def __init__(self, open_for_clients: Callable[[Market], Opens]) -> None:
         self._open_for_clients = open_for_clients
 
-    def role(self, own: str) -> str:
+    def role(self, market: Market, own: str) -> str:
         """See `SharedStreams.role`."""
         return _SHARED[own]
 
-    def must_move(self) -> bool:
-        """See `SharedStreams.must_move`: the collector moves."""
-        return False
+    def misplaced(self) -> list[Market]:
+        """See `SharedStreams.misplaced`: the collector moves."""
+        return []
 
     def session(self, market: Market, own: Opens) -> Opens:
         """See `SharedStreams.session`."""

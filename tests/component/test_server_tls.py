@@ -383,10 +383,12 @@ async def test_slow_reader_is_not_behind_by_more_than_without_tls(streams: Serve
     _, writer = await slow(streams.port, f"/public/ws/{BOOK}")
     await wait_until(lambda: fanout.clients)
     (slow_one,) = fanout.clients.values()
-    sent = 0
+    (source,) = [s for s in fanout._sources.values() if s.market is Market.UM]
+    topic, sent = source.topics[BOOK], 0
     while not slow_one.dropped:
+        due = topic.frames + 500
         await exchange.burst(Market.UM, "BTCUSDT", 500)
-        await asyncio.sleep(0.01)  # they are a turn of the loop on their way
+        await wait_until(lambda due=due: topic.frames >= due, 20)  # type: ignore[misc]
         sent += 500
         assert sent < 50_000
     writer.transport.abort()

@@ -31,7 +31,7 @@ _MOST_OPEN = 12
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One answer out of memory. Units: epoch milliseconds; `floor_ms` when the last own write had its answer."""
+    """One answer out of memory. Units: epoch milliseconds; `floor_ms` when the last own write of it had its answer."""
 
     symbol: str | None
     start_ms: int
@@ -60,7 +60,8 @@ class Trader:
         self.hits = 0
         self.last: Reply | None = None
         self.writes = 0
-        self._floor_ms = 0
+        # When the last own write had its answer, by symbol.
+        self._floors: dict[str, int] = {}
         # A cancellation alone may be lost on Python 3.11: `wait_for` swallows one that comes with the result.
         self._is_over = False
         self._random = random.Random(seed)
@@ -93,7 +94,8 @@ class Trader:
 
     async def ask(self, symbol: str | None = None) -> Reply:
         """Ask once and keep what is to be judged."""
-        floor_ms, start_ms = self._floor_ms, now_ms()
+        floors = [at for name, at in self._floors.items() if symbol in (None, name)]
+        floor_ms, start_ms = max(floors, default=0), now_ms()
         params = {} if symbol is None else {"symbol": symbol}
         reply = self.last = await self.lab.signed("GET", OPEN_ORDERS[self.market], **params)
         assert reply.status == 200, reply.raw
@@ -127,7 +129,7 @@ class Trader:
             await self.lab.place(
                 self.market, symbol, quantity=_QUANTITIES[self.market], price=self.price(symbol)
             )
-            self._wrote()
+            self._wrote(symbol)
             return
         order = self._random.choice(found)
         if choice < 0.75 or not self.is_outside:
@@ -135,7 +137,7 @@ class Trader:
                 "DELETE", ORDER[self.market], symbol=order.symbol, orderId=order.order_id
             )
             assert reply.status == 200, reply.raw
-            self._wrote()
+            self._wrote(order.symbol)
         elif choice < 0.85 and not order.executed:
             exchange.fill(order, _PARTS[self.market])
         elif choice < 0.95:
@@ -143,9 +145,9 @@ class Trader:
         else:
             exchange.expire(order)
 
-    def _wrote(self) -> None:
+    def _wrote(self, symbol: str) -> None:
         self.writes += 1
-        self._floor_ms = now_ms()
+        self._floors[symbol] = now_ms()
 
     # --- what is to be seen ----------------------------------------------------------------
 

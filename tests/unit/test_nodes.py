@@ -184,7 +184,7 @@ def test_reader_tells_the_collector_which_streams_are_for_clients_of_this_node(t
     hops = make_hops(config, "a", make_egress(config, CLOCK, CONTEXT), CLOCK, CONTEXT)
     shared = share_streams(config, READER, hops, CLOCK)
     assert isinstance(shared, ReaderStreams)
-    assert shared.role("") == SHARED
-    assert not shared.must_move()
+    assert shared.role(Market.UM, "") == SHARED
+    assert shared.misplaced() == []
     session = cast(Any, shared.session(Market.UM, cast(Any, None)))
     assert session._headers[INNER_HEADER] == "0" * 64 + " worker 1 shared"

@@ -227,10 +227,11 @@ class Feeds:
             feed = self._feeds[key] = Feed(lambda feed: self._make_pool(*key, feed))
         return feed
 
-    def renew_shared(self) -> None:
-        """Open the connections of shared streams anew: another node has them now."""
-        for (_, _, role), feed in self._feeds.items():
-            if role in (SHARED, SHARED_MICROSECOND):
+    def renew_shared(self, markets: Iterable[Market]) -> None:
+        """Open the connections of shared streams of these markets anew: another node has them now."""
+        among = set(markets)
+        for (market, _, role), feed in self._feeds.items():
+            if market in among and role in (SHARED, SHARED_MICROSECOND):
                 feed.pool.renew()
 
     async def stop(self) -> None:

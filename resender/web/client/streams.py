@@ -293,7 +293,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         role = MICROSECOND if self.route.is_microsecond else ""
         shared = self.services.shared_streams
         is_of_others = self.is_hop or (self.is_insider and not self.ip.endswith(FOR_OWN_CLIENTS))
-        return role if shared is None or is_of_others else shared.role(role)
+        return role if shared is None or is_of_others else shared.role(self.route.market, role)
 
     def _drained(self) -> None:
         if self.client is not None:

@@ -194,5 +194,4 @@ def test_what_is_old_is_looked_through_seldom_and_never_more_often_than_before()
         tune_collector()
         assert gc.get_threshold()[2] == 5000
     finally:
-        gc.unfreeze()
         gc.set_threshold(*before)

@@ -73,42 +73,60 @@ async def test_stream_is_asked_of_the_node_that_has_them_by_the_name_of_its_host
     world: World, market: Market, host: str
 ) -> None:
     assert await world.ask(market) == ("a", f"/{host}{TARGET}")
-    assert world.shared.role("") == SHARED
-    assert world.shared.role(MICROSECOND) == SHARED_MICROSECOND
+    assert world.shared.role(Market.SPOT, "") == SHARED
+    assert world.shared.role(Market.SPOT, MICROSECOND) == SHARED_MICROSECOND
 
 
 async def test_node_that_has_them_opens_its_own_and_the_cache_has_the_same(world: World) -> None:
     world.peer = None
     assert await world.ask() == ("binance", TARGET)
-    assert (world.shared.role(""), world.shared.role(MICROSECOND)) == ("", MICROSECOND)
+    assert (world.shared.role(Market.SPOT, ""), world.shared.role(Market.SPOT, MICROSECOND)) == (
+        "",
+        MICROSECOND,
+    )
 
 
-async def test_node_that_gives_none_is_not_asked_for_a_while(world: World) -> None:
+async def test_node_that_gives_none_is_asked_again_after_a_while_and_a_longer_one(world: World) -> None:
     world.is_open = False
-    assert await world.ask() == ("binance", TARGET)
-    assert world.shared.role("") == ""
+    for pause_s in (30, 60, 120, 240, 480, 600, 600):
+        assert world.shared.role(Market.SPOT, "") == SHARED
+        assert await world.ask() == ("binance", TARGET)
+        assert world.shared.role(Market.SPOT, "") == ""
+        assert world.shared.role(Market.UM, "") == SHARED, "it may have other markets"
+        world.now += pause_s - 1
+        assert world.shared.misplaced() == []
+        world.now += 2
+        assert world.shared.misplaced() == [Market.SPOT]
     world.is_open = True
-    world.now += 29
-    assert await world.ask() == ("binance", TARGET)
-    assert not world.shared.must_move()
-    world.now += 2
-    assert world.shared.must_move()
     assert (await world.ask())[0] == "a"
-    assert not world.shared.must_move()
+    assert world.shared.misplaced() == []
+    world.now += 31
+    world.is_open = False
+    await world.ask()
+    world.now += 31
+    assert world.shared.role(Market.SPOT, "") == SHARED, "it begins anew"
+
+
+async def test_only_the_markets_that_are_misplaced_move(world: World) -> None:
+    await world.ask(Market.SPOT)
+    world.is_open = False
+    await world.ask(Market.UM)
+    world.now += 31
+    assert world.shared.misplaced() == [Market.UM]
 
 
 async def test_connections_move_to_whoever_has_them_now_and_seldom(world: World) -> None:
-    assert not world.shared.must_move(), "there is none yet"
+    assert world.shared.misplaced() == [], "there is none yet"
     await world.ask()
-    assert not world.shared.must_move()
+    assert world.shared.misplaced() == []
     world.peer = Peer("0", "http://10.0.0.2:8000")
-    assert world.shared.must_move()
-    assert not world.shared.must_move(), "they are on their way"
+    assert world.shared.misplaced() == [Market.SPOT]
+    assert world.shared.misplaced() == [], "they are on their way"
     world.now += 31
-    assert world.shared.must_move(), "they did not arrive"
+    assert world.shared.misplaced() == [Market.SPOT], "they did not arrive"
     await world.ask()
     world.now += 31
-    assert not world.shared.must_move()
+    assert world.shared.misplaced() == []
 
 
 async def test_what_opens_them_at_binance_starts_and_ends_with_it(world: World) -> None:

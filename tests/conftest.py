@@ -11,9 +11,11 @@ which ones. In CI a package may not be missing.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shutil
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
@@ -108,6 +110,38 @@ class _Databases:
 
 
 connection._prepare_file = _Databases.prepared
+
+
+class _Authorities:
+    """The system's authorities are one here, as no test gets to a server that any of them vouches for.
+
+    To read all 140 takes 30 ms, and each gateway of a test does. A test that names other ones gets those.
+    """
+
+    variables = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    named = tuple(os.environ.get(name) for name in variables)
+    load = ssl.SSLContext.load_default_certs
+    one = Path(tempfile.mkstemp(prefix="resender-authority-")[1])
+
+    @classmethod
+    def make(cls) -> None:
+        """Choose the first of the system's; where there is none all stays as it is."""
+        context = ssl.create_default_context()
+        found = context.get_ca_certs(binary_form=True)[:1]
+        atexit.register(cls.one.unlink, missing_ok=True)
+        if found:
+            cls.one.write_text(ssl.DER_cert_to_PEM_cert(found[0]), "ascii")
+            ssl.SSLContext.load_default_certs = _load_default_certs  # type: ignore[method-assign]
+
+
+def _load_default_certs(context: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
+    if tuple(os.environ.get(name) for name in _Authorities.variables) == _Authorities.named:
+        context.load_verify_locations(_Authorities.one)
+    else:
+        _Authorities.load(context, purpose)
+
+
+_Authorities.make()
 
 
 def _turn(item: pytest.Item) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import orjson
 import pytest
 from cryptography import x509
 
@@ -386,9 +387,8 @@ async def test_slow_reader_is_not_behind_by_more_than_without_tls(streams: Serve
     (source,) = [s for s in fanout._sources.values() if s.market is Market.UM]
     topic, sent = source.topics[BOOK], 0
     while not slow_one.dropped:
-        due = topic.frames + 500
-        await exchange.burst(Market.UM, "BTCUSDT", 500)
-        await wait_until(lambda due=due: topic.frames >= due, 20)  # type: ignore[misc]
+        last = await exchange.burst(Market.UM, "BTCUSDT", 500)
+        await wait_until(lambda last=last: orjson.loads(topic.last or b'{"u":0}')["u"] >= last, 20)  # type: ignore[misc]
         sent += 500
         assert sent < 50_000
     writer.transport.abort()

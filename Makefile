@@ -45,8 +45,8 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 	machine=$$!; trap "pkill -P $$machine || :" EXIT; \
 	part -n 5 --dist loadfile -m "not (alone or waits or machine)"; \
 	wait $$machine || failed=$$?; trap - EXIT; cat $(MACHINE); \
-	part tests/component/truth tests/component/accounts tests/component/nodes -n 14 --dist load -m "waits"; \
-	part tests/component tests/e2e -n 3 --dist loadfile --no-loadscope-reorder -m alone; \
+	part tests/component/truth tests/component/accounts tests/component/nodes -n 12 --dist load -m "waits"; \
+	part tests/component tests/e2e -n 2 --dist loadfile --no-loadscope-reorder -m alone; \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 clients: $(CLIENTS:%=.venv-clients/%/ready)  ## Make the environments of the client libraries

@@ -127,6 +127,7 @@ function fieldOf(spec, channel) {
   const drop = el('input', { class: 'form-check-input', type: 'checkbox', id: `${id}-drop`, name: `drop.${spec.name}` });
   drop.addEventListener('change', () => {
     input.disabled = drop.checked;
+    input.placeholder = drop.checked ? '' : t('alerts.kept');
     if (drop.checked) input.value = '';
   });
   return el('div', {}, label, input, el('div', { class: 'form-check mt-1' }, drop, el('label', { class: 'form-check-label', for: drop.id }, t('alerts.drop'))));

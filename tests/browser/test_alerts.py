@@ -75,6 +75,34 @@ def toast(page: Page, text: str) -> None:
 
 
 @EACH_LOCALE
+def test_secret_that_is_not_needed_is_taken_away_in_the_form(
+    visit: Visitor, admin: Admin, robot: Robot, locale: str
+) -> None:
+    t, page = Words(locale), visit(locale=locale).open("alerts")
+    page.locator("#add").click()
+    dialog = page.get_by_role("dialog", name=t("alerts.add"))
+    fill_in(dialog, "Mine", "webhook", url=robot.fields["url"], secret=robot.fields["secret"])
+    expect(dialog.get_by_label(t("alerts.drop"))).to_have_count(0)
+    dialog.get_by_role("button", name=t("alerts.add"), exact=True).click()
+    page.get_by_role("button", name=t("alerts.edit_of", name="Mine")).click()
+    dialog = page.get_by_role("dialog", name=t("alerts.edit"))
+    # The address is needed: it can be replaced, not taken away.
+    drop = dialog.get_by_label(t("alerts.drop"))
+    expect(drop).to_have_count(1)
+    dialog.locator("#channel-secret").fill("changed my mind")
+    drop.check()
+    expect(dialog.locator("#channel-secret")).to_have_value("")
+    expect(dialog.locator("#channel-secret")).to_be_disabled()
+    assert not serious(page, "dialog[open]")
+    dialog.get_by_role("button", name=t("app.save"), exact=True).click()
+    toast(page, t("alerts.saved", name="Mine"))
+    # What comes now has no signature.
+    refused = len(robot.refusals)
+    page.get_by_role("button", name=t("alerts.test_of", name="Mine")).click()
+    until(lambda: len(robot.refusals) > refused, "the robot misses the signature")
+
+
+@EACH_LOCALE
 def test_channel_is_added_tried_changed_and_removed(
     visit: Visitor, admin: Admin, robot: Robot, locale: str
 ) -> None:

@@ -199,7 +199,7 @@ make_root() {
         done
     fi
     apt-config dump Acquire | grep -E '^Acquire::(https?|Check-|Retries|ForceIPv)' >"$work/apt.conf" || true
-    TMPDIR=$work mmdebstrap --mode=root --variant=minbase --include=systemd-sysv,dbus,iproute2,util-linux,nftables,openssl \
+    TMPDIR=$work mmdebstrap --mode=root --variant=minbase --include=apt,systemd-sysv,dbus,iproute2,util-linux,nftables,openssl \
         --aptopt="$work/apt.conf" --dpkgopt=force-unsafe-io "$codename" "$root" "${sources[@]}"
 }
 

@@ -67,6 +67,11 @@ gc.disable()
 def pytest_collection_finish() -> None:
     """Have the collector of garbage look no more at the thousands of tests that have been found."""
     _look_no_more()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """From here on there is garbage, also in the process that only hands out tests."""
     gc.enable()
 
 

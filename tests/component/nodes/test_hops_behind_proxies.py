@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
 
+from resender.core.binance.markets import Market
 from resender.sandbox import Sandbox
+from resender.upstream import shared_streams
 from tests.support.egress_lab import KEYS, LIMIT_ORDER, Lab, code_of, exchange_config
 from tests.support.mute_link import MuteLink
 from tests.support.node_lab import know_each_other, node
@@ -21,6 +23,7 @@ from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.relays import Relay
 from tests.support.reverse_proxies import ReverseProxy, reverse_proxy
+from tests.support.running import wait_until
 
 pytestmark = pytest.mark.component
 
@@ -142,3 +145,79 @@ async def test_line_between_nodes_that_falls_mute_is_no_wrong_answer_and_no_seco
                     assert time.monotonic() < end, "it is used again"
                     await asyncio.sleep(0.3)
                 assert max(arrived(sandbox).values()) == 1
+
+
+# --- streams that one node has for all -------------------------------------------------------------
+
+STREAM = "btcusdt@bookTicker"
+
+
+def opened(sandbox: Sandbox) -> int:
+    return sum(names.count(STREAM) for names in sandbox.subscriptions(Market.SPOT))
+
+
+async def listen(stack: AsyncExitStack, lab: Lab, count: int) -> list[aiohttp.ClientWebSocketResponse]:
+    """Have so many clients listen from the same moment on; each has had an event."""
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+
+    async def one() -> aiohttp.ClientWebSocketResponse:
+        ws = await session.ws_connect(f"ws://127.0.0.1:{lab.run.port}/stream.binance.com/ws/{STREAM}")
+        assert orjson.loads((await ws.receive(timeout=20)).data)["s"] == "BTCUSDT"
+        return ws
+
+    return await asyncio.gather(*(one() for _ in range(count)))
+
+
+async def newer(ws: aiohttp.ClientWebSocketResponse, sandbox: Sandbox, seconds: float) -> None:
+    """Wait for an event that the exchange has only now."""
+    least = sandbox.market(Market.SPOT).update_id("BTCUSDT")
+    end = time.monotonic() + seconds
+    while orjson.loads((await ws.receive(timeout=seconds)).data)["u"] < least:
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+async def test_forty_clients_get_one_stream_of_another_node_over_tls_and_go_on_when_its_line_is_reset(
+    kind: str, tmp_path: Path, server: RedisServer, sandbox: Sandbox
+) -> None:
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(
+            reverse_proxy(kind, tmp_path / kind, port, allowed="127.0.0.1")
+        )
+        line = await stack.enter_async_context(Relay(proxy.port))
+        more = {"port": port, "node_url": f"https://localhost:{line.port}", "trusted_proxies": "127.0.0.1"}
+        a = await stack.enter_async_context(node(tmp_path, server, sandbox, "a", A, **more))
+        b = await stack.enter_async_context(node(tmp_path, server, sandbox, "b", B))
+        await know_each_other(a, b)
+        clients = await listen(stack, b, 40)
+        assert (opened(sandbox), len(a.gateway.fanout.clients), len(b.gateway.fanout.clients)) == (1, 1, 40)
+        await line.__aexit__()
+        await asyncio.gather(*(newer(ws, sandbox, 20) for ws in clients))
+        # The other node's has nobody any more, and lingers.
+        await wait_until(lambda: opened(sandbox) == 1 and not a.gateway.fanout.clients, 30)
+        assert not sandbox.violations
+        assert "Resender-Node" not in proxy.logs()
+
+
+async def test_streams_go_on_when_the_line_to_the_node_that_has_them_falls_mute_and_move_back(
+    tmp_path: Path, server: RedisServer, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_streams, "_MOVE_EVERY_S", 0.5)
+    monkeypatch.setattr(shared_streams, "_AVOID_S", 1.0)
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        line = await stack.enter_async_context(MuteLink(f"http://127.0.0.1:{port}"))
+        more = {"port": port, "node_url": line.url}
+        a = await stack.enter_async_context(node(tmp_path, server, sandbox, "a", A, **more))
+        b = await stack.enter_async_context(node(tmp_path, server, sandbox, "b", B))
+        await know_each_other(a, b)
+        clients = await listen(stack, b, 40)
+        line.fall_mute()
+        await asyncio.sleep(0.5)
+        await asyncio.gather(*(newer(ws, sandbox, 20) for ws in clients))
+        line.speak()
+        await wait_until(lambda: a.gateway.fanout.clients, 30)
+        await asyncio.gather(*(newer(ws, sandbox, 20) for ws in clients))
+        await wait_until(lambda: opened(sandbox) == 1, 20)
+        assert not any(ws.closed for ws in clients)

@@ -11,6 +11,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.routing import Rule
 from tornado.websocket import WebSocketProtocol13
 
+from resender.core.binance.markets import Market
 from resender.core.fanout.frames import DEFLATE_BITS
 from resender.web.client.streams import StreamHandler, UpgradeMatcher, wants_upgrade
 from tests.unit.web.serving import make_services, served
@@ -127,3 +128,28 @@ def test_nothing_is_compressed_where_the_settings_say_no_or_a_connection_is_rela
 def test_messages_of_relayed_connections_may_be_longer() -> None:
     assert handler(None).max_message_size == 131_072
     assert handler(None, is_relay=True).max_message_size == 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("address", "is_hop", "is_insider", "is_shared"),
+    [
+        ("203.0.113.5", False, False, True),
+        ("worker 1 shared", False, True, True),
+        # Asked for by another node, of this process or of the worker beside it: never of a third one.
+        ("worker node", True, True, False),
+        ("203.0.113.5", True, False, False),
+        ("worker 1", False, True, False),
+    ],
+)
+@pytest.mark.parametrize("is_micro", [False, True])
+def test_only_streams_for_own_clients_come_from_another_node(
+    address: str, is_hop: bool, is_insider: bool, is_shared: bool, is_micro: bool
+) -> None:
+    made = handler("")
+    made.ip, made.is_hop, made.is_insider = address, is_hop, is_insider
+    made.route = cast(Any, SimpleNamespace(market=Market.UM, is_microsecond=is_micro))
+    own = "microsecond" if is_micro else ""
+    made.services.shared_streams = None
+    assert made._role() == own
+    made.services.shared_streams = SimpleNamespace(role=lambda market, role: f"{market} {role}")
+    assert made._role() == (f"um {own}" if is_shared else own)

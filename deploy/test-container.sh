@@ -119,7 +119,7 @@ make_nest() {
     echo 'root:x:0:0:root:/root:/bin/sh' >"$nest/etc/passwd"
     echo 'root:x:0:' >"$nest/etc/group"
     echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$nest/etc/containers/policy.json"
-    printf '[storage]\ndriver = "vfs"\ngraphroot = "/work/store"\nrunroot = "/run/containers"\n' \
+    printf '[storage]\ndriver = "vfs"\ngraphroot = "/trial/store"\nrunroot = "/run/containers"\n' \
         >"$nest/etc/containers/storage.conf"
 }
 
@@ -183,7 +183,7 @@ print("\n".join(sorted(paths)))
 }
 
 build() {
-    local path binds=() volumes=(--volume /work/pip.conf:/etc/pip.conf:ro) name variables=()
+    local path binds=() volumes=(--volume /trial/pip.conf:/etc/pip.conf:ro) name variables=()
     local paths
     paths=$(pip_setup) || return
     # Debian's pip believes the authorities of this file and has none of its own.
@@ -199,7 +199,7 @@ build() {
     cat >"$work/build" <<'END'
 set -eu
 export BUILDAH_ISOLATION=chroot
-cd /work
+cd /trial
 base=$(buildah from scratch)
 buildah add --quiet "$base" base.tar /
 buildah commit --quiet --rm "$base" localhost/base
@@ -212,8 +212,8 @@ buildah images --format '{{.Size}}' localhost/resender >size
 image=$(buildah from localhost/resender)
 buildah mount "$image" >place
 END
-    "${nspawn[@]}" --directory="$work/nest" --bind-ro=/usr --bind="$work:/work" --bind-ro="$root:/src" "${binds[@]}" \
-        --setenv=VERSION=1.2.3 "${variables[@]}" /bin/bash /work/build
+    "${nspawn[@]}" --directory="$work/nest" --bind-ro=/usr --bind="$work:/trial" --bind-ro="$root:/src" "${binds[@]}" \
+        --setenv=VERSION=1.2.3 "${variables[@]}" /bin/bash /trial/build
 }
 
 # What the image says about itself: the container below is started from nothing else.
@@ -250,7 +250,7 @@ END
     mapfile -d '' environment <"$work/environment"
     mapfile -d '' entrypoint <"$work/entrypoint"
     mapfile -d '' check <"$work/check"
-    image=$work${place#/work}
+    image=$work${place#/trial}
 }
 
 look_into_image() {

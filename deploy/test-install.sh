@@ -296,8 +296,8 @@ fetch_packages() {
     # apt-get update finds nobody; it need not try for long.
     printf '%s\n' 'Acquire::Retries "0";' 'APT::Install-Recommends "0";' >"$root/etc/apt/apt.conf.d/99test"
     mv "$work/wheels"/* "$root/wheels/"
-    mv "$work/src" "$root/root/src"
-    ln -s "$root/root/src" "$work/src"
+    mv "$work/src" "$root/srv/trial"
+    ln -s "$root/srv/trial" "$work/src"
 }
 
 boot() {
@@ -523,7 +523,7 @@ END
 install() {
     local expected=$1 from=$2 code=0
     shift 2
-    case $from in /*) ;; *) from=/root/src/$from ;; esac
+    case $from in /*) ;; *) from=/srv/trial/$from ;; esac
     in_machine env SSH_CONNECTION='198.51.100.7 50000 192.0.2.9 2222' sh "$from/deploy/install.sh" "$@" \
         >"$work/said" 2>&1 </dev/null || code=$?
     [ "$code" -eq "$expected" ] || fail "install.sh $* of $from ended with $code"
@@ -584,20 +584,20 @@ try_refusals() {
     is "$code" 2 "not root"
     says "Call it as root"
     code=0
-    printf 'ID=plan9\nPRETTY_NAME="Plan 9"\n' >"$root/root/os-release"
-    in_machine unshare --mount sh -c 'mount --bind /root/os-release /usr/lib/os-release
-        sh /root/src/new/deploy/install.sh --yes --language zh' >"$work/said" 2>&1 </dev/null || code=$?
+    printf 'ID=plan9\nPRETTY_NAME="Plan 9"\n' >"$root/srv/os-release"
+    in_machine unshare --mount sh -c 'mount --bind /srv/os-release /usr/lib/os-release
+        sh /srv/trial/new/deploy/install.sh --yes --language zh' >"$work/said" 2>&1 </dev/null || code=$?
     is "$code" 2 "unknown distribution"
     says "不支持 Plan 9"
     code=0
-    printf 'ID=debian\nVERSION_ID="11"\nPRETTY_NAME="Debian 11"\n' >"$root/root/os-release"
-    in_machine unshare --mount sh -c 'mount --bind /root/os-release /usr/lib/os-release
-        sh /root/src/new/deploy/install.sh --yes' >"$work/said" 2>&1 </dev/null || code=$?
+    printf 'ID=debian\nVERSION_ID="11"\nPRETTY_NAME="Debian 11"\n' >"$root/srv/os-release"
+    in_machine unshare --mount sh -c 'mount --bind /srv/os-release /usr/lib/os-release
+        sh /srv/trial/new/deploy/install.sh --yes' >"$work/said" 2>&1 </dev/null || code=$?
     is "$code" 2 "old distribution"
     says "Debian 11 is too old"
     code=0
     in_machine unshare --mount sh -c 'mount -t tmpfs -o size=20m tmpfs /opt
-        sh /root/src/new/deploy/install.sh --yes' >"$work/said" 2>&1 </dev/null || code=$?
+        sh /srv/trial/new/deploy/install.sh --yes' >"$work/said" 2>&1 </dev/null || code=$?
     is "$code" 2 "full disk"
     says "The disk is too full: /opt"
     install 2 new --whitelist 203.0.113.5 --port 70000
@@ -611,7 +611,7 @@ try_from_nothing() {
     local password
     # On a terminal, in Chinese, with answers: one address, no domain, go on.
     printf '203.0.113.5 2001:db8::/32\n\ny\n' | in_machine env LANG=zh_CN.UTF-8 \
-        SSH_CONNECTION='198.51.100.7 50000 192.0.2.9 2222' script -qec 'sh /root/src/new/deploy/install.sh' /dev/null \
+        SSH_CONNECTION='198.51.100.7 50000 192.0.2.9 2222' script -qec 'sh /srv/trial/new/deploy/install.sh' /dev/null \
         >"$work/said" 2>&1 || fail "it cannot be installed"
     says "你是从 198.51.100.7 连接进来的"
     says "203.0.113.5 可以调用了"
@@ -702,7 +702,7 @@ try_broken() {
     is "$(in_machine find /opt -maxdepth 1 -name 'binance-resender?*')" "" "folders left behind"
     # One that is cut short in its middle, as by a loss of power: the next run puts back what it left.
     [ -n "$shim" ] || fallen=$(falls)
-    in_machine sh -c 'sh /root/src/broken/deploy/install.sh --yes & echo $! >/root/pid; wait' >"$work/said" 2>&1 </dev/null &
+    in_machine sh -c 'sh /srv/trial/broken/deploy/install.sh --yes & echo $! >/root/pid; wait' >"$work/said" 2>&1 </dev/null &
     until grep -q Starting "$work/said" || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
     # It has been started and has changed the database, and is waited for a second time.
     if [ -n "$shim" ]; then sleep 1; else
@@ -752,7 +752,7 @@ END
     install 0 new --yes --whitelist 203.0.113.9
     says "ufw enable"
     # The owner's address is remembered where nobody is connected.
-    in_machine sh /root/src/new/deploy/install.sh --yes >"$work/said" 2>&1 </dev/null || fail "without SSH"
+    in_machine sh /srv/trial/new/deploy/install.sh --yes >"$work/said" 2>&1 </dev/null || fail "without SSH"
     ! grep -q '^==>' "$work/said" || fail "without SSH the firewall is another"
     in_machine ufw show added >"$work/log"
     for rule in "allow 2222/tcp" "allow from 203.0.113.9 to any port 443 proto tcp comment 'binance-resender'" \
@@ -794,7 +794,7 @@ try_removal() {
     in_machine test -s /var/lib/binance-resender/resender.db || fail "the data was not kept"
     in_machine test ! -e /opt/binance-resender || fail "the program is still there"
     install 0 new --uninstall --yes
-    found=$(in_machine find / -xdev \( -path /root/src -o -path /proc -o -path /var/log -o -path /run/shim -o -path /wheels \) -prune -o \
+    found=$(in_machine find / -xdev \( -path /srv/trial -o -path /proc -o -path /var/log -o -path /run/shim -o -path /wheels \) -prune -o \
         \( -iname '*binance*resender*' -o -path /usr/local/sbin/resender -o -nouser \) -print)
     is "$found" "" "what is left"
     ! in_machine getent passwd resender || fail "the user is left"
@@ -809,7 +809,7 @@ set_up_by_hand() {
     in_machine sh -eu -c '
         useradd --system --user-group --home-dir /var/lib/binance-resender --shell /usr/sbin/nologin resender
         install -d -o resender -g resender -m 700 /var/lib/binance-resender
-        cp -r "/root/src/$2" /opt/binance-resender
+        cp -r "/srv/trial/$2" /opt/binance-resender
         cd /opt/binance-resender
         [ ! -d .git ] || git checkout -q --detach "$1"
         python3 -m venv .venv
@@ -847,7 +847,7 @@ try_update() {
     in_machine grep -qx 'MAX_IN_FLIGHT = 500' /opt/binance-resender/settings.py || fail "settings.py lost what was changed"
     in_machine grep -qx 'CLIENT_IDLE_S = 330' /opt/binance-resender/settings.py || fail "settings.py kept an old default"
     in_machine grep -q Type=notify /etc/systemd/system/binance-resender.service || fail "the unit is the old one"
-    in_machine cmp -s /usr/local/sbin/resender /root/src/new/deploy/resender || fail "the wrapper is the old one"
+    in_machine cmp -s /usr/local/sbin/resender /srv/trial/new/deploy/resender || fail "the wrapper is the old one"
     is "$(in_machine systemctl is-enabled binance-resender-backup.timer)" enabled "the backups"
     saved=$(in_machine sh -c 'echo /var/backups/binance-resender/before-*')
     is "$(in_machine stat -c %a "$saved" "$saved/resender.db" | tr '\n' ' ')" "700 600 " "modes of the backup"

@@ -9,12 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
 
 logger = logging.getLogger("resender")
+
+T = TypeVar("T")
 
 _CANCEL_TRIES = 10
 
@@ -35,11 +43,23 @@ class Clock:
     mono: Callable[[], float] = field(default=_mono if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic)
 
 
+async def within(awaitable: Awaitable[T], longest_s: float) -> T:
+    """Await something, for so long at the most.
+
+    Before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes just when what it waits for is
+    done: a task that is to end goes on. This one never does.
+
+    Units: seconds. Raises: asyncio.TimeoutError.
+    """
+    async with timeout(longest_s):
+        return await awaitable
+
+
 async def end_tasks(running: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks until they have ended, for some ten seconds at the most.
 
-    Once is not enough: before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes
-    just when what it waits for is done.
+    Once may not be enough: a library may swallow a cancellation that comes just when what it waits
+    for is done, as `asyncio.wait_for` does before Python 3.12 (see `within`).
     """
     for _ in range(_CANCEL_TRIES):
         tasks = {task for task in running if not task.done()}

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from resender import __version__
+from resender.aio import within
 from resender.config import Config
 from resender.core.binance.markets import BY_MARKET, STREAM_PATHS, WS_API_PATHS, Market
 from resender.core.binance.stream_names import MINI_TICKERS, book_ticker_stream
@@ -134,9 +135,7 @@ async def _measure(
 
     started = time.perf_counter()
     try:
-        found = await asyncio.wait_for(
-            loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family), wait_s
-        )
+        found = await within(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family), wait_s)
     except (OSError, asyncio.TimeoutError):
         kind = {socket.AF_INET6: " to an IPv6 address", socket.AF_INET: " to an IPv4 address"}.get(family, "")
         result.verdict = f"the name {host} cannot be resolved{kind}: check this machine's DNS"
@@ -345,10 +344,10 @@ async def _open_and_close(
     options: dict[str, Any] = {"local_addr": (source, 0)} if source else {}
     if context is not None:
         options |= {"ssl": context, "server_hostname": name}
-    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port, **options), wait_s)
+    _, writer = await within(asyncio.open_connection(host, port, **options), wait_s)
     writer.close()
     with suppress(OSError, asyncio.TimeoutError):  # the other side need not say goodbye
-        await asyncio.wait_for(writer.wait_closed(), 1)
+        await within(writer.wait_closed(), 1)
 
 
 def _ms_since(started: float) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resender.aio import Clock, Tasks
+from resender.aio import Clock, Tasks, within
 
 logger = logging.getLogger("resender.names")
 
@@ -108,7 +108,7 @@ class NameWatch:
                 name.looking = self._tasks.spawn(self._look(text), name=f"whitelist-name:{text}")
             next_mono = min((name.next_mono for name in self._names.values()), default=now + LOOK_S)
             try:
-                await asyncio.wait_for(self._wake.wait(), max(0.05, next_mono - self._clock.mono()))
+                await within(self._wake.wait(), max(0.05, next_mono - self._clock.mono()))
             except asyncio.TimeoutError:
                 continue
 
@@ -122,7 +122,7 @@ class NameWatch:
     async def _look(self, text: str) -> None:
         """Look one name up, and tell if it means something else now."""
         try:
-            found = await asyncio.wait_for(self._lookup(text), _LOOKUP_S)
+            found = await within(self._lookup(text), _LOOKUP_S)
         except NoSuchName:
             addresses: tuple[str, ...] | None = ()
         except (OSError, ValueError, RuntimeError, asyncio.TimeoutError):

@@ -19,7 +19,7 @@ import orjson
 from resender.account.key_check import KeyRefused, KeyTooStrong, check_key
 from resender.account.ports import AccountOptions, Connection, Door, Opener, Signs
 from resender.account.user_answers import Broken, Refused, parsed, plain, read
-from resender.aio import Backoff, Clock, Tasks
+from resender.aio import Backoff, Clock, Tasks, end_tasks, within
 from resender.core.account.spec import AccountMarket, Mode
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import WS_API_PATHS, Market
@@ -127,8 +127,7 @@ class UserStream:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
             self._task = None
 
     def wake(self) -> None:
@@ -149,7 +148,7 @@ class UserStream:
         self._renew.set()
         self._wake.set()
         try:
-            await asyncio.wait_for(self._answered, 2 * _ANSWER_S)
+            await within(self._answered, 2 * _ANSWER_S)
         except asyncio.TimeoutError:
             return "no answer in time"
         except (Refused, AnswerError, Broken) as error:
@@ -194,7 +193,7 @@ class UserStream:
             if pause_s:
                 self._wake.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause_s)
+                    await within(self._wake.wait(), pause_s)
             else:
                 await asyncio.sleep(backoff.next_s())
 
@@ -350,7 +349,7 @@ class UserStream:
         end = self._clock.mono() + _ANSWER_S
         while (left_s := end - self._clock.mono()) > 0:
             try:
-                message = await asyncio.wait_for(line.connection.receive(), left_s)
+                message = await within(line.connection.receive(), left_s)
             except asyncio.TimeoutError:
                 break
             if message is None:
@@ -405,7 +404,7 @@ class UserStream:
         line.pump = self._tasks.spawn(self._pump(line, first), name=f"account-pump:{self._owner.label}")
         await line.connection.ping()
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(first.wait(), silence_s)
+            await within(first.wait(), silence_s)
         if not line.is_alive or line.pump.done():
             raise Broken("the connection gives no sign of life")
         if self._line is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resender.account.state import COMPARING_S, DIFFERS, LIVE, OPENING, SYNCING, WAITING, AccountState
+from resender.aio import within
 from resender.core.account.calls import Change, SignedRead, What
 from resender.core.account.dialects import SPOT, BadEvent, moment_ms, read_event
 from resender.core.account.orders import Applied, Orders, read_rows
@@ -354,7 +355,7 @@ class WatchedAccount(AccountState):
                 return found
             changed = self._changed
             try:
-                await asyncio.wait_for(changed.wait(), min(left_s, 0.05))
+                await within(changed.wait(), min(left_s, 0.05))
             except asyncio.TimeoutError:
                 continue
 

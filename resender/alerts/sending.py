@@ -18,7 +18,7 @@ from email.utils import formatdate, make_msgid
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from resender.aio import Clock
+from resender.aio import Clock, within
 from resender.core.alerts.board import Event
 from resender.core.alerts.channels import CHANNELS, make_post, problem_of
 from resender.core.alerts.words import message, sentence
@@ -69,7 +69,7 @@ class Sender:
         title, text = message(events, self.node, language)
         if kind == "email":
             try:
-                await asyncio.wait_for(asyncio.to_thread(self._mail, fields, title, text), 2 * _LONGEST_S)
+                await within(asyncio.to_thread(self._mail, fields, title, text), 2 * _LONGEST_S)
             except asyncio.TimeoutError:
                 raise NotSent("the mail server does not answer in time") from None
             return

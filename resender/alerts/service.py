@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from resender.aio import Clock, Tasks
+from resender.aio import Clock, Tasks, within
 from resender.alerts.sending import NotSent, Sender
 from resender.alerts.watching import AlertOptions, Watch
 from resender.core.alerts.board import Board, Event, Finding, Open
@@ -169,7 +169,7 @@ class Alerts:
             except Exception:
                 logger.exception("a look for alerts has failed; the next one follows")
             try:
-                await asyncio.wait_for(self._wake.wait(), _TURN_S)
+                await within(self._wake.wait(), _TURN_S)
             except asyncio.TimeoutError:
                 continue
             finally:
@@ -179,7 +179,7 @@ class Alerts:
         """Go on with what was in force when the process ended: nobody is told a second time, and all of its end."""
         now_ms, mono = self._clock.now_ms(), self._clock.mono()
         try:
-            rows = await asyncio.wait_for(
+            rows = await within(
                 self._store.run(Repository.alert_events_open, self.sender.node, now_ms - _RESUMED_MS),
                 _BEFORE_S,
             )

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from resender import __version__
-from resender.aio import Tasks, end_tasks
+from resender.aio import Tasks, end_tasks, within
 from resender.cli.serve import READY, bind, die_with_parent, serve, stop_on_signal
 from resender.config import Config
 from resender.core.cluster.worker import ENVIRONMENT, Worker, redis_socket
@@ -201,7 +201,7 @@ class _Team:
         try:
             while True:
                 try:
-                    data = await asyncio.wait_for(reader.read(64), 5.0)
+                    data = await within(reader.read(64), 5.0)
                 except asyncio.TimeoutError:
                     silent_s = time.monotonic() - one.heard_mono
                     if one.ready.is_set() and silent_s > _SILENCE_S and one.process is not None:
@@ -238,7 +238,7 @@ class _Team:
                 pause_s,
             )
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause_s)
+                await within(self._stop.wait(), pause_s)
 
     # --- Redis -----------------------------------------------------------------------------
 
@@ -310,7 +310,7 @@ async def _answers(path: Path) -> bool:
         return False
     try:
         writer.write(b"PING\r\n")
-        return await asyncio.wait_for(reader.readline(), 1.0) == b"+PONG\r\n"
+        return await within(reader.readline(), 1.0) == b"+PONG\r\n"
     except (OSError, asyncio.TimeoutError):
         return False
     finally:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from resender.aio import Clock, Tasks
+from resender.aio import Clock, Tasks, end_tasks, within
 from resender.cluster.redis_link import RedisLink
 from resender.core.cluster.node_info import NodeInfo, aged, in_order, node_of, parse_node, without_replaced
 from resender.core.cluster.node_scripts import BEAT, DRAIN, FORGET_MS, KEYS, LEAVE
@@ -70,8 +70,7 @@ class Presence:
     async def stop(self) -> None:
         """Leave: the others see at once that this node is gone."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=2.0)
+            await end_tasks([self._task])
         try:
             await self._link.run(LEAVE, KEYS, [self.id])
         except RedisDown:
@@ -85,7 +84,7 @@ class Presence:
             except RedisDown:
                 self._said_mono = float("-inf")  # say it at once when Redis is back
             try:
-                await asyncio.wait_for(self._now.wait(), _READ_EVERY_S)
+                await within(self._now.wait(), _READ_EVERY_S)
             except asyncio.TimeoutError:
                 continue
 

@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from resender.aio import Backoff, Clock, Tasks
+from resender.aio import Backoff, Clock, Tasks, end_tasks, within
 from resender.cluster.redis_words import clock_words, refusal, words_of
 from resender.core.cluster.redis_url import RedisAddress, parse_redis_url
 from resender.errors import RedisDown
@@ -122,10 +122,7 @@ class RedisLink:
             await asyncio.wait(publishing, timeout=LIMIT_S)
         self._is_up = False
         self.problem = "is not asked any more"
-        for task in list(self._own):
-            task.cancel()
-        if self._own:
-            await asyncio.wait(set(self._own), timeout=2 * LIMIT_S)
+        await end_tasks(self._own)
         await self._hang_up()
 
     def _spawn(self, coro: Any, name: str) -> None:
@@ -205,7 +202,7 @@ class RedisLink:
     async def _open_ear(self) -> Connection:
         ear: Connection = self._connection(**_options(self._address))
         try:
-            await asyncio.wait_for(ear.connect(), LIMIT_S)  # type: ignore[no-untyped-call]
+            await within(ear.connect(), LIMIT_S)  # type: ignore[no-untyped-call]
             await ear.send_command("SUBSCRIBE", *self._channel_names(), check_health=False)
         except BaseException:
             await ear.disconnect(nowait=True)
@@ -335,7 +332,7 @@ class RedisLink:
 
     @staticmethod
     async def _within(awaitable: Awaitable[T]) -> T:
-        return await asyncio.wait_for(awaitable, LIMIT_S)
+        return await within(awaitable, LIMIT_S)
 
 
 class _TlsConnection(Connection):

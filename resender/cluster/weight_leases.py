@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from resender.aio import Clock, Tasks
+from resender.aio import Clock, Tasks, within
 from resender.core.binance.markets import Market
 from resender.core.cluster.blocks import FALLBACK_PERMILLE, SHARED_PART, Fallback, SharedBudget
 from resender.core.cluster.scripts import BAN, CONTACT, FORGET_WINDOWS, TAKE, WINDOW_TTL_MS
@@ -175,7 +175,7 @@ class WeightLeases:
                 self._look_now.clear()
                 self._look_mono = self._clock.mono() + _LOOK_EVERY_S
             try:
-                await asyncio.wait_for(self._look_now.wait(), _TICK_S)
+                await within(self._look_now.wait(), _TICK_S)
             except asyncio.TimeoutError:
                 continue
 

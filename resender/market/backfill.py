@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from resender.aio import Backoff, Clock, Tasks
+from resender.aio import Backoff, Clock, Tasks, within
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.intervals import candles_between
 from resender.core.binance.markets import Market
@@ -107,7 +107,7 @@ class Backfill:
                 self._slots.release()
                 self._wake.clear()
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait_s)
+                    await within(self._wake.wait(), wait_s)
                 continue
             entry.is_reading = True
             self._tasks.spawn(self._fill(entry, plan), name=f"backfill-read:{entry.symbol}@{entry.interval}")

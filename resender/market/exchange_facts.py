@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from resender.aio import Backoff, Clock, Tasks, end_tasks
+from resender.aio import Backoff, Clock, Tasks, end_tasks, within
 from resender.core.binance.endpoints import EXCHANGE_INFO
 from resender.core.binance.exchange_clock import ExchangeClock
 from resender.core.binance.markets import BY_MARKET, Market
@@ -215,7 +215,7 @@ class ExchangeFacts:
         """Wait, at most until the time is in doubt: it is asked again every few seconds at most."""
         await asyncio.sleep(min(wait_s, _RESYNC_PAUSE_S))
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._resync.wait(), max(0.0, wait_s - _RESYNC_PAUSE_S))
+            await within(self._resync.wait(), max(0.0, wait_s - _RESYNC_PAUSE_S))
 
     async def _read_time(self) -> None:
         target = BY_MARKET[self.market].time_path

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from resender import __version__
+from resender.aio import within
 from resender.core.egress.spec import EgressSpec
 from resender.errors import OUTCOME_UNKNOWN, AnswerError
 from resender.upstream.connector import DIRECT, Timeouts
@@ -49,7 +50,7 @@ async def post(
     )
     await client.start()
     try:
-        return await asyncio.wait_for(_exchange(client, target, headers, body), longest_s)
+        return await within(_exchange(client, target, headers, body), longest_s)
     except asyncio.TimeoutError:
         raise NotPosted("no answer in time") from None
     except AnswerError as error:

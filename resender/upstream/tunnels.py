@@ -9,6 +9,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
+from resender.aio import within
 from resender.core.egress.spec import EgressSpec
 from resender.errors import BadRequest, UpstreamUnreachable
 from resender.upstream.connector import EgressFault
@@ -36,7 +37,7 @@ class Tunnels:
         why = "no egress carries connections"
         for spec in specs:
             try:
-                return await asyncio.wait_for(self._open(spec, host, port), self._connect_s)
+                return await within(self._open(spec, host, port), self._connect_s)
             except asyncio.TimeoutError:
                 why = f"no connection within {self._connect_s:g} s"
             except EgressFault as error:
@@ -68,7 +69,7 @@ def open_socket(spec: EgressSpec | None, host: str, port: int, longest_s: float)
 
     try:
         # The steps of a proxy are written for an event loop; this thread has one of its own for the moment.
-        found = asyncio.run(asyncio.wait_for(open_tunnel(spec, host, port), longest_s))
+        found = asyncio.run(within(open_tunnel(spec, host, port), longest_s))
     except EgressFault as error:
         raise OSError(error.reason) from None
     except asyncio.TimeoutError:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import cast
 
-from resender.aio import Clock, Tasks
+from resender.aio import Clock, Tasks, within
 from resender.core.cluster.asks import Frames, Question, Reply, read_question, read_reply
 from resender.core.market.requests import COLLECTOR_SILENT, COLLECTOR_SLOW, Miss
 from resender.market import Hit, Outcome, Wanting
@@ -256,6 +256,6 @@ class Asks:
             self._wire = wire
             while not self._lost.is_set():
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._lost.wait(), _BEAT_S)
+                    await within(self._lost.wait(), _BEAT_S)
                 if self._open and not self.is_up:
                     self._let_go(COLLECTOR_SILENT)

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from resender.aio import Clock, Tasks
+from resender.aio import Clock, Tasks, within
 from resender.core.access.refused import RecentRefused
 from resender.core.timeline import Tally
 from resender.metrics import Metrics
@@ -174,7 +174,7 @@ class Crew:
         asked = self._asked[key] = asyncio.get_running_loop().create_future()
         try:
             self._links[number].write(orjson.dumps({"id": self._number}) + b"\n")
-            return await asyncio.wait_for(asked, _METRICS_S)
+            return await within(asked, _METRICS_S)
         except (asyncio.TimeoutError, OSError, KeyError):
             return []
         finally:

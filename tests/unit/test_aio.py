@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from resender.aio import Backoff, Clock, Tasks
+from resender.aio import Backoff, Clock, Tasks, within
 
 
 def test_backoff_grows_to_its_cap_with_jitter_and_starts_over() -> None:
@@ -69,3 +69,33 @@ async def test_task_that_swallows_a_cancellation_is_ended_all_the_same() -> None
     await tasks.cancel()
     assert task.cancelled()
     assert swallowed == 3
+
+
+async def test_limit_of_time_swallows_no_cancellation_that_comes_with_the_answer() -> None:
+    answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(within(answer, 60))
+    await asyncio.sleep(0)
+    answer.set_result(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_limit_of_time_hands_on_the_answer_or_ends_what_takes_too_long() -> None:
+    ended = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def fail() -> None:
+        raise ValueError("own")
+
+    assert await within(asyncio.sleep(0, "answer"), 60) == "answer"
+    with pytest.raises(asyncio.TimeoutError):
+        await within(slow(), 0.01)
+    assert ended.is_set()
+    with pytest.raises(ValueError, match="own"):
+        await within(fail(), 60)

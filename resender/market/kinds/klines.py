@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from resender.aio import end_tasks
+from resender.aio import end_tasks, within
 from resender.core.binance.endpoints import KLINES
 from resender.core.binance.intervals import candles_between
 from resender.core.binance.markets import INTERVALS, Market
@@ -409,7 +409,7 @@ class Klines(Kind[KeptKlines]):
             waiter = loop.create_future()
             kept.waiters.append(waiter)
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(waiter, left_s)
+                await within(waiter, left_s)
         early_ms = kept.series.unsettled_close + 1 - self.facts.now_ms()
         if found.reason == "not settled":
             # A read made so soon after the close proves nothing about the closed candle.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 from aiohttp import WSMsgType
 
+from resender.aio import within
 from resender.core.binance.stream_names import control_message
 from resender.upstream.streams.session import StreamBroken, StreamSession
 
@@ -30,7 +31,7 @@ async def first_frame_ms(session: StreamSession, path: str, name: str, wait_s: f
         await opened.ws.send_frame(control_message("SUBSCRIBE", [name], 1), WSMsgType.TEXT)
         end = time.perf_counter() + wait_s
         while True:
-            message = await asyncio.wait_for(opened.ws.receive(), max(0.01, end - time.perf_counter()))
+            message = await within(opened.ws.receive(), max(0.01, end - time.perf_counter()))
             if message.type is WSMsgType.TEXT:
                 if b'"stream"' in message.data:
                     return (time.perf_counter() - started) * 1000
@@ -69,7 +70,7 @@ async def ping_ws_api(session: StreamSession, path: str, wait_s: float) -> Pong:
         await opened.ws.send_frame(_PING, WSMsgType.TEXT)
         while True:
             left = wait_s - (time.perf_counter() - started)
-            message = await asyncio.wait_for(opened.ws.receive(), max(0.01, left))
+            message = await within(opened.ws.receive(), max(0.01, left))
             if message.type is WSMsgType.TEXT:
                 return _pong(message.data, (time.perf_counter() - started) * 1000)
             if message.type not in (WSMsgType.PING, WSMsgType.PONG):

@@ -14,7 +14,7 @@ from typing import Any, cast
 from tornado import httputil
 from tornado.iostream import IOStream, StreamClosedError
 
-from resender.aio import Tasks
+from resender.aio import Tasks, within
 from resender.core.binance.host_names import behind_host
 from resender.core.binance.stream_urls import resolve_stream
 from resender.core.cluster.worker import INNER_HEADER, Worker, inner_value
@@ -69,7 +69,7 @@ def hand_over(tasks: Tasks, worker: Worker, connection: ClientConnection) -> Non
 async def carry(tasks: Tasks, worker: Worker, client: IOStream, address: str, head: bytes) -> None:
     """Pass the bytes of a connection on until both ways have ended."""
     try:
-        reader, writer = await asyncio.wait_for(
+        reader, writer = await within(
             asyncio.open_connection("127.0.0.1", worker.inner_port, limit=1 << 17), _CONNECT_S
         )
     except (OSError, asyncio.TimeoutError):
@@ -82,7 +82,7 @@ async def carry(tasks: Tasks, worker: Worker, client: IOStream, address: str, he
     try:
         with suppress(StreamClosedError, OSError, asyncio.TimeoutError):
             while data := await reader.read(_CHUNK_BYTES):
-                await asyncio.wait_for(client.write(data), _STUCK_S)
+                await within(client.write(data), _STUCK_S)
     finally:
         up.cancel()
         await asyncio.wait({up})
@@ -94,7 +94,7 @@ async def _pass_up(client: IOStream, writer: asyncio.StreamWriter) -> None:
     try:
         while True:
             writer.write(await client.read_bytes(_CHUNK_BYTES, partial=True))
-            await asyncio.wait_for(writer.drain(), _STUCK_S)
+            await within(writer.drain(), _STUCK_S)
     except (StreamClosedError, OSError):
         writer.close()  # the client has ended; what it is still told nobody reads
     except asyncio.TimeoutError:

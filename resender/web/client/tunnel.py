@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from tornado.iostream import IOStream, StreamClosedError
 
-from resender.aio import Tasks
+from resender.aio import Tasks, within
 from resender.errors import BadRequest, Denied, MethodNotAllowed
 from resender.services import Services
 
@@ -53,7 +53,7 @@ async def serve_tunnel(tasks: Tasks, client: IOStream, upstream: Streams) -> tup
                 data = await client.read_bytes(_CHUNK_BYTES, partial=True)
                 counts[0] += len(data)
                 writer.write(data)
-                await asyncio.wait_for(writer.drain(), _STUCK_S)
+                await within(writer.drain(), _STUCK_S)
         except (StreamClosedError, OSError):
             writer.close()  # the client has ended
         except asyncio.TimeoutError:

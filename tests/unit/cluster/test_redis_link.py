@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from resender.aio import Clock, Tasks
 from resender.cluster.redis_link import RedisLink, installation_of
@@ -94,6 +95,23 @@ async def test_callback_that_fails_does_not_deafen_the_others(server: RedisServe
     link.publish("x", {"n": 2})
     await wait_until(lambda: heard == [{"n": 1}, {"n": 2}])
     await link.stop()
+
+
+async def test_stop_ends_a_link_whose_library_swallows_the_cancellation(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked = asyncio.Event()
+
+    async def swallow(link: RedisLink) -> None:
+        is_asked.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise RedisConnectionError from None
+
+    monkeypatch.setattr(RedisLink, "_examine", swallow)
+    async with linked(server.url, is_up=False):
+        await is_asked.wait()
 
 
 async def test_redis_that_is_gone_costs_nobody_time(caplog: pytest.LogCaptureFixture) -> None:

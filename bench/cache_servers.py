@@ -257,13 +257,14 @@ def memory_mb(pid: int) -> dict[str, float]:
     }
 
 
-def prefer(pid: int, priority: int = 1) -> bool:
+def prefer(pid: int, priority: int = 1, *, inherits: bool = False) -> bool:
     """Let a process go before all other work of this machine, children excepted; False if that is not allowed.
 
-    Shape: of two the one with the higher priority goes first.
+    Shape: of two the one with the higher priority goes first; threads and children it starts later go first as well
+        only if that `inherits`: without it a thread may be kept waiting with a lock in its hand.
     Niceness would not do: where sessions are groups of their own it counts only within one.
     """
-    policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+    policy = os.SCHED_RR | (0 if inherits else os.SCHED_RESET_ON_FORK)
     try:
         for thread in os.listdir(f"/proc/{pid or os.getpid()}/task"):
             os.sched_setscheduler(int(thread), policy, os.sched_param(priority))

@@ -6,7 +6,6 @@ nothing behind them. A `Status` changes nothing; it belongs to one gateway.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -38,6 +37,7 @@ from resender.snapshots import (
     series_row,
 )
 from resender.store import Store
+from resender.turns import next_turn
 from resender.upstream.dispatch import Dispatch
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ class Status:
         for number, (state, kept) in enumerate(list(self.kept()), 1):
             series.append(series_row(self.series(state, kept)))
             if not number % _SHOWN_AT_ONCE:
-                await asyncio.sleep(0)
+                await next_turn()
         return {
             "series": series,
             "connections": [

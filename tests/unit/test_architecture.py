@@ -20,6 +20,7 @@ LAYERS = {
     "config_loading": "BC",
     "settings_file": "B",
     "aio": "B",
+    "turns": "B",
     "metrics": "B",
     "passwords": "B",
     "api_keys": "B",

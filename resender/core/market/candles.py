@@ -13,6 +13,7 @@ from resender.core.binance.intervals import next_open
 
 # The eight numeric texts of a candle, joined: digits and dots only, so none can break a row.
 _NUMBERS = re.compile(r"[0-9.]+(?:,[0-9.]+){7}")
+_COLUMNS = [int, str, str, str, str, str, int, str, int, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,10 @@ def parse_rows(rows: Any, interval: str, encode: Any, *, made_ms: int = 0) -> li
     for row in rows:
         if not isinstance(row, list) or len(row) != 12:
             raise ValueError("a kline row without 12 columns")
-        t, close, trades = row[0], row[6], row[8]
-        if type(t) is not int or type(close) is not int or type(trades) is not int or trades < 0:
+        if list(map(type, row)) != _COLUMNS:
             raise ValueError("a kline row with values of a wrong type")
-        if not all(type(row[i]) is str for i in (1, 2, 3, 4, 5, 7, 9, 10, 11)):
+        t, close, trades = row[0], row[6], row[8]
+        if trades < 0:
             raise ValueError("a kline row with values of a wrong type")
         if t <= previous or not t <= close < next_open(interval, t):
             raise ValueError("kline rows out of order or of another interval")

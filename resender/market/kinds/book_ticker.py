@@ -28,6 +28,7 @@ from resender.market.reader import ReadFailed
 from resender.market.series import KeptTicker
 from resender.market.silences import SILENCE_MS, Silences
 from resender.market.witness import TickerWitness
+from resender.turns import next_turn
 
 logger = logging.getLogger("resender.market")
 
@@ -239,7 +240,7 @@ class BookTickers(Kind[KeptTicker]):
             missed: tuple[KeptTicker, Lack] | None = None
             for number, name in enumerate(order, 1):
                 if not number % _SLICE:
-                    await asyncio.sleep(0)
+                    await next_turn()
                 kept = self.kept.get((name, BOOK_TICKER))
                 if kept is None:
                     if name not in self._still or self._still_age_s() > self.options.quiet_s:

@@ -17,6 +17,7 @@ from resender.core.market.row_store import Buffer
 from resender.market.freshness import settles_quiet_soon
 from resender.market.kinds.klines import Klines
 from resender.market.series import FinalWaiter, KeptKlines
+from resender.turns import next_turn
 
 # A call so shortly before a close means that close.
 EARLY_MS = 250
@@ -216,7 +217,7 @@ class _Call:
         until_ms, changes = _NEVER_MS, self._changes.count
         for number, (symbol, kept) in enumerate(self._wanted.items(), 1):
             if not number % _SLICE:
-                await asyncio.sleep(0)  # a whole market takes milliseconds: others get their turn
+                await next_turn()  # a whole market takes milliseconds: others get their turn
             if kept.is_dropped:
                 found.pending[symbol] = "not held yet"
                 continue

@@ -25,6 +25,7 @@ from resender.core.market.words import DAY_TICKER, MARK_PRICE
 from resender.market.kinds.base import Hit, Kind, Outcome, Parse, Tools, Wanting
 from resender.market.reader import ReadFailed
 from resender.market.series import KeptRow
+from resender.turns import next_turn
 
 logger = logging.getLogger("resender.market")
 
@@ -205,7 +206,7 @@ class ConsentedRows(Kind[KeptRow]):
         as_of_ms = self.facts.now_ms()
         for number, name in enumerate(order, 1):
             if not number % _SLICE:
-                await asyncio.sleep(0)
+                await next_turn()
             kept = self.kept.get((name, self.stream))
             row = kept.row if kept is not None else self._still.get(name)
             if row is None:

@@ -24,6 +24,7 @@ from resender.core.market.costs import POOLS
 from resender.core.market.requests import Miss, bypass_reason
 from resender.core.weights.table import charge
 from resender.market import PATHS, Hit, MarketCache, Outcome, Pieces
+from resender.turns import next_turn
 from resender.web.answers import AGE_HEADER, CACHE_HEADER, WireHeaders
 from resender.web.connection import ClientConnection
 from resender.workers import Asks
@@ -149,7 +150,7 @@ async def write_pieces(
         if not written.done() and not (await asyncio.wait({written}, timeout=_PATIENCE_S))[0]:
             connection.stream.close()  # it takes nothing any more and holds rows in memory
         await written
-        await asyncio.sleep(0)  # a client that takes it all at once does not keep the others waiting
+        await next_turn()  # a client that takes it all at once does not keep the others waiting
     connection.finish()
     return pieces.size
 

@@ -6,7 +6,6 @@ kept of answers is the cache's. Stateless.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,18 +27,22 @@ from resender.market import (
     JoinedAnswers,
     Klines,
     MarketCache,
+    Pieces,
     holds,
     wait_for_closes,
     worth_packing,
 )
+from resender.turns import next_turn
 from resender.web.answers import CLOSE_HEADER, JSON_ANSWER, NPY_ANSWER, PENDING_HEADER, SYMBOLS_HEADER
 
 _MAX_NAMES_BYTES = 4000
 _MAX_SYMBOLS = 2000
 # Answers about so many series are kept for the next equal call.
 _MANY = 50
+# More is written in pieces: as a whole it takes milliseconds.
+_AT_ONCE_BYTES = 512 << 10
 # So many rows are turned into numbers before other calls get their turn.
-_NPY_ROWS = 200
+_NPY_ROWS = 100
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 # What a JSON body may hold; the query takes the same names.
 FIELDS = frozenset(
@@ -254,15 +257,15 @@ async def _hit(
         else:
             body = await cache.joined.packed(answer)
         return Hit(b"", body, age_ms, content_type=content_type), extra
-    return hit_of(answer, age_ms, content_type), extra
+    assert pieces is not None
+    return hit_of(pieces, age_ms, content_type), extra
 
 
-def hit_of(answer: Joined, age_ms: int, content_type: str = JSON_ANSWER) -> Hit:
-    """Return what is written for an answer that is not compressed: all at once unless it is large."""
-    assert answer.pieces is not None
-    if answer.is_light:
-        return Hit(answer.pieces.join(), None, age_ms, content_type=content_type)
-    return Hit(b"", None, age_ms, answer.pieces, content_type=content_type)
+def hit_of(pieces: Pieces, age_ms: int, content_type: str = JSON_ANSWER) -> Hit:
+    """Return what is written for an answer that is not compressed: all at once unless that takes long."""
+    if pieces.size <= _AT_ONCE_BYTES:
+        return Hit(pieces.join(), None, age_ms, content_type=content_type)
+    return Hit(b"", None, age_ms, pieces, content_type=content_type)
 
 
 def names_in_a_header(names: Iterable[str]) -> str:
@@ -314,5 +317,5 @@ async def _npy_parts(found: Closes) -> list[Buffer]:
         since += most
         if since >= _NPY_ROWS:
             since = 0
-            await asyncio.sleep(0)
+            await next_turn()
     return parts

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -33,14 +34,15 @@ from resender.market import (
     PATHS,
     BookTickers,
     Hit,
-    Joined,
     Klines,
     MarketCache,
     Outcome,
+    Pieces,
     Wanting,
     worth_packing,
 )
 from resender.services import Services
+from resender.turns import next_turn
 from resender.web.answers import MISSING_HEADER
 from resender.web.client.closed import (
     ClosedCall,
@@ -55,9 +57,9 @@ from resender.web.client.local_kinds import LOCAL_KINDS, LocalKind, read_max_age
 LOCAL_PREFIX = "/local/"
 _LOCAL_MARKETS = {market.value: market for market in INTERVALS}
 # Other calls get their turn after so long; of those that wait, so many begin at once.
-_SLICE_S = 0.002
-_SLICE = 16
-_JOINED_AT_ONCE = 200
+_SLICE_S = 0.0005
+_SLICE = 8
+_JOINED_AT_ONCE = 100
 
 
 async def answer_local(
@@ -156,17 +158,16 @@ async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> l
     """
     found: list[tuple[Hit | Miss, float] | None] = []
     waiting: dict[int, Any] = {}  # coroutines
+    begun: list[asyncio.Future[list[tuple[Hit | Miss, float]]]] = []
 
-    async def timed(outcome: Awaitable[Hit | Miss], turn: int) -> tuple[Hit | Miss, float]:
-        for _ in range(turn // _SLICE):
-            await asyncio.sleep(0)
+    async def timed(outcome: Awaitable[Hit | Miss]) -> tuple[Hit | Miss, float]:
         return _unwanted(await outcome), time.monotonic()
 
     try:
         began = time.monotonic()
         for number, name in enumerate(names):
             if time.monotonic() - began > _SLICE_S:
-                await asyncio.sleep(0)
+                await next_turn()
                 began = time.monotonic()
             outcome = ask(name)
             if isinstance(outcome, Awaitable):
@@ -174,8 +175,14 @@ async def _resolve_all(ask: Callable[[str], Outcome], names: Sequence[str]) -> l
                 found.append(None)
             else:
                 found.append((_unwanted(outcome), time.monotonic()))
-        late = await asyncio.gather(*(timed(each, turn) for turn, each in enumerate(waiting.values())))
+        rest = iter(waiting.values())
+        while group := list(islice(rest, _SLICE)):
+            begun.append(asyncio.gather(*map(timed, group)))
+            await next_turn()
+        late = [each for group_found in await asyncio.gather(*begun) for each in group_found]
     finally:
+        for several in begun:
+            several.cancel()  # nothing where all are there
         for each in waiting.values():
             if inspect.getcoroutinestate(each) == inspect.CORO_CREATED:
                 each.close()  # the client left before it was its turn
@@ -296,7 +303,7 @@ async def _many(
     before = b"{" if as_object else b"["
     for number, (name, (found, at)) in enumerate(zip(names, outcomes, strict=True), 1):
         if not number % _JOINED_AT_ONCE:
-            await asyncio.sleep(0)
+            await next_turn()
         if isinstance(found, Miss):
             continue
         # A part that was there at once has aged by what the slowest took.
@@ -309,8 +316,7 @@ async def _many(
     end = b"}" if as_object else b"]"
     parts.append(end if before == b"," else before + end)
     extra: Pairs = [(MISSING_HEADER, names_in_a_header(missing))] if missing else []
-    answer = Joined(parts, None, None)
-    assert answer.pieces is not None
-    if packed and worth_packing(answer.pieces.size):
-        return Hit(b"", await cache.joined.pack_once(answer.pieces), oldest_ms), extra
-    return hit_of(answer, oldest_ms), extra
+    pieces = Pieces(parts)
+    if packed and worth_packing(pieces.size):
+        return Hit(b"", await cache.joined.pack_once(pieces), oldest_ms), extra
+    return hit_of(pieces, oldest_ms), extra

@@ -43,14 +43,10 @@ from resender.errors import (
 from resender.market import PATHS, Hit, Outcome, Wanting
 from resender.services import Services
 from resender.store import LogRecord
+from resender.turns import as_order
 from resender.upstream import REPEATABLE, Call, RestResponse, SharedAnswer
 from resender.web.answers import write_error
-from resender.web.client.cached import (
-    ask_cache,
-    cached_path,
-    saved_weight,
-    write_hit,
-)
+from resender.web.client.cached import ask_cache, cached_path, saved_weight, write_hit
 from resender.web.client.hop_calls import HopCalls, read_caller
 from resender.web.client.local import LOCAL_PREFIX
 from resender.web.client.overheard import Overheard
@@ -213,6 +209,8 @@ class RequestDelegate(HopCalls):
             work = self._serve_tunnel(*self.authority)
         elif self.download is not None:
             work = self._serve_download(encode_high_bytes(self.download))
+        elif self.method not in REPEATABLE and not self.is_local:
+            work = as_order(self._forward, target)
         else:
             work = self._serve_local(self.target) if self.is_local else self._forward(target)
         self.task = services.calls.tasks.spawn(work, name="call-forward")

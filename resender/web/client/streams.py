@@ -35,6 +35,7 @@ from resender.errors import AnswerError, BadRequest, Busy, Denied, Forbidden, Ro
 from resender.fanout import EXPELLED, StreamClient
 from resender.services import Services
 from resender.store import LogRecord
+from resender.turns import next_turn
 from resender.web.base import BaseHandler
 from resender.web.client.hop_calls import read_caller
 from resender.web.client.local_accounts import Caller
@@ -50,7 +51,7 @@ logger = logging.getLogger("resender.streams")
 # A SUBSCRIBE of 1024 names is some 40 KiB.
 # A message with so many names is looked into piece by piece before it is acted upon.
 _LONG_BYTES = 4096
-_LOOKED_UP_AT_ONCE = 64
+_LOOKED_UP_AT_ONCE = 16
 _MAX_MESSAGE_BYTES = 131_072
 _MAX_RELAYED_BYTES = 4 << 20
 # So many listenKeys may be subscribed on one connection of market streams.
@@ -324,7 +325,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             for market in STREAM_HOSTS:  # what is no stream of one is looked for in the others
                 stream_kind(market, name)
             if not number % _LOOKED_UP_AT_ONCE:
-                await asyncio.sleep(0)
+                await next_turn()
 
     async def _open_user_data(self, client: StreamClient, message: str | bytes) -> None:
         """Open what a message subscribes of user data: it is answered when no event can be missed any more."""

@@ -207,4 +207,4 @@ async def test_others_get_their_turn_while_many_rows_are_read() -> None:
     task = asyncio.create_task(other())
     await read(many(3 * SLICE))
     task.cancel()
-    assert turns == 2
+    assert turns >= 2

@@ -5,7 +5,6 @@ It reads the cache and asks Binance nothing. No state.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from heapq import nsmallest
@@ -19,6 +18,7 @@ from resender.core.market.words import ALL_WORDS, WORDS, interval_of
 from resender.errors import RouteError
 from resender.market import Kept, KeptKlines
 from resender.snapshots import BackfillSnapshot, SeriesSnapshot
+from resender.turns import next_turn
 from resender.web.admin.fields import wrong
 from resender.web.admin.long_answers import EventHandler, LiveHandler
 
@@ -35,7 +35,7 @@ CHART_MAX = 20_000
 _LOOK_S = 0.25
 _MOST_ROWS = 100
 # Thousands of series take some milliseconds: calls get their turn in between.
-_YIELD_EVERY = 500
+_YIELD_EVERY = 100
 
 # Market, symbol and word, in the order of lists.
 Place = tuple[int, str, int, str]
@@ -63,7 +63,7 @@ class SeriesHandler(LiveHandler):
         status = self.services.status
         for index, (state, kept) in enumerate(status.kept(market, what), 1):
             if not index % _YIELD_EVERY:
-                await asyncio.sleep(0)
+                await next_turn()
             if symbol and symbol not in kept.symbol:
                 continue
             is_in = kept.state

@@ -227,6 +227,7 @@ def heavy(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> Whole:
     """What takes more than a few kilobytes is heavy."""
     monkeypatch.setattr(joined_module, "_MAX_RAW_BYTES", 5000)
     monkeypatch.setattr(joined_module, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(module, "_AT_ONCE_BYTES", 5000)
     return whole
 
 

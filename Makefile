@@ -25,28 +25,33 @@ demo: .venv/runtime  ## Serve against the built-in sandbox exchange
 # second time with the machine to itself: tests that judge moments share it with three others before. A fault
 # fails again, at the first test.
 SKIPPED := .venv/skipped
-# More run at once than there are cores: most of them wait for something at any moment. What makes machines of its own
-# goes on beside the many, and is told when they are done.
+# The many that only compute go on in the background at the lowest priority, and so, a little before them, do those
+# that make machines of their own: they take what those leave that wait for something and judge moments, and keep none
+# of them waiting. More run at once than there are cores, as most of them wait at any moment.
+MANY := .venv/many.log
 MACHINE := .venv/machine.log
-OWN_CACHE := -o cache_dir=.pytest_cache/machine
 test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
-	@rm -f $(SKIPPED); failed=0; \
+	@rm -f $(SKIPPED); failed=0; nice=; \
 	again() { \
 		echo "what failed, alone:"; \
-		$(BIN)/python -m pytest "$$@" -n 0 -x --last-failed --last-failed-no-failures none || failed=$$?; \
+		$$nice $(BIN)/python -m pytest "$$@" -n 0 -x --last-failed --last-failed-no-failures none || failed=$$?; \
 	}; \
 	once() { \
 		echo "$(BIN)/python -m pytest $$*"; \
-		SKIPPED_TO=$(SKIPPED) $(BIN)/python -m pytest "$$@" && return; \
+		SKIPPED_TO=$(SKIPPED) $$nice $(BIN)/python -m pytest "$$@" && return; \
 		code=$$?; [ $$code -eq 1 ] || exit $$code; return 1; \
 	}; \
-	part() { once "$$@" || again "$$@"; }; \
-	(failed=0; part tests/e2e/test_container.py tests/e2e/test_install.py -m machine $(OWN_CACHE); exit $$failed) >$(MACHINE) 2>&1 & \
-	machine=$$!; trap "pkill -P $$machine || :" EXIT; \
-	part -n 5 --dist loadfile -m "not (alone or waits or machine)"; \
-	wait $$machine || failed=$$?; trap - EXIT; cat $(MACHINE); \
-	part tests/component/truth tests/component/accounts tests/component/nodes -n 12 --dist load -m "waits"; \
-	part tests/component tests/e2e -n 2 --dist loadfile --no-loadscope-reorder -m alone; \
+	part() { once "$$@" -o cache_dir=.pytest_cache/$$name || again "$$@" -o cache_dir=.pytest_cache/$$name; }; \
+	(nice="nice -n 19" name=many TEST_PORTS=10000; export TEST_PORTS; \
+		part -n 4 --dist loadfile -m "not (alone or waits or machine)"; exit $$failed) >$(MANY) 2>&1 & \
+	many=$$!; \
+	(nice="nice -n 15" name=machine; \
+		part tests/e2e/test_container.py tests/e2e/test_install.py -m machine; exit $$failed) >$(MACHINE) 2>&1 & \
+	machine=$$!; trap "pkill -P $$machine; pkill -P $$many || :" EXIT; \
+	name=waits; part tests/component/truth tests/component/accounts tests/component/nodes -n 12 --dist load -m "waits"; \
+	name=alone; part tests/component tests/e2e -n 2 --dist loadfile --no-loadscope-reorder -m alone; \
+	wait $$machine || failed=$$?; cat $(MACHINE); \
+	wait $$many || failed=$$?; trap - EXIT; cat $(MANY); \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 
 clients: $(CLIENTS:%=.venv-clients/%/ready)  ## Make the environments of the client libraries

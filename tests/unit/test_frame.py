@@ -136,11 +136,10 @@ def test_somebody_who_is_not_root_needs_sudo_which_asks_nobody_in_ci(machine: Ma
 
 def test_list_and_installing_are_in_one_place() -> None:
     assert re.search(r"^deps:.*\n\t\.ci/deps$", read("Makefile"), re.MULTILINE)
-    steps = re.findall(r"\.ci/deps|\bmake [a-z][^|;\n]*\b|apt-get", read(".ci/run"))
-    assert steps[0] == ".ci/deps"
-    assert "make -j2 clients .venv/dev" in steps
-    assert {"make check", "make package", "make docs-check", "make test"} <= set(steps)
-    assert len(steps) == 6
+    commands = re.sub(r"#.*", "", read(".ci/run"))
+    steps = [step.strip() for step in re.findall(r"\.ci/deps|\bmake [^|;\n]*|apt-get", commands)]
+    ready, rest = [".ci/deps", "make -j2 clients .venv/dev"], ["make package", "make docs-check"]
+    assert steps == [*ready, "make check", *rest, "make test"]
     for name in (".ci/run", ".ci/deps"):
         assert run("bash", "-n", ROOT / name).returncode == 0
         assert os.access(ROOT / name, os.X_OK)

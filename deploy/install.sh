@@ -1639,6 +1639,8 @@ remove_caddy() {
         mv -f "$CADDYFILE.before-binance-resender" "$CADDYFILE"
     else
         sed -i "\|^import $CADDY_SITE\$|d" "$CADDYFILE"
+        # It was the package's, and the owner has written another one since.
+        rm -f -- "$CADDYFILE.before-binance-resender"
     fi
     ! systemctl is-active --quiet caddy || quietly systemctl reload-or-restart caddy || :
 }

@@ -37,7 +37,7 @@ RESTART, TOO_SLOW, TRY_LATER = 1012, 1008, 1013
 EXPELLED = (1008, "the address is not in the whitelist any more")
 _SWEEP_S = 1.0
 # Other work gets its turn after so many clients: an order needs several turns, and a write takes some 12 µs.
-_FLUSH_AT_ONCE = 8
+_FLUSH_AT_ONCE = 4
 _END_AT_ONCE = 16
 _WHOLE = (Flow.SEQUENCE, Flow.CANDLE)
 _PING_EVERY_S = 20.0

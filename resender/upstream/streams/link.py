@@ -46,7 +46,7 @@ _MAX_UNSENT_BYTES = 32_768  # below aiohttp's limit of 64 KiB, so sending never 
 _MAX_WAITING_PONGS = 4
 _STREAM, _DATA = b'{"stream":"', b'","data":'
 # So many frames that lay there already are taken before others get their turn.
-_FRAMES_AT_ONCE = 16
+_FRAMES_AT_ONCE = 4
 _FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from types import FrameType
 
 _BEAT_S = 0.02
-# A loop on which nothing has been late for so many beats rests: it is looked at less often until something is.
+# A loop that has had next to no work for so many beats rests: it is looked at less often until it has some. What it
+# works is told by its thread's own time: on a busy machine a beat may be a little late although nothing here holds it.
 _CALM_BEATS = 250
-_CALM_LATE_S = 0.004
+_CALM_WORK_S = 0.004
+_CALM_LATE_S = 0.02
 _REST_S = 0.1
 # Overdue by so much: somebody holds the loop.
 _LATE_S = 0.005
@@ -43,6 +45,7 @@ class LoopLag:
         self._due = 0.0
         self._place = ""
         self._calm = 0
+        self._worked = 0.0
         self._handle: asyncio.TimerHandle | None = None
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
@@ -78,7 +81,10 @@ class LoopLag:
         place, self._place = self._place, ""
         if late > _LATE_S:
             self._note(place or "unknown", late)
-        self._calm = self._calm + 1 if late < _CALM_LATE_S else 0
+        worked = time.thread_time()
+        is_calm = worked - self._worked < _CALM_WORK_S and late < _CALM_LATE_S
+        self._calm = self._calm + 1 if is_calm else 0
+        self._worked = worked
         next_s = _REST_S if self._calm >= _CALM_BEATS else _BEAT_S
         self._due = now + next_s
         self._handle = loop.call_later(next_s, self._beat, loop)

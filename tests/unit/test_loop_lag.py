@@ -48,6 +48,31 @@ async def test_longest_lag_of_late_is_told_and_forgotten(monkeypatch: pytest.Mon
         lag.stop()
 
 
+async def test_loop_without_work_is_looked_at_less_often_until_it_has_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("_CALM_BEATS", 5), ("_CALM_LATE_S", 5.0), ("_REST_S", 0.2), ("_BEAT_S", 0.01)):
+        monkeypatch.setattr(f"resender.loop_lag.{name}", value)
+    lag = LoopLag()
+    lags: list[float] = []
+    lag.on_lag = lags.append
+    lag.start()
+    try:
+        await asyncio.sleep(0.3)
+        lags.clear()
+        await asyncio.sleep(1.0)
+        resting = len(lags)
+        assert 1 <= resting <= 6
+        lags.clear()
+        end = time.thread_time() + 0.4
+        while time.thread_time() < end:
+            sum(range(20_000))
+            await asyncio.sleep(0)
+        assert len(lags) > 2 * resting
+    finally:
+        lag.stop()
+
+
 async def test_a_stopped_one_beats_no_more() -> None:
     lag = LoopLag()
     lags: list[float] = []

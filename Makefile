@@ -25,11 +25,11 @@ demo: .venv/runtime  ## Serve against the built-in sandbox exchange
 # second time with the machine to itself: tests that judge moments share it with three others before. A fault
 # fails again, at the first test.
 SKIPPED := .venv/skipped
-# The many that only compute go on in the background at the lowest priority, and so, a little before them, do those
-# that make machines of their own: they take what those leave that wait for something and judge moments, and keep none
-# of them waiting. More run at once than there are cores, as most of them wait at any moment.
+# The many that only compute go on in the background at the lowest priority: they take what those leave that wait for
+# something and judge moments, and keep none of them waiting. More run at once than there are cores, as most of them
+# wait at any moment. What makes a machine of its own comes last: Linux weighs its processes by themselves, whatever
+# their niceness (sched(7), autogroup).
 MANY := .venv/many.log
-MACHINE := .venv/machine.log
 test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 	@rm -f $(SKIPPED); failed=0; nice=; \
 	again() { \
@@ -45,12 +45,10 @@ test: .venv/dev $(CLIENTS:%=.venv-clients/%/ready)  ## Run all tests
 	(nice="nice -n 19" name=many TEST_PORTS=10000; export TEST_PORTS; \
 		part -n 4 --dist loadfile -m "not (alone or waits or machine)"; exit $$failed) >$(MANY) 2>&1 & \
 	many=$$!; \
-	(nice="nice -n 15" name=machine; \
-		part tests/e2e/test_container.py tests/e2e/test_install.py -m machine; exit $$failed) >$(MACHINE) 2>&1 & \
-	machine=$$!; trap "pkill -P $$machine; pkill -P $$many || :" EXIT; \
+	trap "pkill -P $$many || :" EXIT; \
 	name=waits; part tests/component/truth tests/component/accounts tests/component/nodes -n 12 --dist load -m "waits"; \
 	name=alone; part tests/component tests/e2e -n 2 --dist loadfile --no-loadscope-reorder -m alone; \
-	wait $$machine || failed=$$?; cat $(MACHINE); \
+	name=machine; part tests/e2e/test_container.py tests/e2e/test_install.py -m machine; \
 	wait $$many || failed=$$?; trap - EXIT; cat $(MANY); \
 	$(BIN)/python -m tests.support.wanting $(SKIPPED); exit $$failed
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,9 +68,6 @@ def test_install_update_way_back_and_removal_on_a_debian_of_its_own() -> None:
         errors="replace",
         start_new_session=True,
     )
-    # Linux weighs a session as a whole, whatever the niceness of its processes. Source: sched(7), autogroup.
-    with suppress(OSError):
-        Path(f"/proc/{trial.pid}/autogroup").write_text(str(os.getpriority(os.PRIO_PROCESS, 0)), "ascii")
     try:
         said, _ = trial.communicate(timeout=TRIAL_S + 30)
     except BaseException:

@@ -93,7 +93,7 @@ def tune_collector() -> None:
     """Look for cycles among what has been there for long a hundred times as seldom.
 
     Such a look takes 60 to 110 ms with some hundred series, during which no order leaves, and finds next to nothing:
-    candles are in blocks of bytes, and the cycles of a call are found young (bench/README-streams.md, "Orders").
+    candles are in blocks of bytes, and the cycles of a call are found young (bench/README-streams.md, "Orders first").
     """
     gc.collect()
     gc.freeze()

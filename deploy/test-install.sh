@@ -111,8 +111,10 @@ inside() {
     try_other_settings
     try_broken
     [ -n "$shim" ] || try_firewall
-    [ -n "$shim" ] || try_caddy
-    [ -n "$shim" ] || try_acme
+    if [ -z "$shim" ] && [ -n "$caddy" ]; then
+        try_caddy
+        try_acme
+    fi
     try_removal
     if [ -d "$work/src/0.1.0" ]; then try_update 0.1.0; else say "left out: no history that reaches back to 0.1.0"; fi
     if [ -d "$work/src/0.2.0" ]; then try_update_in_place; else say "left out: no history that reaches back to 0.2.0"; fi
@@ -249,13 +251,16 @@ fetch_packages() {
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         [ -z "${!name:-}" ] || words+=("$name=${!name}")
     done
+    rm -f "$root/etc/resolv.conf" # a link to nowhere on Ubuntu
     cp /etc/resolv.conf "$root/etc/resolv.conf"
     cp "$work/apt.conf" "$root/etc/apt/apt.conf.d/99test"
     mkdir -p "$root/etc/ssl/certs" "$root/wheels" "$root/src"
     mount -t proc proc "$root/proc"
     chroot "$root" env "${words[@]}" apt-get update -q
+    caddy=caddy
+    chroot "$root" apt-cache show caddy >/dev/null || caddy="" # Ubuntu before 22.10
     chroot "$root" env "${words[@]}" DEBIAN_FRONTEND=noninteractive apt-get -q -y install --download-only \
-        --no-install-recommends python3 python3-venv ca-certificates ufw caddy git
+        --no-install-recommends python3 python3-venv ca-certificates ufw git $caddy
     # pip is wanted before the machine has it: in a second root above the first.
     mkdir -p "$work/upper" "$work/aside" "$work/pip"
     if ! mount -t overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/aside" overlay "$work/pip" 2>/dev/null; then
